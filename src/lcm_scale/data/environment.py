@@ -1,0 +1,260 @@
+"""BEI: the vocabulary of what is recorded beside a scan, and its merging across data sets.
+
+A *target* is something a scan may be labelled with: a label group (diagnosis, task, site ...), sex, or a number (age).
+Each category of a class target is one token of the model; a scalar target is one token. Token order: classes group by
+group (each group's N/A first), then M, F, then scalars (paper section 3; REFERENCE of the published model).
+
+In arrays a class is its position in `Target.categories` (N/A is 0 where the group has it), a scalar its value, and
+-1 / NaN a missing label that contributes to nothing. N/A is different: it *is* a label, the one that scans of data sets
+outside the group carry by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lcm_scale.errors import InputError
+
+NOT_APPLICABLE = "N/A"
+SEX = "sex"
+AGE = "age"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target.
+
+    Attributes:
+        name: its name, unique in a vocabulary.
+        kind: ``group`` (classes), ``sex`` (M, F) or ``scalar``.
+        categories: class names in token order; for a scalar just its name.
+        default: what a scan from a data set outside the group carries, one of `categories` ('' for sex and scalars: missing).
+        merge: whether `merge` may unite it with another set's group of equal or containing labels.
+    """
+
+    name: str
+    kind: str
+    categories: tuple[str, ...]
+    default: str = ""
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("group", "sex", "scalar"):
+            raise InputError(f"target {self.name}: kind '{self.kind}' is not group, sex or scalar")
+        if len(set(self.categories)) != len(self.categories):
+            raise InputError(f"target {self.name}: a category occurs twice in {list(self.categories)}")
+        if self.kind == "group" and not self.labels:
+            raise InputError(f"target {self.name}: no categories")
+        if self.default and self.default not in self.categories:
+            raise InputError(f"target {self.name}: its default '{self.default}' is not one of its categories")
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.categories)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The categories without N/A."""
+        return tuple(c for c in self.categories if c != NOT_APPLICABLE)
+
+    @property
+    def is_class(self) -> bool:
+        return self.kind != "scalar"
+
+    def encode(self, value: str | float | None) -> float:
+        """A label as stored in ``bei.npy``; NaN for a missing one.
+
+        Raises: InputError for an unknown category.
+        """
+        if value is None:
+            return float("nan")
+        if not self.is_class:
+            return float(value)
+        if value not in self.categories:
+            raise InputError(f"'{value}' is not a category of {self.name} ({', '.join(self.categories)})")
+        return float(self.categories.index(str(value)))
+
+
+def group(name: str, labels: Sequence[str], default: str = NOT_APPLICABLE, merge: bool = True) -> Target:
+    """A label group with N/A in front."""
+    return Target(name, "group", (NOT_APPLICABLE, *labels), default, merge)
+
+
+def sex() -> Target:
+    return Target(SEX, "sex", ("M", "F"))
+
+
+def scalar(name: str = AGE) -> Target:
+    return Target(name, "scalar", (name,))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All targets in token order."""
+
+    targets: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        names = [t.name for t in self.targets]
+        if len(set(names)) != len(names):
+            raise InputError(f"vocabulary: a target name occurs twice in {names}")
+        ranks = [("group", "sex", "scalar").index(t.kind) for t in self.targets]
+        if ranks != sorted(ranks):
+            raise InputError("vocabulary: targets must stand as groups, then sex, then scalars")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.targets)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(t.n_tokens for t in self.targets)
+
+    def __getitem__(self, name: str) -> Target:
+        for target in self.targets:
+            if target.name == name:
+                return target
+        raise InputError(f"no target '{name}' in this vocabulary ({', '.join(self.names)})")
+
+    def slices(self) -> dict[str, slice]:
+        """Target name -> its tokens in the full table."""
+        result, start = {}, 0
+        for target in self.targets:
+            result[target.name] = slice(start, start + target.n_tokens)
+            start += target.n_tokens
+        return result
+
+    def select(self, names: Sequence[str]) -> Vocabulary:
+        """The named targets only, in this vocabulary's order.  Raises: InputError for an unknown name."""
+        for name in names:
+            self[name]
+        return Vocabulary(tuple(t for t in self.targets if t.name in set(names)))
+
+    def without_not_applicable(self) -> Vocabulary:
+        """Groups without their N/A, as the published single-set runs have them (class codes shift by one)."""
+        return Vocabulary(
+            tuple(replace(t, categories=t.labels, default="") if t.kind == "group" else t for t in self.targets)
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [
+            {"name": t.name, "kind": t.kind, "categories": list(t.categories), "default": t.default, "merge": t.merge}
+            for t in self.targets
+        ]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Vocabulary:
+        return cls(
+            tuple(
+                Target(t["name"], t["kind"], tuple(t["categories"]), t.get("default", ""), t.get("merge", True))
+                for t in data
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A vocabulary of several data sets, and how each set's columns enter it.
+
+    Attributes:
+        vocabulary: the union.
+        renames: per set, its target name -> the name in `vocabulary`.
+    """
+
+    vocabulary: Vocabulary
+    renames: tuple[dict[str, str], ...]
+
+
+def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
+    """Unite the vocabularies of several data sets.
+
+    Two groups of *different* sets become one where the labels of one contain or equal those of the other (the published
+    code misses the equal case and loses a group). Groups of one set are never united. Groups that share a name but not
+    their labels are told apart as ``name@set``. Sex is one, scalars unite by name.
+
+    Args: sets: (set name, its vocabulary) in order; the order decides the order of tokens.
+    """
+    groups: list[tuple[Target, set[int]]] = []
+    renames: list[dict[str, str]] = [{} for _ in sets]
+    members: list[list[tuple[int, str]]] = []
+    scalars: list[Target] = []
+    has_sex = False
+    for number, (_, vocabulary) in enumerate(sets):
+        for target in vocabulary.targets:
+            if target.kind == "sex":
+                has_sex = True
+            elif target.kind == "scalar":
+                if target.name not in [s.name for s in scalars]:
+                    scalars.append(target)
+            else:
+                place = _mergeable(target, number, groups)
+                if place is None:
+                    groups.append((target, {number}))
+                    members.append([(number, target.name)])
+                else:
+                    old, seen = groups[place]
+                    groups[place] = (_wider(old, target), seen | {number})
+                    members[place].append((number, target.name))
+            if target.kind != "group":
+                renames[number][target.name] = target.name
+    final: list[Target] = []
+    for (target, _), used in zip(groups, members, strict=True):
+        clash = sum(other.name == target.name for other, _ in groups) > 1
+        name = f"{target.name}@{sets[used[0][0]][0]}" if clash else target.name
+        final.append(replace(target, name=name))
+        for number, old_name in used:
+            renames[number][old_name] = name
+    if has_sex:
+        final.append(sex())
+    return Merged(Vocabulary((*final, *scalars)), tuple(renames))
+
+
+def _mergeable(target: Target, number: int, groups: list[tuple[Target, set[int]]]) -> int | None:
+    """The first group of other sets only whose labels contain, equal or are contained in the target's."""
+    labels = set(target.labels)
+    for place, (other, seen) in enumerate(groups):
+        theirs = set(other.labels)
+        if number not in seen and target.merge and other.merge and (labels <= theirs or theirs <= labels):
+            return place
+    return None
+
+
+def _wider(a: Target, b: Target) -> Target:
+    """The one with more labels; on equality the first, which keeps its order and name."""
+    wide, narrow = (b, a) if set(a.labels) < set(b.labels) else (a, b)
+    default = wide.default if wide.default != NOT_APPLICABLE else narrow.default
+    return replace(wide, default=default or wide.default)
+
+
+def recode(bei: np.ndarray, source: Vocabulary, renames: Mapping[str, str], vocabulary: Vocabulary) -> np.ndarray:
+    """Labels of one data set in the codes of a merged vocabulary.
+
+    Args:
+        bei: (N, columns of `source`) float, NaN where missing.
+        renames: source target -> target in `vocabulary`; targets that `vocabulary` lacks are left out.
+    Returns: float32 (N, targets of `vocabulary`). A target that the set does not have at all gets its default, or NaN
+        where it has none.
+    """
+    out = np.full((len(bei), len(vocabulary.targets)), np.nan, dtype=np.float32)
+    for j, target in enumerate(vocabulary.targets):
+        if target.default:
+            out[:, j] = target.encode(target.default)
+    for i, old in enumerate(source.targets):
+        new_name = renames.get(old.name)
+        if new_name not in vocabulary.names:
+            continue
+        j = vocabulary.names.index(new_name)
+        column = bei[:, i].astype(np.float32)
+        if not old.is_class:
+            out[:, j] = column
+            continue
+        new = vocabulary.targets[j]
+        table = np.array([new.categories.index(c) if c in new.categories else np.nan for c in old.categories], np.float32)
+        known = np.isfinite(column)
+        out[:, j] = np.nan
+        out[known, j] = table[column[known].astype(np.int64)]
+    return out

@@ -1,0 +1,127 @@
+"""The LightningDataModule: which scans each epoch of each phase visits, where in the epoch a run stands, pseudo-labels.
+
+Its state is (epoch, consumed scans, pseudo-labels) and the fingerprints of the shards; a changed data set is refused.
+What is counted is what the optimiser consumed, never what a loader yielded ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from lcm_scale.config import DataConfig
+from lcm_scale.data.order import BatchPlan
+from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.stream import Batch, BatchStream, Labels, open_edges, padded
+from lcm_scale.errors import InputError
+
+
+class ConnectomeData(L.LightningDataModule):
+    """Batches of a run.
+
+    Args:
+        train, validation: scan numbers, ascending; validation may be empty.
+        phase_at: epoch -> (set names or () for all, columns of the active targets).
+        global_batch: scans an optimiser step, over all ranks.
+    """
+
+    def __init__(
+        self,
+        sets: ShardSets,
+        config: DataConfig,
+        train: np.ndarray,
+        validation: np.ndarray,
+        phase_at: Callable[[int], tuple[Sequence[str], list[int]]],
+        global_batch: int,
+        seed: int,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__()
+        self.sets, self.config = sets, config
+        self.train, self.validation = train, validation
+        self.phase_at, self.seed = phase_at, seed
+        self.global_batch, self.accumulate = global_batch, accumulate
+        self.source = open_edges(sets, config.resident_gb)
+        self.labels = Labels.recorded(sets.labels)
+        self.pseudo: dict[str, torch.Tensor] = {}
+        self.epoch = 0
+        self.consumed = 0
+
+    def selection(self, epoch: int) -> np.ndarray:
+        """The training scans of an epoch's phase.  Raises: InputError where it has none."""
+        names, _ = self.phase_at(epoch)
+        scans = np.intersect1d(self.train, self.sets.scans_of(names))
+        if not len(scans):
+            raise InputError(f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}")
+        return scans
+
+    def plan(self, epoch: int) -> BatchPlan:
+        world = self.trainer.world_size if self.trainer else 1
+        return BatchPlan(len(self.selection(epoch)), self.global_batch, world, self.accumulate)
+
+    def train_dataloader(self) -> BatchStream:
+        assert self.trainer is not None
+        epoch = self.trainer.current_epoch
+        if epoch != self.epoch:
+            self.epoch, self.consumed = epoch, 0
+        plan = self.plan(epoch)
+        return BatchStream(
+            self.sets, self.source, self.labels, self.selection(epoch), self.phase_at(epoch)[1], plan, self.seed, epoch,
+            self.config.window, self.trainer.global_rank, first_step=-(-self.consumed // self.global_batch),
+        )  # fmt: skip
+
+    def step_consumed(self) -> slice:
+        """Called when the optimiser has taken a step: advances the count; the positions that the step consumed."""
+        positions = self.plan(self.epoch).step(self.consumed // self.global_batch)
+        self.consumed = positions.stop
+        return positions
+
+    def batches(self, scans: np.ndarray, columns: list[int]) -> Iterator[Batch]:
+        """Unshuffled batches for evaluation, with recorded labels only; weights are those of the mean over all scans."""
+        recorded = Labels.recorded(self.sets.labels)
+        for start in range(0, len(scans), self.global_batch):
+            part = scans[start : start + self.global_batch]
+            weights = recorded.weights(part, scans)[:, columns]
+            labels = recorded.values[part][:, columns]
+            yield padded(self.source.gather(part), labels, weights, part, len(part))
+
+    def set_pseudo_labels(self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> None:
+        """Fill in labels (n, C) where `confidence` is above 0; kept in checkpoints, so that a resumed phase has the same."""
+        self.pseudo = {
+            "scans": torch.from_numpy(scans.astype(np.int64)),
+            "values": torch.from_numpy(values.astype(np.float32)),
+            "confidence": torch.from_numpy(confidence.astype(np.float32)),
+        }
+        self.labels = Labels.recorded(self.sets.labels)
+        rows, columns = np.nonzero(confidence > 0)
+        self.labels.values[scans[rows], columns] = values[rows, columns]
+        self.labels.confidence[scans[rows], columns] = confidence[rows, columns]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "consumed": self.consumed,
+            "scans": len(self.train),
+            "window": self.config.window,
+            "fingerprints": self.sets.fingerprints,
+            "pseudo": self.pseudo,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = {"seed": self.seed, "scans": len(self.train), "window": self.config.window}
+        for key, value in here.items():
+            if state_dict[key] != value:
+                raise InputError(f"resume: the checkpoint's {key} is {state_dict[key]}, this recipe's {value}; resume with the same")
+        for name, fingerprint in self.sets.fingerprints.items():
+            saved = state_dict["fingerprints"].get(name)
+            if saved != fingerprint:
+                raise InputError(f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw {saved}; the data changed")
+        self.epoch, self.consumed = state_dict["epoch"], state_dict["consumed"]
+        if state_dict["pseudo"]:
+            pseudo = {k: v.numpy() for k, v in state_dict["pseudo"].items()}
+            self.set_pseudo_labels(pseudo["scans"], pseudo["values"], pseudo["confidence"])

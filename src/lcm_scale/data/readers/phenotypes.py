@@ -1,0 +1,136 @@
+"""Tables of people: the cells of a phenotype or scan list as typed values, each error naming row and column."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lcm_scale.errors import InputError, nearest
+
+MISSING = frozenset({"", "n/a", "na", "nan", "none", "-9999", "-9999.0"})
+ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
+DIAGNOSIS = {"1": "Autism", "2": "CN"}
+SEXES = {"1": "M", "2": "F"}
+EYES = {"1": "open", "2": "closed"}
+SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its cells by column name, and where it stands."""
+
+    cells: Mapping[str, str]
+    where: str
+
+    def text(self, column: str) -> str | None:
+        """A cell, None where it is missing."""
+        cell = (self.cells.get(column) or "").strip()
+        return None if cell.lower() in MISSING else cell
+
+    def number(self, column: str) -> float | None:
+        cell = self.text(column)
+        if cell is None:
+            return None
+        try:
+            value = float(cell)
+        except ValueError:
+            raise InputError(f"{self.where}: {column} is '{cell}', expected a number") from None
+        return value if math.isfinite(value) else None
+
+    def coded(self, column: str, codes: Mapping[str, str]) -> str | None:
+        cell = self.text(column)
+        if cell is None:
+            return None
+        key = cell.lower()
+        if key not in codes:
+            listed = ", ".join(f"{k} ({v})" for k, v in codes.items())
+            raise InputError(f"{self.where}: {column} is '{cell}', expected {listed} or nothing")
+        return codes[key]
+
+
+@dataclass(frozen=True)
+class Person:
+    """What a phenotype table knows of a subject; the fields are those of `Recording`."""
+
+    subject: str
+    site: str = ""
+    age: float | None = None
+    sex: str | None = None
+    mean_fd: float | None = None
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
+    """The rows of a CSV or TSV.  Raises: InputError where the file, or a required column, is missing."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such table")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        text = path.read_text(encoding="latin-1")
+    lines = text.splitlines()
+    delimiter = "\t" if lines and "\t" in lines[0] else ","
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, restval="")
+    columns = [(column or "").strip() for column in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    for column in required:
+        if column not in columns:
+            raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
+    rows = []
+    for cells in reader:
+        where = f"{path}, row {reader.line_num}"
+        if None in cells:
+            raise InputError(f"{where}: more cells than the header has columns")
+        rows.append(Row(cells, where))
+    return rows
+
+
+def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
+    """A row of the ABIDE phenotype file (REFERENCE section 4). `also`: further columns to hand on as labels."""
+    subject = row.text("SUB_ID")
+    if subject is None:
+        raise InputError(f"{row.where}: SUB_ID is empty")
+    labels = {column: row.text(column) for column in also if column in row.cells}
+    labels |= {
+        "diagnosis": row.coded("DX_GROUP", DIAGNOSIS),
+        "site": row.text("SITE_ID"),
+        "eye_status": row.coded("EYE_STATUS_AT_SCAN", EYES),
+    }
+    return Person(
+        subject=subject,
+        site=row.text("SITE_ID") or "",
+        age=row.number("AGE_AT_SCAN"),
+        sex=row.coded("SEX", SEXES),
+        mean_fd=row.number("func_mean_fd"),
+        labels=labels,
+    )
+
+
+def abide_table(folder: Path) -> Path:
+    """The phenotype CSV in a folder or up to three above it.
+
+    Raises: InputError where there is none, or two in one folder.
+    """
+    for place in (folder, *list(folder.absolute().parents)[:3]):
+        found = [path for path in sorted(place.glob("*.csv")) if _is_abide(path)]
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise InputError(f"{place}: several phenotype tables ({names}); name one with source.phenotypes")
+        if found:
+            return found[0]
+    raise InputError(
+        f"{folder}: no phenotype CSV (columns {', '.join(ABIDE_COLUMNS)}) in it or above it; name one with "
+        "source.phenotypes (make: ABIDE_PHENO=file.csv)"
+    )
+
+
+def _is_abide(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as handle:
+            header = handle.readline().strip().split(",")
+    except OSError:
+        return False
+    return set(ABIDE_COLUMNS) <= set(header)

@@ -1,0 +1,221 @@
+"""Shard sets opened together: their scans numbered through, their labels in one vocabulary, their regions in one order.
+
+In: folders with manifests. Out: `ShardSets`, arrays with one row a scan. No tar is opened here; splitting, mixing,
+label counts and loss weights need the indices alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lcm_scale.atlas import Atlas, edge_order
+from lcm_scale.config import DataConfig, expand
+from lcm_scale.data.environment import Vocabulary, merge, recode
+from lcm_scale.data.manifest import Record, ShardManifest, read_index, read_manifest
+from lcm_scale.data.order import mix
+from lcm_scale.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Block:
+    """One tar record: where its bytes lie, and which scans (numbers in `ShardSets`) it holds."""
+
+    path: Path
+    record: Record
+    first_scan: int
+    set_number: int
+
+
+@dataclass(frozen=True)
+class ShardSets:
+    """All scans of a run, numbered 0..N-1: set by set, in manifest order.
+
+    Attributes:
+        manifests, folders: one a set.
+        atlas: the order that all matrices are brought into.
+        edge_orders: per set the edge permutation into `atlas`, or None where it is there already.
+        vocabulary: of the run.   labels: float32 (N, C) in its codes, NaN missing.
+        set_number, subject, block: int64 (N,).   site: int64 (N,), -1 unknown.
+        subjects: hashed ids; one person has one number, also over several sets.
+        subject_ranks: int64 (S,) position among the sorted raw ids of the (first) set that holds the subject.
+    """
+
+    manifests: tuple[ShardManifest, ...]
+    folders: tuple[Path, ...]
+    atlas: Atlas
+    edge_orders: tuple[np.ndarray | None, ...]
+    vocabulary: Vocabulary
+    labels: np.ndarray
+    set_number: np.ndarray
+    subject: np.ndarray
+    subjects: tuple[str, ...]
+    subject_ranks: np.ndarray
+    site: np.ndarray
+    sites: tuple[str, ...]
+    block: np.ndarray
+    blocks: tuple[Block, ...]
+
+    @property
+    def n_scans(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(m.name for m in self.manifests)
+
+    @property
+    def simulated(self) -> bool:
+        return any(m.simulated for m in self.manifests)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {m.name: m.fingerprint for m in self.manifests}
+
+    def scans_of(self, names: Sequence[str]) -> np.ndarray:
+        """Numbers of the scans of the named sets (all where none is named).  Raises: InputError."""
+        for name in names:
+            if name not in self.names:
+                raise InputError(f"set '{name}' is not in data.sets ({', '.join(self.names)}){nearest(name, self.names)}")
+        wanted = [i for i, name in enumerate(self.names) if name in names or not names]
+        return np.flatnonzero(np.isin(self.set_number, wanted))
+
+    def subject_hashes(self, scans: np.ndarray) -> list[str]:
+        """Sorted hashed ids of the people in these scans."""
+        return sorted(self.subjects[s] for s in np.unique(self.subject[scans]))
+
+
+def set_folder(name: str, shards_dir: str) -> Path:
+    """A set by name under `shards_dir`, or by path.  Raises: InputError naming the nearest set."""
+    below = expand(shards_dir) / name
+    for folder in (below, expand(name)):
+        if folder.is_dir():
+            return folder
+    there = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
+    listed = f" (there: {', '.join(sorted(there))})" if there else ""
+    raise InputError(
+        f"data.sets: no shards in {below}{nearest(name, there)}{listed}; write them with `lcm-scale shard recipes/data/{name}.yaml`"
+    )
+
+
+def open_sets(
+    config: DataConfig, atlas: Atlas | None = None, pretrained: tuple[str, Vocabulary] | None = None
+) -> ShardSets:
+    """Open the sets of a recipe.
+
+    Args:
+        atlas: bring every set into this order (a checkpoint's); None: the first set's.
+        pretrained: name and vocabulary of a checkpoint to go on from: its targets stand first and all stay.
+    Raises: InputError for a missing set, another atlas, a region order that `data.reorder` does not allow, or an
+        unknown target in `data.targets`.
+    """
+    if not config.sets:
+        raise InputError("data.sets is empty: name at least one shard set, for example data=abide")
+    folders = tuple(set_folder(name, config.shards_dir) for name in config.sets)
+    manifests = tuple(read_manifest(folder) for folder in folders)
+    if len({m.name for m in manifests}) != len(manifests):
+        raise InputError(f"data.sets: a set is named twice in {', '.join(m.name for m in manifests)}")
+    indices = [read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
+    _check_salts(manifests)
+    target_atlas = atlas or manifests[0].atlas
+    orders = tuple(_edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder) for m in manifests)
+    vocabularies = [(m.name, _chosen(m.vocabulary, config)) for m in manifests]
+    _check_targets(config, manifests)
+    merged = merge(([pretrained] if pretrained else []) + vocabularies)
+    vocabulary, renames = merged.vocabulary, merged.renames[1 if pretrained else 0 :]
+    labels = [
+        recode(index.bei, m.vocabulary, names, vocabulary)
+        for index, m, names in zip(indices, manifests, renames, strict=True)
+    ]
+    subjects: dict[str, int] = {}
+    ranks: list[int] = []
+    subject_parts = []
+    for manifest, index in zip(manifests, indices, strict=True):
+        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
+            if name not in subjects:
+                subjects[name] = len(subjects)
+                ranks.append(rank)
+        numbers = np.array([subjects[name] for name in manifest.subjects], dtype=np.int64)
+        subject_parts.append(numbers[index.subject])
+    sites = tuple(sorted({site for index in indices for site in index.sites}))
+    site = [
+        np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1) for index in indices
+    ]
+    blocks, block = _blocks(manifests, folders)
+    return ShardSets(
+        manifests=manifests,
+        folders=folders,
+        atlas=target_atlas,
+        edge_orders=orders,
+        vocabulary=vocabulary,
+        labels=np.concatenate(labels),
+        set_number=np.repeat(np.arange(len(manifests)), [m.scans for m in manifests]),
+        subject=np.concatenate(subject_parts),
+        subjects=tuple(subjects),
+        subject_ranks=np.array(ranks, dtype=np.int64),
+        site=np.concatenate(site).astype(np.int64),
+        sites=sites,
+        block=block,
+        blocks=blocks,
+    )
+
+
+def split_subjects(sets: ShardSets, scans: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Part `scans` by subject into (training, validation), the rounded `share` of the people, at least one, in the second.
+
+    The people are ranked by a hash of their hashed id and the seed, so neither file order nor cohort decides.
+    """
+    people = np.unique(sets.subject[scans])
+    numbers = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
+    count = max(1, round(share * len(people))) if share > 0 else 0
+    held = people[np.argsort(mix(seed, 3, numbers), kind="stable")[:count]]
+    chosen = np.isin(sets.subject[scans], held)
+    return scans[~chosen], scans[chosen]
+
+
+def _chosen(vocabulary: Vocabulary, config: DataConfig) -> Vocabulary:
+    """A set's vocabulary with the recipe's targets only, and without N/A where the recipe says so."""
+    if config.targets:
+        vocabulary = vocabulary.select([name for name in vocabulary.names if name in config.targets])
+    return vocabulary if config.not_applicable else vocabulary.without_not_applicable()
+
+
+def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> None:
+    known = sorted({name for m in manifests for name in m.vocabulary.names})
+    for name in config.targets:
+        if name not in known:
+            raise InputError(f"data.targets: no set has a target '{name}'{nearest(name, known)} ({', '.join(known)})")
+
+
+def _check_salts(manifests: Sequence[ShardManifest]) -> None:
+    if len({m.salt_id for m in manifests}) > 1:
+        raise InputError(
+            f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, so one person in two "
+            "of them would not be recognised; shard them in one project (one .lcm-salt file)"
+        )
+
+
+def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.ndarray | None:
+    if manifest.atlas.checksum == atlas.checksum:
+        return None
+    positions = atlas.order_from(manifest.atlas)
+    if must_match:
+        raise InputError(
+            f"set {manifest.name}: its regions stand in another order than the checkpoint's ({atlas.name}); "
+            "data.reorder=true brings them into it by atlas index"
+        )
+    return edge_order(positions)
+
+
+def _blocks(manifests: Sequence[ShardManifest], folders: Sequence[Path]) -> tuple[tuple[Block, ...], np.ndarray]:
+    blocks: list[Block] = []
+    first = 0
+    for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):
+        for shard in manifest.shards:
+            for record in shard.records:
+                blocks.append(Block(folder / shard.file, record, first, number))
+                first += record.scans
+    return tuple(blocks), np.repeat(np.arange(len(blocks)), [b.record.scans for b in blocks])

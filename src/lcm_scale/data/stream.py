@@ -1,0 +1,183 @@
+"""Shards to batches, in the order of `order.py`.
+
+step (1) `resident` or `streamed` source: scan numbers -> upper triangles, in the run's region order
+step (2) `Labels`: what each scan counts in the loss, over the whole global batch, so that no rank must ask another
+step (3) `BatchStream`: an epoch's batches for one rank, from any step on; plain arrays become tensors here
+
+Resident (the default) reads every tar once and gathers by index; above a byte limit, records are read through
+webdataset, one shuffle window at a time. Both give the same order for the same window. Expansion to R x R is the
+device's work. State is (epoch, step): nothing else is needed to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcm_scale.data.order import BatchPlan, epoch_order
+from lcm_scale.data.sets import Block, ShardSets
+from lcm_scale.data.shards import decode_record
+from lcm_scale.errors import InputError
+
+Batch = dict[str, Tensor]
+
+
+def read_block(sets: ShardSets, number: int) -> np.ndarray:
+    """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming a damaged tar."""
+    block: Block = sets.blocks[number]
+    try:
+        with open(block.path, "rb") as tar:
+            tar.seek(block.record.offset)
+            data = tar.read(block.record.bytes)
+    except OSError as error:
+        raise InputError(f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`") from error
+    try:
+        edges = decode_record(data).fc
+    except InputError as error:
+        raise InputError(f"{block.path}, record {block.record.key}: {error}") from error
+    if edges.shape != (block.record.scans, sets.atlas.n_edges):
+        raise InputError(f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says")
+    order = sets.edge_orders[block.set_number]
+    return edges if order is None else edges[:, order]
+
+
+class ResidentEdges:
+    """All scans of the sets in memory, gathered by number."""
+
+    def __init__(self, sets: ShardSets) -> None:
+        dtype = np.result_type(*(np.dtype(m.dtype) for m in sets.manifests))
+        self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=dtype)
+        for number, block in enumerate(sets.blocks):
+            self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(sets, number)
+
+    def gather(self, scans: np.ndarray) -> np.ndarray:
+        """(n,) scan numbers -> (n, E)."""
+        return self.edges[scans]
+
+
+class StreamedEdges:
+    """Scans read block by block as they are asked for; blocks that the last request did not touch are let go.
+
+    Asked in the order of `epoch_order`, it holds one shuffle window (two where a batch spans the border).
+    """
+
+    def __init__(self, sets: ShardSets) -> None:
+        self.sets = sets
+        self.held: dict[int, np.ndarray] = {}
+
+    def gather(self, scans: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
+        """(n,) scan numbers -> (n, E). `keep`: scans whose blocks stay in memory (the rest of the window)."""
+        blocks = self.sets.block[scans]
+        wanted = set(np.unique(blocks).tolist()) | (set(np.unique(self.sets.block[keep])) if keep is not None else set())
+        self.held = {number: edges for number, edges in self.held.items() if number in wanted}
+        out = np.empty((len(scans), self.sets.atlas.n_edges), dtype=np.dtype(self.sets.manifests[0].dtype))
+        for number in np.unique(blocks).tolist():
+            if number not in self.held:
+                self.held[number] = read_block(self.sets, number)
+            here = blocks == number
+            out[here] = self.held[number][scans[here] - self.sets.blocks[number].first_scan]
+        return out
+
+
+def open_edges(sets: ShardSets, resident_gb: float) -> ResidentEdges | StreamedEdges:
+    """Resident below the limit, streamed above it."""
+    size = sum(m.scans * m.atlas.n_edges * np.dtype(m.dtype).itemsize for m in sets.manifests)
+    return ResidentEdges(sets) if size <= resident_gb * 1e9 else StreamedEdges(sets)
+
+
+@dataclass
+class Labels:
+    """What the loss sees of every scan of the sets; pseudo-labels are filled in here.
+
+    Attributes:
+        values: float32 (N, C), NaN missing.
+        confidence: float32 (N, C): 1 for a recorded label, less for a pseudo-label, 0 for a missing one.
+    """
+
+    values: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def recorded(cls, values: np.ndarray) -> Labels:
+        return cls(values.copy(), np.isfinite(values).astype(np.float32))
+
+    def weights(self, scans: np.ndarray, whole_step: np.ndarray) -> np.ndarray:
+        """(n, C): each scan's share of its target's mean over the whole global batch; 0 where nobody is labelled."""
+        total = self.confidence[whole_step].sum(0)
+        return self.confidence[scans] / np.where(total > 0, total, 1.0)
+
+
+class BatchStream:
+    """The batches of one epoch that one rank sees, an iterable for Lightning.
+
+    Each batch holds `edges` (b, E), `labels` and `weights` (b, C), `valid` (b,) and `scan` (b,), -1 where padded; b is the
+    same for every batch. `weights` are scaled so that the mean over ranks and micro-batches is the global batch's loss.
+
+    Args:
+        selection: scan numbers that the epoch visits, in manifest order.
+        columns: the labels' columns of the phase's active targets.
+        first_step: where a resumed epoch goes on.
+    """
+
+    def __init__(
+        self,
+        sets: ShardSets,
+        source: ResidentEdges | StreamedEdges,
+        labels: Labels,
+        selection: np.ndarray,
+        columns: list[int],
+        plan: BatchPlan,
+        seed: int,
+        epoch: int,
+        window: int | None,
+        rank: int = 0,
+        first_step: int = 0,
+    ) -> None:
+        self.source, self.labels, self.plan = source, labels, plan
+        self.columns, self.rank, self.first_step = columns, rank, first_step
+        order, self.group = epoch_order(sets.block[selection], seed, epoch, window)
+        self.scans = selection[order]
+
+    def __len__(self) -> int:
+        """Micro-batches of the whole epoch, also when it is resumed in its middle."""
+        return self.plan.steps * self.plan.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.first_step, self.plan.steps):
+            for micro in range(self.plan.accumulate):
+                yield self.batch(step, micro)
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        whole = self.plan.step(step)
+        piece = self.plan.piece(step, micro, self.rank)
+        scans = self.scans[piece]
+        share = self.plan.world * self.plan.accumulate
+        weights = self.labels.weights(scans, self.scans[whole])[:, self.columns] * share
+        if isinstance(self.source, StreamedEdges):
+            last_group = self.group[whole.stop - 1]
+            edges = self.source.gather(scans, keep=self.scans[whole.start :][self.group[whole.start :] <= last_group])
+        else:
+            edges = self.source.gather(scans)
+        return padded(edges, self.labels.values[scans][:, self.columns], weights, scans, self.plan.local_batch)
+
+
+def padded(edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np.ndarray, size: int) -> Batch:
+    """A batch of `size` rows; rows past the real ones are 0, without label or weight, and marked not valid."""
+    n = len(scans)
+
+    def fill(array: np.ndarray, value: float) -> Tensor:
+        out = np.full((size, *array.shape[1:]), value, dtype=array.dtype)
+        out[:n] = array
+        return torch.from_numpy(out)
+
+    return {
+        "edges": fill(edges, 0.0),
+        "labels": fill(labels.astype(np.float32), np.nan),
+        "weights": fill(weights.astype(np.float32), 0.0),
+        "valid": fill(np.ones(n, dtype=np.float32), 0.0),
+        "scan": fill(scans.astype(np.int64), -1),
+    }

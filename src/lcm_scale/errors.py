@@ -1,0 +1,16 @@
+"""The one exception for mistakes that the user can mend: the CLI prints its single line and exits 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """The input is wrong. The message says what was read, where, what was expected and what to do, in one line."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f", did you mean '{close[0]}'?" if close else ""

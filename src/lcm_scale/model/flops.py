@@ -1,0 +1,84 @@
+"""Exact counts: parameters of a model, and matrix-product FLOPs of its forward pass and training step.
+
+A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test holds this against;
+norms, softmax and activations are below one per cent. Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
+"""
+
+from __future__ import annotations
+
+from lcm_scale.model.attention import FORMULATIONS, choose
+from lcm_scale.model.presets import LCMConfig
+
+
+def formulation_of(config: LCMConfig, tokens: int) -> str:
+    """The cross-attention that runs: the recipe's, or for `auto` the one that `attention.choose` takes."""
+    if config.attention != "auto":
+        return config.attention
+    return choose(tokens, config.n_regions, config.width, config.heads)
+
+
+def parameter_count(config: LCMConfig) -> int:
+    """All parameters: 243,712 + L x 36,731,648 + tokens x 2,048 + 4,096 + 2,049 at the published width and 116 regions."""
+    R, D, F = config.n_regions, config.width, config.ffn
+    embedding = R * D + D + 2 * D  # Linear, batch norm's scale and shift
+    attention = 4 * D * D + 4 * D
+    ffn = 2 * D * F + F + D
+    layer = 2 * attention + ffn + 3 * 2 * D  # self and cross, three LayerNorms
+    edges = R * (R - 1) // 2 * config.n_tokens if config.edge_branch else 0
+    return embedding + config.layers * layer + config.n_tokens * D + 2 * D + (D + 1) + edges
+
+
+def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, int]:
+    """Forward FLOPs of one decoder layer for one scan, by part.
+
+    Args:
+        tokens: active tokens M.
+        formulation: ``projected`` or ``absorbed``.
+    """
+    if formulation not in FORMULATIONS:
+        raise ValueError(f"formulation {formulation!r} is not one of {FORMULATIONS}")
+    M, R, D, H, F = tokens, config.n_regions, config.width, config.heads, config.ffn
+    if formulation == "projected":
+        # query and output of M tokens, key and value of R rows; scores and weighted sum over K = D / H of each head
+        cross = 4 * M * D * D + 4 * R * D * D + 4 * M * R * D
+    else:
+        # query, W_k, W_v and output of M tokens; scores and weighted sum over the whole width in every head
+        cross = 8 * M * D * D + 4 * H * M * R * D
+    return {
+        "self-attention": 8 * M * D * D + 4 * M * M * D,
+        "cross-attention": cross,
+        "ffn": 4 * M * D * F,
+    }
+
+
+def forward_flops(config: LCMConfig, formulation: str, tokens: int | None = None) -> int:
+    """Forward FLOPs of one scan through the whole model; `tokens` defaults to the whole table."""
+    M = config.n_tokens if tokens is None else tokens
+    layers = config.layers * (sum(layer_flops(config, M, formulation).values()) + 2 * M * config.width)
+    return _input_flops(config, M) + layers
+
+
+def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None) -> int:
+    """FLOPs of forward and backward for one scan.
+
+    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix
+    nor of the first layer's state, which is zero.
+    """
+    M = config.n_tokens if tokens is None else tokens
+    unneeded = _input_flops(config, M) + 2 * M * config.width * config.width
+    return 3 * forward_flops(config, formulation, M) - unneeded
+
+
+def crossover(regions: int, width: int, heads: int) -> float:
+    """The number of tokens at which the two formulations cost the same: D R / (D + (H - 1) R), 83 as published.
+
+    REFERENCE.md's D R / (D + H R) = 80 leaves out what `projected` spends on scores and weighted sum.
+    """
+    return width * regions / (width + (heads - 1) * regions)
+
+
+def _input_flops(config: LCMConfig, tokens: int) -> int:
+    """Products whose input is data: the FC embedding, and our linear branch from the edges."""
+    R = config.n_regions
+    edges = R * (R - 1) // 2 * tokens if config.edge_branch else 0
+    return 2 * R * R * config.width + 2 * edges

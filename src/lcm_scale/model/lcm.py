@@ -1,0 +1,159 @@
+"""The Large Connectome Model (arXiv 2510.18910), readable top to bottom.
+
+- one memory token a region: its row of the FC matrix through Linear, batch norm and LeakyReLU;
+- one learnable token a *category* (class, sex, age): the decoder's query positions, its state starts at zero;
+- DETR's post-norm decoder layer: self-attention among tokens, cross-attention to the FC rows, FFN;
+- no mask: every token sees every token and every row;
+- every layer's output goes through one shared final norm and one shared Linear(D -> 1): a token's scalar is its
+  category's logit (or, for age, the prediction), and all L layers' logits come out;
+- tokens are kept one parameter a target, so that a phase can leave whole targets out and nothing moves them meanwhile;
+- ours and off by default: dropout on the input, and a linear branch from the edges (`edge_branch`).
+
+Legend: B scans, R regions, D width, M active tokens, L layers, E edges. Neither Lightning nor disk is known here.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lcm_scale.model.attention import Attention, SelfAttention
+from lcm_scale.model.batchnorm import MaskedBatchNorm
+from lcm_scale.model.presets import LCMConfig
+
+
+class FCEmbedding(nn.Module):
+    """FC rows to memory tokens: Linear(R -> D), batch norm over all rows, LeakyReLU(0.01)."""
+
+    def __init__(self, config: LCMConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.n_regions, config.width)
+        self.norm = MaskedBatchNorm(config.width)
+        self.dropout = nn.Dropout(config.input_dropout)
+
+    def forward(self, fc_BRR: Tensor, valid_B: Tensor | None) -> Tensor:
+        return F.leaky_relu(self.norm(self.linear(self.dropout(fc_BRR)), valid_B), 0.01)
+
+
+class PerTarget(nn.Module):
+    """A table with one row a token, kept as one parameter a target; called with the active targets' numbers."""
+
+    def __init__(self, target_tokens: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.target_tokens = tuple(target_tokens)
+        for number, tokens in enumerate(target_tokens):
+            self.register_parameter(f"target_{number}", nn.Parameter(torch.randn(tokens, width)))
+
+    def forward(self, active: Sequence[int]) -> Tensor:
+        """(M, width): the rows of the active targets, in vocabulary order."""
+        return torch.cat([self.get_parameter(f"target_{number}") for number in active])
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention, FFN; each followed by dropout, residual and LayerNorm (post-norm, as DETR)."""
+
+    def __init__(self, config: LCMConfig) -> None:
+        super().__init__()
+        D = config.width
+        self.self_attention = SelfAttention(D, config.heads, config.dropout)
+        self.cross_attention = Attention(D, config.heads, config.dropout, config.attention)
+        self.linear1 = nn.Linear(D, config.ffn)
+        self.linear2 = nn.Linear(config.ffn, D)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(D), nn.LayerNorm(D), nn.LayerNorm(D)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, state_BMD: Tensor, position_MD: Tensor, memory_BRD: Tensor) -> Tensor:
+        state_BMD = self.norm1(state_BMD + self.dropout(self.self_attention(state_BMD, position_MD)))
+        attended = self.cross_attention(state_BMD + position_MD, memory_BRD)
+        state_BMD = self.norm2(state_BMD + self.dropout(attended))
+        hidden = self.dropout(F.relu(self.linear1(state_BMD)))
+        return self.norm3(state_BMD + self.dropout(self.linear2(hidden)))
+
+
+class EdgeBranch(nn.Module):
+    """Ours, not LCM: a linear map from centred, scaled edges to the tokens' logits, zero at the start.
+
+    A linear model on FC is the strongest simple baseline; beside the decoder it leaves the decoder what is not linear.
+    `centre` and `scale` are set from training scans only.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, config: LCMConfig) -> None:
+        super().__init__()
+        edges = config.n_regions * (config.n_regions - 1) // 2
+        self.register_buffer("centre", torch.zeros(edges))
+        self.register_buffer("scale", torch.ones(edges))
+        self.dropout = nn.Dropout(config.edge_dropout)
+        self.table = PerTarget(config.target_tokens, edges)
+        for weight in self.table.parameters():
+            nn.init.zeros_(weight)
+
+    def forward(self, fc_BRR: Tensor, active: Sequence[int]) -> Tensor:
+        """(B, R, R) -> (B, M)."""
+        R = fc_BRR.shape[-1]
+        rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
+        edges_BE = (fc_BRR[:, rows, columns] - self.centre) / self.scale
+        return F.linear(self.dropout(edges_BE), self.table(active)) / math.sqrt(edges_BE.shape[1])
+
+
+class LCM(nn.Module):
+    """The model. `config.target_tokens` holds the number of tokens of each target in vocabulary order."""
+
+    def __init__(self, config: LCMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = FCEmbedding(config)
+        self.tokens = PerTarget(config.target_tokens, config.width)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.readout = nn.Linear(config.width, 1)
+        self.edge_branch = EdgeBranch(config) if config.edge_branch else None
+        if config.init == "reference":
+            # The published code makes its layers as deep copies of one: they start identical.
+            first = self.layers[0].state_dict()
+            for layer in self.layers[1:]:
+                layer.load_state_dict(copy.deepcopy(first))
+
+    def forward(self, fc_BRR: Tensor, active: Sequence[int] | None = None, valid_B: Tensor | None = None) -> Tensor:
+        """Logits of the active tokens at every layer.
+
+        Args:
+            fc_BRR: (B, R, R) connectivity.
+            active: numbers of the active targets, ascending; None: all.
+            valid_B: (B,) 1 for real scans, 0 for padding, which touches no statistic.
+        Returns: (L, B, M).
+        """
+        if active is None:
+            active = range(len(self.config.target_tokens))
+        memory_BRD = self.embedding(fc_BRR, valid_B)
+        position_MD = self.tokens(active)
+        state = memory_BRD.new_zeros(len(fc_BRR), *position_MD.shape)
+        logits = []
+        for layer in self.layers:
+            state = layer(state, position_MD, memory_BRD)
+            logits.append(self.readout(self.norm(state)).squeeze(-1))
+        logits_LBM = torch.stack(logits)
+        if self.edge_branch is not None:
+            logits_LBM = logits_LBM + self.edge_branch(fc_BRR, active)
+        return logits_LBM
+
+
+def expand(edges_BE: Tensor, n_regions: int) -> Tensor:
+    """Upper triangles to symmetric matrices, on the edges' device.
+
+    The diagonal is 1, and 0 for a constant region, whose whole row is 0 (REFERENCE: Pearson with NaN set to 0).
+    Args: edges_BE: (B, R(R-1)/2), row by row, any float type. Returns: float32 (B, R, R).
+    """
+    rows, columns = torch.triu_indices(n_regions, n_regions, 1, device=edges_BE.device)
+    fc = torch.zeros(len(edges_BE), n_regions, n_regions, device=edges_BE.device)
+    fc[:, rows, columns] = edges_BE.float()
+    fc = fc + fc.transpose(1, 2)
+    fc.diagonal(dim1=1, dim2=2).copy_((fc != 0).any(-1).float())
+    return fc

@@ -1,0 +1,38 @@
+"""One progress display for every stage: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 15.0  # between two plain lines of one stage
+
+
+@contextmanager
+def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a stage of `total` steps; yields `advance(steps=1, note="")`."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(name, total=total, note="")
+            yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+        return
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= PLAIN_SECONDS:
+            print(f"{name}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+            last = now
+
+    yield advance
+    print(f"{name}: {done}/{total} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,139 @@
+"""Checkpoints: complete or absent, loaded without pickle, and sure of what they hold.
+
+A file is written aside, fsynced and renamed; only then are older ones deleted. Beside Lightning's state it holds, under
+`lcm`, plain values: model, vocabulary, atlas, how edges were fed, scalar scales, recipe, versions, shard fingerprints and
+the hashed ids of everybody it was trained or chosen on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.data.environment import Vocabulary
+from lcm_scale.errors import InputError
+from lcm_scale.model.presets import LCMConfig
+
+FORMAT = "lcm-scale-checkpoint/1"
+BEST = "best.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written whole or not at all and read with `weights_only`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        final = Path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        try:
+            with open(aside, "wb") as handle:
+                torch.save(checkpoint, handle)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(aside, final)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise InputError(f"{final}: cannot be written ({error.strerror}); earlier checkpoints are untouched") from error
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_file(Path(path))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as a checkpoint holds it.
+
+    Attributes:
+        run: the name of the run that made it.
+        edges: what the model was fed: raw or fisher_z.   readout: of the last phase.   active: names of its targets.
+        scalars: scalar target -> (centre, scale).
+        subjects: hashed ids of everybody who took part in training or in choosing the epoch.
+        state: the model's weights.
+    """
+
+    path: Path
+    run: str
+    model: LCMConfig
+    vocabulary: Vocabulary
+    atlas: Atlas
+    edges: str
+    readout: str
+    active: tuple[str, ...]
+    scalars: Mapping[str, tuple[float, float]]
+    subjects: frozenset[str]
+    salt_id: str
+    fingerprints: Mapping[str, str]
+    state: Mapping[str, Tensor]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The raw dictionary.  Raises: InputError where the file is missing, damaged, or not ours."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
+        raise InputError(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one") from error
+    if not isinstance(data, dict) or data.get("lcm", {}).get("format") != FORMAT:
+        raise InputError(f"{path}: not a checkpoint of this format ({FORMAT})")
+    return data
+
+
+def find(path: Path) -> Path:
+    """A checkpoint by file, or by run folder: its best, else its newest.  Raises: InputError."""
+    if path.is_file():
+        return path
+    best = path / "checkpoints" / BEST
+    if best.is_file():
+        return best
+    there = newest(path / "checkpoints")
+    if there is None:
+        raise InputError(f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file")
+    return there
+
+
+def newest(folder: Path) -> Path | None:
+    """The `step-*.ckpt` with the highest step, or None."""
+    return max(folder.glob("step-*.ckpt"), default=None)
+
+
+def load(path: Path) -> Checkpoint:
+    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`."""
+    file = find(path)
+    data = read_file(file)
+    meta = data["lcm"]
+    config = dict(meta["model"])
+    config["target_tokens"] = tuple(config["target_tokens"])
+    prefix = "model."
+    return Checkpoint(
+        path=file,
+        run=meta["run"],
+        model=LCMConfig(**config),
+        vocabulary=Vocabulary.from_json(meta["vocabulary"]),
+        atlas=Atlas.from_json(meta["atlas"]),
+        edges=meta["edges"],
+        readout=meta["readout"],
+        active=tuple(meta["active"]),
+        scalars={name: (centre, scale) for name, (centre, scale) in meta["scalars"].items()},
+        subjects=frozenset(meta["subjects"]),
+        salt_id=meta["salt_id"],
+        fingerprints=meta["fingerprints"],
+        state={k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)},
+    )
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` step checkpoints, and what a kill left half-written."""
+    for old in sorted(folder.glob("step-*.ckpt"))[:-keep]:
+        old.unlink()
+    for part in folder.glob(".*.partial"):
+        part.unlink()

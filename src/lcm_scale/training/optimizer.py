@@ -1,0 +1,105 @@
+"""Two stages, one optimiser: SGD with momentum first, Adam afterwards (paper: momentum and adaptive training; ours here).
+
+Lightning and DeepSpeed allow one optimiser, so the rule is a field of each parameter group (`stage`) rather than another
+object. State has Adam's names in both stages (`step`, `exp_avg`, `exp_avg_sq`): DeepSpeed's converters read them by name.
+In the momentum stage `exp_avg` is SGD's momentum buffer; a switch starts the new rule from zero state, since a sum of
+gradients is no estimate of their mean. Groups with `active` false (targets that a phase leaves out) are not touched at
+all: no decay, no momentum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM, ADAPTIVE = "momentum", "adaptive"
+
+
+class TwoStage(torch.optim.Optimizer):
+    """SGD with momentum or AdamW, by group.
+
+    Group keys: ``stage``, ``lr``, ``momentum`` (first stage), ``betas``, ``eps`` (second), ``weight_decay`` (L2 in the
+    gradient in the first stage, decoupled in the second), ``active``.
+    """
+
+    def __init__(self, params: Iterable[Any], stage: str = ADAPTIVE, lr: float = 1e-4, momentum: float = 0.9,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:  # fmt: skip
+        defaults = {"stage": stage, "lr": lr, "momentum": momentum, "betas": betas, "eps": eps,
+                    "weight_decay": weight_decay, "active": True}  # fmt: skip
+        super().__init__(params, defaults)
+
+    def set_stage(self, stage: str) -> None:
+        """Switch every group to a rule; where it changes, the state starts at zero."""
+        for group in self.param_groups:
+            if group["stage"] == stage:
+                continue
+            group["stage"] = stage
+            for parameter in group["params"]:
+                for value in self.state.get(parameter, {}).values():
+                    value.zero_()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters and group["active"]:
+                self._update(group, parameters)
+        return loss
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        states = [self._state_of(p) for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        steps = [s["step"] for s in states]
+        torch._foreach_add_(steps, 1)
+        averages = [s["exp_avg"] for s in states]
+        if group["stage"] == MOMENTUM:
+            torch._fused_sgd_(
+                parameters, gradients, averages, weight_decay=group["weight_decay"], momentum=group["momentum"],
+                lr=group["lr"], dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
+            )  # fmt: skip
+        else:
+            torch._fused_adamw_(
+                parameters, gradients, averages, [s["exp_avg_sq"] for s in states], [], steps, lr=group["lr"],
+                beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+                eps=group["eps"], amsgrad=False, maximize=False,
+            )  # fmt: skip
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+
+def parameter_groups(model: nn.Module, target_names: Iterable[str], edge_branch_decay: float) -> list[dict[str, Any]]:
+    """Groups by what happens to them: matrices decay, norms and biases do not, each target's tokens stand alone.
+
+    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1) and ``decay``: 'recipe', 'none' or a value.
+    """
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    by_target: dict[tuple[str, int], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        table, _, last = name.rpartition(".")
+        if last.startswith("target_"):
+            by_target.setdefault((table, int(last.removeprefix("target_"))), []).append(parameter)
+        else:
+            (matrices if parameter.ndim > 1 else rest).append(parameter)
+    names = list(target_names)
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "name": "matrices", "target": -1, "decay": "recipe"},
+        {"params": rest, "name": "norms and biases", "target": -1, "decay": "none"},
+    ]
+    for (table, number), parameters in sorted(by_target.items()):
+        decay = str(edge_branch_decay) if table.startswith("edge_branch") else "none"
+        groups.append({"params": parameters, "name": f"{table}: {names[number]}", "target": number, "decay": decay})
+    return groups

@@ -1,0 +1,125 @@
+"""Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction stands in (paper, finetuning).
+
+Made once, at the start of a phase that asks for them, from the weights of that moment and training scans alone; the
+confidence is the predicted class's probability, times the recipe's weight. The audit table says who got what, and how
+often the same predictions were right on training scans whose label is known.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lcm_scale.config import PseudoConfig
+from lcm_scale.data.environment import NOT_APPLICABLE, Target
+from lcm_scale.data.module import ConnectomeData
+from lcm_scale.files import write_atomic
+from lcm_scale.training.module import LCMModule
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One target's pseudo-labels.
+
+    Attributes:
+        missing: training scans without this label.   given: those that got a pseudo-label.
+        mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have none.
+        categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
+        known: training scans with a recorded label.   agreement: share of them predicted right (scalars: MAE).
+    """
+
+    target: str
+    missing: int
+    given: int
+    mean_confidence: float
+    categories: str
+    known: int
+    agreement: float
+
+
+def make_pseudo_labels(
+    module: LCMModule, data: ConnectomeData, scans: np.ndarray, pretrained: Sequence[str], config: PseudoConfig
+) -> list[AuditRow]:
+    """Predict every pretrained target of `scans` and fill in what is missing.
+
+    Args:
+        pretrained: targets that the weights have learnt; others cannot be predicted.
+    Returns: the audit table.
+    """
+    names = [n for n in (config.targets or pretrained) if n in pretrained]
+    columns = list(module.phase.active)
+    values = np.full((len(scans), len(module.vocabulary.targets)), np.nan, dtype=np.float32)
+    confidence = np.zeros_like(values)
+    predictions = predict(module, data, scans)
+    audit = []
+    for column, scores in zip(columns, predictions, strict=True):
+        target = module.vocabulary.targets[column]
+        if target.name not in names:
+            continue
+        recorded = data.sets.labels[scans, column]
+        guess, sure = _decide(target, scores)
+        missing = np.isnan(recorded)
+        take = missing & (sure >= config.min_confidence)
+        values[take, column] = guess[take]
+        confidence[take, column] = config.weight * sure[take]
+        audit.append(_audit(target, recorded, guess, sure, take))
+    data.set_pseudo_labels(scans, values, confidence)
+    return audit
+
+
+def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[np.ndarray]:
+    """Per active target, float32 (n, classes) logits or (n, 1) values."""
+    was_training = module.training
+    module.eval()
+    columns = list(module.phase.active)
+    parts = []
+    for batch in data.batches(scans, columns):
+        moved = {k: v.to(module.device) for k, v in batch.items()}
+        parts.append([s.float().cpu() for s in module.scores(moved)])
+    module.train(was_training)
+    return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
+
+
+def probabilities(target: Target, logits: np.ndarray) -> np.ndarray:
+    """(n, labels): softmax over the real categories; N/A is no answer to a question that was asked."""
+    keep = [i for i, c in enumerate(target.categories) if c != NOT_APPLICABLE]
+    return torch.softmax(torch.from_numpy(logits[:, keep]), 1).numpy()
+
+
+def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label codes or values, and how sure: a probability, 1 for scalars."""
+    if not target.is_class:
+        return scores[:, 0], np.ones(len(scores), dtype=np.float32)
+    probability = probabilities(target, scores)
+    shift = target.n_tokens - probability.shape[1]
+    return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
+
+
+def _audit(target: Target, recorded: np.ndarray, guess: np.ndarray, sure: np.ndarray, take: np.ndarray) -> AuditRow:
+    known = np.isfinite(recorded)
+    if target.is_class:
+        counts = Counter(target.categories[int(c)] for c in guess[take])
+        text = ", ".join(f"{category}: {counts[category]}" for category in target.categories if counts[category])
+        agreement = float((guess[known] == recorded[known]).mean()) if known.any() else float("nan")
+        mean = float(sure[take].mean()) if take.any() else float("nan")
+    else:
+        text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
+        agreement = float(np.abs(guess[known] - recorded[known]).mean()) if known.any() else float("nan")
+        mean = float("nan")
+    return AuditRow(target.name, int((~known).sum()), int(take.sum()), mean, text, int(known.sum()), agreement)
+
+
+def write_audit(rows: Sequence[AuditRow], path: Path) -> None:
+    """`pseudo_labels.csv` of the run folder."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(AuditRow.__dataclass_fields__))
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_atomic(path, text.getvalue().encode())

@@ -1,0 +1,147 @@
+"""What a run writes about itself: `log.jsonl`, an event a line, and `metrics.csv`, a row an epoch; and when it saves.
+
+A step's line names the positions of the epoch's order that it consumed, so that "each scan exactly once" can be read off
+the log of a run that was killed and resumed: a `resumed` line withdraws the steps after the one it names.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from lcm_scale.data.module import ConnectomeData
+from lcm_scale.files import write_atomic
+from lcm_scale.training import checkpoints
+from lcm_scale.training.module import LCMModule
+from lcm_scale.training.phases import two_stage
+
+Row = dict[str, Any]
+
+
+def read_log(path: Path) -> list[Row]:
+    """The events that count: steps that a later resume took back are left out; a torn last line too."""
+    events: list[Row] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if event["event"] == "resumed":
+            events = [e for e in events if e.get("step", 0) <= event["step"]]
+        events.append(event)
+    return events
+
+
+def epochs_of(events: Sequence[Row]) -> list[Row]:
+    """The epoch rows of a log."""
+    return [{k: v for k, v in e.items() if k != "event"} for e in events if e["event"] == "epoch"]
+
+
+class Recorder(L.Callback):
+    """Counts what was consumed, logs it, validates at each epoch's end, saves by policy. Always added, last."""
+
+    def __init__(self, folder: Path, data: ConnectomeData, advance: Callable[..., None], checkpoint_steps: int | None,
+                 keep: int) -> None:  # fmt: skip
+        self.folder, self.data, self.advance = folder, data, advance
+        self.checkpoint_steps, self.keep = checkpoint_steps, keep
+        self.best = float("inf")
+        self.losses: list[float] = []
+        self.epoch_start = time.monotonic()
+
+    def log(self, event: str, **values: Any) -> None:
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"event": event, **values}) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "losses": self.losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.losses = state_dict["best"], list(state_dict["losses"])
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.epoch_start = time.monotonic()
+        if trainer.global_step:
+            self.log("resumed", step=trainer.global_step, epoch=trainer.current_epoch)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module: LCMModule = pl_module  # type: ignore[assignment]
+        if (batch_idx + 1) % self.data.accumulate:
+            return
+        consumed = self.data.step_consumed()
+        loss = float(module.last_losses.sum())
+        self.losses.append(loss)
+        self.log("step", step=trainer.global_step, epoch=trainer.current_epoch, phase=module.phase.name,
+                 stage=two_stage(trainer).param_groups[0]["stage"], consumed=[consumed.start, consumed.stop], loss=loss)  # fmt: skip
+        self.advance(1, note=f"{module.phase.name} loss {loss:.3f}")
+        epoch_done = consumed.stop == self.data.plan(self.data.epoch).scans
+        due = self.checkpoint_steps and trainer.global_step % self.checkpoint_steps == 0
+        # At the epoch's end the checkpoint waits for validation, so that a resume starts the next epoch.
+        if not epoch_done and (due or trainer.global_step == trainer.max_steps):
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module: LCMModule = pl_module  # type: ignore[assignment]
+        if self.data.consumed < self.data.plan(self.data.epoch).scans:
+            return  # stopped by max_steps in the middle: saved there
+        row: Row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "phase": module.phase.name,
+            "lr": two_stage(trainer).param_groups[0]["lr"],
+            "train_loss": sum(self.losses) / len(self.losses),
+            **self.validate(module),
+            "seconds": round(time.monotonic() - self.epoch_start, 3),
+        }
+        self.losses, self.epoch_start = [], time.monotonic()
+        self.log("epoch", **row)
+        write_metrics(self.folder)
+        value = row.get("val_loss")
+        if value is not None and self.may_choose(module) and value < self.best:
+            self.best = value
+            trainer.save_checkpoint(self.folder / "checkpoints" / checkpoints.BEST, weights_only=True)
+        self.save(trainer)
+
+    def may_choose(self, module: LCMModule) -> bool:
+        """Losses of different phases (other targets, other readouts) do not compare: the last phase chooses."""
+        return module.phase == module.phases[-1]
+
+    def validate(self, module: LCMModule) -> Row:
+        if not len(self.data.validation):
+            return {}
+        was_training = module.training
+        module.eval()
+        total = torch.zeros(len(module.phase.active), device=module.device)
+        for batch in self.data.batches(self.data.validation, list(module.phase.active)):
+            total += module.validation_losses({k: v.to(module.device) for k, v in batch.items()})
+        module.train(was_training)
+        row: Row = {"val_loss": float(total.sum())}
+        for number, value in zip(module.phase.active, total.tolist(), strict=True):
+            row[f"val_loss: {module.vocabulary.names[number]}"] = value
+        return row
+
+    def save(self, trainer: L.Trainer) -> None:
+        folder = self.folder / "checkpoints"
+        trainer.save_checkpoint(folder / f"step-{trainer.global_step:08d}.ckpt")
+        if trainer.is_global_zero:
+            checkpoints.prune(folder, self.keep)
+
+
+def write_metrics(folder: Path) -> None:
+    """`metrics.csv`, made anew from the log."""
+    rows = epochs_of(read_log(folder / "log.jsonl"))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(folder / "metrics.csv", text.getvalue().encode())

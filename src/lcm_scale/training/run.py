@@ -1,0 +1,321 @@
+"""A run from recipe to checkpoints: open the data, build or load the model, train through the phases, keep the record.
+
+`pretrain` and `finetune` are what the verbs call; `fit` is the one training path under both, under every fold of an
+evaluation and under every point of a sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import subprocess
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+import lcm_scale
+from lcm_scale import progress
+from lcm_scale.config import Recipe, dump, expand, read_yaml
+from lcm_scale.data.environment import Vocabulary
+from lcm_scale.data.module import ConnectomeData
+from lcm_scale.data.order import BatchPlan
+from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
+from lcm_scale.errors import InputError
+from lcm_scale.files import write_atomic
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.objectives import TargetLoss
+from lcm_scale.training import checkpoints, recorder
+from lcm_scale.training.checkpoints import Checkpoint
+from lcm_scale.training.module import LCMModule
+from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
+from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.strategy import trainer_arguments
+
+MAY_DIFFER = ("trainer.max_steps", "trainer.max_epochs", "trainer.progress", "trainer.threads", "trainer.keep_checkpoints")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained run: its folder, the checkpoint that validation chose (else the last), and its epoch rows."""
+
+    folder: Path
+    checkpoint: Path
+    rows: tuple[recorder.Row, ...]
+    audit: tuple[AuditRow, ...]
+    steps: int
+
+
+def pretrain(recipe: Recipe, dry_run: bool = False) -> Path:
+    """Pretrain on all scans of the recipe's sets, but for the people that choose the epoch.  Returns: the run folder.
+
+    Raises: InputError.
+    """
+    sets, start = prepare(recipe)
+    scans = sets.scans_of([])
+    train, validation = split_subjects(sets, scans, recipe.data.validation, recipe.seed)
+    if dry_run:
+        return run_folder(recipe)
+    return fit(recipe, sets, train, validation, run_folder(recipe), start, "train").folder
+
+
+def finetune(recipe: Recipe, dry_run: bool = False) -> Path:
+    """Finetune `init_from` on the recipe's sets.  Returns: the run folder.
+
+    Raises: InputError, also where the recipe names no checkpoint to start from.
+    """
+    if not recipe.init_from:
+        raise InputError("init_from is empty: finetuning starts from a checkpoint or run folder, for example init_from=runs/demo-pretrain")
+    return pretrain(recipe, dry_run)
+
+
+def prepare(recipe: Recipe) -> tuple[ShardSets, Checkpoint | None]:
+    """Open a recipe's data and, where it names one, the checkpoint to start from, and see that they fit."""
+    start = checkpoints.load(expand(recipe.init_from)) if recipe.init_from else None
+    pretrained = (start.run, start.vocabulary) if start else None
+    sets = open_sets(recipe.data, start.atlas if start else None, pretrained)
+    if start:
+        check_fit(recipe, sets, start)
+    return sets, start
+
+
+def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
+    """Raises: InputError where a recipe cannot start from a checkpoint."""
+    mine = resolve(recipe.model, sets.atlas.n_regions, ())
+    for key in ("width", "layers", "heads", "ffn", "edge_branch"):
+        if getattr(mine, key) != getattr(start.model, key):
+            raise InputError(
+                f"{start.path}: a checkpoint of another size: {key} is {getattr(start.model, key)}, "
+                f"the recipe's {getattr(mine, key)}; set model.preset or model.{key}"
+            )
+    if recipe.data.edges != start.edges:
+        raise InputError(f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}")
+    if start.salt_id != sets.manifests[0].salt_id:
+        raise InputError(
+            f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so nobody can tell whether "
+            "people overlap; shard both in one project"
+        )
+
+
+def run_folder(recipe: Recipe) -> Path:
+    if not recipe.name:
+        raise InputError("name is empty: the run folder is runs_dir/name")
+    return expand(recipe.runs_dir) / recipe.name
+
+
+def fit(recipe: Recipe, sets: ShardSets, train: np.ndarray, validation: np.ndarray, folder: Path,
+        start: Checkpoint | None, stage_name: str) -> FitResult:  # fmt: skip
+    """Train one model, or go on where the folder's newest checkpoint stands.
+
+    Args:
+        train, validation: scan numbers; whoever is in neither is never seen.
+        start: weights to begin with.   stage_name: for the progress display.
+    """
+    resume = open_folder(recipe, folder)
+    phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
+    data = ConnectomeData(
+        sets, recipe.data, train, validation,
+        lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
+        recipe.trainer.global_batch, recipe.seed,
+    )  # fmt: skip
+    total_steps = sum(BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch))
+    torch.manual_seed(recipe.seed)
+    model_config = resolve(recipe.model, sets.atlas.n_regions, tuple(t.n_tokens for t in sets.vocabulary.targets))
+    module = RunModule(recipe, model_config, sets.vocabulary, sets.atlas, loss_terms(recipe, sets, train, start), phases, total_steps)
+    module.seen = sorted(set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set()))
+    module.sets = sets
+    if module.model.edge_branch is not None:
+        set_edge_scale(module, data, train)
+    if start:
+        transfer(start, module.model, sets.vocabulary)
+    steps = min(total_steps, recipe.trainer.max_steps or total_steps)
+    with progress.stage(stage_name, steps) as advance, quiet_lightning():
+        if resume:
+            advance(int(resume.stem.removeprefix("step-")))
+        record = recorder.Recorder(folder, data, advance, recipe.trainer.checkpoint_steps, recipe.trainer.keep_checkpoints)
+        pseudo = PseudoLabels(recipe, data, phases, start, folder)
+        trainer = L.Trainer(
+            **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch, max_steps=recipe.trainer.max_steps or -1,
+            gradient_clip_val=recipe.optim.clip_norm, callbacks=[PhaseSwitch(), pseudo, record],
+            plugins=[checkpoints.AtomicCheckpointIO()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    rows = tuple(recorder.epochs_of(recorder.read_log(folder / "log.jsonl")))
+    return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), trainer.global_step)
+
+
+class RunModule(LCMModule):
+    """`LCMModule` that writes into checkpoints whom it saw and where it comes from."""
+
+    seen: list[str]
+    sets: ShardSets
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["lcm"] = {
+            "format": checkpoints.FORMAT,
+            "run": self.recipe.name,
+            "recipe": dump(self.recipe),
+            **self.describe(),
+            "subjects": self.seen,
+            "salt_id": self.sets.manifests[0].salt_id,
+            "fingerprints": self.sets.fingerprints,
+            "versions": versions(),
+        }
+
+
+class PseudoLabels(L.Callback):
+    """Makes pseudo-labels at the start of each phase that asks for them. Added after `PhaseSwitch`."""
+
+    def __init__(self, recipe: Recipe, data: ConnectomeData, phases: Sequence[Phase], start: Checkpoint | None,
+                 folder: Path) -> None:  # fmt: skip
+        self.recipe, self.data, self.phases, self.start, self.folder = recipe, data, phases, start, folder
+        self.audit: list[AuditRow] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module: LCMModule = pl_module  # type: ignore[assignment]
+        if not module.phase.pseudo_labels or trainer.current_epoch != module.phase.first_epoch:
+            return
+        known = set(self.start.active) if self.start else set()
+        for phase in self.phases[: self.phases.index(module.phase)]:
+            known |= {module.vocabulary.names[number] for number in phase.active}
+        scans = self.data.selection(trainer.current_epoch)
+        self.audit = make_pseudo_labels(module, self.data, scans, sorted(known), self.recipe.pseudo)
+        write_audit(self.audit, self.folder / "pseudo_labels.csv")
+
+
+def loss_terms(recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkpoint | None) -> list[TargetLoss]:
+    """Weights of the targets, and a scalar's centre and scale: the checkpoint's, else raw, else from training scans."""
+    terms = []
+    for column, target in enumerate(sets.vocabulary.targets):
+        default = 1.0 if target.is_class else recipe.objective.scalar_weight
+        weight = recipe.objective.weights.get(target.name, default)
+        centre, scale = 0.0, 1.0
+        known = sets.labels[train, column]
+        known = known[np.isfinite(known)]
+        if start and target.name in start.scalars:
+            centre, scale = start.scalars[target.name]
+        elif not target.is_class and recipe.objective.scalar_scale == "standardised" and len(known):
+            centre, scale = float(known.mean()), max(float(known.std()), 1e-6)
+        terms.append(TargetLoss(target, weight, centre, scale))
+    for name in recipe.objective.weights:
+        sets.vocabulary[name]
+    return terms
+
+
+def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -> None:
+    """Centre and scale of the linear branch's edges, from at most 4,096 training scans."""
+    assert module.model.edge_branch is not None
+    some = train[np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(int)]
+    R = module.atlas.n_regions
+    rows, columns = torch.triu_indices(R, R, 1)
+    edges = torch.cat([module.matrices(batch)[:, rows, columns] for batch in data.batches(some, [])])
+    module.model.edge_branch.centre.copy_(edges.mean(0))
+    # One scale for all edges: the spread between them is information, a constant edge has none.
+    module.model.edge_branch.scale.fill_(float(edges.std(0).mean()))
+
+
+def transfer(start: Checkpoint, model: LCM, vocabulary: Vocabulary) -> None:
+    """Copy a checkpoint's weights; tokens go by target and category, new ones keep their fresh values."""
+    own = model.state_dict()
+    old_tables = {n: t for n, t in start.state.items() if ".target_" in n or n.startswith("tokens.target_")}
+    missing = [n for n in own if n not in start.state and "target_" not in n]
+    if missing:
+        raise InputError(f"{start.path}: lacks the weights {', '.join(missing[:3])}")
+    for name, value in start.state.items():
+        if name not in old_tables:
+            if own[name].shape != value.shape:
+                raise InputError(f"{start.path}: {name} has shape {tuple(value.shape)}, this model {tuple(own[name].shape)}")
+            own[name].copy_(value)
+    for name, value in old_tables.items():
+        table, _, number = name.rpartition("target_")
+        old = start.vocabulary.targets[int(number)]
+        new_number = next(
+            (i for i, t in enumerate(vocabulary.targets) if set(old.categories) <= set(t.categories) and t.kind == old.kind
+             and (t.name == old.name or t.name.startswith(f"{old.name}@") or t.kind == "group")), None)  # fmt: skip
+        if new_number is None:
+            raise InputError(f"{start.path}: its target {old.name} has no place in this vocabulary")
+        new = vocabulary.targets[new_number]
+        for row, category in enumerate(old.categories):
+            own[f"{table}target_{new_number}"][new.categories.index(category)].copy_(value[row])
+
+
+def open_folder(recipe: Recipe, folder: Path) -> Path | None:
+    """Make a run folder or open it again.
+
+    Returns: the checkpoint to resume from, or None.  Raises: InputError where it holds a run of another recipe.
+    """
+    file = folder / "recipe.yaml"
+    text = dump(recipe)
+    if file.is_file():
+        changed = [k for k, _, _ in differences(read_yaml(file), text) if k not in MAY_DIFFER]
+        if changed:
+            raise InputError(
+                f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "
+                "choose another name=... or remove that folder"
+            )
+    write_atomic(file, text.encode())
+    write_atomic(folder / "provenance.json", json.dumps(provenance(recipe), indent=1).encode())
+    return checkpoints.newest(folder / "checkpoints")
+
+
+def differences(old: Any, new_text: str) -> list[tuple[str, Any, Any]]:
+    """Dotted keys whose values differ between a stored recipe and a new one."""
+    from omegaconf import OmegaConf
+
+    def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, value in config.items():
+            result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        return result
+
+    before, after = flat(OmegaConf.to_container(old)), flat(OmegaConf.to_container(OmegaConf.create(new_text)))
+    return [(k, before.get(k), after.get(k)) for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
+
+
+def versions() -> dict[str, str]:
+    return {"lcm_scale": lcm_scale.__version__, "torch": str(torch.__version__), "lightning": L.__version__,
+            "numpy": np.__version__, "python": platform.python_version()}  # fmt: skip
+
+
+def provenance(recipe: Recipe) -> dict[str, Any]:
+    """Versions, commit, seeds and hardware; no host or user name."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    return {
+        "versions": versions(),
+        "commit": git("rev-parse", "HEAD") or "unknown",
+        "clean_tree": git("status", "--porcelain", "--untracked-files=no") == "",
+        "seed": recipe.seed,
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
+    }
+
+
+class quiet_lightning:
+    """Our display is the display: Lightning's banners and its advice on data loaders are kept out of it."""
+
+    def __enter__(self) -> None:
+        self.loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
+        self.warnings = warnings.catch_warnings()
+        self.warnings.__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+    def __exit__(self, *details: Any) -> None:
+        self.warnings.__exit__(*details)
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)

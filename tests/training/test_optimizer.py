@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from lcm_scale.config import ModelConfig
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import resolve
+from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM, TwoStage, parameter_groups
+
+
+def weights() -> list[torch.nn.Parameter]:
+    torch.manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(7))]
+
+
+def descend(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:
+    for step in range(first, first + steps):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("stage", [MOMENTUM, ADAPTIVE])
+def test_each_stage_equals_torchs_own_optimiser(stage: str) -> None:
+    ours, theirs = weights(), weights()
+    mine = TwoStage(ours, stage=stage, lr=0.1, weight_decay=0.05)
+    reference = (
+        torch.optim.SGD(theirs, lr=0.1, momentum=0.9, weight_decay=0.05)
+        if stage == MOMENTUM
+        else torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.05)
+    )
+    descend(ours, mine, 6)
+    descend(theirs, reference, 6)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_update_rule_itself_changes_at_the_switch() -> None:
+    """Before, the step is proportional to the gradient; after, Adam's first step is +-lr whatever the gradient's size."""
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = TwoStage([parameter], stage=MOMENTUM, lr=0.1)
+    gradient = torch.tensor([1e-3, 5.0])
+    parameter.grad = gradient.clone()
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach(), -0.1 * gradient)
+    optimizer.set_stage(ADAPTIVE)
+    before = parameter.detach().clone()
+    parameter.grad = gradient.clone()
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach() - before, torch.tensor([-0.1, -0.1]), rtol=1e-4, atol=1e-5)
+
+
+def test_after_the_switch_the_run_is_the_one_a_fresh_adam_would_make() -> None:
+    ours, theirs = weights(), weights()
+    mine = TwoStage(ours, stage=MOMENTUM, lr=0.1)
+    descend(ours, mine, 3)
+    mine.set_stage(ADAPTIVE)
+    descend(theirs, torch.optim.SGD(theirs, lr=0.1, momentum=0.9), 3)
+    descend(ours, mine, 4, first=3)
+    descend(theirs, torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.0), 4, first=3)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_state_names_are_adams_in_both_stages() -> None:
+    """DeepSpeed's universal converter reads these by name."""
+    for stage in (MOMENTUM, ADAPTIVE):
+        parameters = weights()
+        optimizer = TwoStage(parameters, stage=stage)
+        descend(parameters, optimizer, 1)
+        assert set(optimizer.state[parameters[0]]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_an_inactive_group_feels_neither_decay_nor_momentum() -> None:
+    parameters = weights()
+    optimizer = TwoStage([{"params": [p]} for p in parameters], lr=0.1, weight_decay=0.1)
+    descend(parameters, optimizer, 3)
+    frozen = parameters[1].detach().clone()
+    state = optimizer.state[parameters[1]]["exp_avg"].clone()
+    optimizer.param_groups[1]["active"] = False
+    descend(parameters, optimizer, 3)
+    assert torch.equal(parameters[1].detach(), frozen)
+    assert torch.equal(optimizer.state[parameters[1]]["exp_avg"], state)
+    assert not torch.equal(parameters[0].detach(), weights()[0].detach())
+
+
+def test_groups_hold_every_parameter_once_and_decay_only_matrices() -> None:
+    model = LCM(resolve(ModelConfig(preset="tiny", edge_branch=True), 12, (4, 2, 1)))
+    groups = parameter_groups(model, ["diagnosis", "sex", "age"], 0.1)
+    seen = [p for group in groups for p in group["params"]]
+    assert len(seen) == len(set(seen)) == len(list(model.parameters()))
+    decayed = {group["name"]: group["decay"] for group in groups}
+    assert decayed["matrices"] == "recipe" and decayed["norms and biases"] == "none"
+    assert decayed["tokens: sex"] == "none" and decayed["edge_branch.table: sex"] == "0.1"
+    assert {group["target"] for group in groups} == {-1, 0, 1, 2}
