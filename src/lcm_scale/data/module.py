@@ -13,10 +13,9 @@ import lightning as L
 import numpy as np
 import torch
 
-from lcm_scale.config import DataConfig
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets
-from lcm_scale.data.stream import Batch, BatchStream, Labels, open_edges, padded
+from lcm_scale.data.stream import Batch, BatchStream, Edges, Labels, padded
 from lcm_scale.errors import InputError
 
 
@@ -32,20 +31,20 @@ class ConnectomeData(L.LightningDataModule):
     def __init__(
         self,
         sets: ShardSets,
-        config: DataConfig,
+        source: Edges,
         train: np.ndarray,
         validation: np.ndarray,
         phase_at: Callable[[int], tuple[Sequence[str], list[int]]],
         global_batch: int,
         seed: int,
+        window: int | None = None,
         accumulate: int = 1,
     ) -> None:
         super().__init__()
-        self.sets, self.config = sets, config
+        self.sets, self.source = sets, source
         self.train, self.validation = train, validation
-        self.phase_at, self.seed = phase_at, seed
+        self.phase_at, self.seed, self.window = phase_at, seed, window
         self.global_batch, self.accumulate = global_batch, accumulate
-        self.source = open_edges(sets, config.resident_gb)
         self.labels = Labels.recorded(sets.labels)
         self.pseudo: dict[str, torch.Tensor] = {}
         self.epoch = 0
@@ -71,7 +70,7 @@ class ConnectomeData(L.LightningDataModule):
         plan = self.plan(epoch)
         return BatchStream(
             self.sets, self.source, self.labels, self.selection(epoch), self.phase_at(epoch)[1], plan, self.seed, epoch,
-            self.config.window, self.trainer.global_rank, first_step=-(-self.consumed // self.global_batch),
+            self.window, self.trainer.global_rank, first_step=-(-self.consumed // self.global_batch),
         )  # fmt: skip
 
     def step_consumed(self) -> slice:
@@ -107,13 +106,13 @@ class ConnectomeData(L.LightningDataModule):
             "epoch": self.epoch,
             "consumed": self.consumed,
             "scans": len(self.train),
-            "window": self.config.window,
+            "window": self.window,
             "fingerprints": self.sets.fingerprints,
             "pseudo": self.pseudo,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = {"seed": self.seed, "scans": len(self.train), "window": self.config.window}
+        here = {"seed": self.seed, "scans": len(self.train), "window": self.window}
         for key, value in here.items():
             if state_dict[key] != value:
                 raise InputError(f"resume: the checkpoint's {key} is {state_dict[key]}, this recipe's {value}; resume with the same")

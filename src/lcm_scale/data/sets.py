@@ -38,6 +38,7 @@ class ShardSets:
         manifests, folders: one a set.
         atlas: the order that all matrices are brought into.
         edge_orders: per set the edge permutation into `atlas`, or None where it is there already.
+        renames: per set, and for the checkpoint that the run goes on from: own target name -> name in `vocabulary`.
         vocabulary: of the run.   labels: float32 (N, C) in its codes, NaN missing.
         set_number, subject, block: int64 (N,).   site: int64 (N,), -1 unknown.
         subjects: hashed ids; one person has one number, also over several sets.
@@ -49,6 +50,8 @@ class ShardSets:
     atlas: Atlas
     edge_orders: tuple[np.ndarray | None, ...]
     vocabulary: Vocabulary
+    renames: tuple[dict[str, str], ...]
+    pretrained_renames: dict[str, str]
     labels: np.ndarray
     set_number: np.ndarray
     subject: np.ndarray
@@ -151,6 +154,8 @@ def open_sets(
         atlas=target_atlas,
         edge_orders=orders,
         vocabulary=vocabulary,
+        renames=renames,
+        pretrained_renames=merged.renames[0] if pretrained else {},
         labels=np.concatenate(labels),
         set_number=np.repeat(np.arange(len(manifests)), [m.scans for m in manifests]),
         subject=np.concatenate(subject_parts),

@@ -83,7 +83,10 @@ class StreamedEdges:
         return out
 
 
-def open_edges(sets: ShardSets, resident_gb: float) -> ResidentEdges | StreamedEdges:
+Edges = ResidentEdges | StreamedEdges
+
+
+def open_edges(sets: ShardSets, resident_gb: float) -> Edges:
     """Resident below the limit, streamed above it."""
     size = sum(m.scans * m.atlas.n_edges * np.dtype(m.dtype).itemsize for m in sets.manifests)
     return ResidentEdges(sets) if size <= resident_gb * 1e9 else StreamedEdges(sets)
@@ -126,7 +129,7 @@ class BatchStream:
     def __init__(
         self,
         sets: ShardSets,
-        source: ResidentEdges | StreamedEdges,
+        source: Edges,
         labels: Labels,
         selection: np.ndarray,
         columns: list[int],

@@ -18,7 +18,7 @@ def formulation_of(config: LCMConfig, tokens: int) -> str:
 
 
 def parameter_count(config: LCMConfig) -> int:
-    """All parameters: 243,712 + L x 36,731,648 + tokens x 2,048 + 4,096 + 2,049 at the published width and 116 regions."""
+    """All parameters; at the published width and R = 116: 243,712 + L x 36,731,648 + M x 2,048 + 4,096 + 2,049."""
     R, D, F = config.n_regions, config.width, config.ffn
     embedding = R * D + D + 2 * D  # Linear, batch norm's scale and shift
     attention = 4 * D * D + 4 * D

@@ -25,6 +25,14 @@ from lcm_scale.training.optimizer import TwoStage, parameter_groups
 from lcm_scale.training.phases import Phase
 
 
+def matrices(edges_BE: Tensor, fed: str, n_regions: int) -> Tensor:
+    """Stored triangles (B, E) to (B, R, R) as the model is fed: raw correlations, or their Fisher z."""
+    if fed == "fisher_z":
+        # fp16 rounds a correlation of .9998 to 1, whose transform is infinite.
+        edges_BE = edges_BE.float().clamp(-0.9995, 0.9995).atanh()
+    return expand(edges_BE, n_regions)
+
+
 class LCMModule(L.LightningModule):
     """An LCM in training.
 
@@ -49,11 +57,7 @@ class LCMModule(L.LightningModule):
 
     def matrices(self, batch: Batch) -> Tensor:
         """(B, R, R) as the model sees them."""
-        edges = batch["edges"]
-        if self.recipe.data.edges == "fisher_z":
-            # fp16 rounds a correlation of .9998 to 1, whose transform is infinite.
-            edges = edges.float().clamp(-0.9995, 0.9995).atanh()
-        return expand(edges, self.atlas.n_regions)
+        return matrices(batch["edges"], self.recipe.data.edges, self.atlas.n_regions)
 
     def active_terms(self) -> list[TargetLoss]:
         return [self.terms[number] for number in self.phase.active]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
-import subprocess
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,25 +17,26 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
-import lcm_scale
 from lcm_scale import progress
 from lcm_scale.config import Recipe, dump, expand, read_yaml
-from lcm_scale.data.environment import Vocabulary
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
-from lcm_scale.model.lcm import LCM
-from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.data.stream import Edges, open_edges
+from lcm_scale.model.presets import resolve
 from lcm_scale.objectives import TargetLoss
 from lcm_scale.training import checkpoints, recorder
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
 from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.provenance import provenance, versions
 from lcm_scale.training.strategy import trainer_arguments
+from lcm_scale.training.transfer import check_fit, transfer
 
 MAY_DIFFER = ("trainer.max_steps", "trainer.max_epochs", "trainer.progress", "trainer.threads", "trainer.keep_checkpoints")
 
@@ -63,7 +62,8 @@ def pretrain(recipe: Recipe, dry_run: bool = False) -> Path:
     train, validation = split_subjects(sets, scans, recipe.data.validation, recipe.seed)
     if dry_run:
         return run_folder(recipe)
-    return fit(recipe, sets, train, validation, run_folder(recipe), start, "train").folder
+    source = open_edges(sets, recipe.data.resident_gb)
+    return fit(recipe, sets, source, train, validation, run_folder(recipe), start, "train").folder
 
 
 def finetune(recipe: Recipe, dry_run: bool = False) -> Path:
@@ -86,31 +86,13 @@ def prepare(recipe: Recipe) -> tuple[ShardSets, Checkpoint | None]:
     return sets, start
 
 
-def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
-    """Raises: InputError where a recipe cannot start from a checkpoint."""
-    mine = resolve(recipe.model, sets.atlas.n_regions, ())
-    for key in ("width", "layers", "heads", "ffn", "edge_branch"):
-        if getattr(mine, key) != getattr(start.model, key):
-            raise InputError(
-                f"{start.path}: a checkpoint of another size: {key} is {getattr(start.model, key)}, "
-                f"the recipe's {getattr(mine, key)}; set model.preset or model.{key}"
-            )
-    if recipe.data.edges != start.edges:
-        raise InputError(f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}")
-    if start.salt_id != sets.manifests[0].salt_id:
-        raise InputError(
-            f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so nobody can tell whether "
-            "people overlap; shard both in one project"
-        )
-
-
 def run_folder(recipe: Recipe) -> Path:
     if not recipe.name:
         raise InputError("name is empty: the run folder is runs_dir/name")
     return expand(recipe.runs_dir) / recipe.name
 
 
-def fit(recipe: Recipe, sets: ShardSets, train: np.ndarray, validation: np.ndarray, folder: Path,
+def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, validation: np.ndarray, folder: Path,
         start: Checkpoint | None, stage_name: str) -> FitResult:  # fmt: skip
     """Train one model, or go on where the folder's newest checkpoint stands.
 
@@ -121,9 +103,9 @@ def fit(recipe: Recipe, sets: ShardSets, train: np.ndarray, validation: np.ndarr
     resume = open_folder(recipe, folder)
     phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
     data = ConnectomeData(
-        sets, recipe.data, train, validation,
+        sets, source, train, validation,
         lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
-        recipe.trainer.global_batch, recipe.seed,
+        recipe.trainer.global_batch, recipe.seed, recipe.data.window,
     )  # fmt: skip
     total_steps = sum(BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch))
     torch.manual_seed(recipe.seed)
@@ -134,7 +116,7 @@ def fit(recipe: Recipe, sets: ShardSets, train: np.ndarray, validation: np.ndarr
     if module.model.edge_branch is not None:
         set_edge_scale(module, data, train)
     if start:
-        transfer(start, module.model, sets.vocabulary)
+        transfer(start, module.model, sets.vocabulary, sets.pretrained_renames)
     steps = min(total_steps, recipe.trainer.max_steps or total_steps)
     with progress.stage(stage_name, steps) as advance, quiet_lightning():
         if resume:
@@ -223,31 +205,6 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
     module.model.edge_branch.scale.fill_(float(edges.std(0).mean()))
 
 
-def transfer(start: Checkpoint, model: LCM, vocabulary: Vocabulary) -> None:
-    """Copy a checkpoint's weights; tokens go by target and category, new ones keep their fresh values."""
-    own = model.state_dict()
-    old_tables = {n: t for n, t in start.state.items() if ".target_" in n or n.startswith("tokens.target_")}
-    missing = [n for n in own if n not in start.state and "target_" not in n]
-    if missing:
-        raise InputError(f"{start.path}: lacks the weights {', '.join(missing[:3])}")
-    for name, value in start.state.items():
-        if name not in old_tables:
-            if own[name].shape != value.shape:
-                raise InputError(f"{start.path}: {name} has shape {tuple(value.shape)}, this model {tuple(own[name].shape)}")
-            own[name].copy_(value)
-    for name, value in old_tables.items():
-        table, _, number = name.rpartition("target_")
-        old = start.vocabulary.targets[int(number)]
-        new_number = next(
-            (i for i, t in enumerate(vocabulary.targets) if set(old.categories) <= set(t.categories) and t.kind == old.kind
-             and (t.name == old.name or t.name.startswith(f"{old.name}@") or t.kind == "group")), None)  # fmt: skip
-        if new_number is None:
-            raise InputError(f"{start.path}: its target {old.name} has no place in this vocabulary")
-        new = vocabulary.targets[new_number]
-        for row, category in enumerate(old.categories):
-            own[f"{table}target_{new_number}"][new.categories.index(category)].copy_(value[row])
-
-
 def open_folder(recipe: Recipe, folder: Path) -> Path | None:
     """Make a run folder or open it again.
 
@@ -269,8 +226,6 @@ def open_folder(recipe: Recipe, folder: Path) -> Path | None:
 
 def differences(old: Any, new_text: str) -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ between a stored recipe and a new one."""
-    from omegaconf import OmegaConf
-
     def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in config.items():
@@ -279,27 +234,6 @@ def differences(old: Any, new_text: str) -> list[tuple[str, Any, Any]]:
 
     before, after = flat(OmegaConf.to_container(old)), flat(OmegaConf.to_container(OmegaConf.create(new_text)))
     return [(k, before.get(k), after.get(k)) for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
-
-
-def versions() -> dict[str, str]:
-    return {"lcm_scale": lcm_scale.__version__, "torch": str(torch.__version__), "lightning": L.__version__,
-            "numpy": np.__version__, "python": platform.python_version()}  # fmt: skip
-
-
-def provenance(recipe: Recipe) -> dict[str, Any]:
-    """Versions, commit, seeds and hardware; no host or user name."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    return {
-        "versions": versions(),
-        "commit": git("rev-parse", "HEAD") or "unknown",
-        "clean_tree": git("status", "--porcelain", "--untracked-files=no") == "",
-        "seed": recipe.seed,
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
-    }
 
 
 class quiet_lightning:

@@ -68,8 +68,9 @@ def read_text(path: Path) -> Table:
     first = next((line for line in lines if line.strip()), "")
     delimiter = next((mark for mark in ("\t", ",") if mark in first), None)
     header = _cells(first, delimiter)
-    named = bool(header) and (first.lstrip().startswith("#") or sum(map(_is_number, header)) == 0)
-    start = lines.index(first) + 1 if named else 0
+    start = lines.index(first) + 1 if first else 0
+    named = _is_header(header, _cells(next((line for line in lines[start:] if line.strip()), ""), delimiter))
+    start = start if named else 0
     body = [line for line in lines[start:] if line.strip()]
     if not body:
         raise InputError(f"{path}: empty; expected one row a volume and one column a region")
@@ -169,6 +170,14 @@ def _read_mat(path: Path) -> dict[str, np.ndarray]:
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
     return [cell.strip() for cell in line.split(delimiter)] if line else []
+
+
+def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first line names columns: `#2001 ...`, words, or whole numbers (`0,1,2`) above decimal ones."""
+    if not first:
+        return False
+    numbered = all(cell.isdigit() for cell in first) and any("." in cell for cell in second)
+    return first[0].startswith("#") or not any(map(_is_number, first)) or (numbered and len(set(first)) == len(first))
 
 
 def _is_number(cell: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lcm_scale.errors import InputError, nearest
 
-MISSING = frozenset({"", "n/a", "na", "nan", "none", "-9999", "-9999.0"})
+MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}

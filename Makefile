@@ -1,0 +1,68 @@
+# Few targets, each a verb of lcm-scale or a check. `make` alone lists them.
+# Elsewhere than on the author's machine: TORCH_INDEX=<index of PyTorch's CPU wheels> spares gigabytes of CUDA.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+DATA ?= abide
+ABIDE_DIR ?=
+ABIDE_PHENO ?=
+TESTS ?= tests
+
+BIN := .venv/bin
+LCM := $(BIN)/lcm-scale
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo demo-real shard test check golden clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv: $(INSTALLED) ## Virtual environment with pinned versions (PYTHON=python3.12, TORCH_INDEX=...)
+
+$(INSTALLED): constraints.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11; name another, for example make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		--constraint constraints.txt --editable '.[deepspeed,imaging,test,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Simulated scans to an honest report, in minutes: runs/demo/report.html
+	$(LCM) shard recipes/data/demo_pretrain.yaml
+	$(LCM) shard recipes/data/demo_finetune.yaml
+	$(LCM) verify shards/demo-pretrain
+	$(LCM) verify shards/demo-finetune
+	$(LCM) pretrain recipes/demo.yaml
+	$(LCM) finetune recipes/demo_finetune.yaml
+	$(LCM) evaluate recipes/demo_finetune.yaml
+	@echo runs/demo/report.html
+
+demo-real: $(INSTALLED) ## The same on 33 real people (heat pain and its regulation): runs/demo-real/report.html
+	$(BIN)/python -m lcm_scale.data.ds000140 raw/ds000140
+	$(LCM) shard recipes/data/ds000140.yaml
+	$(LCM) verify shards/ds000140
+	$(LCM) evaluate recipes/demo_real.yaml
+	@echo runs/demo-real/report.html
+
+shard: $(INSTALLED) ## Shard a data set: DATA=abide [ABIDE_DIR=folder] [ABIDE_PHENO=file.csv]
+	$(LCM) shard recipes/data/$(DATA).yaml \
+		$(if $(ABIDE_DIR),'source.dir=$(ABIDE_DIR)') $(if $(ABIDE_PHENO),'source.phenotypes=$(ABIDE_PHENO)')
+
+test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(INSTALLED) ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck slurm/*.sh slurm/*.env .ci/run
+
+golden: $(INSTALLED) ## Write the golden losses anew (a change that moves them says why)
+	$(BIN)/python -m pytest tests -m golden --write-golden
+
+clean: ## Remove the environment, caches and what the demos wrote
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf raw/demo* raw/ds000140 shards/demo-* shards/ds000140 runs/demo runs/demo-*
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

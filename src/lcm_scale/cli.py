@@ -1,0 +1,293 @@
+"""`lcm-scale <verb>`: argument parsing and printing, nothing else.
+
+Exit codes: 0 done, 2 the user's input is wrong (one line on stderr), 75 stopped by a signal with a good checkpoint,
+1 a bug (with its traceback). Verbs import what they need when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lcm_scale import __version__
+from lcm_scale.errors import InputError
+
+if TYPE_CHECKING:
+    from lcm_scale.config import Recipe
+    from lcm_scale.data.manifest import ShardManifest
+    from lcm_scale.scaling.cost import Cost
+    from lcm_scale.training.checkpoints import Checkpoint
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Train, finetune and honestly evaluate the Large Connectome Model.",
+    epilog="Example: lcm-scale cost model=1b",
+)  # fmt: skip
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, for example recipes/demo.yaml.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in it, such as trainer.max_steps=3.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")]
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app(prog_name="lcm-scale")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(f"lcm-scale {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: lcm-scale shard recipes/data/demo_pretrain.yaml shards_dir=shards")
+def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Turn raw files into a shard set.
+
+    FC matrices and BEI labels go into tars, with a manifest beside them.
+    """
+    from lcm_scale import config
+
+    composed = config.load(config.ShardRecipe, recipe, overrides or [])
+    folder = config.expand(composed.shards_dir) / composed.name
+    if dry_run:
+        print(config.dump(composed), end="")
+        print(f"would write {folder}")
+        return
+    from lcm_scale.data.shards import write_shards
+
+    _print_manifest(write_shards(composed), folder)
+    _next(f"lcm-scale verify {folder}")
+
+
+@app.command(epilog="Example: lcm-scale verify shards/demo-pretrain")
+def verify(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")]) -> None:
+    """Check every byte of a shard set against its manifest."""
+    from lcm_scale.data.shards import verify_shards
+
+    manifest = verify_shards(folder)
+    print(f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) are what the manifest says")
+    _next(f"lcm-scale inspect {folder}")
+
+
+@app.command(epilog="Example: lcm-scale inspect shards/demo-pretrain")
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")],
+) -> None:
+    """Say what a shard set, a run or a checkpoint holds."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file")
+    if (path / "recipe.yaml").is_file():
+        _print_run(path)
+        _next(f"lcm-scale evaluate {path / 'recipe.yaml'}")
+    elif path.is_file() or (path / "checkpoints").is_dir():
+        from lcm_scale.training.checkpoints import load
+
+        _print_checkpoint(load(path))
+        _next(f"lcm-scale finetune RECIPE init_from={path}")
+    else:
+        from lcm_scale.data.manifest import read_manifest
+
+        manifest = read_manifest(path)
+        _print_manifest(manifest, path)
+        _next(f"lcm-scale cost data={path}")
+
+
+@app.command(epilog="Example: lcm-scale pretrain recipes/demo.yaml trainer.max_steps=3")
+def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Pretrain a model on shard sets.
+
+    A run that was stopped goes on where its newest checkpoint stands.
+    """
+    composed = _load(recipe, overrides)
+    from lcm_scale.training import run
+
+    folder = run.pretrain(composed, dry_run)
+    if dry_run:
+        _print_plan(composed, folder)
+        _next(_command("pretrain", recipe, overrides))
+    else:
+        print(f"run folder: {folder}")
+        _next(f"lcm-scale finetune RECIPE init_from={folder}")
+
+
+@app.command(epilog="Example: lcm-scale finetune recipes/demo_finetune.yaml init_from=runs/demo-pretrain")
+def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Finetune a pretrained model on new labels.
+
+    Pseudo-labels stand in for missing targets where the recipe asks for them.
+    """
+    composed = _load(recipe, overrides)
+    from lcm_scale.training import run
+
+    folder = run.finetune(composed, dry_run)
+    if dry_run:
+        _print_plan(composed, folder)
+        _next(_command("finetune", recipe, overrides))
+    else:
+        print(f"run folder: {folder}")
+        _next(_command("evaluate", recipe, overrides))
+
+
+@app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evaluate.folds=5")
+def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Cross-validate by subject, beside baselines, and report."""
+    composed = _load(recipe, overrides)
+    from lcm_scale.evaluation import crossvalidate
+
+    report = crossvalidate.evaluate(composed, dry_run)
+    if dry_run:
+        _print_plan(composed, report.parent)
+        _next(_command("evaluate", recipe, overrides))
+    else:
+        print(f"report: {report}")
+        _next(f"lcm-scale inspect {report.parent}")
+
+
+@app.command(epilog="Example: lcm-scale cost model=1b")
+def cost(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, overrides, or both.")
+    ] = None,
+) -> None:
+    """Count parameters, FLOPs a step and memory a device."""
+    from lcm_scale import config
+
+    paths = [a for a in arguments or [] if "=" not in a]
+    overrides = [a for a in arguments or [] if "=" in a]
+    if len(paths) > 1:
+        raise InputError(f"cost takes one recipe, not {' and '.join(paths)}; overrides are key=value")
+    recipe = config.load(config.Recipe, paths[0] if paths else None, overrides)
+    from lcm_scale.scaling.cost import cost as count
+
+    _print_cost(count(recipe), recipe)
+    if paths:
+        _next(_command("pretrain", Path(paths[0]), overrides))
+    else:
+        _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
+
+
+def _load(path: Path, overrides: list[str] | None) -> Recipe:
+    from lcm_scale import config
+
+    return config.load(config.Recipe, path, overrides or [])
+
+
+def _command(verb: str, recipe: Path, overrides: list[str] | None) -> str:
+    return " ".join(["lcm-scale", verb, str(recipe), *(overrides or [])])
+
+
+def _next(command: str) -> None:
+    """Every verb ends with the one command that a person would run next."""
+    print(f"next: {command}")
+
+
+def _print_plan(recipe: Recipe, folder: Path) -> None:
+    from lcm_scale import config
+
+    print(config.dump(recipe), end="")
+    print(f"inputs are in order; would write {folder}")
+
+
+def _print_pairs(pairs: Mapping[str, Any]) -> None:
+    width = max(len(key) for key in pairs)
+    for key, value in pairs.items():
+        print(f"{key:<{width}}  {value}")
+
+
+def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
+    size = sum(s.bytes for s in manifest.shards)
+    _print_pairs({
+        "shards": f"{folder}" + (" (simulated: no real person was scanned)" if manifest.simulated else ""),
+        "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, cohort {manifest.cohort}",
+        "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, blocks of {manifest.block}",
+        "atlas": f"{manifest.atlas.name}, {manifest.atlas.n_regions} regions, checksum {manifest.atlas.checksum}",
+        "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
+        **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
+        "fingerprint": manifest.fingerprint,
+        **{f"quality {key}": value for key, value in manifest.quality.items()},
+    })  # fmt: skip
+    for note in manifest.notes:
+        print(f"note: {note}")
+
+
+def _print_checkpoint(checkpoint: Checkpoint) -> None:
+    model = checkpoint.model
+    _print_pairs({
+        "checkpoint": checkpoint.path,
+        "run": checkpoint.run,
+        "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, ffn {model.ffn}, "
+                 f"{model.n_tokens} tokens, {sum(w.numel() for w in checkpoint.state.values()):,} numbers",
+        "atlas": f"{checkpoint.atlas.name}, {checkpoint.atlas.n_regions} regions, checksum {checkpoint.atlas.checksum}",
+        "edges": checkpoint.edges,
+        **{f"target {t.name}": ", ".join(t.categories) + ("" if t.name in checkpoint.active else " (not active)")
+           for t in checkpoint.vocabulary.targets},
+        "trained on": ", ".join(f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()),
+        "people seen": len(checkpoint.subjects),
+    })  # fmt: skip
+
+
+def _print_run(folder: Path) -> None:
+    from lcm_scale.config import read_yaml
+
+    recipe = read_yaml(folder / "recipe.yaml")
+    saved = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
+    report = folder / "report.html"
+    _print_pairs({
+        "run": f"{recipe.name}" + (f": {recipe.title}" if recipe.title else ""),
+        "data": ", ".join(recipe.data.sets),
+        "model": recipe.model.preset,
+        "phases": ", ".join(f"{p.name} ({p.epochs} epochs)" for p in recipe.phases),
+        "checkpoints": ", ".join(saved) or "none",
+        "report": report if report.is_file() else "none yet",
+    })  # fmt: skip
+
+
+def _print_cost(result: Cost, recipe: Recipe) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    model, console = result.model, Console()
+    counted = ", ".join(result.sets) if result.sets else "no data named: 4 classes, sex, age"
+    print(
+        f"model {recipe.model.preset}: {result.parameters:,} parameters "
+        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; {model.n_tokens} tokens, {counted})"
+    )
+    flops = Table("cross-attention", "forward, a scan", f"a step of {result.global_batch} scans", "", title="FLOPs")
+    for name in result.step_flops:
+        mark = "runs" if name == result.formulation else ""
+        flops.add_row(name, _si(result.scan_flops[name], "FLOP"), _si(result.step_flops[name], "FLOP"), mark)
+    console.print(flops)
+    table = Table("precision", "weights", "gradients", "optimiser", "activations", "total",
+                  title=f"memory on one device, {result.device_batch} scans on it")  # fmt: skip
+    for row in result.memory:
+        parts = (row.weights, row.gradients, row.optimiser, row.activations, row.total)
+        table.add_row(row.precision, *(_si(part, "B") for part in parts))
+    console.print(table)
+    if result.steps is not None:
+        whole = _si(result.steps * result.step_flops[result.formulation], "FLOP")
+        print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
+
+
+def _si(value: float, unit: str) -> str:
+    """Three digits with a decimal prefix: 20.6 GB."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 1000 or prefix == "E":
+            break
+        value /= 1000
+    return f"{value:.3g} {prefix}{unit}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""ABIDE in the layout of the Preprocessed Connectomes Project: `{FILE_ID}_rois_aal.1D` files and one phenotype CSV.
+
+Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where dir holds the files
+of several atlases), source.tr. Labels: diagnosis (CN, Autism), site, eye_status (open, closed), and any column of the
+CSV that a group names. Without source.dir the files are downloaded through nilearn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.arrays import read_text, region_indices
+from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Row, abide_person, abide_table, read_rows
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
+from lcm_scale.identity import normalised
+from lcm_scale.progress import stage
+
+DOWNLOAD = "raw/abide"
+
+
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+    """The scans of source.dir, in the order of their file names; then the rows that have none.
+
+    Raises: InputError for a missing folder or table, or a file or cell that cannot be read.
+    """
+    source = recipe.source
+    folder = expand(source.dir) if source.dir else _download()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder (source.dir; make: ABIDE_DIR=folder)")
+    files = _files(folder, source.pattern, atlas)
+    table = expand(source.phenotypes) if source.phenotypes else abide_table(folder)
+    rows = read_rows(table, ABIDE_COLUMNS)
+    row_of = _match(files, rows)
+    columns = [group.column or group.name for group in recipe.groups]
+    with stage(f"read {recipe.name}", len(files)) as advance:
+        for path in files:
+            row = row_of.get(path)
+            if row is None:
+                yield Skipped(path.name, "file without a row in the phenotype table")
+            else:
+                yield _recording(recipe, path, row, columns, atlas)
+            advance()
+    used = {row.where for row in row_of.values()}
+    for row in rows:
+        if row.where not in used:
+            yield Skipped(f"row of SUB_ID {row.cells['SUB_ID']}", "phenotype row without a file")
+
+
+def _recording(recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str], atlas: Atlas) -> Recording:
+    person = abide_person(row, columns)
+    data = read_text(path)
+    return Recording(
+        cohort=recipe.cohort or recipe.name,
+        subject=person.subject,
+        source=str(path),
+        series=data.values,
+        region_indices=region_indices(data, atlas, path),
+        site=person.site or recipe.source.site or "",
+        tr=recipe.source.tr,
+        age=person.age,
+        sex=person.sex,
+        mean_fd=person.mean_fd,
+        labels=person.labels,
+    )
+
+
+def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
+    files = sorted(folder.glob(pattern or "*_rois_*.1D"))
+    if not files:
+        raise InputError(f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) right?")
+    kinds = sorted({_kind(path) for path in files})
+    if len(kinds) == 1:
+        return files
+    fitting = [k for k in kinds if _fits(next(path for path in files if _kind(path) == k), atlas)]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{folder}: files of several atlases ({', '.join(kinds)}), {len(fitting)} of them with {atlas.n_regions} "
+            "columns; name one with source.pattern, for example '*_rois_aal.1D'"
+        )
+    return [path for path in files if _kind(path) == fitting[0]]
+
+
+def _kind(path: Path) -> str:
+    return path.stem.rpartition("_rois_")[2]
+
+
+def _fits(path: Path, atlas: Atlas) -> bool:
+    with open(path, encoding="utf-8", errors="replace") as handle:
+        return len(handle.readline().split()) == atlas.n_regions
+
+
+def _match(files: Sequence[Path], rows: Sequence[Row]) -> dict[Path, Row]:
+    """File -> its row, by FILE_ID, else by the subject number that the file's name ends with.
+
+    Public copies hold files of people whose FILE_ID in the table is 'no_filename'.
+    """
+    by_file = {row.cells["FILE_ID"]: row for row in rows if row.text("FILE_ID")}
+    by_subject = {normalised(row.cells["SUB_ID"]): row for row in rows}
+    matched: dict[Path, Row] = {}
+    for path in files:
+        file_id = path.stem.rpartition("_rois_")[0] or path.stem
+        number = re.search(r"\d+$", file_id)
+        row = by_file.get(file_id) or by_subject.get(normalised(number.group()) if number else file_id)
+        if row is not None:
+            matched[path] = row
+    return matched
+
+
+def _download() -> Path:
+    """Band-passed CPAC series with global signal regression, as most published ABIDE work uses, through nilearn."""
+    advice = (
+        "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D files and phenotype "
+        "CSV elsewhere and name the folder: source.dir=FOLDER (make shard DATA=abide ABIDE_DIR=FOLDER)"
+    )
+    try:
+        from nilearn.datasets import fetch_abide_pcp
+    except ImportError as error:
+        raise InputError(advice.format("nilearn is not installed: pip install 'lcm-scale[imaging]'")) from error
+    try:
+        fetch_abide_pcp(
+            data_dir=DOWNLOAD,
+            pipeline="cpac",
+            band_pass_filtering=True,
+            global_signal_regression=True,
+            derivatives=["rois_aal"],
+            quality_checked=False,
+            verbose=0,
+        )
+    except Exception as error:  # nilearn passes on whatever its transport raises
+        raise InputError(advice.format(type(error).__name__)) from error
+    return next(Path(DOWNLOAD).glob("ABIDE_pcp/cpac/*"))

@@ -1,0 +1,103 @@
+"""MATLAB files, one a subject: a table of (time, regions) or (regions, time), or a ready matrix (source.kind).
+
+Recipe keys: source.dir, source.pattern (default *.mat), source.key (default: the one variable that fits the atlas),
+source.kind, source.subject_pattern (a regular expression on the file's name whose group is the subject), source.tr,
+source.site, source.phenotypes (the ABIDE CSV, joined by SUB_ID) or source.table (any table with a column `subject`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.arrays import as_series, read_array
+from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
+from lcm_scale.data.readers.table import scan_row
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
+from lcm_scale.identity import normalised
+from lcm_scale.progress import stage
+
+
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+    """The scans of source.dir, in the order of their file names; then the table's rows that have none.
+
+    Raises: InputError for a missing folder, a file of another atlas, or a variable that cannot be told.
+    """
+    source = recipe.source
+    folder = expand(source.dir or "")
+    if not source.dir or not folder.is_dir():
+        raise InputError(f"source.dir: {source.dir or 'not set'}: no such folder; name the folder of .mat files")
+    pattern = source.pattern or "*.mat"
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise InputError(f"{folder}: no file fits source.pattern '{pattern}'")
+    people = _people(recipe)
+    seen = set()
+    with stage(f"read {recipe.name}", len(files)) as advance:
+        for path in files:
+            subject = _subject(path, source.subject_pattern)
+            seen.add(normalised(subject))
+            person = Person(subject) if people is None else people.get(normalised(subject))
+            if person is None:
+                yield Skipped(path.name, "file without a row in the table")
+            else:
+                yield _recording(recipe, path, person, atlas)
+            advance()
+    for subject in people or {}:
+        if subject not in seen:
+            yield Skipped(f"row of subject {subject}", "table row without a file")
+
+
+def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) -> Recording:
+    source, n = recipe.source, atlas.n_regions
+    ready = source.kind == "connectivity"
+
+    def fits(array: np.ndarray) -> bool:
+        return array.shape == (n, n) if ready else n in array.shape
+
+    values = read_array(path, source.key, fits).values
+    return Recording(
+        cohort=recipe.cohort or recipe.name,
+        subject=person.subject,
+        source=str(path),
+        series=None if ready else as_series(values, n, path),
+        connectivity=values if ready else None,
+        site=person.site or source.site or "",
+        tr=source.tr,
+        age=person.age,
+        sex=person.sex,
+        mean_fd=person.mean_fd,
+        labels=person.labels,
+    )
+
+
+def _subject(path: Path, pattern: str | None) -> str:
+    if pattern is None:
+        return path.stem
+    try:
+        match = re.search(pattern, path.name)
+    except re.error as error:
+        raise InputError(f"source.subject_pattern '{pattern}': no regular expression ({error})") from error
+    if match is None or not match.groups() or not match.group(1):
+        raise InputError(f"{path}: source.subject_pattern '{pattern}' finds no group in the file's name")
+    return match.group(1)
+
+
+def _people(recipe: ShardRecipe) -> dict[str, Person] | None:
+    """Subject -> what the recipe's table knows; None where the recipe names no table."""
+    if recipe.source.phenotypes:
+        columns = [group.column or group.name for group in recipe.groups]
+        rows = read_rows(expand(recipe.source.phenotypes), ABIDE_COLUMNS)
+        people = [abide_person(row, columns) for row in rows]
+    elif recipe.source.table:
+        people = [scan_row(row).person for row in read_rows(expand(recipe.source.table), ("subject",))]
+    else:
+        return None
+    return {normalised(person.subject): replace(person, subject=normalised(person.subject)) for person in people}

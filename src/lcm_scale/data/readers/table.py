@@ -1,0 +1,107 @@
+"""A table that lists scans: the door for any lab's data.
+
+A CSV or TSV (source.table) with the columns file and subject, and where known session, run, site, tr, age, sex (M, F),
+mean_fd; every further column is a label. Files are relative to the table: .npy .npz .mat .csv .tsv .txt .1D, region series
+or ready matrices (source.kind). An empty cell or n/a is missing. Further keys: source.key, source.drop_columns,
+source.tr, source.site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.arrays import as_series, read_array, region_indices, without
+from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
+from lcm_scale.progress import stage
+
+RESERVED = ("file", "subject", "session", "run", "site", "tr", "age", "sex", "mean_fd")
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """One row of the table; the file is '' where the table only lists people."""
+
+    person: Person
+    file: str
+    session: str
+    run: str
+    tr: float | None
+
+
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+    """The scans in the table's order; a row whose file is missing is skipped.
+
+    Raises: InputError naming table, row and column, or the file that cannot be read.
+    """
+    if not recipe.source.table:
+        raise InputError("source.table is not set: name the CSV that lists the scans")
+    path = expand(recipe.source.table)
+    rows = read_rows(path, ("file", "subject"))
+    if not rows:
+        raise InputError(f"{path}: no rows below the header")
+    with stage(f"read {recipe.name}", len(rows)) as advance:
+        for row in rows:
+            scan = scan_row(row)
+            file = path.parent / scan.file
+            if scan.file and file.is_file():
+                yield _recording(recipe, file, scan, atlas)
+            else:
+                yield Skipped(f"row of subject {scan.person.subject} ({scan.file or 'no file'})", "table row without a file")
+            advance()
+
+
+def scan_row(row: Row) -> ScanRow:
+    """Raises: InputError where the subject is missing or a cell is not of its kind."""
+    subject = row.text("subject")
+    if subject is None:
+        raise InputError(f"{row.where}: subject is empty")
+    person = Person(
+        subject=subject,
+        site=row.text("site") or "",
+        age=row.number("age"),
+        sex=row.coded("sex", SEX_WORDS),
+        mean_fd=row.number("mean_fd"),
+        labels={"site": row.text("site")} | {c: row.text(c) for c in row.cells if c not in RESERVED},
+    )
+    return ScanRow(
+        person=person,
+        file=row.text("file") or "",
+        session=row.text("session") or "",
+        run=row.text("run") or "",
+        tr=row.number("tr"),
+    )
+
+
+def _recording(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas) -> Recording:
+    source, n, person = recipe.source, atlas.n_regions, scan.person
+    ready = source.kind == "connectivity"
+
+    def fits(array: np.ndarray) -> bool:
+        return array.shape == (n, n) if ready else n in array.shape
+
+    data = without(read_array(path, source.key, fits), source.drop_columns, path)
+    return Recording(
+        cohort=recipe.cohort or recipe.name,
+        subject=person.subject,
+        source=str(path),
+        # Named columns are regions, so a table with a header is never turned.
+        series=None if ready else data.values if data.columns else as_series(data.values, n, path),
+        connectivity=data.values if ready else None,
+        region_indices=region_indices(data, atlas, path),
+        session=scan.session,
+        run=scan.run,
+        site=person.site or source.site or "",
+        tr=scan.tr if scan.tr is not None else source.tr,
+        age=person.age,
+        sex=person.sex,
+        mean_fd=person.mean_fd,
+        labels=person.labels,
+    )

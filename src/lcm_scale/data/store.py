@@ -1,0 +1,105 @@
+"""The HDF5 store: one data set's matrices, labels in plain words, and provenance; what people open and look at.
+
+`fc` (scans, E) holds upper triangles in the recipe's dtype, `scans/` one column a fact (hashed ids, site, age ...),
+`labels/` one text column a label ('' missing). Blocks are appended as they are read, so a data set larger than memory
+passes through. Shards are made from this file. No raw subject id or file name enters it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import h5py
+import numpy as np
+
+from lcm_scale.errors import InputError
+
+FORMAT = "lcm-scale-store/1"
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What the store says of one scan beside its matrix; NaN and '' are missing, volumes 0 a ready matrix."""
+
+    scan: str
+    subject: str
+    session: str
+    run: str
+    site: str
+    window: int
+    volumes: int
+    tr: float
+    age: float
+    sex: str
+    mean_fd: float
+    constant_regions: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store's facts; `fc` stays on disk and is read by row."""
+
+    fc: h5py.Dataset
+    facts: list[ScanFacts]
+    labels: dict[str, list[str | None]]
+    provenance: dict[str, Any]
+
+
+def create(path: Path, n_edges: int, dtype: str, label_columns: Sequence[str], provenance: Mapping[str, str]) -> None:
+    """An empty store.  `provenance`: texts (JSON where structured) kept as attributes."""
+    text = h5py.string_dtype()
+    kinds = get_type_hints(ScanFacts)
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs.update(provenance)
+        file.create_dataset("fc", (0, n_edges), dtype, maxshape=(None, n_edges), chunks=(16, n_edges))
+        for column in fields(ScanFacts):
+            kind = {str: text, int: np.int32, float: np.float32}[kinds[column.name]]
+            file.create_dataset(f"scans/{column.name}", (0,), kind, maxshape=(None,), chunks=(1024,))
+        for name in label_columns:
+            file.create_dataset(f"labels/{name}", (0,), text, maxshape=(None,), chunks=(1024,))
+
+
+def append(
+    path: Path, triangles: np.ndarray, facts: Sequence[ScanFacts], labels: Sequence[Mapping[str, str | None]]
+) -> None:
+    """Add scans behind the last.
+
+    Args:
+        triangles: (n, E).   facts, labels: n each; a label is None where it is missing.
+    """
+    with h5py.File(path, "r+") as file:
+        start = len(file["fc"])
+        end = start + len(triangles)
+        _fill(file["fc"], start, end, triangles)
+        for column in fields(ScanFacts):
+            _fill(file[f"scans/{column.name}"], start, end, [getattr(fact, column.name) for fact in facts])
+        for name, column_data in file["labels"].items():
+            _fill(column_data, start, end, [row.get(name) or "" for row in labels])
+
+
+def read(file: h5py.File) -> Store:
+    """Raises: InputError where the file is no store."""
+    if file.attrs.get("format") != FORMAT:
+        raise InputError(f"{file.filename}: not a store of this version ({FORMAT})")
+    columns = [
+        _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name]) for column in fields(ScanFacts)
+    ]
+    labels = {
+        name: [value or None for value in _column(data, str)] for name, data in file["labels"].items()
+    }
+    provenance = {key: value for key, value in file.attrs.items() if key != "format"}
+    return Store(file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance)
+
+
+def _fill(data: h5py.Dataset, start: int, end: int, values: Any) -> None:
+    data.resize(end, axis=0)
+    data[start:end] = values
+
+
+def _column(data: h5py.Dataset, kind: type) -> list[Any]:
+    values = data.asstr()[:] if kind is str else data[:]
+    return [kind(value) for value in values]

@@ -1,0 +1,258 @@
+"""Metrics with intervals: what a set of held-out predictions is worth, and which of two models is better.
+
+Every interval is a 95 % percentile bootstrap over *subjects*: a person's scans are drawn together, since they are not
+independent. A resample is a weight per scan, and every metric here is a function of a (B, N) matrix of weights, so that
+2000 resamples are a few matrix products. Row 0 holds ones: the point estimate takes the same path.
+Ranks are compared within a fold only (AUROC, r): scores of differently trained models share no scale, and pooling them
+pushes a constant guess below chance. Shapes: B weightings, N scans, C classes, S subjects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lcm_scale.errors import InputError
+
+CALIBRATION_BINS = 10
+CHUNK = 4_000_000  # weights held at once
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Held-out predictions of one model for one target, of the scans whose truth is known.
+
+    Attributes:
+        model: its name in tables.  target: its name.  kind: ``class`` or ``scalar``.
+        categories: C class names in code order; (name,) for a scalar.
+        truth: (N,) class codes or values.
+        scores: (N, C) probabilities or (N,) values.
+        subject: (N,) hashed subject id or number.  fold: (N,) which model scored it.  scan: (N,) the scan's id.
+    """
+
+    model: str
+    target: str
+    kind: str
+    categories: tuple[str, ...]
+    truth: np.ndarray
+    scores: np.ndarray
+    subject: np.ndarray
+    fold: np.ndarray
+    scan: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.truth), len(self.categories)) if self.kind == "class" else (len(self.truth),)
+        if self.scores.shape != shape:
+            raise ValueError(f"{self.model}, {self.target}: scores of shape {self.scores.shape}, expected {shape}")
+        if not np.isfinite(self.scores).all():
+            raise InputError(
+                f"{self.model}, target {self.target}: a prediction is not a number, the training diverged; "
+                "lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
+            )
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(N,) class codes or values."""
+        return self.scores.argmax(1) if self.kind == "class" else self.scores
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value with its 95 % interval over subjects; NaN where it is undefined (AUROC of one class)."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n_scans: int
+    n_subjects: int
+
+
+def accuracy(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    return _over(weights @ (p.predicted == p.truth), weights.sum(1))
+
+
+def balanced_accuracy(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Mean recall over the classes that occur."""
+    counts = _confusion(p, weights)
+    return _nanmean(_over(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)))
+
+
+def weighted_f1(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """F1 of each class, averaged by its share of the scans."""
+    counts = _confusion(p, weights)
+    support = counts.sum(2)
+    f1 = _over(2 * np.diagonal(counts, axis1=1, axis2=2), support + counts.sum(1))
+    return _over((np.nan_to_num(f1) * support).sum(1), support.sum(1))
+
+
+def auroc(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Share of rightly ordered pairs, each pair within one fold: binary, or the mean of one-vs-rest over the classes that
+    occur."""
+    present = np.unique(p.truth).astype(np.int64)
+    if len(present) < 2:
+        return np.full(len(weights), np.nan)
+    if len(present) == 2:
+        return _binary_auroc(p.scores[:, present[1]], p.truth == present[1], p.fold, weights)
+    return _nanmean(np.stack([_binary_auroc(p.scores[:, c], p.truth == c, p.fold, weights) for c in present], axis=1))
+
+
+def calibration_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error: |share right - mean confidence| over ten equal bins of the top class's probability."""
+    confidence = p.scores.max(1)
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    excess = (p.predicted == p.truth) - confidence
+    gaps = weights @ (np.eye(CALIBRATION_BINS)[bins] * excess[:, None])
+    return _over(np.abs(gaps).sum(1), weights.sum(1))
+
+
+def mean_absolute_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    return _over(weights @ np.abs(p.scores - p.truth), weights.sum(1))
+
+
+def r_squared(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Share of the variance about the mean of the scans at hand that is explained; below 0 is worse than that mean."""
+    truth = p.truth - p.truth.mean()
+    total = weights.sum(1)
+    variance = weights @ truth**2 - _over((weights @ truth) ** 2, total)
+    return 1 - _over(weights @ (p.scores - p.truth) ** 2, variance)
+
+
+def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Correlation of truth and prediction, both centred on their fold's mean."""
+    folds = (np.unique(p.fold)[:, None] == p.fold).astype(np.float64).T
+    total = weights @ folds
+    x, y = (v - v.mean() for v in (p.scores.astype(np.float64), p.truth.astype(np.float64)))
+    sums = {k: weights @ (folds * v[:, None]) for k, v in {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}.items()}
+
+    def within(a: str, b: str) -> np.ndarray:
+        return np.asarray((sums[a + b] - np.nan_to_num(_over(sums[a] * sums[b], total))).sum(1))
+
+    xx, yy = within("x", "x"), within("y", "y")
+    floor = 1e-9 * (1 + weights.sum(1))  # a constant prediction has no correlation
+    return np.where((xx > floor) & (yy > floor), within("x", "y") / np.sqrt(np.maximum(xx * yy, floor**2)), np.nan)
+
+
+@dataclass(frozen=True)
+class MetricKind:
+    """How a metric is called, computed and read; `ideal` is the value of a perfect model."""
+
+    label: str
+    compute: Callable[[Predictions, np.ndarray], np.ndarray]
+    higher_is_better: bool
+    ideal: float
+
+
+METRICS: Mapping[str, Mapping[str, MetricKind]] = {
+    "class": {
+        "accuracy": MetricKind("Accuracy", accuracy, True, 1),
+        "balanced_accuracy": MetricKind("Balanced accuracy", balanced_accuracy, True, 1),
+        "weighted_f1": MetricKind("Weighted F1", weighted_f1, True, 1),
+        "auroc": MetricKind("AUROC", auroc, True, 1),
+        "calibration_error": MetricKind("Calibration error", calibration_error, False, 0),
+    },
+    "scalar": {
+        "mae": MetricKind("Mean absolute error", mean_absolute_error, False, 0),
+        "r2": MetricKind("R²", r_squared, True, 1),
+        "pearson_r": MetricKind("Pearson r", pearson_r, True, 1),
+    },
+}
+PRIMARY = {"class": "accuracy", "scalar": "mae"}  # decides who wins
+
+
+def evaluate_predictions(p: Predictions, n_bootstrap: int, seed: int) -> list[Metric]:
+    """Every metric of the target's kind, in the order of `METRICS`, with its interval.
+
+    Raises: InputError where no scan has a known truth.
+    """
+    values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
+    for weights in _weightings(p, n_bootstrap, seed):
+        for name, metric in METRICS[p.kind].items():
+            values[name].append(metric.compute(p, weights))
+    return [_with_interval(name, np.concatenate(parts), p) for name, parts in values.items()]
+
+
+def paired_difference(
+    model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int
+) -> Metric:
+    """`metric` of the model minus that of the baseline, on the same resamples of the same scans.
+
+    For an error (MAE, calibration error) a negative difference favours the model.
+    """
+    if not (np.array_equal(model.scan, baseline.scan) and np.array_equal(model.truth, baseline.truth)):
+        raise ValueError(f"{model.model} and {baseline.model}: predictions of different scans cannot be compared")
+    compute = METRICS[model.kind][metric].compute
+    parts = [compute(model, w) - compute(baseline, w) for w in _weightings(model, n_bootstrap, seed)]
+    return _with_interval(metric, np.concatenate(parts), model)
+
+
+def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+    """Weights of the scans, (1, N) of ones and then (B, N) how often each scan's subject was drawn.
+
+    They depend on the subjects and the seed alone, so that two models of the same scans meet the same resamples.
+    """
+    if not len(p.truth):
+        raise InputError(f"target {p.target}: no scan to evaluate has this label; leave it out of evaluate.targets")
+    subjects, position = np.unique(p.subject, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    yield np.ones((1, len(position)))
+    size = max(1, CHUNK // len(position))
+    for start in range(0, n_bootstrap, size):
+        draws = rng.multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), min(size, n_bootstrap - start))
+        yield draws.astype(np.float64)[:, position]
+
+
+def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) and np.isfinite(values[0]) else (np.nan, np.nan)
+    return Metric(name, float(values[0]), float(low), float(high), len(p.truth), len(np.unique(p.subject)))
+
+
+def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """A quotient that is NaN where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
+
+
+def _nanmean(values: np.ndarray) -> np.ndarray:
+    """Mean over axis 1 of what is defined, NaN where nothing is."""
+    return _over(np.nansum(values, axis=1), np.isfinite(values).sum(1))
+
+
+def _confusion(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """(B, C, C) weights by truth and prediction."""
+    n_classes = len(p.categories)
+    cells, cell = np.unique(p.truth.astype(np.int64) * n_classes + p.predicted, return_inverse=True)
+    counts = np.zeros((len(weights), n_classes * n_classes))
+    counts[:, cells] = weights @ np.eye(len(cells))[cell]
+    return counts.reshape(-1, n_classes, n_classes)
+
+
+def _binary_auroc(score: np.ndarray, positive: np.ndarray, fold: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mann-Whitney over the pairs within a fold, ties one half: (B,)."""
+    fold_number = np.unique(fold, return_inverse=True)[1]
+    order = np.lexsort((score, fold_number))
+    folds, scores, up = fold_number[order], score[order], positive[order]
+    sorted_weights = weights[:, order]
+    below = np.zeros((len(weights), len(order) + 1))
+    np.cumsum(sorted_weights * ~up, axis=1, out=below[:, 1:])
+    new_fold = np.r_[True, np.diff(folds) != 0]
+    new_value = new_fold | np.r_[True, np.diff(scores) != 0]
+    place = np.arange(len(order))
+    fold_start = np.maximum.accumulate(np.where(new_fold, place, 0))
+    tie_start = np.maximum.accumulate(np.where(new_value, place, 0))
+    tie_end = _ends(new_value)
+    fold_end = _ends(new_fold)
+    i = np.flatnonzero(up)
+    ups = sorted_weights[:, i]
+    lower = (below[:, tie_start[i]] + below[:, tie_end[i]]) / 2 - below[:, fold_start[i]]
+    pairs = below[:, fold_end[i]] - below[:, fold_start[i]]
+    return _over((ups * lower).sum(1), (ups * pairs).sum(1))
+
+
+def _ends(new: np.ndarray) -> np.ndarray:
+    """For each place the end (exclusive) of the run it stands in; `new` marks where runs begin."""
+    starts = np.flatnonzero(new)
+    ends = np.r_[starts[1:], len(new)]
+    return ends[np.cumsum(new) - 1]

@@ -1,0 +1,138 @@
+"""What a run costs, from its recipe alone: parameters, FLOPs a step and memory a device, before anything is trained.
+
+Parameters and FLOPs are exact counts (model/flops.py). Memory is weights, gradients and optimiser state, which are
+exact, and activations, which follow from the tensors that the layers keep for backward; allocator and library overhead
+(about 1 GB on a GPU) come on top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import open_sets
+from lcm_scale.model.attention import FORMULATIONS
+from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, training_flops
+from lcm_scale.model.presets import LCMConfig, resolve
+
+PRECISIONS = ("32-true", "bf16-mixed")
+# Without data: four label categories, two of sex, age, on AAL-116, as the published sizes are counted.
+DEFAULT_TARGET_TOKENS = (4, 2, 1)
+DEFAULT_REGIONS = 116
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device while training."""
+
+    precision: str
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimiser + self.activations
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a recipe.
+
+    Attributes:
+        sets: names of the shard sets whose tokens and regions were counted; empty: the published 7 tokens.
+        formulation: of the cross-attention, as the run would take it.
+        global_batch, device_batch: scans a step, in all and on one device.
+        scan_flops: formulation -> forward FLOPs of one scan.
+        step_flops: formulation -> forward and backward FLOPs of one step, over all devices.
+        scans, steps: of an epoch's data and of the whole run; None where neither data nor `data.scans` is named.
+        memory: one row a precision.
+    """
+
+    model: LCMConfig
+    sets: tuple[str, ...]
+    parameters: int
+    formulation: str
+    global_batch: int
+    device_batch: int
+    scan_flops: Mapping[str, int]
+    step_flops: Mapping[str, int]
+    scans: int | None
+    steps: int | None
+    memory: tuple[Memory, ...]
+
+
+def cost(recipe: Recipe) -> Cost:
+    """Count a recipe. All targets are taken as active: phases that leave some out cost less.
+
+    Raises: InputError for an unknown preset or shard set.
+    """
+    target_tokens: tuple[int, ...] = DEFAULT_TARGET_TOKENS
+    regions, scans = DEFAULT_REGIONS, recipe.data.scans
+    names: tuple[str, ...] = ()
+    if recipe.data.sets:
+        sets = open_sets(recipe.data)
+        target_tokens = tuple(target.n_tokens for target in sets.vocabulary.targets)
+        regions, scans, names = sets.atlas.n_regions, sets.n_scans, sets.names
+    model = resolve(recipe.model, regions, target_tokens)
+    batch = recipe.trainer.global_batch
+    device_batch = math.ceil(batch / (recipe.trainer.devices * recipe.trainer.nodes))
+    return Cost(
+        model=model,
+        sets=names,
+        parameters=parameter_count(model),
+        formulation=formulation_of(model, model.n_tokens),
+        global_batch=batch,
+        device_batch=device_batch,
+        scan_flops={f: forward_flops(model, f) for f in FORMULATIONS},
+        step_flops={f: batch * training_flops(model, f) for f in FORMULATIONS},
+        scans=scans,
+        steps=None if scans is None else _steps(recipe, scans),
+        memory=tuple(memory(model, p, device_batch, recipe.optim.average_decay is not None) for p in PRECISIONS),
+    )
+
+
+def memory(config: LCMConfig, precision: str, device_batch: int, averaged: bool = False) -> Memory:
+    """Bytes on one device that holds the whole model.
+
+    Args:
+        precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step lasts).
+        averaged: whether an exponential average of the weights is kept as well.
+    """
+    parameters = parameter_count(config)
+    # bf16-mixed casts what a layer multiplies with: its matrices, not its norms and biases.
+    matrices = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
+    copies = 2 * matrices if precision == "bf16-mixed" else 0
+    return Memory(
+        precision=precision,
+        weights=4 * parameters * (2 if averaged else 1) + copies,
+        gradients=4 * parameters,
+        optimiser=2 * 4 * parameters,  # exp_avg and exp_avg_sq, in both stages
+        activations=device_batch * activation_bytes(config, precision),
+    )
+
+
+def activation_bytes(config: LCMConfig, precision: str) -> int:
+    """Bytes that one scan's forward pass keeps for backward, all tokens active.
+
+    The factors count the tensors that autograd saves (a test measures them): inputs of products, outputs of softmax and
+    activations, normalised states, dropout masks. Masks are counted in the working precision, as on a CPU; a GPU keeps
+    one byte each, and its norms and softmax in fp32.
+    """
+    M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
+    size = 2 if precision == "bf16-mixed" else 4
+    attended = R * D if formulation_of(config, M) == "projected" else H * M * D  # keys and values, or absorbed queries
+    layer = size * (17 * M * D + 2 * attended + 3 * H * M * (R + M) + 3 * M * F)
+    # The batch norm's statistics are fp32 in either precision.
+    embedding = size * (R * R + 4 * R * D + M * D) + (2 * R * D if size == 2 else 0)
+    return embedding + config.layers * layer
+
+
+def _steps(recipe: Recipe, scans: int) -> int:
+    """Optimiser steps of the run, every phase over all scans."""
+    epochs = recipe.trainer.max_epochs or sum(phase.epochs for phase in recipe.phases)
+    steps = epochs * math.ceil(scans / recipe.trainer.global_batch)
+    return min(steps, recipe.trainer.max_steps or steps)

@@ -1,0 +1,104 @@
+"""The counts against REFERENCE.md's figures, against the real model's parameters and against torch's FLOP counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lcm_scale.config import ModelConfig
+from lcm_scale.model.flops import crossover, formulation_of, forward_flops, layer_flops, parameter_count, training_flops
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
+
+REFERENCE_TOKENS = (4, 2, 1)  # four label categories, sex, age
+REFERENCE_PARAMETERS = {
+    "147m": 147_190_785,
+    "294m": 294_117_377,
+    "441m": 441_043_969,
+    "588m": 587_970_561,
+    "735m": 734_897_153,
+    "882m": 881_823_745,
+    "1b": 1_028_750_337,
+    "1.2b": 1_175_676_929,
+}
+
+
+def published(preset: str, **changes: object) -> LCMConfig:
+    return resolve(ModelConfig(preset=preset, **changes), 116, REFERENCE_TOKENS)
+
+
+def test_every_published_size_is_in_the_table() -> None:
+    assert set(REFERENCE_PARAMETERS) == set(PRESETS) - {"tiny", "small"}
+
+
+@pytest.mark.parametrize("preset", REFERENCE_PARAMETERS)
+def test_formula_and_real_model_have_exactly_the_published_parameters(preset: str) -> None:
+    config = published(preset)
+    with torch.device("meta"):
+        real = sum(p.numel() for p in LCM(config).parameters())
+    assert parameter_count(config) == real == REFERENCE_PARAMETERS[preset]
+
+
+@pytest.mark.parametrize("edge_branch", [False, True])
+def test_formula_counts_any_shape(edge_branch: bool) -> None:
+    config = LCMConfig(n_regions=13, target_tokens=(3, 2), width=24, layers=3, heads=4, ffn=10, edge_branch=edge_branch)
+    assert parameter_count(config) == sum(p.numel() for p in LCM(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "absorbed", "projected"), [(5, 0.41, 2.23), (25, 2.03, 3.39), (50, 4.07, 4.85)]
+)  # REFERENCE.md section 6, GFLOP a layer and scan
+def test_layer_costs_what_planning_measured(tokens: int, absorbed: float, projected: float) -> None:
+    config = published("147m")
+    cost = {f: sum(layer_flops(config, tokens, f).values()) / 1e9 for f in ("absorbed", "projected")}
+    assert round(cost["absorbed"], 2) == absorbed
+    assert round(cost["projected"], 2) == projected
+
+
+def test_formulations_cost_the_same_at_the_crossover() -> None:
+    config, cross = published("147m"), crossover(116, 2048, 8)
+    assert 83 < cross < 84
+
+    def dearer(tokens: int) -> bool:
+        cost = {f: layer_flops(config, tokens, f)["cross-attention"] for f in ("absorbed", "projected")}
+        return cost["absorbed"] > cost["projected"]
+
+    assert not dearer(83)
+    assert dearer(84)
+
+
+@pytest.mark.parametrize("tokens", [5, 25, 79, 84, 200])
+def test_auto_is_counted_as_the_formulation_that_runs(tokens: int) -> None:
+    config = published("147m")
+    cheapest = min(("absorbed", "projected"), key=lambda f: sum(layer_flops(config, tokens, f).values()))
+    assert formulation_of(config, tokens) == cheapest
+
+
+@pytest.mark.parametrize("formulation", ["projected", "absorbed"])
+@pytest.mark.parametrize("edge_branch", [False, True])
+def test_counts_equal_torchs_counter_on_the_real_model(formulation: str, edge_branch: bool) -> None:
+    config = LCMConfig(
+        n_regions=13,
+        target_tokens=(3, 2, 1),
+        width=24,
+        layers=3,
+        heads=4,
+        ffn=10,
+        attention=formulation,
+        edge_branch=edge_branch,
+    )
+    model, scans, active = LCM(config), 2, [0, 2]
+    with FlopCounterMode(display=False) as forward:
+        logits = model(torch.rand(scans, 13, 13), active)
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    assert forward.get_total_flops() == scans * forward_flops(config, formulation, tokens=4)
+    assert forward.get_total_flops() + backward.get_total_flops() == scans * training_flops(
+        config, formulation, tokens=4
+    )
+
+
+def test_an_unknown_formulation_is_refused() -> None:
+    with pytest.raises(ValueError, match="flash"):
+        layer_flops(published("147m"), 7, "flash")

@@ -1,0 +1,89 @@
+"""`cost` against REFERENCE.md's figures and against the tensors that the real model really keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lcm_scale import config
+from lcm_scale.errors import InputError
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import LCMConfig
+from lcm_scale.scaling.cost import activation_bytes, cost, memory
+
+SHAPE = LCMConfig(n_regions=40, target_tokens=(7, 2), width=96, layers=2, heads=4, ffn=36)
+
+
+def recipe(*overrides: str) -> config.Recipe:
+    return config.load(config.Recipe, None, overrides)
+
+
+def test_1b_without_data_is_counted_with_seven_tokens() -> None:
+    result = cost(recipe("model=1b"))
+    assert result.model.n_tokens == 7
+    assert result.parameters == 1_028_750_337
+    assert result.formulation == "absorbed"
+    assert result.steps is None
+
+
+def test_full_state_of_the_largest_model_is_what_planning_counted() -> None:
+    # REFERENCE.md section 6: the full state of 1.2b is 19-21 GB.
+    for row in cost(recipe("model=1.2b")).memory:
+        assert 18e9 < row.weights + row.gradients + row.optimiser < 21.5e9
+
+
+def test_step_flops_do_not_depend_on_devices_and_memory_does() -> None:
+    one, four = cost(recipe("model=147m")), cost(recipe("model=147m", "trainer.devices=2", "trainer.nodes=2"))
+    assert one.step_flops == four.step_flops
+    assert one.memory[0].activations == 4 * four.memory[0].activations
+    assert one.memory[0].optimiser == four.memory[0].optimiser
+
+
+def test_steps_follow_from_scans_epochs_and_batch() -> None:
+    overrides = ("data.scans=1000", "trainer.max_epochs=3", "trainer.global_batch=128")
+    assert cost(recipe(*overrides)).steps == 3 * 8
+    assert cost(recipe(*overrides, "trainer.max_steps=5")).steps == 5
+
+
+def test_an_unknown_size_is_the_users_mistake() -> None:
+    with pytest.raises(InputError, match="did you mean '1b'"):
+        cost(recipe("model=1bb"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("attention", ["projected", "absorbed"])
+def test_activations_are_what_autograd_keeps(precision: str, attention: str) -> None:
+    shape = replace(SHAPE, attention=attention)
+    kept = saved_bytes(shape, 6, precision) - saved_bytes(shape, 2, precision)  # leaves out copies of weights
+    assert activation_bytes(shape, precision) == pytest.approx(kept / 4, rel=0.01)
+
+
+def test_copies_of_weights_are_what_autocast_keeps() -> None:
+    def kept_for_no_scan(layers: int) -> int:
+        shape = replace(SHAPE, layers=layers)
+        return 2 * saved_bytes(shape, 2, "bf16-mixed") - saved_bytes(shape, 4, "bf16-mixed")
+
+    one_layer = replace(SHAPE, layers=1)
+    copies = memory(one_layer, "bf16-mixed", 1).weights - memory(one_layer, "32-true", 1).weights
+    assert kept_for_no_scan(3) - kept_for_no_scan(2) == copies
+
+
+def saved_bytes(shape: LCMConfig, scans: int, precision: str) -> int:
+    """Distinct storage that autograd saves in a forward pass, parameters aside."""
+    model = LCM(shape).train()
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no address is used twice
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"),
+    ):
+        model(torch.rand(scans, shape.n_regions, shape.n_regions))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
