@@ -51,8 +51,9 @@ class SimulationConfig:
     group_effect: float = 0.35  # added correlation in the affected connections
     sex_effect: float = 0.25
     age_effect: float = 0.30  # over the cohort's age range
+    task_effect: float = 0.35  # eyes open against closed
     site_effect: float = 0.15
-    missing_labels: float = 0.1  # share of ages and sexes left out
+    missing_labels: float = 0.1  # share of ages, sexes and eye states left out
     first_subject: int = 50001
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from lcm_scale.errors import InputError
 
+SIMULATED_MARKER = "SIMULATED.json"  # in a folder of raw files that a generator wrote
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -30,6 +32,7 @@ class Recording:
         age: years, None where missing.  sex: 'M', 'F' or None.
         mean_fd: mean framewise displacement in mm, None where unknown.
         labels: label column -> category name, or None where missing.
+        simulated: true where no person was scanned.
     """
 
     cohort: str
@@ -46,6 +49,7 @@ class Recording:
     sex: str | None = None
     mean_fd: float | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         if (self.series is None) == (self.connectivity is None):

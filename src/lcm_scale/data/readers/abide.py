@@ -15,7 +15,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import read_text, region_indices
 from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Row, abide_person, abide_table, read_rows
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.progress import stage
@@ -66,6 +66,7 @@ def _recording(recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str]
         sex=person.sex,
         mean_fd=person.mean_fd,
         labels=person.labels,
+        simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
 
 

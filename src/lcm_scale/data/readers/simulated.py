@@ -1,0 +1,148 @@
+"""A simulated multi-site cohort, written as raw files in the abide layout and read by the abide reader.
+
+Recipe keys: simulation.*, source.dir (where the raw files go; default raw/<name>). The folder's marker file says that
+nobody was scanned, and which connections carry which effect; every shard set made from it is called simulated.
+
+A scan is correlated noise with a spectrum like slow BOLD: shared networks, a pattern of its
+site, head motion that the whole brain shares, and for each effect one source that its ten regions have in common. A
+source of relative variance v adds about v / (1 + v) to the correlations among its regions, and people differ in v.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.signal import lfilter
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, SimulationConfig, expand
+from lcm_scale.data.readers import abide
+from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.files import write_atomic
+from lcm_scale.progress import stage
+
+PHENOTYPES = "phenotypes_simulated.csv"
+EFFECTS = ("group", "sex", "age", "task")
+REGIONS_OF_AN_EFFECT = 10
+AGES = (8.0, 45.0)
+SMOOTHNESS = 0.7  # of the first-order autoregression, at a TR of 2 s
+
+
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+    """Write the cohort where it is not there yet, then read it back as anybody's ABIDE files."""
+    folder = expand(recipe.source.dir or f"raw/{recipe.name}")
+    if not _is_there(folder, recipe.simulation, atlas):
+        write_cohort(folder, recipe.simulation, atlas)
+    source = replace(recipe.source, dir=str(folder), phenotypes=str(folder / PHENOTYPES), tr=recipe.simulation.tr)
+    yield from abide.read(replace(recipe, source=source), atlas)
+
+
+def planted(atlas: Atlas) -> dict[str, list[int]]:
+    """Effect -> positions of the regions among which it adds correlation. A function of the atlas alone: every cohort
+    carries the same effects in the same places."""
+    order = np.random.default_rng(20251018).permutation(atlas.n_regions)
+    size = min(REGIONS_OF_AN_EFFECT, atlas.n_regions // len(EFFECTS))
+    return {name: sorted(order[i * size : (i + 1) * size].tolist()) for i, name in enumerate(EFFECTS)}
+
+
+def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
+    """Write all raw files aside and rename the folder: whole or not at all."""
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    rng = np.random.default_rng(config.seed)
+    people = [_person(rng, number, config) for number in range(config.subjects)]
+    header = "\t".join(["#" + str(atlas.indices[0]), *(f"#{i}" for i in atlas.indices[1:])])
+    with stage(f"simulate {folder.name}", len(people)) as advance:
+        for person in people:
+            series = simulate_scan(np.random.default_rng((config.seed, person["SUB_ID"])), person, config, atlas)
+            text = io.StringIO()
+            np.savetxt(text, series, fmt="%.3f", delimiter="\t", header=header, comments="")
+            (aside / f"{person['FILE_ID']}_rois_{atlas.name}.1D").write_text(text.getvalue(), encoding="ascii")
+            advance()
+    _write_table(aside / PHENOTYPES, people, rng, config)
+    write_atomic(aside / SIMULATED_MARKER, json.dumps(_marker(config, atlas), indent=1).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def simulate_scan(rng: np.random.Generator, person: dict[str, Any], config: SimulationConfig, atlas: Atlas) -> np.ndarray:
+    """(T, R) series in arbitrary units about 1000, as raw BOLD is."""
+    T, R = config.volumes, atlas.n_regions
+    networks = np.random.default_rng(7).integers(0, 8, R)
+    site = np.random.default_rng((11, person["site"])).standard_normal(R)
+    shared = _slow(rng, T, 8)[:, networks] * np.sqrt(0.5 * rng.uniform(0.7, 1.3, 8))[networks]
+    series = _slow(rng, T, R) + shared + 0.3 * _slow(rng, T, 1)
+    series += np.sqrt(config.site_effect) * _slow(rng, T, 1) * site
+    age = (person["age"] - AGES[0]) / (AGES[1] - AGES[0])
+    present = {"group": person["patient"], "sex": person["male"], "age": age, "task": person["eyes_open"]}
+    size = {"group": config.group_effect, "sex": config.sex_effect, "age": config.age_effect, "task": config.task_effect}
+    for name, regions in planted(atlas).items():
+        variance = float(present[name]) * size[name] / (1 - size[name]) * rng.gamma(4.0, 0.25)
+        series[:, regions] += np.sqrt(2.0 * variance) * _slow(rng, T, 1)
+    jolts = np.where(rng.random(T) < 0.03, rng.exponential(person["fd"] * 4, T), 0.0)
+    series += np.cumsum(jolts - jolts.mean())[:, None] * 0.2
+    return np.asarray(1000 + 10 * series)
+
+
+def _slow(rng: np.random.Generator, T: int, columns: int) -> np.ndarray:
+    """(T, columns) autocorrelated noise of unit variance."""
+    white = rng.standard_normal((T + 20, columns)) * np.sqrt(1 - SMOOTHNESS**2)
+    return np.asarray(lfilter([1.0], [1.0, -SMOOTHNESS], white, axis=0)[20:])
+
+
+def _person(rng: np.random.Generator, number: int, config: SimulationConfig) -> dict[str, Any]:
+    subject = config.first_subject + number
+    site = int(rng.integers(config.sites))
+    return {
+        "SUB_ID": subject,
+        "site": site,
+        "FILE_ID": f"SIM{site + 1}_{subject:07d}",
+        "patient": bool(rng.random() < 0.5),
+        "male": bool(rng.random() < 0.6),
+        "age": float(np.round(rng.uniform(*AGES), 2)),
+        "eyes_open": bool(rng.random() < 0.5),
+        "fd": float(np.round(rng.gamma(3.0, 0.04), 4)),
+    }
+
+
+def _write_table(path: Path, people: list[dict[str, Any]], rng: np.random.Generator, config: SimulationConfig) -> None:
+    """The phenotype CSV; a share of ages (-9999), sexes and eye states (empty) is left out."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["SUB_ID", "SITE_ID", "FILE_ID", "DX_GROUP", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"])
+    for p in people:
+        lost = rng.random(3) < config.missing_labels
+        writer.writerow([
+            p["SUB_ID"], f"SIM{p['site'] + 1}", p["FILE_ID"], 1 if p["patient"] else 2,
+            -9999 if lost[0] else p["age"],
+            "" if lost[1] else 1 if p["male"] else 2,
+            "" if lost[2] else 1 if p["eyes_open"] else 2, p["fd"],
+        ])  # fmt: skip
+    path.write_text(text.getvalue(), encoding="ascii")
+
+
+def _marker(config: SimulationConfig, atlas: Atlas) -> dict[str, Any]:
+    return {
+        "note": "SIMULATED: nobody was scanned. Effects add correlation among the regions listed.",
+        "planted": {name: [atlas.label(r) for r in regions] for name, regions in planted(atlas).items()},
+        "atlas": atlas.checksum,
+        "simulation": asdict(config),
+    }
+
+
+def _is_there(folder: Path, config: SimulationConfig, atlas: Atlas) -> bool:
+    """Whether the folder holds exactly this cohort; another one, or half of one, is written anew."""
+    marker = folder / SIMULATED_MARKER
+    if not marker.is_file() or not (folder / PHENOTYPES).is_file():
+        return False
+    complete = len(list(folder.glob("*.1D"))) == config.subjects
+    return complete and json.loads(marker.read_text(encoding="utf-8")) == _marker(config, atlas)

@@ -1,0 +1,412 @@
+"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with a manifest; verify.
+
+Format: shards/README.md. Scans stand in the order of their raw subject ids, which are then forgotten. Equal input gives
+equal bytes. A set is built aside and renamed once, so that a folder with a manifest is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import webdataset as wds
+
+import lcm_scale
+from lcm_scale import progress
+from lcm_scale.atlas import Atlas, load_atlas
+from lcm_scale.config import GroupConfig, ShardRecipe, expand
+from lcm_scale.data import environment, store
+from lcm_scale.data.connectivity import Matrix, matrices
+from lcm_scale.data.environment import Target, Vocabulary
+from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest, read_index, read_manifest
+from lcm_scale.data.readers import READERS
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.store import ScanFacts
+from lcm_scale.errors import InputError, nearest
+from lcm_scale.files import write_atomic
+from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt, salt_id
+
+CHUNK = 256  # scans appended to the store at once
+
+
+@dataclass(frozen=True)
+class Block:
+    """One tar record, decoded: `fc` (scans, E), `bei` (scans, targets) float32, `meta` one mapping a scan."""
+
+    fc: np.ndarray
+    bei: np.ndarray
+    meta: list[dict[str, Any]]
+
+
+@dataclass
+class _Collected:
+    """What is remembered while raw files go by; raw ids only here, in memory."""
+
+    keys: list[tuple[str, str, str, int]] = field(default_factory=list)
+    source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    constant: Counter[int] = field(default_factory=Counter)
+    not_finite: int = 0
+    simulated: bool = False
+
+
+# -- writing ------------------------------------------------------------------------------------------------------------
+
+
+def write_shards(recipe: ShardRecipe) -> ShardManifest:
+    """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier one of that name.
+
+    Raises: InputError naming file, row or key; nothing is left behind then.
+    """
+    folder = expand(recipe.shards_dir) / recipe.name
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir")
+    atlas = load_atlas(str(expand(recipe.atlas)))
+    with _built_aside(folder) as aside:
+        collected = _fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
+        _tell_skipped(collected.skipped)
+        with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
+            manifest = _write_set(recipe, atlas, store.read(file), collected, aside)
+        text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
+        write_atomic(aside / MANIFEST, text.encode())
+    return manifest
+
+
+@contextmanager
+def _built_aside(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` where all went well, and is gone otherwise."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); check space and permissions") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
+    """All matrices and labels of the raw files, in the order of reading."""
+    salt = project_salt()
+    collected = _Collected()
+    columns = [group.column or group.name for group in recipe.groups]
+    provenance = {"name": recipe.name, "atlas": json.dumps(atlas.to_json()), "connectivity": json.dumps(asdict(recipe.connectivity))}
+    store.create(path, atlas.n_edges, recipe.dtype, columns, provenance)
+    rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
+    triangles: list[np.ndarray] = []
+    facts: list[ScanFacts] = []
+    labels: list[Mapping[str, str | None]] = []
+
+    def flush() -> None:
+        if triangles:
+            store.append(path, np.stack(triangles), facts, labels)
+        triangles.clear(), facts.clear(), labels.clear()
+
+    for recording in READERS[recipe.reader](recipe, atlas):
+        if isinstance(recording, Skipped):
+            collected.skipped.append(recording)
+            continue
+        _check_labels(recording, recipe.groups)
+        collected.simulated |= recording.simulated
+        for matrix in matrices(recording, recipe.connectivity, atlas):
+            if isinstance(matrix, Skipped):
+                collected.skipped.append(matrix)
+                continue
+            _remember(collected, recording, matrix)
+            triangles.append(matrix.values[rows, columns_of_edges].astype(recipe.dtype))
+            facts.append(_facts(recording, matrix, salt))
+            labels.append(recording.labels)
+        if len(triangles) >= CHUNK:
+            flush()
+    flush()
+    if not collected.keys:
+        reasons = Counter(s.why for s in collected.skipped)
+        raise InputError(f"{recipe.name}: no usable scan ({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})")
+    return collected
+
+
+def _remember(collected: _Collected, recording: Recording, matrix: Matrix) -> None:
+    key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
+    if key in collected.source_of:
+        raise InputError(
+            f"{recording.source}: the same subject, session and run as {collected.source_of[key]}; tell them apart by "
+            "session or run, or leave one out"
+        )
+    collected.keys.append(key)
+    collected.source_of[key] = recording.source
+    collected.constant.update(matrix.constant)
+    collected.not_finite += bool(matrix.not_finite)
+
+
+def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else float(value)
+
+    r = recording
+    return ScanFacts(
+        scan=hash_scan(salt, r.cohort, r.subject, r.session, r.run, matrix.window),
+        subject=hash_subject(salt, r.cohort, r.subject),
+        session=r.session,
+        run=r.run,
+        site=r.site,
+        window=matrix.window,
+        volumes=matrix.volumes,
+        tr=number(r.tr),
+        age=number(r.age),
+        sex=r.sex or "",
+        mean_fd=number(r.mean_fd),
+        constant_regions=len(matrix.constant),
+    )
+
+
+def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
+    for group in groups:
+        column = group.column or group.name
+        if column not in recording.labels:
+            raise InputError(
+                f"{recording.source}: no label column '{column}' for group '{group.name}'{nearest(column, recording.labels)} "
+                f"(there: {', '.join(sorted(recording.labels))})"
+            )
+        value = recording.labels[column]
+        if value is not None and group.labels and value not in group.labels:
+            raise InputError(
+                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
+                f"'{group.name}' lists {', '.join(group.labels)}"
+            )
+
+
+def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
+    """The recipe's groups, then sex and age where anybody's is known."""
+    targets: list[Target] = []
+    for group in recipe.groups:
+        found = sorted({value for value in content.labels[group.column or group.name] if value is not None})
+        if not found:
+            raise InputError(f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out")
+        targets.append(environment.group(group.name, group.labels or found, group.default, group.merge))
+    if recipe.sex and any(fact.sex for fact in content.facts):
+        targets.append(environment.sex())
+    if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
+        targets.append(environment.scalar())
+    if not targets:
+        raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
+    return Vocabulary(tuple(targets))
+
+
+def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) -> np.ndarray:
+    """float32 (scans, targets), NaN where missing."""
+    columns: dict[str, Sequence[str | float | None]] = {
+        group.name: content.labels[group.column or group.name] for group in recipe.groups
+    }
+    columns[environment.SEX] = [fact.sex or None for fact in content.facts]
+    columns[environment.AGE] = [None if np.isnan(fact.age) else fact.age for fact in content.facts]
+    return np.array([[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets], dtype=np.float32).T
+
+
+def _write_set(recipe: ShardRecipe, atlas: Atlas, content: store.Store, collected: _Collected, folder: Path) -> ShardManifest:
+    order = np.array(sorted(range(len(collected.keys)), key=collected.keys.__getitem__))
+    vocabulary = _vocabulary(recipe, content)
+    bei = _encoded(recipe, vocabulary, content)[order]
+    facts = [content.facts[i] for i in order]
+    subjects = tuple(dict.fromkeys(fact.subject for fact in facts))
+    shards = []
+    with progress.stage(f"write {recipe.name}", len(order)) as advance:
+        for number, start in enumerate(range(0, len(order), recipe.shard_scans)):
+            part = slice(start, min(start + recipe.shard_scans, len(order)))
+            file = folder / f"{recipe.name}-{number:06d}.tar"
+            shards.append(_write_tar(file, content.fc, order[part], bei[part], facts[part], recipe, start, advance))
+    index = _write_index(folder / INDEX, facts, subjects, bei)
+    return ShardManifest(
+        name=recipe.name,
+        cohort=recipe.cohort or recipe.name,
+        salt_id=salt_id(project_salt()),
+        simulated=collected.simulated,
+        atlas=atlas,
+        vocabulary=vocabulary,
+        connectivity={"kind": "pearson", **asdict(recipe.connectivity)},
+        dtype=recipe.dtype,
+        block=recipe.block,
+        scans=len(order),
+        subjects=subjects,
+        subject_ranks=tuple(range(len(subjects))),
+        shards=tuple(shards),
+        index_sha256=index,
+        quality=_quality(collected, atlas, len(order)),
+        notes=tuple(recipe.notes),
+        versions={"lcm_scale": lcm_scale.__version__, "numpy": np.__version__, "python": platform.python_version()},
+    )
+
+
+def _write_tar(path: Path, fc: h5py.Dataset, rows: np.ndarray, bei: np.ndarray, facts: Sequence[ScanFacts],
+               recipe: ShardRecipe, first: int, advance: Any) -> Shard:  # fmt: skip
+    """One tar of blocks, through webdataset's writer; times and owners are fixed, so equal scans give equal bytes."""
+    records = []
+    with open(path, "wb") as handle:
+        writer = wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0)
+        for start in range(0, len(rows), recipe.block):
+            part = slice(start, min(start + recipe.block, len(rows)))
+            # HDF5 reads rows in ascending order only.
+            ascending = np.argsort(rows[part])
+            block = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
+            block[ascending] = fc[rows[part][ascending]]
+            key = f"{recipe.name}-{first + start:09d}"
+            offset = writer.tarstream.offset
+            writer.write({
+                "__key__": key,
+                "fc.npy": _npy(block),
+                "bei.npy": _npy(bei[part]),
+                "meta.json": json.dumps([_meta(fact) for fact in facts[part]], ensure_ascii=False).encode(),
+            })  # fmt: skip
+            records.append(Record(key, offset, writer.tarstream.offset - offset, len(block)))
+            advance(len(block))
+        writer.close()
+        handle.flush()
+        os.fsync(handle.fileno())
+    return Shard(path.name, path.stat().st_size, sha256(path), len(rows), tuple(records))
+
+
+def _meta(fact: ScanFacts) -> dict[str, Any]:
+    """A scan's facts as JSON; NaN is null."""
+    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in asdict(fact).items()}
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write_index(path: Path, facts: Sequence[ScanFacts], subjects: Sequence[str], bei: np.ndarray) -> str:
+    """`index.npz` without numpy's time stamps.  Returns: its SHA-256."""
+    number = {subject: i for i, subject in enumerate(subjects)}
+    sites = sorted({fact.site for fact in facts if fact.site})
+    arrays = {
+        "subject": np.array([number[fact.subject] for fact in facts], np.int32),
+        "site": np.array([sites.index(fact.site) if fact.site else -1 for fact in facts], np.int32),
+        "sites": np.array(sites, dtype=np.str_),
+        "bei": bei,
+        "mean_fd": np.array([fact.mean_fd for fact in facts], np.float32),
+        "volumes": np.array([fact.volumes for fact in facts], np.int32),
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), _npy(array))
+    write_atomic(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def _quality(collected: _Collected, atlas: Atlas, scans: int) -> dict[str, Any]:
+    return {
+        "scans": scans,
+        "skipped": dict(sorted(Counter(skip.why for skip in collected.skipped).items())),
+        "constant regions, in scans": {atlas.label(r): n for r, n in sorted(collected.constant.items())},
+        "scans with NaN or inf": collected.not_finite,
+    }
+
+
+def _tell_skipped(skipped: Sequence[Skipped]) -> None:
+    """Everything that was left out, on the terminal only: these are raw names."""
+    by_reason: dict[str, list[str]] = {}
+    for skip in skipped:
+        by_reason.setdefault(skip.why, []).append(skip.what)
+    for why, names in by_reason.items():
+        print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)
+
+
+# -- reading ------------------------------------------------------------------------------------------------------------
+
+
+def decode_record(data: bytes) -> Block:
+    """One record from its bytes in a tar.  Raises: InputError where they are damaged."""
+    try:
+        source = [{"url": "record", "stream": io.BytesIO(data)}]
+        samples = list(wds.tariterators.group_by_keys(wds.tariterators.tar_file_expander(source)))
+        (sample,) = samples
+        fc, bei = (np.load(io.BytesIO(sample[name]), allow_pickle=False) for name in ("fc.npy", "bei.npy"))
+        meta = json.loads(sample["meta.json"])
+    except Exception as error:  # a flipped bit makes tarfile, numpy and json raise whatever they like
+        raise InputError(f"damaged ({type(error).__name__}); run `lcm-scale verify`, then shard the data again") from error
+    if not len(fc) == len(bei) == len(meta):
+        raise InputError(f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again")
+    return Block(fc, bei, meta)
+
+
+def verify_shards(folder: Path) -> ShardManifest:
+    """Check every byte of a set against its manifest, and that tars, index and manifest tell the same of each scan.
+
+    Raises: InputError naming the first damaged file and what to do.
+    """
+    manifest = read_manifest(folder)
+    index = read_index(folder, manifest)
+    if sum(shard.scans for shard in manifest.shards) != manifest.scans or len(index.subject) != manifest.scans:
+        raise InputError(f"{folder / MANIFEST}: counts of scans do not agree; shard the data again")
+    row = 0
+    with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:
+        for shard in manifest.shards:
+            path = folder / shard.file
+            _check_file(path, shard)
+            with open(path, "rb") as handle:
+                for record in shard.records:
+                    handle.seek(record.offset)
+                    block = _decoded(handle.read(record.bytes), path, record)
+                    _check_block(block, path, record, manifest, index.subject[row:], index.bei[row:])
+                    row += record.scans
+                    advance(record.scans)
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _check_file(path: Path, shard: Shard) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: missing, the manifest lists it; shard the data again or copy it anew")
+    size = path.stat().st_size
+    if size != shard.bytes:
+        kind = "truncated" if size < shard.bytes else "too long"
+        raise InputError(f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again or copy it anew")
+    if sha256(path) != shard.sha256:
+        raise InputError(f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew")
+
+
+def _decoded(data: bytes, path: Path, record: Record) -> Block:
+    try:
+        return decode_record(data)
+    except InputError as error:
+        raise InputError(f"{path}, record {record.key}: {error}") from error
+
+
+def _check_block(
+    block: Block, path: Path, record: Record, manifest: ShardManifest, subject: np.ndarray, bei: np.ndarray
+) -> None:
+    n = record.scans
+    where = f"{path}, record {record.key}"
+    if block.fc.shape != (n, manifest.atlas.n_edges) or block.fc.dtype != manifest.dtype:
+        raise InputError(f"{where}: matrices of shape {block.fc.shape}, {block.fc.dtype}; not what the manifest says")
+    if not np.isfinite(block.fc).all():
+        raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")
+    if not np.array_equal(block.bei, bei[:n], equal_nan=True):
+        raise InputError(f"{where}: labels differ from {INDEX}; shard the data again")
+    if [fact["subject"] for fact in block.meta] != [manifest.subjects[s] for s in subject[:n]]:
+        raise InputError(f"{where}: subjects differ from {INDEX}; shard the data again")
