@@ -141,11 +141,14 @@ def load_atlas(name_or_path: str) -> Atlas:
     file = Path(name_or_path)
     if not file.is_file():
         raise InputError(f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor 'name:regions'")
-    return _parse(file.stem, file.read_text(encoding="utf-8"), str(file))
+    try:
+        return _parse(file.stem, file.read_text(encoding="utf-8-sig"), str(file))
+    except UnicodeDecodeError as error:
+        raise InputError(f"atlas {file}: no text; expected a TSV or CSV with the columns index and name") from error
 
 
 def _parse(name: str, text: str, where: str) -> Atlas:
-    delimiter = "\t" if "\t" in text.splitlines()[0] else ","
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
     if not rows or not {"index", "name"} <= set(rows[0]):
         raise InputError(f"atlas {where}: needs a header with the columns index and name")

@@ -6,6 +6,7 @@ shards hold hashes and the salt's fingerprint, by which sets that cannot recogni
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -56,15 +57,15 @@ def _create(path: Path) -> None:
             handle.write(secrets.token_hex(32) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
-        os.link(aside, path)
-    except FileExistsError:
-        pass
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
     except OSError as error:
         raise InputError(
             f"{path}: the salt of the subject hashes cannot be written ({error.strerror}); set {SALT_VARIABLE}"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        if aside.exists():
+            aside.unlink()
 
 
 def normalised(subject: str) -> str:

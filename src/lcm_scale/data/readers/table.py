@@ -18,7 +18,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import as_series, read_array, region_indices, without
 from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.progress import stage
 
@@ -104,4 +104,5 @@ def _recording(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas) -> 
         sex=person.sex,
         mean_fd=person.mean_fd,
         labels=person.labels,
+        simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )

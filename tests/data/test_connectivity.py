@@ -1,0 +1,198 @@
+"""Region series to matrices: Pearson as published, windows and padding, what a constant or broken region becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lcm_scale.atlas import Atlas, numbered
+from lcm_scale.config import ConnectivityConfig
+from lcm_scale.data.connectivity import Matrix, matrices, pearson, windows
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
+
+ATLAS = Atlas("codes", (2001, 2002, 2101, 2102), ("a", "b", "c", "c"))
+
+
+def scan(values: np.ndarray, ready: bool = False, **keys: Any) -> Recording:
+    return Recording("c", "1", "scan.1D", **{"connectivity" if ready else "series": values}, **keys)
+
+
+def only(recording: Recording, atlas: Atlas = ATLAS, **keys: Any) -> Matrix:
+    (matrix,) = matrices(recording, ConnectivityConfig(**keys), atlas)
+    assert isinstance(matrix, Matrix)
+    return matrix
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(3, 60), st.integers(2, 8), st.floats(-8, 8), st.sampled_from([0.0, 1.0, 1e4])
+)
+def test_pearson_is_numpys_in_any_unit(seed: int, volumes: int, regions: int, magnitude: float, mean: float) -> None:
+    x = np.random.default_rng(seed).standard_normal((volumes, regions)) + mean
+    found = pearson(x * 10.0**magnitude)
+    assert found.dtype == np.float32
+    assert np.allclose(found, np.corrcoef(x, rowvar=False), atol=2e-6)
+    assert np.abs(found).max() <= 1
+
+
+def test_a_region_that_is_turned_over_changes_its_signs_only(bold) -> None:
+    x = bold(0)
+    flipped = x * np.array([-1, 1, 1, 1, 1, 1])
+    expected = pearson(x)
+    expected[0, 1:] *= -1
+    expected[1:, 0] *= -1
+    assert np.allclose(pearson(flipped), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
+def test_a_constant_region_is_a_row_of_zeros_its_diagonal_included(value: float, bold) -> None:
+    x = bold(0, regions=4)
+    x[:, 2] = value  # the mean of many 0.1 is not 0.1
+    matrix = only(scan(x))
+    assert not matrix.values[2].any() and not matrix.values[:, 2].any()
+    assert np.diag(matrix.values).tolist() == [1, 1, 0, 1]
+    assert (matrix.constant, matrix.not_finite) == ((2,), ())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_region_with_nan_or_inf_is_a_row_of_zeros_and_counted(value: float, bold) -> None:
+    x = bold(0, regions=4)
+    x[7, 1] = value
+    matrix = only(scan(x))
+    assert np.isfinite(matrix.values).all()
+    assert not matrix.values[1].any()
+    keep = [0, 2, 3]
+    assert np.allclose(matrix.values[np.ix_(keep, keep)], np.corrcoef(x[:, keep], rowvar=False), atol=1e-6)
+    assert (matrix.constant, matrix.not_finite) == ((), (1,))
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_windows_are_the_series_cut_once(volumes: int, length: int) -> None:
+    series = np.arange(volumes)[:, None]
+    pieces = windows(series, length)
+    assert np.array_equal(np.concatenate(pieces), series)
+    assert all(len(piece) == length for piece in pieces[:-1])
+
+
+def test_without_a_window_there_is_one_matrix_of_all_volumes(bold) -> None:
+    assert only(scan(bold(0, 77, 4))).volumes == 77
+
+
+def test_padding_safe_correlates_what_is_there(bold) -> None:
+    x = bold(0, 115, 4)
+    found = matrices(scan(x), ConnectivityConfig(window=40, min_volumes=30), ATLAS)
+    assert [(m.window, m.volumes) for m in found if isinstance(m, Matrix)] == [(0, 40), (1, 40), (2, 35)]
+    assert np.allclose(found[2].values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("pad", "why"), [("safe", "under 30 volumes"), ("drop", "shorter than connectivity.window")])
+def test_a_last_window_that_is_too_short_is_named_and_skipped(pad: str, why: str, bold) -> None:
+    found = matrices(scan(bold(0, 105, 4)), ConnectivityConfig(window=40, pad=pad, min_volumes=30), ATLAS)
+    assert [type(m) for m in found] == [Matrix, Matrix, Skipped]
+    assert why in found[2].why and found[2].what == "scan.1D, window 2"  # type: ignore[union-attr]
+
+
+def test_padding_drop_keeps_whole_windows_only(bold) -> None:
+    found = matrices(scan(bold(0, 119, 4)), ConnectivityConfig(window=40, pad="drop"), ATLAS)
+    assert [type(m) for m in found] == [Matrix, Matrix, Skipped]
+
+
+def test_padding_as_published_drives_every_correlation_to_one() -> None:
+    """REFERENCE section 4: 300 volumes with a non-zero mean, padded to 500 with zeros."""
+    x = 1000 + np.random.default_rng(0).standard_normal((300, 4)) * 10
+    upper = np.triu_indices(4, 1)
+    padded = only(scan(x), window=500, pad="reference")
+    safe = only(scan(x), window=500)
+    assert padded.values[upper].min() > 0.999
+    assert np.abs(safe.values[upper]).max() < 0.2
+    assert padded.volumes == safe.volumes == 300
+    assert np.allclose(padded.values, np.corrcoef(np.vstack([x, np.zeros((200, 4))]), rowvar=False), atol=1e-6)
+
+
+def test_crop_keeps_the_first_volumes(bold) -> None:
+    x = bold(0, 90, 4)
+    matrix = only(scan(x), crop=50)
+    assert matrix.volumes == 50
+    assert np.array_equal(matrix.values, pearson(x[:50]))
+
+
+@pytest.mark.parametrize(("keys", "why"), [({"crop": 41}, "connectivity.crop"), ({"min_volumes": 41}, "min_volumes")])
+def test_a_scan_that_is_too_short_is_skipped_with_the_key_that_asked(keys: dict[str, int], why: str, bold) -> None:
+    (skip,) = matrices(scan(bold(0, 40, 4)), ConnectivityConfig(**keys), ATLAS)
+    assert isinstance(skip, Skipped) and why in skip.why
+
+
+@given(st.permutations(range(4)))
+def test_columns_in_another_order_give_the_same_matrix(order: list[int]) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 4))
+    x[:, 3] = 5.0
+    named = tuple(ATLAS.indices[i] for i in order)
+    turned = only(scan(x[:, order], region_indices=named))
+    assert np.array_equal(turned.values, only(scan(x)).values)
+    assert turned.constant == (3,)
+
+
+@given(st.permutations(range(4)))
+def test_a_ready_matrix_in_another_order_is_brought_into_the_atlass(order: list[int]) -> None:
+    ready = pearson(np.random.default_rng(0).standard_normal((40, 4)))
+    named = tuple(ATLAS.indices[i] for i in order)
+    assert np.array_equal(only(scan(ready[np.ix_(order, order)], True, region_indices=named)).values, ready)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [((2001, 2001, 2101, 2102), "occurs twice"), ((2001, 2002, 2101, 9), "region index 9 .*codes")],
+)
+def test_a_header_of_other_regions_is_refused(named: tuple[int, ...], message: str, bold) -> None:
+    with pytest.raises(InputError, match=rf"scan\.1D: .*{message}"):
+        only(scan(bold(0, 40, 4), region_indices=named))
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_another_number_of_columns_is_refused_with_both_numbers(ready: bool, bold) -> None:
+    values = pearson(bold(0)) if ready else bold(0)
+    with pytest.raises(InputError, match=r"scan\.1D: 6 columns, atlas codes has 4 regions"):
+        only(scan(values, ready))
+
+
+def test_a_scan_without_a_changing_region_is_refused() -> None:
+    with pytest.raises(InputError, match=r"scan\.1D: all-constant"):
+        only(scan(np.ones((40, 4))))
+
+
+def test_a_scan_without_a_volume_is_refused() -> None:
+    with pytest.raises(InputError, match=r"scan\.1D: empty"):
+        only(scan(np.ones((0, 4))))
+
+
+def test_a_ready_matrix_keeps_its_numbers_and_nan_becomes_zero() -> None:
+    ready = np.array([[1, 0.5, np.nan], [0.5, 1, -0.2], [np.nan, -0.2, 1]])
+    matrix = only(scan(ready, ready=True), numbered("n", 3))
+    assert np.allclose(matrix.values, [[1, 0.5, 0], [0.5, 1, -0.2], [0, -0.2, 1]])
+    assert (matrix.volumes, matrix.constant) == (0, ())
+
+
+def test_a_ready_matrixs_empty_regions_are_told_from_unreadable_ones() -> None:
+    ready = pearson(np.random.default_rng(0).standard_normal((40, 4)))
+    ready[1], ready[:, 1] = 0, 0
+    ready[2], ready[:, 2] = np.nan, np.nan
+    matrix = only(scan(ready, ready=True))
+    assert (matrix.constant, matrix.not_finite) == ((1,), (2,))
+
+
+@pytest.mark.parametrize(
+    ("ready", "message"),
+    [
+        ([[1, 1.3], [1.3, 1]], r"1\.3 at \(1, 2\) is no correlation"),
+        ([[1, 0.3], [0.1, 1]], "not symmetric"),
+        ([[1, 0], [0, 1]], "every correlation is 0"),
+        ([[np.nan, np.nan], [np.nan, np.nan]], "every correlation is 0"),
+    ],
+)
+def test_what_is_no_correlation_matrix_is_refused(ready: list[list[float]], message: str) -> None:
+    with pytest.raises(InputError, match=rf"scan\.1D: .*{message}"):
+        only(scan(np.array(ready, float), ready=True), numbered("n", 2))
