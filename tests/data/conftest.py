@@ -30,7 +30,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bold() -> Callable[..., np.ndarray]:
-    """`bold(seed, volumes, regions)` -> (T, R) series about 1000, as raw BOLD is, with something shared by all regions."""
+    """`bold(seed, volumes, regions)` -> (T, R) series about 1000, as raw BOLD is; all regions share a part."""
 
     def make(seed: int, volumes: int = VOLUMES, regions: int = REGIONS) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -44,7 +44,7 @@ def bold() -> Callable[..., np.ndarray]:
 def write_csv() -> Callable[[Path, Sequence[Mapping[str, Any]]], Path]:
     def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w", newline="", encoding="utf-8") as handle:
+        with path.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
             writer.writeheader()
             writer.writerows(rows)
@@ -55,7 +55,7 @@ def write_csv() -> Callable[[Path, Sequence[Mapping[str, Any]]], Path]:
 
 @pytest.fixture
 def write_1d() -> Callable[..., None]:
-    """`write_1d(path, series, indices)`: tabs, CRLF and a `#2001` header, as the Preprocessed Connectomes Project has."""
+    """`write_1d(path, series, indices)`: tabs, CRLF and a `#2001` header, as the Preprocessed Connectomes Project's."""
 
     def write(path: Path, series: np.ndarray, indices: Sequence[int] = tuple(range(1, REGIONS + 1))) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def atlas_file(tmp_path: Path, write_csv) -> Callable[..., str]:
 def tiny_recipe(tmp_path: Path, bold, write_csv, recipe) -> Callable[..., ShardRecipe]:
     """`tiny_recipe("a", people=5, runs=2)`: raw .npy files of people 1.. and the recipe that lists them (table reader).
 
-    A person's series depend on her number and the run alone, whatever the set. `order`: how the columns stand in the files.
+    A person's series depend on her number and the run alone, whatever the set. `order`: of the columns in the files.
     """
 
     def write(name: str = "tiny", people: int = 6, runs: int = 1, first: int = 1, order: Sequence[int] | None = None,

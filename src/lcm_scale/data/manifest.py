@@ -153,7 +153,10 @@ def read_manifest(folder: Path) -> ShardManifest:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.get("format") != FORMAT:
             raise InputError(f"{path}: format '{data.get('format')}', this version reads '{FORMAT}'")
-        return ShardManifest.from_json(data)
+        manifest = ShardManifest.from_json(data)
+        if data["fingerprint"] != manifest.fingerprint:
+            raise InputError(f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again")
+        return manifest
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged manifest ({type(error).__name__}: {error}); shard the data again") from error
 

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import zipfile
@@ -72,6 +73,7 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
 
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
+    _check_recipe(recipe)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir")
@@ -86,6 +88,16 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     return manifest
 
 
+def _check_recipe(recipe: ShardRecipe) -> None:
+    if not re.fullmatch(r"[\w-]+", recipe.name):  # a dot would end the key of a tar's records
+        raise InputError(f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only")
+    c = recipe.connectivity
+    counts = {"block": recipe.block, "shard_scans": recipe.shard_scans, "connectivity.window": c.window, "connectivity.crop": c.crop}
+    for key, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{key}={value}: expected a whole number from 1 on")
+
+
 @contextmanager
 def _built_aside(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of `folder` where all went well, and is gone otherwise."""
@@ -96,7 +108,12 @@ def _built_aside(folder: Path) -> Iterator[Path]:
         yield aside
         if folder.exists():
             folder.rename(old)
-        aside.rename(folder)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); check space and permissions") from error
     finally:
@@ -357,7 +374,8 @@ def verify_shards(folder: Path) -> ShardManifest:
     """
     manifest = read_manifest(folder)
     index = read_index(folder, manifest)
-    if sum(shard.scans for shard in manifest.shards) != manifest.scans or len(index.subject) != manifest.scans:
+    counts = {manifest.scans, len(index.subject), sum(shard.scans for shard in manifest.shards)}
+    if len(counts) > 1 or any(sum(r.scans for r in shard.records) != shard.scans for shard in manifest.shards):
         raise InputError(f"{folder / MANIFEST}: counts of scans do not agree; shard the data again")
     row = 0
     with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:

@@ -59,8 +59,9 @@ def create(path: Path, n_edges: int, dtype: str, label_columns: Sequence[str], p
         for column in fields(ScanFacts):
             kind = {str: text, int: np.int32, float: np.float32}[kinds[column.name]]
             file.create_dataset(f"scans/{column.name}", (0,), kind, maxshape=(None,), chunks=(1024,))
+        labels = file.create_group("labels")
         for name in label_columns:
-            file.create_dataset(f"labels/{name}", (0,), text, maxshape=(None,), chunks=(1024,))
+            labels.create_dataset(name, (0,), text, maxshape=(None,), chunks=(1024,))
 
 
 def append(

@@ -45,12 +45,16 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
     return edges if order is None else edges[:, order]
 
 
+def edge_dtype(sets: ShardSets) -> np.dtype:
+    """The precision of batches: that of the finest set, however the scans are read."""
+    return np.result_type(*(np.dtype(m.dtype) for m in sets.manifests))
+
+
 class ResidentEdges:
     """All scans of the sets in memory, gathered by number."""
 
     def __init__(self, sets: ShardSets) -> None:
-        dtype = np.result_type(*(np.dtype(m.dtype) for m in sets.manifests))
-        self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=dtype)
+        self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=edge_dtype(sets))
         for number, block in enumerate(sets.blocks):
             self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(sets, number)
 
@@ -74,7 +78,7 @@ class StreamedEdges:
         blocks = self.sets.block[scans]
         wanted = set(np.unique(blocks).tolist()) | (set(np.unique(self.sets.block[keep])) if keep is not None else set())
         self.held = {number: edges for number, edges in self.held.items() if number in wanted}
-        out = np.empty((len(scans), self.sets.atlas.n_edges), dtype=np.dtype(self.sets.manifests[0].dtype))
+        out = np.empty((len(scans), self.sets.atlas.n_edges), dtype=edge_dtype(self.sets))
         for number in np.unique(blocks).tolist():
             if number not in self.held:
                 self.held[number] = read_block(self.sets, number)

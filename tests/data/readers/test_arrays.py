@@ -23,7 +23,7 @@ def write_mat73(path: Path, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
             file[name] = array.T
     head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
-    with open(path, "r+b") as handle:
+    with path.open("r+b") as handle:
         handle.write(head)
 
 
@@ -108,7 +108,7 @@ def test_of_several_variables_the_fitting_or_the_named_one_is_read(suffix: str, 
         read_array(path, fits=lambda a: 7 in a.shape)
     with pytest.raises(InputError, match=r"no variable 'othr', did you mean 'other'\?"):
         read_array(path, "othr")
-    with pytest.raises(InputError, match="'note' is .*expected a table of numbers"):
+    with pytest.raises(InputError, match=r"'note' is .*expected a table of numbers"):
         read_array(path, "note")
 
 

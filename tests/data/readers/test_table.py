@@ -30,7 +30,7 @@ def save(path: Path, values: np.ndarray) -> None:
 
 @pytest.fixture
 def listed(tmp_path, write_csv, recipe) -> Callable[..., ShardRecipe]:
-    """`listed([{"file": "a.npy", "subject": 1}], kind="connectivity")`: a table in tmp_path, and the recipe that names it."""
+    """`listed([{"file": "a.npy", "subject": 1}], kind=...)`: a table in tmp_path, and the recipe that names it."""
 
     def write(rows: list[dict[str, Any]], name: str = "scans.csv", **keys: Any) -> ShardRecipe:
         return recipe(reader="table", table=write_csv(tmp_path / name, rows), **keys)
