@@ -204,7 +204,9 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     final: list[Target] = []
     for (target, _), used in zip(groups, members, strict=True):
         clash = sum(other.name == target.name for other, _ in groups) > 1
-        name = f"{target.name}@{sets[used[0][0]][0]}" if clash else target.name
+        # The set that calls its group so: a name is unique within a set, while one set may have joined both groups.
+        origin = next(number for number, old_name in used if old_name == target.name)
+        name = f"{target.name}@{sets[origin][0]}" if clash else target.name
         final.append(replace(target, name=name))
         for number, old_name in used:
             renames[number][old_name] = name
