@@ -75,7 +75,7 @@ class GroupConfig:
     column: str = ""  # default: the name
     labels: list[str] = field(default_factory=list)  # order of the categories; empty: sorted, as found
     default: str = "N/A"  # what scans of data sets outside the group carry
-    merge: bool = True
+    merge: bool = True  # unite with other sets' groups of other names that have these labels
 
 
 @dataclass
@@ -149,7 +149,7 @@ class OptimConfig:
     schedule: str = "constant"  # or cosine, over all steps of the run
     final_lr: float = 0.0  # cosine: the last factor
     clip_norm: float | None = None
-    average_decay: float | None = None  # exponential average of the weights, used for validation and evaluation
+    edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
 
 
 @dataclass

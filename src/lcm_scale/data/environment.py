@@ -33,7 +33,7 @@ class Target:
         kind: ``group`` (classes), ``sex`` (M, F) or ``scalar``.
         categories: class names in token order; for a scalar just its name.
         default: what a scan from a data set outside the group carries, one of `categories` ('' for sex and scalars: missing).
-        merge: whether `merge` may unite it with another set's group of equal or containing labels.
+        merge: whether `merge` may unite it with another set's group of another name by their labels alone.
     """
 
     name: str
@@ -173,8 +173,9 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     """Unite the vocabularies of several data sets.
 
     Two groups of *different* sets become one where the labels of one contain or equal those of the other (the published
-    code misses the equal case and loses a group). Groups of one set are never united. Groups that share a name but not
-    their labels are told apart as ``name@set``. Sex is one, scalars unite by name.
+    code misses the equal case and loses a group), and either their names are equal or both have `merge`. Groups of one
+    set are never united. Groups that share a name but not their labels are told apart as ``name@set``. Sex is one,
+    scalars unite by name.
 
     Args: sets: (set name, its vocabulary) in order; the order decides the order of tokens.
     """
@@ -216,13 +217,16 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
 
 
 def _mergeable(target: Target, number: int, groups: list[tuple[Target, set[int]]]) -> int | None:
-    """The first group of other sets only whose labels contain, equal or are contained in the target's."""
+    """The group of other sets only that `target` unites with: of its own name, else the first that merges by labels."""
     labels = set(target.labels)
+    fitting = []
     for place, (other, seen) in enumerate(groups):
         theirs = set(other.labels)
-        if number not in seen and target.merge and other.merge and (labels <= theirs or theirs <= labels):
-            return place
-    return None
+        if number not in seen and (labels <= theirs or theirs <= labels):
+            fitting.append(place)
+    same_name = [place for place in fitting if groups[place][0].name == target.name]
+    by_labels = [place for place in fitting if target.merge and groups[place][0].merge]
+    return next(iter(same_name + by_labels), None)
 
 
 def _wider(a: Target, b: Target) -> Target:

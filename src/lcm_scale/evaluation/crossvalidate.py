@@ -8,7 +8,7 @@ A checkpoint that saw any evaluated person is refused, whoever it was pretrained
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from lcm_scale.training import checkpoints
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.predict import Predictor
 from lcm_scale.training.provenance import provenance
-from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.run import FitResult, fit, prepare, run_folder
 
 MODEL = "LCM"
@@ -285,7 +284,7 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
               "fingerprint": own.fingerprint},
         stages=tuple(stages),
         curves=_curves(runs),
-        pseudo_labels=_pooled_audit(runs),
+        pseudo_labels=_first_audit(runs),
         quality=dict(own.quality),
         provenance=provenance(recipe),
     )  # fmt: skip
@@ -315,6 +314,6 @@ def _curves(runs: Sequence[FitResult]) -> tuple[dict[str, Any], ...]:
     return tuple(runs[0].rows) if runs else ()
 
 
-def _pooled_audit(runs: Sequence[FitResult]) -> tuple[AuditRow, ...]:
+def _first_audit(runs: Sequence[FitResult]) -> tuple[dict[str, Any], ...]:
     """The first fold's audit; each fold has its own in its folder."""
-    return runs[0].audit if runs else ()
+    return tuple(asdict(row) for row in runs[0].audit) if runs else ()

@@ -91,16 +91,15 @@ def cost(recipe: Recipe) -> Cost:
         step_flops={f: batch * training_flops(model, f) for f in FORMULATIONS},
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
-        memory=tuple(memory(model, p, device_batch, recipe.optim.average_decay is not None) for p in PRECISIONS),
+        memory=tuple(memory(model, p, device_batch) for p in PRECISIONS),
     )
 
 
-def memory(config: LCMConfig, precision: str, device_batch: int, averaged: bool = False) -> Memory:
+def memory(config: LCMConfig, precision: str, device_batch: int) -> Memory:
     """Bytes on one device that holds the whole model.
 
     Args:
         precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step lasts).
-        averaged: whether an exponential average of the weights is kept as well.
     """
     parameters = parameter_count(config)
     # bf16-mixed casts what a layer multiplies with: its matrices, not its norms and biases.
@@ -108,7 +107,7 @@ def memory(config: LCMConfig, precision: str, device_batch: int, averaged: bool 
     copies = 2 * matrices if precision == "bf16-mixed" else 0
     return Memory(
         precision=precision,
-        weights=4 * parameters * (2 if averaged else 1) + copies,
+        weights=4 * parameters + copies,
         gradients=4 * parameters,
         optimiser=2 * 4 * parameters,  # exp_avg and exp_avg_sq, in both stages
         activations=device_batch * activation_bytes(config, precision),

@@ -86,7 +86,10 @@ class LCMModule(L.LightningModule):
         return losses(self.scores(batch), batch["labels"], batch["weights"], self.active_terms())
 
     def configure_optimizers(self) -> TwoStage:
-        groups = parameter_groups(self.model, self.vocabulary.names, self.recipe.objective.edge_branch_decay)
+        recipe = self.recipe
+        groups = parameter_groups(
+            self.model, self.vocabulary.names, recipe.objective.edge_branch_decay, recipe.optim.edge_branch_lr
+        )
         return TwoStage(groups, stage=self.phases[0].stage)
 
     def describe(self) -> dict[str, Any]:

@@ -80,10 +80,13 @@ class TwoStage(torch.optim.Optimizer):
         return state
 
 
-def parameter_groups(model: nn.Module, target_names: Iterable[str], edge_branch_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, target_names: Iterable[str], edge_branch_decay: float, edge_branch_lr: float = 1.0
+) -> list[dict[str, Any]]:
     """Groups by what happens to them: matrices decay, norms and biases do not, each target's tokens stand alone.
 
-    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1) and ``decay``: 'recipe', 'none' or a value.
+    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1), ``decay``: 'recipe', 'none' or a value, and
+        ``lr_scale``, a factor on the stage's rate.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -96,10 +99,13 @@ def parameter_groups(model: nn.Module, target_names: Iterable[str], edge_branch_
             (matrices if parameter.ndim > 1 else rest).append(parameter)
     names = list(target_names)
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "name": "matrices", "target": -1, "decay": "recipe"},
-        {"params": rest, "name": "norms and biases", "target": -1, "decay": "none"},
+        {"params": matrices, "name": "matrices", "target": -1, "decay": "recipe", "lr_scale": 1.0},
+        {"params": rest, "name": "norms and biases", "target": -1, "decay": "none", "lr_scale": 1.0},
     ]
     for (table, number), parameters in sorted(by_target.items()):
-        decay = str(edge_branch_decay) if table.startswith("edge_branch") else "none"
-        groups.append({"params": parameters, "name": f"{table}: {names[number]}", "target": number, "decay": decay})
+        branch = table.startswith("edge_branch")
+        groups.append({
+            "params": parameters, "name": f"{table}: {names[number]}", "target": number,
+            "decay": str(edge_branch_decay) if branch else "none", "lr_scale": edge_branch_lr if branch else 1.0,
+        })  # fmt: skip
     return groups

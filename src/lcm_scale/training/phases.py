@@ -97,7 +97,7 @@ class PhaseSwitch(L.Callback):
         config = module.recipe.optim
         factor = lr_factor(config, trainer.global_step, module.total_steps) * module.phase.lr_scale
         for group in two_stage(trainer).param_groups:
-            group["lr"] = getattr(config, group["stage"]).lr * factor
+            group["lr"] = getattr(config, group["stage"]).lr * factor * group["lr_scale"]
 
     def apply(self, trainer: L.Trainer, module: LCMModule) -> None:
         module.phase = phase_at(module.phases, trainer.current_epoch)

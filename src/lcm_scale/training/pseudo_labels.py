@@ -29,12 +29,14 @@ class AuditRow:
     """One target's pseudo-labels.
 
     Attributes:
+        phase: at whose start they were made.
         missing: training scans without this label.   given: those that got a pseudo-label.
         mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have none.
         categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
         known: training scans with a recorded label.   agreement: share of them predicted right (scalars: MAE).
     """
 
+    phase: str
     target: str
     missing: int
     given: int
@@ -69,7 +71,7 @@ def make_pseudo_labels(
         take = missing & (sure >= config.min_confidence)
         values[take, column] = guess[take]
         confidence[take, column] = config.weight * sure[take]
-        audit.append(_audit(target, recorded, guess, sure, take))
+        audit.append(_audit(module.phase.name, target, recorded, guess, sure, take))
     data.set_pseudo_labels(scans, values, confidence)
     return audit
 
@@ -102,7 +104,9 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
 
 
-def _audit(target: Target, recorded: np.ndarray, guess: np.ndarray, sure: np.ndarray, take: np.ndarray) -> AuditRow:
+def _audit(
+    phase: str, target: Target, recorded: np.ndarray, guess: np.ndarray, sure: np.ndarray, take: np.ndarray
+) -> AuditRow:
     known = np.isfinite(recorded)
     if target.is_class:
         counts = Counter(target.categories[int(c)] for c in guess[take])
@@ -113,7 +117,7 @@ def _audit(target: Target, recorded: np.ndarray, guess: np.ndarray, sure: np.nda
         text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
         agreement = float(np.abs(guess[known] - recorded[known]).mean()) if known.any() else float("nan")
         mean = float("nan")
-    return AuditRow(target.name, int((~known).sum()), int(take.sum()), mean, text, int(known.sum()), agreement)
+    return AuditRow(phase, target.name, int((~known).sum()), int(take.sum()), mean, text, int(known.sum()), agreement)
 
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:

@@ -56,9 +56,9 @@ class Recorder(L.Callback):
         self.losses: list[float] = []
         self.epoch_start = time.monotonic()
 
-    def log(self, event: str, **values: Any) -> None:
+    def event(self, name: str, **values: Any) -> None:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"event": event, **values}) + "\n")
+            handle.write(json.dumps({"event": name, **values}) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "losses": self.losses}
@@ -69,7 +69,7 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_start = time.monotonic()
         if trainer.global_step:
-            self.log("resumed", step=trainer.global_step, epoch=trainer.current_epoch)
+            self.event("resumed", step=trainer.global_step, epoch=trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -80,7 +80,7 @@ class Recorder(L.Callback):
         consumed = self.data.step_consumed()
         loss = float(module.last_losses.sum())
         self.losses.append(loss)
-        self.log("step", step=trainer.global_step, epoch=trainer.current_epoch, phase=module.phase.name,
+        self.event("step", step=trainer.global_step, epoch=trainer.current_epoch, phase=module.phase.name,
                  stage=two_stage(trainer).param_groups[0]["stage"], consumed=[consumed.start, consumed.stop], loss=loss)  # fmt: skip
         self.advance(1, note=f"{module.phase.name} loss {loss:.3f}")
         epoch_done = consumed.stop == self.data.plan(self.data.epoch).scans
@@ -103,7 +103,7 @@ class Recorder(L.Callback):
             "seconds": round(time.monotonic() - self.epoch_start, 3),
         }
         self.losses, self.epoch_start = [], time.monotonic()
-        self.log("epoch", **row)
+        self.event("epoch", **row)
         write_metrics(self.folder)
         value = row.get("val_loss")
         if value is not None and self.may_choose(module) and value < self.best:

@@ -170,7 +170,7 @@ class PseudoLabels(L.Callback):
         for phase in self.phases[: self.phases.index(module.phase)]:
             known |= {module.vocabulary.names[number] for number in phase.active}
         scans = self.data.selection(trainer.current_epoch)
-        self.audit = make_pseudo_labels(module, self.data, scans, sorted(known), self.recipe.pseudo)
+        self.audit += make_pseudo_labels(module, self.data, scans, sorted(known), self.recipe.pseudo)
         write_audit(self.audit, self.folder / "pseudo_labels.csv")
 
 
