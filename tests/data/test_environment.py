@@ -49,6 +49,14 @@ def test_a_group_may_refuse_to_be_merged() -> None:
     assert merge([("a", vocabulary(place=["NYU", "PITT"])), ("b", alone)]).vocabulary.names == ("place", "site")
 
 
+def test_groups_of_one_name_unite_without_being_asked() -> None:
+    """Two sets of sites, or a checkpoint's task and its data's own, are one group: `merge` is about other names."""
+    many, few = (Vocabulary((group("site", labels, merge=False),)) for labels in (["NYU", "PITT"], ["PITT"]))
+    merged = merge([("a", many), ("b", few)])
+    assert merged.vocabulary == many
+    assert merged.renames == ({"site": "site"}, {"site": "site"})
+
+
 def test_groups_of_one_set_are_never_united() -> None:
     one = vocabulary(state=["up", "down", "passive"], regulation=["up", "down"])
     assert merge([("a", one)]).vocabulary == one
