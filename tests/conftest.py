@@ -1,4 +1,5 @@
-"""Fixtures for all tests: the data folder beside the repository, and golden numbers."""
+"""Fixtures for all tests: the data folder beside the repository, golden numbers, and small simulated shard sets on which
+real runs take a second."""
 
 from __future__ import annotations
 
@@ -8,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lcm_scale import config
+from lcm_scale.config import Recipe, ShardRecipe
+
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+REGIONS = 12  # of the small sets
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,3 +49,46 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Sequence[float]], N
         assert list(losses) == pytest.approx(stored, rel=1e-4), f"{file.name}: losses moved; make golden, and say why"
 
     return check
+
+
+def shard_set(folder: Path, name: str, overrides: list[str]) -> None:
+    """A simulated set of 12 regions under folder/shards."""
+    from lcm_scale.data.shards import write_shards
+
+    groups = "groups=[{name: diagnosis, labels: [CN, Autism]}, {name: eye_status, merge: false}]"
+    common = [f"name={name}", "reader=simulated", f"atlas=toy:{REGIONS}", "simulation.volumes=40", groups,
+              f"source.dir={folder}/raw/{name}", f"shards_dir={folder}/shards", "block=8", "cohort=toy"]  # fmt: skip
+    write_shards(config.load(ShardRecipe, None, [*common, *overrides]))
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the shard sets `first` (37 people, 30 % of facts missing) and `second` (26 other people)."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "salt").write_text("5a" * 32)
+    os.environ["LCM_SALT_FILE"] = str(folder / "salt")
+    shard_set(folder, "first", ["simulation.subjects=37", "simulation.missing_labels=0.3", "simulation.seed=3"])
+    shard_set(folder, "second", ["simulation.subjects=26", "simulation.first_subject=70001", "simulation.seed=4",
+                                 "groups=[{name: outcome, column: diagnosis, merge: false}]"])  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def make_set(world: Path) -> Callable[[Path, str, list[str]], None]:
+    return shard_set
+
+
+@pytest.fixture
+def recipe(world: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    """`recipe("seed=2", ...)`: a tiny run on `first` with a momentum and an adaptive phase, into a folder of its own."""
+
+    def make(*overrides: str) -> Recipe:
+        return config.load(Recipe, None, [
+            "name=run", f"runs_dir={tmp_path}/runs", f"data.shards_dir={world}/shards", "data=first",
+            "model.width=16", "model.heads=2", "model.ffn=16", "trainer.global_batch=8", "trainer.threads=1",
+            "objective.scalar_scale=standardised", "objective.scalar_weight=1.0",
+            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+            *overrides,
+        ])  # fmt: skip
+
+    return make

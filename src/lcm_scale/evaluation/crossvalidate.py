@@ -68,6 +68,9 @@ def evaluate(recipe: Recipe, dry_run: bool = False) -> Path:
 
     Returns: the report's path.  Raises: InputError; nothing is trained before the inputs are known to be good.
     """
+    for name in recipe.evaluate.baselines:
+        if name not in BASELINES:
+            raise InputError(f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})")
     sets, start = prepare(recipe)
     fixed = _fixed_model(recipe, start)
     scans = sets.scans_of([_evaluated_set(recipe, sets)])
@@ -191,9 +194,6 @@ def _compare(recipe: Recipe, sets: ShardSets, predictor: Predictor, scans: np.nd
              questions: Sequence[Question], held_out: Sequence[Sequence[np.ndarray]]) -> list[TargetResult]:  # fmt: skip
     """Metrics of the model and of every baseline, target by target, on the same held-out scans."""
     config = recipe.evaluate
-    unknown = [b for b in config.baselines if b not in BASELINES]
-    if unknown:
-        raise InputError(f"evaluate.baselines: '{unknown[0]}'{nearest(unknown[0], BASELINES)} (one of {', '.join(BASELINES)})")
     edges = predictor.edges(scans)
     results = []
     with progress.stage("baselines", len(questions) * len(config.baselines) * len(folds)) as advance:

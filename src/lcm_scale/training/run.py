@@ -10,7 +10,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +162,17 @@ class PseudoLabels(L.Callback):
         self.recipe, self.data, self.phases, self.start, self.folder = recipe, data, phases, start, folder
         self.audit: list[AuditRow] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"audit": [asdict(row) for row in self.audit]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.audit = [AuditRow(**row) for row in state_dict["audit"]]
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
-        if not module.phase.pseudo_labels or trainer.current_epoch != module.phase.first_epoch:
-            return
+        starts = trainer.current_epoch == module.phase.first_epoch and self.data.consumed == 0
+        if not module.phase.pseudo_labels or not starts:
+            return  # resumed in the middle of an epoch: the labels came with the checkpoint
         known = set(self.start.active) if self.start else set()
         for phase in self.phases[: self.phases.index(module.phase)]:
             known |= {module.vocabulary.names[number] for number in phase.active}

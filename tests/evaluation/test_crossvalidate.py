@@ -1,0 +1,129 @@
+"""The whole evaluation on small simulated sets: who is trained on, who is read once, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import open_sets
+from lcm_scale.errors import InputError
+from lcm_scale.evaluation.crossvalidate import evaluate
+from lcm_scale.training import checkpoints, run
+
+Make = Callable[..., Recipe]
+QUICK = ("evaluate.folds=3", "evaluate.bootstrap=200", "evaluate.stratify=diagnosis", "data.validation=0.2",
+         "phases=[{name: one, epochs: 2}]")  # fmt: skip
+
+
+def test_every_scan_is_predicted_once_by_a_model_that_never_saw_the_person(recipe: Make) -> None:
+    report = evaluate(recipe("name=eval", *QUICK))
+    rows = list(csv.DictReader((report.parent / "predictions.csv").open()))
+    ours = [row for row in rows if row["model"] == "LCM" and row["target"] == "diagnosis"]
+    sets = open_sets(recipe().data)
+    assert sorted(int(row["scan"]) for row in ours) == list(range(sets.n_scans))
+    for fold in (1, 2, 3):
+        seen = checkpoints.load(report.parent / "folds" / f"fold-{fold}").subjects
+        tested = {row["subject"] for row in ours if row["fold"] == str(fold)}
+        assert tested
+        assert not tested & seen
+        assert tested | seen == set(sets.subjects)
+
+
+def test_numbers_stand_with_interval_n_and_baselines(recipe: Make) -> None:
+    report = evaluate(recipe("name=eval", *QUICK))
+    data = json.loads((report.parent / "results.json").read_text())
+    assert data["simulated"] is True
+    target = next(t for t in data["targets"] if t["target"] == "diagnosis")
+    assert set(target["results"]) == {"LCM", "majority", "linear", "tangent"}
+    for metric in target["results"]["LCM"]:
+        assert metric["n_subjects"] == 37
+    assert "SIMULATED" in report.read_text()
+
+
+def test_a_checkpoint_that_saw_an_evaluated_person_is_refused_before_anything_is_trained(recipe: Make, tmp_path: Path) -> None:
+    start = run.pretrain(recipe("name=pre", "trainer.max_steps=1"))
+    with pytest.raises(InputError, match=r"saw 37 of the 37 people"):
+        evaluate(recipe("name=eval", f"init_from={start}", *QUICK))
+    with pytest.raises(InputError, match=r"saw 37 of the 37 people"):
+        evaluate(recipe("name=eval", f"evaluate.checkpoint={start}", *QUICK))
+    assert not (tmp_path / "runs" / "eval").exists()
+
+
+def test_a_person_in_two_sets_never_straddles(recipe: Make, make_set, tmp_path: Path) -> None:
+    """`first` again under another name: everybody is in both sets, so the other set's scans follow the fold."""
+    make_set(tmp_path, "first", ["simulation.subjects=37", "simulation.seed=3"])
+    make_set(tmp_path, "again", ["simulation.subjects=37", "simulation.seed=3"])
+    report = evaluate(recipe("name=eval", f"data.shards_dir={tmp_path}/shards", "data=[again, first]", *QUICK))
+    for fold in (1, 2, 3):
+        seen = checkpoints.load(report.parent / "folds" / f"fold-{fold}").subjects
+        rows = csv.DictReader((report.parent / "predictions.csv").open())
+        assert not seen & {row["subject"] for row in rows if row["fold"] == str(fold)}
+
+
+def test_a_fixed_model_is_scored_as_it_is(recipe: Make) -> None:
+    start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]"))
+    report = evaluate(recipe("name=eval", "data=second", f"evaluate.checkpoint={start}", "evaluate.targets=[sex, age]",
+                             "evaluate.folds=3", "evaluate.bootstrap=200"))  # fmt: skip
+    assert not (report.parent / "folds").exists()
+
+
+def test_a_fixed_model_of_another_vocabulary_is_refused(recipe: Make) -> None:
+    start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]", "trainer.max_steps=1"))
+    with pytest.raises(InputError, match="another vocabulary: it does not know outcome"):
+        evaluate(recipe("name=eval", "data=second", f"evaluate.checkpoint={start}", "evaluate.target=outcome"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("evaluate.target=diagnosys", "no target 'diagnosys', did you mean 'diagnosis'"),
+        ("evaluate.set=frist", "not in data.sets"),
+        ("evaluate.folds=50", "37 subjects"),
+        ("evaluate.baselines=[linnear]", "did you mean 'linear'"),
+        ("evaluate.confounded={statt: because}", "'statt' is not evaluated"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(change: str, expected: str, recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=expected):
+        evaluate(recipe("name=eval", *QUICK, change))
+    assert not (tmp_path / "runs" / "eval").exists()
+
+
+def test_fewer_than_two_people_of_a_class_in_a_fold_is_refused(recipe: Make, make_set, tmp_path: Path) -> None:
+    make_set(tmp_path, "few", ["simulation.subjects=6", "simulation.seed=8"])
+    few = recipe("name=eval", f"data.shards_dir={tmp_path}/shards", "data=few", "evaluate.folds=5", "data.validation=0.2")
+    labels = open_sets(few.data).labels[:, 0]
+    assert min(np.bincount(labels.astype(int))[1:]) < 4
+    with pytest.raises(InputError, match=r"fold \d: .*needs at least 2 training subjects"):
+        evaluate(few)
+
+
+def test_the_same_recipe_gives_the_same_report(recipe: Make) -> None:
+    pages = [evaluate(recipe(f"name=eval{i}", "title=same", *QUICK)).parent / "results.csv" for i in (1, 2)]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lcm_scale.evaluation.crossvalidate as module
+
+    real, calls = module.fit, []
+
+    def once(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyError("killed")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, "fit", once)
+    with pytest.raises(KeyError):
+        evaluate(recipe("name=eval", *QUICK))
+    monkeypatch.undo()
+    again = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
+    whole = evaluate(recipe("name=whole", *QUICK)).parent / "results.csv"
+    assert again.read_bytes() == whole.read_bytes()

@@ -1,0 +1,166 @@
+"""From pretrained weights to a new task: what is kept, what gets pseudo-labels, and what does not fit."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import open_sets
+from lcm_scale.errors import InputError
+from lcm_scale.training import checkpoints, run
+from lcm_scale.training.recorder import read_log
+
+Make = Callable[..., Recipe]
+FINETUNE = "phases=[{name: tune, epochs: 2, stage: adaptive, pseudo_labels: true}]"
+
+
+@pytest.fixture
+def pretrained(recipe: Make) -> Path:
+    return run.pretrain(recipe("name=pre", "data.targets=[eye_status, sex, age]"))
+
+
+def tune(recipe: Make, start: Path, *overrides: str) -> Recipe:
+    return recipe("name=tune", "data=second", f"init_from={start}", FINETUNE, *overrides)
+
+
+def test_new_tokens_stand_between_the_pretrained_classes_and_sex_and_age(recipe: Make, pretrained: Path) -> None:
+    made = checkpoints.load(run.finetune(tune(recipe, pretrained)))
+    assert made.vocabulary.names == ("eye_status", "outcome", "sex", "age")
+    assert made.vocabulary["outcome"].categories == ("N/A", "Autism", "CN")
+
+
+def test_every_pretrained_weight_is_where_finetuning_starts(recipe: Make, pretrained: Path) -> None:
+    start = checkpoints.load(pretrained)
+    frozen = tune(recipe, pretrained, "optim.adaptive.lr=0.0", "trainer.max_steps=1")
+    made = checkpoints.load(run.finetune(frozen))
+    moved = {"model.tokens.target_1": None}  # eye_status, outcome, sex, age against eye_status, sex, age
+    places = {"target_0": "target_0", "target_1": "target_2", "target_2": "target_3"}
+    for name, value in start.state.items():
+        table, _, last = name.rpartition(".")
+        if "running" in name or "tracked" in name:
+            continue
+        assert torch.equal(value, made.state[f"{table}.{places.get(last, last)}"]), (name, moved)
+
+
+def test_the_checkpoint_remembers_everybody_it_ever_saw(recipe: Make, pretrained: Path) -> None:
+    start, made = checkpoints.load(pretrained), checkpoints.load(run.finetune(tune(recipe, pretrained)))
+    own = open_sets(tune(recipe, pretrained).data)
+    assert made.subjects == start.subjects | set(own.subjects)
+
+
+def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(recipe: Make, pretrained: Path) -> None:
+    """Scans of `second` have no eye_status at all (their default is N/A, a label) and lack some ages and sexes."""
+    made = tune(recipe, pretrained)
+    folder = run.finetune(made)
+    rows = {row["target"]: row for row in csv.DictReader((folder / "pseudo_labels.csv").open())}
+    assert set(rows) == {"eye_status", "sex", "age"}
+    sets = open_sets(made.data)
+    train, _ = run.split_subjects(sets, sets.scans_of([]), made.data.validation, made.seed)
+    for target in ("sex", "age"):
+        missing = int(np.isnan(sets.labels[train, sets.vocabulary.names.index(target)]).sum())
+        assert missing > 0
+        assert int(rows[target]["missing"]) == int(rows[target]["given"]) == missing
+        assert int(rows[target]["known"]) == len(train) - missing
+
+
+def test_a_pseudo_label_below_the_confidence_asked_for_stays_missing(recipe: Make, pretrained: Path) -> None:
+    folder = run.finetune(tune(recipe, pretrained, "pseudo.min_confidence=0.999", "pseudo.targets=[sex]"))
+    (row,) = csv.DictReader((folder / "pseudo_labels.csv").open())
+    assert (row["target"], row["given"]) == ("sex", "0")
+
+
+def test_pseudo_labels_change_the_training_and_survive_a_resume(recipe: Make, pretrained: Path) -> None:
+    def losses(name: str) -> list[float]:
+        log = read_log(run.run_folder(recipe(f"name={name}")) / "log.jsonl")
+        return [event["loss"] for event in log if event["event"] == "step"]
+
+    run.finetune(tune(recipe, pretrained, "name=with"))
+    run.finetune(tune(recipe, pretrained, "name=without", FINETUNE.replace("true", "false")))
+    run.finetune(tune(recipe, pretrained, "name=parts", "trainer.max_steps=2"))
+    run.finetune(tune(recipe, pretrained, "name=parts"))
+    assert losses("with") != losses("without")
+    assert losses("parts") == losses("with")
+
+
+def test_one_run_goes_from_pretraining_to_pseudo_label_finetuning(recipe: Make) -> None:
+    """Scans, active targets, rule and readout all switch in the middle; a resume at the switch changes nothing."""
+    phases = (
+        "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
+        "{name: finetune, epochs: 2, readout: adaptive, sets: [second], pseudo_labels: true}]"
+    )
+    folder = run.pretrain(recipe("name=whole", "data=[first, second]", phases))
+    steps = [e for e in read_log(folder / "log.jsonl") if e["event"] == "step"]
+    assert {(e["phase"], e["stage"]) for e in steps} == {("pretrain", "momentum"), ("finetune", "adaptive")}
+    switch = sum(e["phase"] == "pretrain" for e in steps)
+    run.pretrain(recipe("name=parts", "data=[first, second]", phases, f"trainer.max_steps={switch}"))
+    parts = run.pretrain(recipe("name=parts", "data=[first, second]", phases))
+    assert [e["loss"] for e in read_log(parts / "log.jsonl") if e["event"] == "step"] == [e["loss"] for e in steps]
+    given = {row["target"] for row in csv.DictReader((parts / "pseudo_labels.csv").open())}
+    assert given == {"eye_status", "sex", "age"}
+
+
+def test_tokens_of_targets_that_a_phase_leaves_out_do_not_move(recipe: Make) -> None:
+    phases = "phases=[{name: a, epochs: 1, stage: momentum, targets: [sex]}, {name: b, epochs: 1, targets: [sex]}]"
+    made = recipe(phases, "optim.momentum.weight_decay=0.1", "optim.adaptive.weight_decay=0.1")
+    torch.manual_seed(made.seed)
+    state = checkpoints.load(run.pretrain(made)).state
+    again = checkpoints.load(run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))).state
+    names = checkpoints.load(run.run_folder(made)).vocabulary.names
+    for number, name in enumerate(names):
+        same = torch.equal(state[f"tokens.target_{number}"], again[f"tokens.target_{number}"])
+        assert same == (name != "sex"), name
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("model.width=8", "another size: width is 16, the recipe's 8"),
+        ("model.layers=3", "another size: layers is 2, the recipe's 3"),
+        ("data.edges=fisher_z", "trained on data.edges=raw"),
+        ("init_from=nowhere", "no checkpoint there"),
+        ("init_from=null", "init_from is empty"),
+    ],
+)
+def test_what_does_not_fit_the_checkpoint_is_refused(
+    change: str, expected: str, recipe: Make, pretrained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=expected):
+        run.finetune(tune(recipe, pretrained, change))
+    assert not (tmp_path / "runs" / "tune").exists()
+
+
+def test_another_atlas_and_another_order_are_refused(recipe: Make, pretrained: Path, make_set, tmp_path: Path) -> None:
+    make_set(tmp_path, "other", ["atlas=toy:13", "simulation.subjects=12"])
+    turned = tmp_path / "turned.csv"
+    turned.write_text("index,name\n" + "".join(f"{i},region {i}\n" for i in range(12, 0, -1)))
+    make_set(tmp_path, "turned", [f"atlas={turned}", "simulation.subjects=12"])
+    folder = f"data.shards_dir={tmp_path}/shards"
+    with pytest.raises(InputError, match="only data of one atlas"):
+        run.finetune(tune(recipe, pretrained, folder, "data=other"))
+    with pytest.raises(InputError, match=r"another order than the checkpoint's.*data.reorder=true"):
+        run.finetune(tune(recipe, pretrained, folder, "data=turned"))
+    run.finetune(tune(recipe, pretrained, folder, "data=turned", "data.reorder=true", "trainer.max_steps=1"))
+
+
+def test_a_damaged_checkpoint_is_named(recipe: Make, pretrained: Path) -> None:
+    file = pretrained / "checkpoints" / "best.ckpt"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"best.ckpt: damaged or not a checkpoint"):
+        run.finetune(tune(recipe, pretrained))
+
+
+def test_a_pickle_is_never_loaded(recipe: Make, tmp_path: Path) -> None:
+    class Nasty:
+        def __reduce__(self):
+            return (Path(tmp_path / "was_run").touch, ())
+
+    torch.save({"lcm": Nasty()}, tmp_path / "nasty.ckpt")
+    with pytest.raises(InputError, match="damaged or not a checkpoint"):
+        run.finetune(tune(recipe, tmp_path / "nasty.ckpt"))
+    assert not (tmp_path / "was_run").exists()
