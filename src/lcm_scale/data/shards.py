@@ -92,8 +92,8 @@ def _check_recipe(recipe: ShardRecipe) -> None:
     if not re.fullmatch(r"[\w-]+", recipe.name):  # a dot would end the key of a tar's records
         raise InputError(f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only")
     c = recipe.connectivity
-    counts = {"block": recipe.block, "shard_scans": recipe.shard_scans, "connectivity.window": c.window, "connectivity.crop": c.crop}
-    for key, value in counts.items():
+    counts = {"block": recipe.block, "shard_scans": recipe.shard_scans}
+    for key, value in (counts | {"connectivity.window": c.window, "connectivity.crop": c.crop}).items():
         if value is not None and value < 1:
             raise InputError(f"{key}={value}: expected a whole number from 1 on")
 
@@ -136,7 +136,9 @@ def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
     def flush() -> None:
         if triangles:
             store.append(path, np.stack(triangles), facts, labels)
-        triangles.clear(), facts.clear(), labels.clear()
+        triangles.clear()
+        facts.clear()
+        labels.clear()
 
     for recording in READERS[recipe.reader](recipe, atlas):
         if isinstance(recording, Skipped):
