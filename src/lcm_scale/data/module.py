@@ -95,7 +95,9 @@ class ConnectomeData(L.LightningDataModule):
             "values": torch.from_numpy(values.astype(np.float32)),
             "confidence": torch.from_numpy(confidence.astype(np.float32)),
         }
-        self.labels = Labels.recorded(self.sets.labels)
+        recorded = Labels.recorded(self.sets.labels)
+        # In place: the epoch's stream is made before the phase's start fills them in.
+        self.labels.values[:], self.labels.confidence[:] = recorded.values, recorded.confidence
         rows, columns = np.nonzero(confidence > 0)
         self.labels.values[scans[rows], columns] = values[rows, columns]
         self.labels.confidence[scans[rows], columns] = confidence[rows, columns]
