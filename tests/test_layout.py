@@ -27,6 +27,7 @@ ORDER = [
     "data/environment",
     "data/manifest",
     "data/store",
+    "data/verify",
     "data/shards",
     "data/order",
     "data/sets",

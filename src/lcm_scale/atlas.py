@@ -43,7 +43,9 @@ class Atlas:
 
     def __post_init__(self) -> None:
         if len(set(self.indices)) != len(self.indices):
-            raise InputError(f"atlas {self.name}: a region index occurs twice; indices identify regions, names may repeat")
+            raise InputError(
+                f"atlas {self.name}: a region index occurs twice; indices identify regions, names may repeat"
+            )
         for what, values in (("names", self.names), ("networks", self.networks), ("coordinates", self.coordinates)):
             if len(values) not in ((len(self.indices),) if what == "names" else (0, len(self.indices))):
                 raise InputError(f"atlas {self.name}: {len(values)} {what} for {len(self.indices)} regions")
@@ -140,7 +142,9 @@ def load_atlas(name_or_path: str) -> Atlas:
         return numbered(stem, int(count))
     file = Path(name_or_path)
     if not file.is_file():
-        raise InputError(f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor 'name:regions'")
+        raise InputError(
+            f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor 'name:regions'"
+        )
     try:
         return _parse(file.stem, file.read_text(encoding="utf-8-sig"), str(file))
     except UnicodeDecodeError as error:

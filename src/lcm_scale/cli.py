@@ -74,7 +74,7 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
 @app.command(epilog="Example: lcm-scale verify shards/demo-pretrain")
 def verify(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")]) -> None:
     """Check every byte of a shard set against its manifest."""
-    from lcm_scale.data.shards import verify_shards
+    from lcm_scale.data.verify import verify_shards
 
     manifest = verify_shards(folder)
     print(f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) are what the manifest says")
@@ -216,10 +216,28 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
         "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
         **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
         "fingerprint": manifest.fingerprint,
-        **{f"quality {key}": value for key, value in manifest.quality.items()},
+        **_quality(manifest),
     })  # fmt: skip
     for note in manifest.notes:
         print(f"note: {note}")
+
+
+def _quality(manifest: ShardManifest) -> dict[str, Any]:
+    """Skipped scans by reason; constant regions by name where they are so in every scan, by number otherwise."""
+    quality = dict(manifest.quality)
+    constant = quality.pop("constant regions, in scans", {})
+    always = [region for region, scans in constant.items() if scans == manifest.scans]
+    facts: dict[str, Any] = {}
+    if always:
+        facts["constant in every scan"] = ", ".join(always)
+    if len(constant) > len(always):
+        facts["constant in some scans"] = f"{len(constant) - len(always)} regions (manifest.json names them)"
+    for key, value in quality.items():
+        if isinstance(value, dict):
+            facts |= {f"{key}: {why}": number for why, number in value.items()}
+        elif value and key != "scans":
+            facts[key] = value
+    return facts
 
 
 def _print_checkpoint(checkpoint: Checkpoint) -> None:

@@ -301,7 +301,7 @@ def _layers(path: Path) -> list[tuple[str, DictConfig]]:
         below = path.parent / f"{name}.yaml"
         section, slash, _ = str(name).rpartition("/")
         if slash:
-            result.append((str(below), cast(DictConfig, OmegaConf.create({section: read_yaml(below)}))))
+            result.append((str(below), OmegaConf.create({section: read_yaml(below)})))
         else:
             result += _layers(below)
     return [*result, (str(path), own)]
@@ -320,7 +320,7 @@ def _parse_override(text: str, schema: type, folder: Path) -> DictConfig:
             parsed = [value]
         key, parsed = f"{key}.{SHORTHAND[key]}", parsed if key == "data" else value
     elif schema is Recipe and key == "optim" and isinstance(parsed, str):
-        return cast(DictConfig, OmegaConf.create({"optim": read_yaml(folder / "optim" / f"{value}.yaml")}))
+        return OmegaConf.create({"optim": read_yaml(folder / "optim" / f"{value}.yaml")})
     config = OmegaConf.create({})
     OmegaConf.update(config, key, parsed)
     return config
@@ -342,7 +342,9 @@ def _check_keys(data: Any, schema: type, prefix: str, where: str) -> None:
     known = {f.name: hints[f.name] for f in fields(schema)}
     for key, value in data.items():
         if key not in known:
-            raise InputError(f"{where}: unknown key '{prefix}{key}'{nearest(str(key), known)} (known: {', '.join(known)})")
+            raise InputError(
+                f"{where}: unknown key '{prefix}{key}'{nearest(str(key), known)} (known: {', '.join(known)})"
+            )
         inner = known[key]
         if is_dataclass(inner) and isinstance(inner, type):
             _check_keys(value, inner, f"{prefix}{key}.", where)
@@ -368,4 +370,4 @@ def _first_line(error: Exception) -> str:
 
 def expand(path: str) -> Path:
     """A path from a recipe, with ~ and environment variables resolved."""
-    return Path(os.path.expandvars(os.path.expanduser(path)))
+    return Path(os.path.expandvars(path)).expanduser()

@@ -17,8 +17,9 @@ from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig
 from lcm_scale.data.connectivity import matrices
 from lcm_scale.data.manifest import read_index
 from lcm_scale.data.sets import open_sets
-from lcm_scale.data.shards import verify_shards, write_shards
+from lcm_scale.data.shards import write_shards
 from lcm_scale.data.stream import ResidentEdges
+from lcm_scale.data.verify import verify_shards
 
 pytestmark = pytest.mark.shared
 

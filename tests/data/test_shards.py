@@ -17,7 +17,8 @@ from lcm_scale.config import ConnectivityConfig, GroupConfig, ShardRecipe
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import pearson
 from lcm_scale.data.manifest import read_index, read_manifest
-from lcm_scale.data.shards import Block, decode_record, verify_shards, write_shards
+from lcm_scale.data.shards import write_shards
+from lcm_scale.data.verify import Block, decode_record, verify_shards
 from lcm_scale.errors import InputError
 
 UPPER = np.triu_indices(6, 1)

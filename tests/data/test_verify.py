@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.data.manifest import ShardManifest, read_manifest
-from lcm_scale.data.shards import verify_shards
+from lcm_scale.data.verify import verify_shards
 from lcm_scale.errors import InputError
 
 

@@ -46,7 +46,9 @@ def test_numbers_stand_with_interval_n_and_baselines(recipe: Make) -> None:
     assert "SIMULATED" in report.read_text()
 
 
-def test_a_checkpoint_that_saw_an_evaluated_person_is_refused_before_anything_is_trained(recipe: Make, tmp_path: Path) -> None:
+def test_a_checkpoint_that_saw_an_evaluated_person_is_refused_before_anything_is_trained(
+    recipe: Make, tmp_path: Path
+) -> None:
     start = run.pretrain(recipe("name=pre", "trainer.max_steps=1"))
     with pytest.raises(InputError, match=r"saw 37 of the 37 people"):
         evaluate(recipe("name=eval", f"init_from={start}", *QUICK))
@@ -97,7 +99,9 @@ def test_a_mistake_is_told_before_anything_is_trained(change: str, expected: str
 
 def test_fewer_than_two_people_of_a_class_in_a_fold_is_refused(recipe: Make, make_set, tmp_path: Path) -> None:
     make_set(tmp_path, "few", ["simulation.subjects=6", "simulation.seed=8"])
-    few = recipe("name=eval", f"data.shards_dir={tmp_path}/shards", "data=few", "evaluate.folds=5", "data.validation=0.2")
+    few = recipe(
+        "name=eval", f"data.shards_dir={tmp_path}/shards", "data=few", "evaluate.folds=5", "data.validation=0.2"
+    )
     labels = open_sets(few.data).labels[:, 0]
     assert min(np.bincount(labels.astype(int))[1:]) < 4
     with pytest.raises(InputError, match=r"fold \d: .*needs at least 2 training subjects"):

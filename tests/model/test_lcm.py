@@ -74,7 +74,7 @@ def test_decoder_equals_torchs_own_attention_modules_in_eval() -> None:
     state = torch.zeros_like(position)
     expected = []
     for layer in model.layers:
-        for ours, query, key, value, norm in (
+        for ours, _, key, value, norm in (
             (layer.self_attention, None, None, None, layer.norm1),
             (layer.cross_attention, None, memory, memory, layer.norm2),
         ):
@@ -98,7 +98,11 @@ def test_expanded_matrix_is_symmetric_with_unit_diagonal_but_for_constant_region
     fc = expand(edges, 4)
     assert torch.equal(fc, fc.transpose(1, 2))
     assert fc[0].diagonal().tolist() == [1, 1, 0, 1]
-    assert fc[0, 0, 1] == 0.5 and fc[0, 0, 3] == pytest.approx(0.2, abs=1e-3) and fc[0, 1, 3] == pytest.approx(0.1, abs=1e-3)
+    assert (
+        fc[0, 0, 1] == 0.5
+        and fc[0, 0, 3] == pytest.approx(0.2, abs=1e-3)
+        and fc[0, 1, 3] == pytest.approx(0.1, abs=1e-3)
+    )
 
 
 def test_padded_scans_change_no_other_scan() -> None:

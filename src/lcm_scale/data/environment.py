@@ -259,7 +259,9 @@ def recode(bei: np.ndarray, source: Vocabulary, renames: Mapping[str, str], voca
             out[:, j] = column
             continue
         new = vocabulary.targets[j]
-        table = np.array([new.categories.index(c) if c in new.categories else np.nan for c in old.categories], np.float32)
+        table = np.array(
+            [new.categories.index(c) if c in new.categories else np.nan for c in old.categories], np.float32
+        )
         known = np.isfinite(column)
         out[:, j] = np.nan
         out[known, j] = table[column[known].astype(np.int64)]

@@ -155,7 +155,9 @@ def read_manifest(folder: Path) -> ShardManifest:
             raise InputError(f"{path}: format '{data.get('format')}', this version reads '{FORMAT}'")
         manifest = ShardManifest.from_json(data)
         if data["fingerprint"] != manifest.fingerprint:
-            raise InputError(f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again")
+            raise InputError(
+                f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again"
+            )
         return manifest
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged manifest ({type(error).__name__}: {error}); shard the data again") from error

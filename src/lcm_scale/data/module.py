@@ -117,11 +117,15 @@ class ConnectomeData(L.LightningDataModule):
         here = {"seed": self.seed, "scans": len(self.train), "window": self.window}
         for key, value in here.items():
             if state_dict[key] != value:
-                raise InputError(f"resume: the checkpoint's {key} is {state_dict[key]}, this recipe's {value}; resume with the same")
+                raise InputError(
+                    f"resume: the checkpoint's {key} is {state_dict[key]}, this recipe's {value}; resume with the same"
+                )
         for name, fingerprint in self.sets.fingerprints.items():
             saved = state_dict["fingerprints"].get(name)
             if saved != fingerprint:
-                raise InputError(f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw {saved}; the data changed")
+                raise InputError(
+                    f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw {saved}; the data changed"
+                )
         self.epoch, self.consumed = state_dict["epoch"], state_dict["consumed"]
         if state_dict["pseudo"]:
             pseudo = {k: v.numpy() for k, v in state_dict["pseudo"].items()}

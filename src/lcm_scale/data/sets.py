@@ -82,7 +82,9 @@ class ShardSets:
         """Numbers of the scans of the named sets (all where none is named).  Raises: InputError."""
         for name in names:
             if name not in self.names:
-                raise InputError(f"set '{name}' is not in data.sets ({', '.join(self.names)}){nearest(name, self.names)}")
+                raise InputError(
+                    f"set '{name}' is not in data.sets ({', '.join(self.names)}){nearest(name, self.names)}"
+                )
         wanted = [i for i, name in enumerate(self.names) if name in names or not names]
         return np.flatnonzero(np.isin(self.set_number, wanted))
 

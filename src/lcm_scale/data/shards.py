@@ -1,4 +1,4 @@
-"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with a manifest; verify.
+"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with a manifest.
 
 Format: shards/README.md. Scans stand in the order of their raw subject ids, which are then forgotten. Equal input gives
 equal bytes. A set is built aside and renamed once, so that a folder with a manifest is whole.
@@ -33,24 +33,16 @@ from lcm_scale.config import GroupConfig, ShardRecipe, expand
 from lcm_scale.data import environment, store
 from lcm_scale.data.connectivity import Matrix, matrices
 from lcm_scale.data.environment import Target, Vocabulary
-from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest, read_index, read_manifest
+from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
+from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.files import write_atomic
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt, salt_id
 
 CHUNK = 256  # scans appended to the store at once
-
-
-@dataclass(frozen=True)
-class Block:
-    """One tar record, decoded: `fc` (scans, E), `bei` (scans, targets) float32, `meta` one mapping a scan."""
-
-    fc: np.ndarray
-    bei: np.ndarray
-    meta: list[dict[str, Any]]
 
 
 @dataclass
@@ -65,9 +57,6 @@ class _Collected:
     simulated: bool = False
 
 
-# -- writing ------------------------------------------------------------------------------------------------------------
-
-
 def write_shards(recipe: ShardRecipe) -> ShardManifest:
     """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier one of that name.
 
@@ -76,7 +65,9 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     _check_recipe(recipe)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
-        raise InputError(f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir")
+        raise InputError(
+            f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir"
+        )
     atlas = load_atlas(str(expand(recipe.atlas)))
     with _built_aside(folder) as aside:
         collected = _fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
@@ -115,7 +106,9 @@ def _built_aside(folder: Path) -> Iterator[Path]:
                 old.rename(folder)
             raise
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); check space and permissions") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); check space and permissions"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -126,7 +119,11 @@ def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
     salt = project_salt()
     collected = _Collected()
     columns = [group.column or group.name for group in recipe.groups]
-    provenance = {"name": recipe.name, "atlas": json.dumps(atlas.to_json()), "connectivity": json.dumps(asdict(recipe.connectivity))}
+    provenance = {
+        "name": recipe.name,
+        "atlas": json.dumps(atlas.to_json()),
+        "connectivity": json.dumps(asdict(recipe.connectivity)),
+    }
     store.create(path, atlas.n_edges, recipe.dtype, columns, provenance)
     rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
     triangles: list[np.ndarray] = []
@@ -159,7 +156,9 @@ def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
     flush()
     if not collected.keys:
         reasons = Counter(s.why for s in collected.skipped)
-        raise InputError(f"{recipe.name}: no usable scan ({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})")
+        raise InputError(
+            f"{recipe.name}: no usable scan ({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
+        )
     return collected
 
 
@@ -219,7 +218,9 @@ def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
     for group in recipe.groups:
         found = sorted({value for value in content.labels[group.column or group.name] if value is not None})
         if not found:
-            raise InputError(f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out")
+            raise InputError(
+                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out"
+            )
         targets.append(environment.group(group.name, group.labels or found, group.default, group.merge))
     if recipe.sex and any(fact.sex for fact in content.facts):
         targets.append(environment.sex())
@@ -240,7 +241,9 @@ def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) 
     return np.array([[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets], dtype=np.float32).T
 
 
-def _write_set(recipe: ShardRecipe, atlas: Atlas, content: store.Store, collected: _Collected, folder: Path) -> ShardManifest:
+def _write_set(
+    recipe: ShardRecipe, atlas: Atlas, content: store.Store, collected: _Collected, folder: Path
+) -> ShardManifest:
     order = np.array(sorted(range(len(collected.keys)), key=collected.keys.__getitem__))
     vocabulary = _vocabulary(recipe, content)
     bei = _encoded(recipe, vocabulary, content)[order]
@@ -349,84 +352,3 @@ def _tell_skipped(skipped: Sequence[Skipped]) -> None:
         by_reason.setdefault(skip.why, []).append(skip.what)
     for why, names in by_reason.items():
         print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)
-
-
-# -- reading ------------------------------------------------------------------------------------------------------------
-
-
-def decode_record(data: bytes) -> Block:
-    """One record from its bytes in a tar.  Raises: InputError where they are damaged."""
-    try:
-        source = [{"url": "record", "stream": io.BytesIO(data)}]
-        samples = list(wds.tariterators.group_by_keys(wds.tariterators.tar_file_expander(source)))
-        (sample,) = samples
-        fc, bei = (np.load(io.BytesIO(sample[name]), allow_pickle=False) for name in ("fc.npy", "bei.npy"))
-        meta = json.loads(sample["meta.json"])
-    except Exception as error:  # a flipped bit makes tarfile, numpy and json raise whatever they like
-        raise InputError(f"damaged ({type(error).__name__}); run `lcm-scale verify`, then shard the data again") from error
-    if not len(fc) == len(bei) == len(meta):
-        raise InputError(f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again")
-    return Block(fc, bei, meta)
-
-
-def verify_shards(folder: Path) -> ShardManifest:
-    """Check every byte of a set against its manifest, and that tars, index and manifest tell the same of each scan.
-
-    Raises: InputError naming the first damaged file and what to do.
-    """
-    manifest = read_manifest(folder)
-    index = read_index(folder, manifest)
-    counts = {manifest.scans, len(index.subject), sum(shard.scans for shard in manifest.shards)}
-    if len(counts) > 1 or any(sum(r.scans for r in shard.records) != shard.scans for shard in manifest.shards):
-        raise InputError(f"{folder / MANIFEST}: counts of scans do not agree; shard the data again")
-    row = 0
-    with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:
-        for shard in manifest.shards:
-            path = folder / shard.file
-            _check_file(path, shard)
-            with open(path, "rb") as handle:
-                for record in shard.records:
-                    handle.seek(record.offset)
-                    block = _decoded(handle.read(record.bytes), path, record)
-                    _check_block(block, path, record, manifest, index.subject[row:], index.bei[row:])
-                    row += record.scans
-                    advance(record.scans)
-    return manifest
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _check_file(path: Path, shard: Shard) -> None:
-    if not path.is_file():
-        raise InputError(f"{path}: missing, the manifest lists it; shard the data again or copy it anew")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        kind = "truncated" if size < shard.bytes else "too long"
-        raise InputError(f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again or copy it anew")
-    if sha256(path) != shard.sha256:
-        raise InputError(f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew")
-
-
-def _decoded(data: bytes, path: Path, record: Record) -> Block:
-    try:
-        return decode_record(data)
-    except InputError as error:
-        raise InputError(f"{path}, record {record.key}: {error}") from error
-
-
-def _check_block(
-    block: Block, path: Path, record: Record, manifest: ShardManifest, subject: np.ndarray, bei: np.ndarray
-) -> None:
-    n = record.scans
-    where = f"{path}, record {record.key}"
-    if block.fc.shape != (n, manifest.atlas.n_edges) or block.fc.dtype != manifest.dtype:
-        raise InputError(f"{where}: matrices of shape {block.fc.shape}, {block.fc.dtype}; not what the manifest says")
-    if not np.isfinite(block.fc).all():
-        raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")
-    if not np.array_equal(block.bei, bei[:n], equal_nan=True):
-        raise InputError(f"{where}: labels differ from {INDEX}; shard the data again")
-    if [fact["subject"] for fact in block.meta] != [manifest.subjects[s] for s in subject[:n]]:
-        raise InputError(f"{where}: subjects differ from {INDEX}; shard the data again")

@@ -89,9 +89,7 @@ def read(file: h5py.File) -> Store:
     columns = [
         _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name]) for column in fields(ScanFacts)
     ]
-    labels = {
-        name: [value or None for value in _column(data, str)] for name, data in file["labels"].items()
-    }
+    labels = {name: [value or None for value in _column(data, str)] for name, data in file["labels"].items()}
     provenance = {key: value for key, value in file.attrs.items() if key != "format"}
     return Store(file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lcm_scale.data.order import BatchPlan, epoch_order
 from lcm_scale.data.sets import Block, ShardSets
-from lcm_scale.data.shards import decode_record
+from lcm_scale.data.verify import decode_record
 from lcm_scale.errors import InputError
 
 Batch = dict[str, Tensor]
@@ -76,7 +76,9 @@ class StreamedEdges:
     def gather(self, scans: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
         """(n,) scan numbers -> (n, E). `keep`: scans whose blocks stay in memory (the rest of the window)."""
         blocks = self.sets.block[scans]
-        wanted = set(np.unique(blocks).tolist()) | (set(np.unique(self.sets.block[keep])) if keep is not None else set())
+        wanted = set(np.unique(blocks).tolist()) | (
+            set(np.unique(self.sets.block[keep])) if keep is not None else set()
+        )
         self.held = {number: edges for number, edges in self.held.items() if number in wanted}
         out = np.empty((len(scans), self.sets.atlas.n_edges), dtype=edge_dtype(self.sets))
         for number in np.unique(blocks).tolist():

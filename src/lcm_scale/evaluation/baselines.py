@@ -152,9 +152,9 @@ def geometric_mean(matrices: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(mean)
         root = (vectors * np.sqrt(values)) @ vectors.T
         inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        gradient = sum(
-            _spectral(inverse_root @ part @ inverse_root, np.log).sum(0) for part in _parts(matrices)
-        ) / len(matrices)
+        gradient = sum(_spectral(inverse_root @ part @ inverse_root, np.log).sum(0) for part in _parts(matrices)) / len(
+            matrices
+        )
         norm = float(np.linalg.norm(gradient))
         if norm / len(mean) < MEAN_TOLERANCE:
             break

@@ -109,7 +109,9 @@ def _fixed_model(recipe: Recipe, start: Checkpoint | None) -> Checkpoint | None:
 def _evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     name = recipe.evaluate.set or sets.names[-1]
     if name not in sets.names:
-        raise InputError(f"evaluate.set={name} is not in data.sets ({', '.join(sets.names)}){nearest(name, sets.names)}")
+        raise InputError(
+            f"evaluate.set={name} is not in data.sets ({', '.join(sets.names)}){nearest(name, sets.names)}"
+        )
     return name
 
 
@@ -126,7 +128,9 @@ def _questions(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixed:
     questions = []
     for name in names:
         if name not in known:
-            raise InputError(f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} ({', '.join(known)})")
+            raise InputError(
+                f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} ({', '.join(known)})"
+            )
         if active and name not in active:
             raise InputError(f"evaluate: target '{name}' is not among the last phase's targets ({', '.join(active)})")
         target = sets.vocabulary[name]
@@ -157,7 +161,9 @@ def _folds(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequen
     elif config.stratify:
         column = sets.vocabulary.names.index(sets.vocabulary[config.stratify].name)
         stratify = np.nan_to_num(sets.labels[scans, column], nan=-1).astype(np.int64)
-    folds = subject_folds(sets.subject[scans], sets.subject_ranks, config.folds, config.seed, stratify, recipe.data.validation)
+    folds = subject_folds(
+        sets.subject[scans], sets.subject_ranks, config.folds, config.seed, stratify, recipe.data.validation
+    )
     head = questions[0]
     if head.target.is_class:
         codes = np.nan_to_num(head.truth(sets.labels[scans]), nan=-1)
@@ -187,7 +193,16 @@ def _train_fold(recipe: Recipe, sets: ShardSets, source: Edges, scans: np.ndarra
     others = others[~np.isin(sets.subject[others], held)]
     train = np.sort(np.concatenate([scans[fold.train], others]))
     own = replace(recipe, name=f"{recipe.name}/{name}", seed=recipe.seed + 1000 * repeat)
-    return fit(own, sets, source, train, scans[fold.validation], folder / "folds" / name, start, f"fold {number + 1}/{recipe.evaluate.folds}")
+    return fit(
+        own,
+        sets,
+        source,
+        train,
+        scans[fold.validation],
+        folder / "folds" / name,
+        start,
+        f"fold {number + 1}/{recipe.evaluate.folds}",
+    )
 
 
 def _compare(recipe: Recipe, sets: ShardSets, predictor: Predictor, scans: np.ndarray, folds: Sequence[Fold],
@@ -260,9 +275,17 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
         if question.target.is_class:
             notes += _shortage_note(question, sets, scans, folds)
     if recipe.model.edge_branch:
-        notes.append("The model has a linear branch from the edges beside the decoder: ours, not part of the published LCM.")
+        notes.append(
+            "The model has a linear branch from the edges beside the decoder: ours, not part of the published LCM."
+        )
     stages: list[tuple[str, dict[str, Any]]] = [
-        ("shard", {m.name: f"{m.scans} scans of {len(m.subjects)} people, {m.atlas.name} ({m.atlas.n_regions} regions)" for m in sets.manifests})
+        (
+            "shard",
+            {
+                m.name: f"{m.scans} scans of {len(m.subjects)} people, {m.atlas.name} ({m.atlas.n_regions} regions)"
+                for m in sets.manifests
+            },
+        )
     ]
     if model is not None:
         stages.append(("pretrain", {"run": model.run, "people seen": len(model.subjects), "evaluated people among them": 0,
@@ -272,7 +295,16 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
             "models": len(runs), "optimiser steps": sum(r.steps for r in runs),
             "phases": ", ".join(f"{p.name} ({p.epochs} epochs, {p.stage}, {p.readout} readout)" for p in recipe.phases),
         }))  # fmt: skip
-    stages.append(("evaluate", {"folds": len(folds), "held-out scans": len(scans), "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people"}))
+    stages.append(
+        (
+            "evaluate",
+            {
+                "folds": len(folds),
+                "held-out scans": len(scans),
+                "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
+            },
+        )
+    )
     return Report(
         title=recipe.title or recipe.name,
         simulated=sets.simulated,

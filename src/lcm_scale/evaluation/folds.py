@@ -49,7 +49,9 @@ def subject_folds(
     people = np.unique(subject)
     people = people[np.argsort(ranks[people])]
     if n_folds < 2 or len(people) < n_folds:
-        raise InputError(f"evaluate.folds={n_folds}: the data hold {len(people)} subjects; folds must be 2 to that many")
+        raise InputError(
+            f"evaluate.folds={n_folds}: the data hold {len(people)} subjects; folds must be 2 to that many"
+        )
     strata = np.zeros(len(people), np.int64) if stratify is None else _subject_strata(subject, people, stratify)
     folds = []
     for number, (rest, held) in enumerate(_outer(strata, n_folds, seed, stratify is not None)):

@@ -125,7 +125,9 @@ def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
     folds = (np.unique(p.fold)[:, None] == p.fold).astype(np.float64).T
     total = weights @ folds
     x, y = (v - v.mean() for v in (p.scores.astype(np.float64), p.truth.astype(np.float64)))
-    sums = {k: weights @ (folds * v[:, None]) for k, v in {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}.items()}
+    sums = {
+        k: weights @ (folds * v[:, None]) for k, v in {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}.items()
+    }
 
     def within(a: str, b: str) -> np.ndarray:
         return np.asarray((sums[a + b] - np.nan_to_num(_over(sums[a] * sums[b], total))).sum(1))
@@ -174,9 +176,7 @@ def evaluate_predictions(p: Predictions, n_bootstrap: int, seed: int) -> list[Me
     return [_with_interval(name, np.concatenate(parts), p) for name, parts in values.items()]
 
 
-def paired_difference(
-    model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int
-) -> Metric:
+def paired_difference(model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int) -> Metric:
     """`metric` of the model minus that of the baseline, on the same resamples of the same scans.
 
     For an error (MAE, calibration error) a negative difference favours the model.
@@ -200,7 +200,9 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
     yield np.ones((1, len(position)))
     size = max(1, CHUNK // len(position))
     for start in range(0, n_bootstrap, size):
-        draws = rng.multinomial(len(subjects), np.full(len(subjects), 1 / len(subjects)), min(size, n_bootstrap - start))
+        draws = rng.multinomial(
+            len(subjects), np.full(len(subjects), 1 / len(subjects)), min(size, n_bootstrap - start)
+        )
         yield draws.astype(np.float64)[:, position]
 
 

@@ -76,7 +76,14 @@ def comparison(rows: Mapping[str, Metric], label: str, chance: float | None, mod
             ours = name == model
             colour = MODEL if ours else OTHERS[others.index(name) % len(OTHERS)]
             marker = "o" if ours else MARKERS[others.index(name) % len(MARKERS)]
-            axes.plot([metric.low, metric.high], [y, y], color=colour, lw=3.2 if ours else 2.2, alpha=0.45, solid_capstyle="round")
+            axes.plot(
+                [metric.low, metric.high],
+                [y, y],
+                color=colour,
+                lw=3.2 if ours else 2.2,
+                alpha=0.45,
+                solid_capstyle="round",
+            )
             axes.plot(metric.value, y, marker, color=colour, ms=7, mfc=colour if ours else "white", mew=1.7)
             axes.annotate(f"{metric.value:.2f}", (metric.value, y), (0, 7), textcoords="offset points", ha="center",
                           fontsize=8.5, color=colour, fontweight="bold" if ours else "normal")  # fmt: skip
@@ -106,7 +113,13 @@ def roc(predictions: Sequence[Predictions], model: str) -> Figure:
             ours = p.model == model
             colour = MODEL if ours else OTHERS[others.index(p.model) % len(OTHERS)]
             axes.plot(false_rate, true_rate, color=colour, lw=2.2 if ours else 1.4, label=p.model)
-        axes.set(xlabel="False positive rate", ylabel="True positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title="ROC")
+        axes.set(
+            xlabel="False positive rate",
+            ylabel="True positive rate",
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+            title="ROC",
+        )
         axes.legend(loc="lower right", fontsize=8.5)
     return figure
 
@@ -130,7 +143,9 @@ def confusion(p: Predictions) -> Figure:
                           color="white" if share[i, j] > 0.6 else INK)  # fmt: skip
         ticks = range(len(present))
         axes.set_xticks(ticks, names, rotation=90 if small else 0, fontsize=7 if small else 9)
-        axes.set_yticks(ticks, [f"{n} ({k})" for n, k in zip(names, table.sum(1), strict=True)], fontsize=7 if small else 9)
+        axes.set_yticks(
+            ticks, [f"{n} ({k})" for n, k in zip(names, table.sum(1), strict=True)], fontsize=7 if small else 9
+        )
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="Predicted", ylabel="True (scans)", title="Confusion, % of true class")
@@ -145,7 +160,11 @@ def scatter(p: Predictions, unit: str) -> Figure:
         high = float(max(p.truth.max(), p.scores.max()))
         axes.plot([low, high], [low, high], color=MUTED, lw=1, ls=(0, (4, 3)))
         axes.plot(p.truth, p.scores, "o", color=MODEL, ms=3.2, alpha=0.45, mew=0)
-        axes.set(xlabel=f"True {p.target} {unit}".strip(), ylabel=f"Predicted {p.target} {unit}".strip(), title="Held-out scans")
+        axes.set(
+            xlabel=f"True {p.target} {unit}".strip(),
+            ylabel=f"Predicted {p.target} {unit}".strip(),
+            title="Held-out scans",
+        )
         axes.grid()
     return figure
 
@@ -179,14 +198,19 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
     with style():
         figure = Figure(figsize=(7.4, 2.8))
         axes = figure.subplots()
-        for key, name, colour, dashes in (("train_loss", "training", OTHERS[0], (0, (4, 2))), ("val_loss", "validation", MODEL, "-")):
+        for key, name, colour, dashes in (
+            ("train_loss", "training", OTHERS[0], (0, (4, 2))),
+            ("val_loss", "validation", MODEL, "-"),
+        ):
             points = [(row["epoch"], row[key]) for row in rows if _number(row.get(key))]
             for fold in folds if len(folds) > 1 else []:
                 line = sorted((r["epoch"], r[key]) for r in rows if r.get("fold", 0) == fold and _number(r.get(key)))
                 axes.plot(*_columns(line), color=colour, lw=0.7, alpha=0.35)
             epochs = sorted({epoch for epoch, _ in points})
             means = [float(np.mean([loss for e, loss in points if e == epoch])) for epoch in epochs]
-            axes.plot(epochs, means, color=colour, lw=2, ls=dashes, label=name, marker="o" if len(epochs) == 1 else None)
+            axes.plot(
+                epochs, means, color=colour, lw=2, ls=dashes, label=name, marker="o" if len(epochs) == 1 else None
+            )
         _mark_phases(axes, rows)
         axes.set(xlabel="Epoch", ylabel="Loss")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -264,7 +264,12 @@ def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
         common = {"target": t.target, "simulated": report.simulated, "confounded": t.confounded or ""}
         for model, metrics in t.results.items():
             for m in metrics:
-                yield {**common, "model": model, "minus": "", **{"metric" if k == "name" else k: v for k, v in asdict(m).items()}}
+                yield {
+                    **common,
+                    "model": model,
+                    "minus": "",
+                    **{"metric" if k == "name" else k: v for k, v in asdict(m).items()},
+                }
         for baseline, m in t.differences.items():
             yield {**common, "model": t.model, "minus": baseline,
                    **{"metric" if k == "name" else k: v for k, v in asdict(m).items()}}  # fmt: skip
@@ -356,7 +361,11 @@ def _label(model: str) -> str:
 
 def _baseline_phrase(name: str, kind: str) -> str:
     majority = "always guessing the commonest class" if kind == "class" else "always guessing the mean"
-    phrases = {"majority": majority, "linear": "a linear model on the edges", "tangent": "a linear model on the tangent space"}
+    phrases = {
+        "majority": majority,
+        "linear": "a linear model on the edges",
+        "tangent": "a linear model on the tangent space",
+    }
     return phrases.get(name, name)
 
 

@@ -29,7 +29,9 @@ def _weights(scores_BHMR: Tensor, dropout: float) -> Tensor:
     return F.dropout(scores_BHMR.softmax(-1), dropout, training=dropout > 0)
 
 
-def projected(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int, dropout: float) -> Tensor:
+def projected(
+    query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int, dropout: float
+) -> Tensor:
     """Attention output before the output projection, keys and values formed as published.
 
     Args:

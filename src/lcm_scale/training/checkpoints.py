@@ -42,7 +42,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(aside, final)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            raise InputError(f"{final}: cannot be written ({error.strerror}); earlier checkpoints are untouched") from error
+            raise InputError(
+                f"{final}: cannot be written ({error.strerror}); earlier checkpoints are untouched"
+            ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_file(Path(path))
@@ -82,7 +84,9 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
-        raise InputError(f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one") from error
+        raise InputError(
+            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one"
+        ) from error
     if not isinstance(data, dict) or data.get("lcm", {}).get("format") != FORMAT:
         raise InputError(f"{path}: not a checkpoint of this format ({FORMAT})")
     return data

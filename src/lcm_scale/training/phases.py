@@ -92,7 +92,9 @@ class PhaseSwitch(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.apply(trainer, pl_module)  # type: ignore[arg-type]
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
         config = module.recipe.optim
         factor = lr_factor(config, trainer.global_step, module.total_steps) * module.phase.lr_scale
@@ -107,7 +109,9 @@ class PhaseSwitch(L.Callback):
         for group in optimizer.param_groups:
             group["momentum"], group["betas"], group["eps"] = stage.momentum, (stage.beta1, stage.beta2), stage.eps
             decay = group["decay"]
-            group["weight_decay"] = stage.weight_decay if decay == "recipe" else 0.0 if decay == "none" else float(decay)
+            group["weight_decay"] = (
+                stage.weight_decay if decay == "recipe" else 0.0 if decay == "none" else float(decay)
+            )
             group["active"] = group["target"] < 0 or group["target"] in module.phase.active
 
 

@@ -24,21 +24,27 @@ from lcm_scale.config import Recipe, dump, expand, read_yaml
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
+from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
-from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.model.presets import resolve
 from lcm_scale.objectives import TargetLoss
 from lcm_scale.training import checkpoints, recorder
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
-from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
 from lcm_scale.training.provenance import provenance, versions
+from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
 from lcm_scale.training.strategy import trainer_arguments
 from lcm_scale.training.transfer import check_fit, transfer
 
-MAY_DIFFER = ("trainer.max_steps", "trainer.max_epochs", "trainer.progress", "trainer.threads", "trainer.keep_checkpoints")
+MAY_DIFFER = (
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.progress",
+    "trainer.threads",
+    "trainer.keep_checkpoints",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,9 @@ def finetune(recipe: Recipe, dry_run: bool = False) -> Path:
     Raises: InputError, also where the recipe names no checkpoint to start from.
     """
     if not recipe.init_from:
-        raise InputError("init_from is empty: finetuning starts from a checkpoint or run folder, for example init_from=runs/demo-pretrain")
+        raise InputError(
+            "init_from is empty: finetuning starts from a checkpoint or run folder, for example init_from=runs/demo-pretrain"
+        )
     return pretrain(recipe, dry_run)
 
 
@@ -107,11 +115,17 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
         recipe.trainer.global_batch, recipe.seed, recipe.data.window,
     )  # fmt: skip
-    total_steps = sum(BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch))
+    total_steps = sum(
+        BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch)
+    )
     torch.manual_seed(recipe.seed)
     model_config = resolve(recipe.model, sets.atlas.n_regions, tuple(t.n_tokens for t in sets.vocabulary.targets))
-    module = RunModule(recipe, model_config, sets.vocabulary, sets.atlas, loss_terms(recipe, sets, train, start), phases, total_steps)
-    module.seen = sorted(set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set()))
+    module = RunModule(
+        recipe, model_config, sets.vocabulary, sets.atlas, loss_terms(recipe, sets, train, start), phases, total_steps
+    )
+    module.seen = sorted(
+        set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set())
+    )
     module.sets = sets
     if module.model.edge_branch is not None:
         set_edge_scale(module, data, train)
@@ -121,7 +135,9 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     with progress.stage(stage_name, steps) as advance, quiet_lightning():
         if resume:
             advance(int(resume.stem.removeprefix("step-")))
-        record = recorder.Recorder(folder, data, advance, recipe.trainer.checkpoint_steps, recipe.trainer.keep_checkpoints)
+        record = recorder.Recorder(
+            folder, data, advance, recipe.trainer.checkpoint_steps, recipe.trainer.keep_checkpoints
+        )
         pseudo = PseudoLabels(recipe, data, phases, start, folder)
         trainer = L.Trainer(
             **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch, max_steps=recipe.trainer.max_steps or -1,
@@ -233,6 +249,7 @@ def open_folder(recipe: Recipe, folder: Path) -> Path | None:
 
 def differences(old: Any, new_text: str) -> list[tuple[str, Any, Any]]:
     """Dotted keys whose values differ between a stored recipe and a new one."""
+
     def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in config.items():
@@ -247,7 +264,10 @@ class quiet_lightning:
     """Our display is the display: Lightning's banners and its advice on data loaders are kept out of it."""
 
     def __enter__(self) -> None:
-        self.loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")]
+        self.loggers = [
+            logging.getLogger(n)
+            for n in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+        ]
         self.levels = [logger.level for logger in self.loggers]
         for logger in self.loggers:
             logger.setLevel(logging.ERROR)

@@ -50,7 +50,9 @@ def transfer(start: Checkpoint, model: LCM, vocabulary: Vocabulary, renames: dic
         table, of_target, number = name.rpartition(".target_")
         if not of_target:
             if name not in own or own[name].shape != value.shape:
-                raise InputError(f"{start.path}: weight {name} of shape {tuple(value.shape)} has no place in this model")
+                raise InputError(
+                    f"{start.path}: weight {name} of shape {tuple(value.shape)} has no place in this model"
+                )
             own[name].copy_(value)
             continue
         old = start.vocabulary.targets[int(number)]

@@ -80,7 +80,9 @@ def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
     aside.rename(folder)
 
 
-def simulate_scan(rng: np.random.Generator, person: dict[str, Any], config: SimulationConfig, atlas: Atlas) -> np.ndarray:
+def simulate_scan(
+    rng: np.random.Generator, person: dict[str, Any], config: SimulationConfig, atlas: Atlas
+) -> np.ndarray:
     """(T, R) series in arbitrary units about 1000, as raw BOLD is."""
     T, R = config.volumes, atlas.n_regions
     networks = np.random.default_rng(7).integers(0, 8, R)
@@ -90,7 +92,12 @@ def simulate_scan(rng: np.random.Generator, person: dict[str, Any], config: Simu
     series += np.sqrt(config.site_effect) * _slow(rng, T, 1) * site
     age = (person["age"] - AGES[0]) / (AGES[1] - AGES[0])
     present = {"group": person["patient"], "sex": person["male"], "age": age, "task": person["eyes_open"]}
-    size = {"group": config.group_effect, "sex": config.sex_effect, "age": config.age_effect, "task": config.task_effect}
+    size = {
+        "group": config.group_effect,
+        "sex": config.sex_effect,
+        "age": config.age_effect,
+        "task": config.task_effect,
+    }
     for name, regions in planted(atlas).items():
         variance = float(present[name]) * size[name] / (1 - size[name]) * rng.gamma(4.0, 0.25)
         series[:, regions] += np.sqrt(2.0 * variance) * _slow(rng, T, 1)
@@ -124,7 +131,9 @@ def _write_table(path: Path, people: list[dict[str, Any]], rng: np.random.Genera
     """The phenotype CSV; a share of ages (-9999), sexes and eye states (empty) is left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["SUB_ID", "SITE_ID", "FILE_ID", "DX_GROUP", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"])
+    writer.writerow(
+        ["SUB_ID", "SITE_ID", "FILE_ID", "DX_GROUP", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"]
+    )
     for p in people:
         lost = rng.random(3) < config.missing_labels
         writer.writerow([

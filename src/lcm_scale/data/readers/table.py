@@ -54,7 +54,9 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
             if scan.file and file.is_file():
                 yield _recording(recipe, file, scan, atlas)
             else:
-                yield Skipped(f"row of subject {scan.person.subject} ({scan.file or 'no file'})", "table row without a file")
+                yield Skipped(
+                    f"row of subject {scan.person.subject} ({scan.file or 'no file'})", "table row without a file"
+                )
             advance()
 
 
