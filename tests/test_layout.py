@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "lcm_scale"
 # named, in any order among themselves.
 ORDER = [
     "errors",
+    "ranks",
     "atlas",
     "config",
     "progress",

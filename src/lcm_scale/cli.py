@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lcm_scale import __version__
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, Stopped
+from lcm_scale.ranks import is_first
 
 if TYPE_CHECKING:
     from lcm_scale.config import Recipe
@@ -42,6 +43,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(f"{stop}; the same command goes on", file=sys.stderr)
+        sys.exit(75)
 
 
 @app.callback(invoke_without_command=True)
@@ -118,7 +122,7 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
         _print_plan(composed, folder)
         _next(_command("pretrain", recipe, overrides))
     else:
-        print(f"run folder: {folder}")
+        _say(f"run folder: {folder}")
         _next(f"lcm-scale finetune RECIPE init_from={folder}")
 
 
@@ -136,7 +140,7 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
         _print_plan(composed, folder)
         _next(_command("finetune", recipe, overrides))
     else:
-        print(f"run folder: {folder}")
+        _say(f"run folder: {folder}")
         _next(_command("evaluate", recipe, overrides))
 
 
@@ -188,9 +192,15 @@ def _command(verb: str, recipe: Path, overrides: list[str] | None) -> str:
     return " ".join(["lcm-scale", verb, str(recipe), *(overrides or [])])
 
 
+def _say(text: str) -> None:
+    """Print once, however many processes run."""
+    if is_first():
+        print(text)
+
+
 def _next(command: str) -> None:
     """Every verb ends with the one command that a person would run next."""
-    print(f"next: {command}")
+    _say(f"next: {command}")
 
 
 def _print_plan(recipe: Recipe, folder: Path) -> None:

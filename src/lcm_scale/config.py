@@ -185,14 +185,19 @@ class TrainerConfig:
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
+    strategy: str = "auto"  # auto (one process plain, several DDP), ddp, zero1, zero2, zero3
+    offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
+    accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
     precision: str = "auto"  # auto: bf16-mixed on GPUs, 32-true on CPUs
     global_batch: int = 128
     max_epochs: int | None = None  # default: the phases' sum; the last phase is cut or stretched to it
     max_steps: int | None = None
     checkpoint_steps: int | None = None  # also every so many steps; always at each epoch's end
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = 2  # the newest ones
+    keep_every_steps: int | None = None  # those of every so many steps stay for ever
+    hang_seconds: float = 300.0  # a rank that has not moved for so long, and for
+    hang_factor: float = 20.0  # so many times the longest step so far, ends the run
     threads: int | None = None
-    progress: bool = True
 
 
 @dataclass
@@ -242,6 +247,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "objective.scalar_scale": ("raw", "standardised"),
     "phases.stage": ("momentum", "adaptive"),
     "phases.readout": ("mean", "adaptive", "last"),
+    "trainer.strategy": ("auto", "ddp", "zero1", "zero2", "zero3"),
     "evaluate.protocol": ("nested",),
 }
 SHORTHAND = {"model": "preset", "data": "sets"}

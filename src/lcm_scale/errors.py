@@ -10,6 +10,10 @@ class InputError(Exception):
     """The input is wrong. The message says what was read, where, what was expected and what to do, in one line."""
 
 
+class Stopped(Exception):
+    """A signal ended a run, and a good checkpoint exists: the CLI exits 75, on which a batch script requeues."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)

@@ -18,6 +18,16 @@ def write_atomic(path: Path, data: bytes) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(aside, path)
+        sync_folder(path.parent)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror}); check space and permissions") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in it survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lcm_scale.ranks import is_first
+
 PLAIN_SECONDS = 15.0  # between two plain lines of one stage
 
 
 @contextmanager
 def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a stage of `total` steps; yields `advance(steps=1, note="")`."""
+    if not is_first():
+        yield lambda steps=1, note="": None
+        return
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip

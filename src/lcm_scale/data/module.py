@@ -79,14 +79,19 @@ class ConnectomeData(L.LightningDataModule):
         self.consumed = positions.stop
         return positions
 
-    def batches(self, scans: np.ndarray, columns: list[int]) -> Iterator[Batch]:
-        """Unshuffled batches for evaluation, with recorded labels only; weights are those of the mean over all scans."""
+    def batches(self, scans: np.ndarray, columns: list[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Unshuffled batches for evaluation, with recorded labels only; weights are those of the mean over all scans.
+
+        Each is a global batch's share of one rank, padded to one size, so that all ranks make the same calls.
+        """
         recorded = Labels.recorded(self.sets.labels)
         for start in range(0, len(scans), self.global_batch):
-            part = scans[start : start + self.global_batch]
+            whole = scans[start : start + self.global_batch]
+            size = -(-len(whole) // world)
+            part = whole[rank * size : (rank + 1) * size]
             weights = recorded.weights(part, scans)[:, columns]
             labels = recorded.values[part][:, columns]
-            yield padded(self.source.gather(part), labels, weights, part, len(part))
+            yield padded(self.source.gather(part), labels, weights, part, size)
 
     def set_pseudo_labels(self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> None:
         """Fill in labels (n, C) where `confidence` is above 0; kept in checkpoints, so that a resumed phase has the same."""

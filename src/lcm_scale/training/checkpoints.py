@@ -8,6 +8,8 @@ the hashed ids of everybody it was trained or chosen on.
 from __future__ import annotations
 
 import os
+import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch import Tensor
 from lcm_scale.atlas import Atlas
 from lcm_scale.data.environment import Vocabulary
 from lcm_scale.errors import InputError
+from lcm_scale.files import sync_folder
 from lcm_scale.model.presets import LCMConfig
 
 FORMAT = "lcm-scale-checkpoint/1"
@@ -32,22 +35,35 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         final = Path(path)
-        final.parent.mkdir(parents=True, exist_ok=True)
         aside = final.with_name(f".{final.name}.{os.getpid()}.partial")
         try:
+            final.parent.mkdir(parents=True, exist_ok=True)
             with open(aside, "wb") as handle:
                 torch.save(checkpoint, handle)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(aside, final)
-        except OSError as error:
+            sync_folder(final.parent)
+        except (OSError, RuntimeError) as error:
+            # torch turns a full disk into a RuntimeError
             aside.unlink(missing_ok=True)
-            raise InputError(
-                f"{final}: cannot be written ({error.strerror}); earlier checkpoints are untouched"
-            ) from error
+            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0][:80]
+            raise InputError(f"{final}: cannot be written ({reason}); earlier checkpoints are untouched") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_file(Path(path))
+
+
+def is_intact(checkpoint: Path) -> bool:
+    """Whether every record's bytes fit the CRC that was written with them (torch's format is a zip archive).
+
+    The sums are inside the file, so that a file and its sums can never be of two different moments.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,11 @@ def read_file(path: Path) -> dict[str, Any]:
     """The raw dictionary.  Raises: InputError where the file is missing, damaged, or not ours."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
+    if not is_intact(path):
+        raise InputError(f"{path}: damaged or not a checkpoint; use an earlier one")
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, not read: 1.2B parameters with their optimiser state are 14 GB.
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
         raise InputError(
             f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one"
@@ -106,8 +125,21 @@ def find(path: Path) -> Path:
 
 
 def newest(folder: Path) -> Path | None:
-    """The `step-*.ckpt` with the highest step, or None."""
-    return max(folder.glob("step-*.ckpt"), default=None)
+    """The intact `step-*.ckpt` with the highest step; damaged ones are named on the terminal and passed over.
+
+    Returns: None where there is none at all.  Raises: InputError where there are only damaged ones.
+    """
+    there = sorted(folder.glob("step-*.ckpt"), reverse=True)
+    for checkpoint in there:
+        if is_intact(checkpoint):
+            return checkpoint
+        print(
+            f"{checkpoint}: damaged; it is passed over",
+            file=sys.stderr,
+        )
+    if there:
+        raise InputError(f"{folder}: all {len(there)} checkpoints are damaged; remove the run folder to begin again")
+    return None
 
 
 def load(path: Path) -> Checkpoint:
@@ -135,9 +167,10 @@ def load(path: Path) -> Checkpoint:
     )
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` step checkpoints, and what a kill left half-written."""
+def prune(folder: Path, keep: int, keep_every: int | None) -> None:
+    """Delete step checkpoints but the newest `keep` and every `keep_every`-th step's, and what a kill left half-written."""
     for old in sorted(folder.glob("step-*.ckpt"))[:-keep]:
-        old.unlink()
+        if not keep_every or int(old.stem.removeprefix("step-")) % keep_every:
+            old.unlink()
     for part in folder.glob(".*.partial"):
         part.unlink()

@@ -71,6 +71,11 @@ class TwoStage(torch.optim.Optimizer):
                 eps=group["eps"], amsgrad=False, maximize=False,
             )  # fmt: skip
 
+    def fresh_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The state of a parameter that has not been stepped yet, whatever was there."""
+        self.state.pop(parameter, None)
+        return self._state_of(parameter)
+
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
         if not state:

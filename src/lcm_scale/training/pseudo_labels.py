@@ -82,11 +82,18 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
     module.eval()
     columns = list(module.phase.active)
     parts = []
-    for batch in data.batches(scans, columns):
+    trainer = module.trainer
+    for batch in data.batches(scans, columns, trainer.global_rank, trainer.world_size):
         moved = {k: v.to(module.device) for k, v in batch.items()}
-        parts.append([s.float().cpu() for s in module.scores(moved)])
+        # Shares of a batch stand one after the other, only the last ones padded.
+        whole = [trainer.strategy.all_gather(s.float()).reshape(-1, s.shape[-1]) for s in module.scores(moved)]
+        parts.append([s.cpu() for s in whole])
     module.train(was_training)
-    return [torch.cat(pieces).numpy() for pieces in zip(*parts, strict=True)]
+    sizes = [min(data.global_batch, len(scans) - start) for start in range(0, len(scans), data.global_batch)]
+    return [
+        torch.cat([piece[:n] for piece, n in zip(pieces, sizes, strict=True)]).numpy()
+        for pieces in zip(*parts, strict=True)
+    ]
 
 
 def probabilities(target: Target, logits: np.ndarray) -> np.ndarray:

@@ -17,11 +17,14 @@ from typing import Any
 import lightning as L
 import torch
 
+from lcm_scale.config import TrainerConfig
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
+from lcm_scale.ranks import is_first
 from lcm_scale.training import checkpoints
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.phases import two_stage
+from lcm_scale.training.signals import StopFlag, Watchdog
 
 Row = dict[str, Any]
 
@@ -46,19 +49,26 @@ def epochs_of(events: Sequence[Row]) -> list[Row]:
 
 
 class Recorder(L.Callback):
-    """Counts what was consumed, logs it, validates at each epoch's end, saves by policy. Always added, last."""
+    """Counts what was consumed, logs it, validates at each epoch's end, saves by policy. Always added, last.
 
-    def __init__(self, folder: Path, data: ConnectomeData, advance: Callable[..., None], checkpoint_steps: int | None,
-                 keep: int) -> None:  # fmt: skip
+    Attributes:
+        stopped: true where a signal ended the run before its last step; a checkpoint of that moment exists.
+    """
+
+    def __init__(self, folder: Path, data: ConnectomeData, advance: Callable[..., None], config: TrainerConfig,
+                 flag: StopFlag, watchdog: Watchdog) -> None:  # fmt: skip
         self.folder, self.data, self.advance = folder, data, advance
-        self.checkpoint_steps, self.keep = checkpoint_steps, keep
+        self.config, self.flag, self.watchdog = config, flag, watchdog
         self.best = float("inf")
         self.losses: list[float] = []
+        self.micro: list[torch.Tensor] = []
+        self.stopped = False
         self.epoch_start = time.monotonic()
 
     def event(self, name: str, **values: Any) -> None:
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"event": name, **values}) + "\n")
+        if is_first():
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
+                handle.write(json.dumps({"event": name, **values}) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "losses": self.losses}
@@ -68,62 +78,81 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_start = time.monotonic()
-        if trainer.global_step:
-            self.event("resumed", step=trainer.global_step, epoch=trainer.current_epoch)
+        if is_first() and (self.folder / "log.jsonl").is_file():
+            # Also at step 0: a run that was killed before its first checkpoint begins again.
+            self.event("resumed", step=trainer.global_step, epoch=trainer.current_epoch, world=trainer.world_size)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
+        self.micro.append(module.last_losses.sum())
         if (batch_idx + 1) % self.data.accumulate:
             return
         consumed = self.data.step_consumed()
-        loss = float(module.last_losses.sum())
+        loss = self.agree(trainer)
         self.losses.append(loss)
         self.event("step", step=trainer.global_step, epoch=trainer.current_epoch, phase=module.phase.name,
-                 stage=two_stage(trainer).param_groups[0]["stage"], consumed=[consumed.start, consumed.stop], loss=loss)  # fmt: skip
+                   stage=two_stage(trainer).param_groups[0]["stage"], consumed=[consumed.start, consumed.stop], loss=loss)  # fmt: skip
         self.advance(1, note=f"{module.phase.name} loss {loss:.3f}")
         epoch_done = consumed.stop == self.data.plan(self.data.epoch).scans
-        due = self.checkpoint_steps and trainer.global_step % self.checkpoint_steps == 0
+        every = self.config.checkpoint_steps
+        due = (every and trainer.global_step % every == 0) or trainer.global_step == trainer.max_steps or self.stopped
         # At the epoch's end the checkpoint waits for validation, so that a resume starts the next epoch.
-        if not epoch_done and (due or trainer.global_step == trainer.max_steps):
+        if due and not epoch_done:
             self.save(trainer)
+        trainer.should_stop |= self.stopped
+        self.watchdog.beat()
+
+    def agree(self, trainer: L.Trainer) -> float:
+        """The step's loss over all ranks and micro-batches; and whether any rank was told to stop, for all ranks at once."""
+        loss = torch.stack(self.micro).mean()
+        self.micro = []
+        both = torch.stack([loss, loss.new_tensor(float(self.flag.raised))])
+        mean = trainer.strategy.reduce(both, reduce_op="mean")
+        self.stopped = bool(mean[1] > 0)
+        return float(mean[0])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
         if self.data.consumed < self.data.plan(self.data.epoch).scans:
-            return  # stopped by max_steps in the middle: saved there
+            return  # stopped in the middle: saved there
         row: Row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "phase": module.phase.name,
             "lr": two_stage(trainer).param_groups[0]["lr"],
             "train_loss": sum(self.losses) / len(self.losses),
-            **self.validate(module),
+            **self.validate(trainer, module),
             "seconds": round(time.monotonic() - self.epoch_start, 3),
         }
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
-        write_metrics(self.folder)
+        if is_first():
+            write_metrics(self.folder)
         value = row.get("val_loss")
         if value is not None and self.may_choose(module) and value < self.best:
             self.best = value
             trainer.save_checkpoint(self.folder / "checkpoints" / checkpoints.BEST, weights_only=True)
         self.save(trainer)
+        self.watchdog.beat()
 
     def may_choose(self, module: LCMModule) -> bool:
         """Losses of different phases (other targets, other readouts) do not compare: the last phase chooses."""
         return module.phase == module.phases[-1]
 
-    def validate(self, module: LCMModule) -> Row:
+    def validate(self, trainer: L.Trainer, module: LCMModule) -> Row:
+        """The loss of the validation scans, each rank taking its share of every batch."""
         if not len(self.data.validation):
             return {}
         was_training = module.training
         module.eval()
         total = torch.zeros(len(module.phase.active), device=module.device)
-        for batch in self.data.batches(self.data.validation, list(module.phase.active)):
+        columns = list(module.phase.active)
+        for batch in self.data.batches(self.data.validation, columns, trainer.global_rank, trainer.world_size):
             total += module.validation_losses({k: v.to(module.device) for k, v in batch.items()})
         module.train(was_training)
+        total = trainer.strategy.reduce(total, reduce_op="sum")
         row: Row = {"val_loss": float(total.sum())}
         for number, value in zip(module.phase.active, total.tolist(), strict=True):
             row[f"val_loss: {module.vocabulary.names[number]}"] = value
@@ -133,7 +162,7 @@ class Recorder(L.Callback):
         folder = self.folder / "checkpoints"
         trainer.save_checkpoint(folder / f"step-{trainer.global_step:08d}.ckpt")
         if trainer.is_global_zero:
-            checkpoints.prune(folder, self.keep)
+            checkpoints.prune(folder, self.config.keep_checkpoints, self.config.keep_every_steps)
 
 
 def write_metrics(folder: Path) -> None:

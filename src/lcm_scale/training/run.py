@@ -25,23 +25,34 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
 from lcm_scale.data.stream import Edges, open_edges
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
 from lcm_scale.model.presets import resolve
 from lcm_scale.objectives import TargetLoss
+from lcm_scale.ranks import is_first, rank
 from lcm_scale.training import checkpoints, recorder
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
 from lcm_scale.training.provenance import provenance, versions
 from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.strategy import trainer_arguments
 from lcm_scale.training.transfer import check_fit, transfer
 
 MAY_DIFFER = (
     "trainer.max_steps",
     "trainer.max_epochs",
-    "trainer.progress",
+    "trainer.keep_every_steps",
+    "trainer.hang_seconds",
+    "trainer.hang_factor",
+    # A run goes on at another world size, spread otherwise.
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
+    "trainer.offload",
+    "trainer.accumulate",
     "trainer.threads",
     "trainer.keep_checkpoints",
 )
@@ -113,7 +124,7 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     data = ConnectomeData(
         sets, source, train, validation,
         lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
-        recipe.trainer.global_batch, recipe.seed, recipe.data.window,
+        recipe.trainer.global_batch, recipe.seed, recipe.data.window, recipe.trainer.accumulate,
     )  # fmt: skip
     total_steps = sum(
         BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch)
@@ -132,21 +143,23 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     if start:
         transfer(start, module.model, sets.vocabulary, sets.pretrained_renames)
     steps = min(total_steps, recipe.trainer.max_steps or total_steps)
-    with progress.stage(stage_name, steps) as advance, quiet_lightning():
+    flag, watchdog = StopFlag(), Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
+    with progress.stage(stage_name, steps) as advance, quiet_lightning(), flag, watchdog:
         if resume:
             advance(int(resume.stem.removeprefix("step-")))
-        record = recorder.Recorder(
-            folder, data, advance, recipe.trainer.checkpoint_steps, recipe.trainer.keep_checkpoints
-        )
+        record = recorder.Recorder(folder, data, advance, recipe.trainer, flag, watchdog)
         pseudo = PseudoLabels(recipe, data, phases, start, folder)
         trainer = L.Trainer(
             **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch, max_steps=recipe.trainer.max_steps or -1,
             gradient_clip_val=recipe.optim.clip_norm, callbacks=[PhaseSwitch(), pseudo, record],
-            plugins=[checkpoints.AtomicCheckpointIO()], logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
         )  # fmt: skip
+        keep_lightning_out(trainer)
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    if record.stopped and trainer.global_step < steps:
+        raise Stopped(f"{folder}: stopped by a signal at step {trainer.global_step} of {steps} with a good checkpoint")
     rows = tuple(recorder.epochs_of(recorder.read_log(folder / "log.jsonl")))
     return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), trainer.global_step)
 
@@ -194,7 +207,8 @@ class PseudoLabels(L.Callback):
             known |= {module.vocabulary.names[number] for number in phase.active}
         scans = self.data.selection(trainer.current_epoch)
         self.audit += make_pseudo_labels(module, self.data, scans, sorted(known), self.recipe.pseudo)
-        write_audit(self.audit, self.folder / "pseudo_labels.csv")
+        if is_first():
+            write_audit(self.audit, self.folder / "pseudo_labels.csv")
 
 
 def loss_terms(recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkpoint | None) -> list[TargetLoss]:
@@ -242,8 +256,9 @@ def open_folder(recipe: Recipe, folder: Path) -> Path | None:
                 f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "
                 "choose another name=... or remove that folder"
             )
-    write_atomic(file, text.encode())
-    write_atomic(folder / "provenance.json", json.dumps(provenance(recipe), indent=1).encode())
+    if is_first():
+        write_atomic(file, text.encode())
+        write_atomic(folder / "provenance.json", json.dumps(provenance(recipe), indent=1).encode())
     return checkpoints.newest(folder / "checkpoints")
 
 

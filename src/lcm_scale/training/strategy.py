@@ -6,9 +6,12 @@ import os
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
+from lcm_scale.training.checkpoints import AtomicCheckpointIO
 
 
 def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
@@ -26,16 +29,40 @@ def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
     precision = config.precision
     if precision == "auto":
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
-    # 3. threads: what the scheduler granted, not what the machine has
-    threads = config.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    # 4. processes: one needs no strategy; several share a global batch under DDP
+    # 3. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
-    strategy = "auto" if processes == 1 else "ddp"
+    here = 1 if "SLURM_JOB_ID" in os.environ or accelerator == "gpu" else config.devices
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
+    # 4. processes: Slurm's tasks, or children that Lightning starts; Lightning's own requeueing saves inside the signal
+    #    handler, where a collective may hang, so it is off (signals.py)
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    # 5. who holds what: everything on every device, or pieces of it
     return {
         "accelerator": accelerator,
         "devices": config.devices,
         "num_nodes": config.nodes,
         "precision": precision,
-        "strategy": strategy,
+        "strategy": _strategy(config, accelerator, processes),
+        "accumulate_grad_batches": config.accumulate,
+        "plugins": plugins,
     }
+
+
+def _strategy(config: TrainerConfig, accelerator: str, processes: int) -> Any:
+    name = config.strategy
+    if config.offload and not name.startswith("zero"):
+        raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
+    if name.startswith("zero"):
+        try:
+            from lcm_scale.training.zero import ZeroStrategy
+        except ImportError as error:
+            raise InputError(
+                f"trainer.strategy={name}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
+            ) from error
+        return ZeroStrategy(int(name[-1]), config.offload, accelerator == "cpu")
+    if name == "auto" and processes == 1:
+        return "auto"
+    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all ranks already.
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)

@@ -1,0 +1,19 @@
+"""Which of several processes this is, read from the environment before any process group exists."""
+
+from __future__ import annotations
+
+import os
+
+
+def rank() -> int:
+    """The global rank as torchrun, Slurm or Lightning's launcher tell it; 0 where there is one process."""
+    # Lightning's own launcher gives its children LOCAL_RANK and NODE_RANK; the first process of a node has none yet.
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get("LOCAL_RANK", 0)) + int(os.environ.get("NODE_RANK", 0))
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints for all."""
+    return rank() == 0
