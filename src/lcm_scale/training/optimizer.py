@@ -33,13 +33,14 @@ class TwoStage(torch.optim.Optimizer):
 
     def set_stage(self, stage: str) -> None:
         """Switch every group to a rule; where it changes, the state starts at zero."""
+        if all(group["stage"] == stage for group in self.param_groups):
+            return
         for group in self.param_groups:
-            if group["stage"] == stage:
-                continue
             group["stage"] = stage
-            for parameter in group["params"]:
-                for value in self.state.get(parameter, {}).values():
-                    value.zero_()
+        # Not by the groups' parameters: between steps, ZeRO-3 leaves the groups empty.
+        for state in self.state.values():
+            for value in state.values():
+                value.zero_()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

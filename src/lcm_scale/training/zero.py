@@ -73,6 +73,12 @@ class ZeroStrategy(DeepSpeedStrategy):
         self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def _initialize_deepspeed_train(self, model: nn.Module) -> None:
+        # DeepSpeed allocates its buckets whole, however small the model is.
+        numbers = sum(parameter.numel() for parameter in model.parameters())
+        numbers += -numbers % (2 * self.world_size)  # it wants them aligned
+        assert isinstance(self.config, dict)
+        zero = self.config["zero_optimization"]
+        zero.update({key: min(zero[key], numbers) for key in zero if key.endswith("bucket_size")})
         super()._initialize_deepspeed_train(model)
         # DeepSpeed may take a step with zero gradients to make the state; the bias correction must not count it.
         for flat in self._flats():
