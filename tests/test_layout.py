@@ -35,6 +35,8 @@ ORDER = [
     "data/stream",
     "data/module",
     "model/presets",
+    "model/products",
+    "model/dispatch",
     "model/attention",
     "model/batchnorm",
     "model/lcm",
@@ -43,6 +45,7 @@ ORDER = [
     "training",
     "evaluation",
     "scaling",
+    "doctor",
     "cli",
 ]
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

@@ -182,6 +182,24 @@ def cost(
         _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
 
 
+@app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")
+def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Check machine, disk, shards and network before a run.
+
+    Under srun every rank checks its own place, and all meet in one all-reduce.
+    """
+    composed = _load(recipe, overrides)
+    from lcm_scale import doctor as pre_flight
+
+    findings = pre_flight.examine(composed)
+    bad = pre_flight.failed(findings)
+    if is_first() or bad:
+        print(pre_flight.report(findings), flush=True)
+    if bad:
+        raise InputError(f"not ready: {', '.join(bad)}")
+    _next(_command("pretrain", recipe, overrides))
+
+
 def _load(path: Path, overrides: list[str] | None) -> Recipe:
     from lcm_scale import config
 

@@ -17,3 +17,8 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process writes and prints for all."""
     return rank() == 0
+
+
+def under_slurm() -> bool:
+    """Whether srun started this process (not: whether it runs inside some job)."""
+    return "SLURM_PROCID" in os.environ and "SLURM_NTASKS" in os.environ

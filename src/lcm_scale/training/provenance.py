@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -29,7 +30,7 @@ def provenance(recipe: Recipe) -> dict[str, Any]:
 
     return {
         "versions": versions(),
-        "commit": git("rev-parse", "HEAD") or "unknown",
+        "commit": os.environ.get("LCM_COMMIT") or git("rev-parse", "HEAD") or "unknown",
         "clean_tree": git("status", "--porcelain", "--untracked-files=no") == "",
         "seed": recipe.seed,
         "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
+from lcm_scale.ranks import under_slurm
 from lcm_scale.training.checkpoints import AtomicCheckpointIO
 
 
@@ -31,12 +32,12 @@ def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
         precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
     # 3. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
-    here = 1 if "SLURM_JOB_ID" in os.environ or accelerator == "gpu" else config.devices
+    here = 1 if under_slurm() or accelerator == "gpu" else config.devices
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
     # 4. processes: Slurm's tasks, or children that Lightning starts; Lightning's own requeueing saves inside the signal
     #    handler, where a collective may hang, so it is off (signals.py)
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
+    if under_slurm():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # 5. who holds what: everything on every device, or pieces of it
     return {

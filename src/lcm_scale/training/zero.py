@@ -217,5 +217,11 @@ def _config(stage: int, offload: bool) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         if stage == 3:
             zero["offload_param"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
-    # Ours is no optimiser that DeepSpeed knows, and must not be replaced by its CPU Adam under offload.
-    return {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False, "zero_optimization": zero}
+    return {
+        "zero_optimization": zero,
+        # Ours is no optimiser that DeepSpeed knows, and must not be replaced by its CPU Adam under offload.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        # For its log only; without it Lightning makes a data loader to look, before the epoch is restored.
+        "train_micro_batch_size_per_gpu": 1,
+    }

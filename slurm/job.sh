@@ -1,0 +1,73 @@
+# Sourced by the batch scripts: site settings, the code as it was submitted, the pre-flight, the run, requeueing.
+# shellcheck shell=bash
+set -euo pipefail
+cd "${SLURM_SUBMIT_DIR:-.}"
+
+if [ -f "${LCM_SITE:-slurm/site.env}" ]; then
+    # shellcheck source=/dev/null
+    source "${LCM_SITE:-slurm/site.env}"
+fi
+for module in ${LCM_MODULES:-}; do
+    module load "$module"
+done
+[ -z "${LCM_SCRATCH:-}" ] || export TMPDIR="$LCM_SCRATCH"
+LCM="${LCM_VENV:-.venv}/bin/lcm-scale"
+RUNS="${LCM_RUNS:-runs}"
+CODE=.
+
+# A queued job runs the commit that stood when it was submitted, from a copy of it, also after a requeue.
+snapshot() {
+    git rev-parse --is-inside-work-tree >/dev/null 2>&1 || return 0
+    local record="$RUNS/.jobs/${SLURM_JOB_ID:-here}.commit" submitted aside
+    if [ ! -f "$record" ]; then
+        if [ -n "$(git status --porcelain --untracked-files=no)" ]; then
+            [ -z "${LCM_DIRTY_OK:-}" ] || return 0
+            echo "error: the tree has edits that are not committed; commit them, or set LCM_DIRTY_OK=1 to run them" >&2
+            exit 2
+        fi
+        mkdir -p "$RUNS/.jobs"
+        submitted=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*SubmitTime=\([^ ]*\).*/\1/p')
+        git rev-parse "HEAD@{$submitted}" 2>/dev/null >"$record.$$"
+        mv "$record.$$" "$record"
+    fi
+    LCM_COMMIT=$(cat "$record")
+    CODE="$RUNS/.jobs/code-$LCM_COMMIT"
+    if [ ! -d "$CODE" ]; then
+        aside="$CODE.$$"
+        mkdir "$aside"
+        git archive "$LCM_COMMIT" src recipes | tar -x -C "$aside"
+        mv -T "$aside" "$CODE" || rm -rf "$aside"
+    fi
+    export LCM_COMMIT PYTHONPATH="$PWD/$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
+}
+
+# run VERB RECIPE [key=value ...]: one task a GPU; a warning of Slurm's goes to all of them, and 75 means: go on later.
+run() {
+    local verb=$1 recipe="$CODE/$2" code=0 started=$SECONDS pid
+    shift 2
+    # shellcheck disable=SC2086 # LCM_SRUN holds several options
+    srun ${LCM_SRUN:-} "$LCM" doctor "$recipe" "$@" || exit $?
+    # shellcheck disable=SC2086
+    srun --kill-on-bad-exit=1 ${LCM_SRUN:-} "$LCM" "$verb" "$recipe" "$@" &
+    pid=$!
+    trap 'kill -USR1 "$pid" 2>/dev/null || true' USR1 TERM
+    while :; do
+        code=0
+        wait "$pid" || code=$?
+        kill -0 "$pid" 2>/dev/null || break # else a signal ended the wait, not the run
+    done
+    [ "$code" -ne 75 ] || requeue "$((SECONDS - started))"
+    exit "$code"
+}
+
+requeue() {
+    if ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+        echo "the job is being cancelled or preempted: submit it again to go on" >&2
+    elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${LCM_MAX_REQUEUE:-20}" ]; then
+        echo "requeued ${SLURM_RESTART_COUNT} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
+    elif [ "$1" -lt "${LCM_MIN_SECONDS:-60}" ]; then
+        echo "stopped after $1 s, less than LCM_MIN_SECONDS: not requeued, a job that dies at once would do so for ever" >&2
+    else
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+}
