@@ -126,7 +126,8 @@ class ModelConfig:
     dropout: float | None = None
     input_dropout: float = 0.0  # on the FC rows, ours
     init: str = "independent"  # or reference: all layers start identical, as published
-    attention: str = "auto"  # auto, projected, absorbed
+    attention: str = "auto"  # auto, projected, flash, absorbed: exact formulations of one function
+    mask_constant: bool = False  # constant and missing regions (rows of zeros) take no part in attention, ours
     edge_branch: bool = False  # ours, not LCM: a linear map from the edges added to every layer's logits
     edge_dropout: float = 0.5  # on that branch's input
 
@@ -278,8 +279,8 @@ class FitConfig:
 
 @dataclass
 class SweepRecipe:
-    """Many runs of one recipe. Axes are keys of that recipe, or size, subjects, epochs, lr, weight_decay, label_share, fold;
-    a value that is a mapping sets several keys at once."""
+    """Many runs of one recipe. Axes are keys of that recipe, or size, subjects, epochs, lr, weight_decay, label_share, fold,
+    draw (which people make a subset; default: the seed); a value that is a mapping sets several keys at once."""
 
     name: str = ""
     title: str = ""
@@ -307,7 +308,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("float16", "float32"),
     "data.edges": ("raw", "fisher_z"),
     "model.init": ("independent", "reference"),
-    "model.attention": ("auto", "projected", "absorbed"),
+    "model.attention": ("auto", "projected", "flash", "absorbed"),
     "optim.schedule": ("constant", "cosine"),
     "objective.scalar_scale": ("raw", "standardised"),
     "phases.stage": ("momentum", "adaptive"),

@@ -7,38 +7,66 @@ ranks with their gradients, so one process and many compute the same function. S
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is the all-reduce of the gradients."""
-
-    @staticmethod
-    def forward(ctx: object, value: Tensor) -> Tensor:
-        total = value.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
+from torch.autograd.function import once_differentiable
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """`value` summed over the ranks, differentiable; itself where there is one rank."""
+    """`value` summed over the ranks, without autograd; itself where there is one rank."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        return _SumOverRanks.apply(value)
+        value = value.clone()
+        dist.all_reduce(value)
     return value
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch norm and LeakyReLU in one, keeping its input and its output alone: the output is the memory, kept anyway.
+
+    A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward implies.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, bias: Tensor, valid_N: Tensor, eps: float, slope: float) -> Any:
+        wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
+        valid_N = valid_N.to(wide.dtype)
+        count = sum_over_ranks(valid_N.sum()).clamp(min=1.0)
+        mean = sum_over_ranks(valid_N @ wide) / count
+        # Two passes: sum of squares minus squared mean would lose digits where the mean is large.
+        variance = sum_over_ranks(valid_N @ (wide - mean).square_()) / count
+        scale = weight * torch.rsqrt(variance + eps)
+        y_ND = torch.addcmul(bias - mean * scale, wide, scale)
+        y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
+        ctx.save_for_backward(x_ND, y_ND, valid_N, weight, mean, variance, count)
+        ctx.eps, ctx.slope = eps, slope
+        ctx.mark_non_differentiable(mean, variance, count)
+        return y_ND, mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
+        x_ND, y_ND, valid_N, weight, mean, variance, count = ctx.saved_tensors
+        rstd = torch.rsqrt(variance + ctx.eps)
+        wide = mean.dtype
+        d_z = torch.where(y_ND > 0, d_y, d_y * ctx.slope).to(wide)
+        normal = (x_ND.to(wide) - mean).mul_(rstd)
+        ones = d_z.new_ones(len(d_z))
+        d_bias, d_weight = ones @ d_z, ones @ (d_z * normal)
+        both = sum_over_ranks(torch.stack([d_bias, d_weight])) / count
+        # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows that all ranks hold
+        normal.mul_(both[1]).add_(both[0]).mul_(valid_N.unsqueeze(1))
+        d_x = (d_z - normal).mul_(weight * rstd)
+        return d_x.to(x_ND.dtype), d_weight.to(weight.dtype), d_bias.to(weight.dtype), None, None, None
 
 
 class MaskedBatchNorm(nn.Module):
     """BatchNorm1d over the rows of the scans that are real.
 
-    Legend: B scans, R rows a scan, D width. Statistics are taken in fp32 over all real rows of all ranks.
+    Legend: B scans, R rows a scan, N = B R, D width. Statistics are taken in fp32 over all real rows of all ranks.
     """
 
     running_mean: Tensor
@@ -55,26 +83,24 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
-    def forward(self, x_BRD: Tensor, valid_B: Tensor | None = None) -> Tensor:
-        """Normalise (B, R, D); `valid_B` is 1 for real scans, 0 for padding (None: all real)."""
+    def forward(self, x_BRD: Tensor, valid_B: Tensor | None = None, slope: float = 1.0) -> Tensor:
+        """Normalise (B, R, D), then LeakyReLU of that slope; `valid_B` is 1 for real scans, 0 for padding (None: all real)."""
         if not self.training:
-            scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-            return x_BRD * scale.to(x_BRD.dtype) + (self.bias - self.running_mean * scale).to(x_BRD.dtype)
+            scale, shift = (t.to(x_BRD.dtype) for t in self.folded())
+            return F.leaky_relu(torch.addcmul(shift, x_BRD, scale), slope)
+        B, R, D = x_BRD.shape
+        valid_N = x_BRD.new_ones(B * R) if valid_B is None else valid_B.repeat_interleave(R)
         with torch.autocast(x_BRD.device.type, enabled=False):
-            mean, variance, count = self._statistics(x_BRD.to(torch.promote_types(x_BRD.dtype, torch.float32)), valid_B)
-        self._track(mean.detach(), variance.detach(), count)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return x_BRD * scale.to(x_BRD.dtype) + (self.bias - mean * scale).to(x_BRD.dtype)
+            y, mean, variance, count = _Normalise.apply(
+                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope
+            )
+        self._track(mean, variance, count)
+        return y.view(B, R, D)
 
-    def _statistics(self, x_BRD: Tensor, valid_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        if valid_B is None:
-            valid_B = torch.ones(len(x_BRD), device=x_BRD.device)
-        valid = valid_B.to(x_BRD.dtype)[:, None, None]
-        count = sum_over_ranks(valid.sum() * x_BRD.shape[1]).clamp(min=1.0)
-        mean = sum_over_ranks((x_BRD * valid).sum((0, 1))) / count
-        # Two passes: sum of squares minus squared mean would lose digits where the mean is large.
-        variance = sum_over_ranks(((x_BRD - mean).square() * valid).sum((0, 1))) / count
-        return mean, variance, count
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift (D,) that this norm is in evaluation."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:

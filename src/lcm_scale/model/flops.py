@@ -1,20 +1,25 @@
 """Exact counts: parameters of a model, and matrix-product FLOPs of its forward pass and training step.
 
 A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test holds this against;
-norms, softmax and activations are below one per cent. Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
+norms, softmax and activations are below one per cent. Counted is what runs: `absorbed` makes some products again in
+backward, and the first layer's self-attention, whose state is zero, is done once a batch and not once a scan.
+Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
 from __future__ import annotations
 
-from lcm_scale.model.attention import FORMULATIONS, choose
+import torch
+
+from lcm_scale.model.dispatch import FORMULATIONS, choose
 from lcm_scale.model.presets import LCMConfig
 
 
-def formulation_of(config: LCMConfig, tokens: int) -> str:
-    """The cross-attention that runs: the recipe's, or for `auto` the one that `attention.choose` takes."""
+def formulation_of(config: LCMConfig, tokens: int, batch: int = 16, device: str = "cpu",
+                   dtype: torch.dtype = torch.float32) -> str:  # fmt: skip
+    """The cross-attention that runs: the recipe's, or for `auto` the one that `dispatch.choose` takes."""
     if config.attention != "auto":
         return config.attention
-    return choose(tokens, config.n_regions, config.width, config.heads)
+    return choose(batch, tokens, config.n_regions, config.width, config.heads, device, dtype)
 
 
 def parameter_count(config: LCMConfig) -> int:
@@ -29,16 +34,11 @@ def parameter_count(config: LCMConfig) -> int:
 
 
 def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, int]:
-    """Forward FLOPs of one decoder layer for one scan, by part.
-
-    Args:
-        tokens: active tokens M.
-        formulation: ``projected`` or ``absorbed``.
-    """
+    """Forward FLOPs of one decoder layer (not the first) for one scan, by part; `tokens`: active tokens M."""
     if formulation not in FORMULATIONS:
         raise ValueError(f"formulation {formulation!r} is not one of {FORMULATIONS}")
     M, R, D, H, F = tokens, config.n_regions, config.width, config.heads, config.ffn
-    if formulation == "projected":
+    if formulation != "absorbed":
         # query and output of M tokens, key and value of R rows; scores and weighted sum over K = D / H of each head
         cross = 4 * M * D * D + 4 * R * D * D + 4 * M * R * D
     else:
@@ -52,21 +52,33 @@ def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, i
 
 
 def forward_flops(config: LCMConfig, formulation: str, tokens: int | None = None) -> int:
-    """Forward FLOPs of one scan through the whole model; `tokens` defaults to the whole table."""
+    """Forward FLOPs of one scan through the whole model in evaluation; `tokens` defaults to the whole table."""
     M = config.n_tokens if tokens is None else tokens
-    layers = config.layers * (sum(layer_flops(config, M, formulation).values()) + 2 * M * config.width)
-    return _input_flops(config, M) + layers
+    parts = layer_flops(config, M, formulation)
+    return (
+        _input_flops(config, M) + config.layers * (sum(parts.values()) + 2 * M * config.width) - parts["self-attention"]
+    )
 
 
-def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None) -> int:
-    """FLOPs of forward and backward for one scan.
+def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None, recomputed: bool = True) -> int:
+    """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
-    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix
-    nor of the first layer's state, which is zero.
+    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix.
+    Args: recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
     """
     M = config.n_tokens if tokens is None else tokens
-    unneeded = _input_flops(config, M) + 2 * M * config.width * config.width
-    return 3 * forward_flops(config, formulation, M) - unneeded
+    R, D, H = config.n_regions, config.width, config.heads
+    again = config.layers * (2 * M * D * D + 2 * H * M * R * D) if formulation == "absorbed" and recomputed else 0
+    first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
+    sums = 8 * R * D  # the batch norm's, as products with a vector
+    return 3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
+
+
+def once_flops(config: LCMConfig, tokens: int | None = None) -> int:
+    """FLOPs of a training step that do not depend on the batch: the first layer's self-attention."""
+    M = config.n_tokens if tokens is None else tokens
+    D, H = config.width, config.heads
+    return 3 * (2 * D * D + 4 * M * D * D + 2 * M * M * D) if config.dropout else 6 * D * D + 4 * H * D
 
 
 def crossover(regions: int, width: int, heads: int) -> float:

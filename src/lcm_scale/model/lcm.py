@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lcm_scale.model.attention import Attention, SelfAttention
 from lcm_scale.model.batchnorm import MaskedBatchNorm
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.model.products import Dropout, Linear
 
 
 class FCEmbedding(nn.Module):
@@ -32,12 +33,12 @@ class FCEmbedding(nn.Module):
 
     def __init__(self, config: LCMConfig) -> None:
         super().__init__()
-        self.linear = nn.Linear(config.n_regions, config.width)
+        self.linear = Linear(config.n_regions, config.width)
         self.norm = MaskedBatchNorm(config.width)
-        self.dropout = nn.Dropout(config.input_dropout)
+        self.dropout = Dropout(config.input_dropout)
 
     def forward(self, fc_BRR: Tensor, valid_B: Tensor | None) -> Tensor:
-        return F.leaky_relu(self.norm(self.linear(self.dropout(fc_BRR)), valid_B), 0.01)
+        return self.norm(self.linear(self.dropout(fc_BRR)), valid_B, slope=0.01)
 
 
 class PerTarget(nn.Module):
@@ -62,14 +63,21 @@ class DecoderLayer(nn.Module):
         D = config.width
         self.self_attention = SelfAttention(D, config.heads, config.dropout)
         self.cross_attention = Attention(D, config.heads, config.dropout, config.attention)
-        self.linear1 = nn.Linear(D, config.ffn)
-        self.linear2 = nn.Linear(config.ffn, D)
+        self.linear1 = Linear(D, config.ffn)
+        self.linear2 = Linear(config.ffn, D)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(D), nn.LayerNorm(D), nn.LayerNorm(D)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, state_BMD: Tensor, position_MD: Tensor, memory_BRD: Tensor) -> Tensor:
-        state_BMD = self.norm1(state_BMD + self.dropout(self.self_attention(state_BMD, position_MD)))
-        attended = self.cross_attention(state_BMD + position_MD, memory_BRD)
+    def forward(self, state_BMD: Tensor | None, position_MD: Tensor, memory_BRD: Tensor,
+                masked_BR: Tensor | None = None) -> Tensor:  # fmt: skip
+        """State (B, M, D) to the next; None: the zeros that the first layer starts from."""
+        if state_BMD is None:
+            B, (M, D) = len(memory_BRD), position_MD.shape
+            attended = self.self_attention.of_zero_state(position_MD, B).expand(B, M, D)
+            state_BMD = self.norm1(self.dropout(attended))
+        else:
+            state_BMD = self.norm1(state_BMD + self.dropout(self.self_attention(state_BMD, position_MD)))
+        attended = self.cross_attention(state_BMD + position_MD, memory_BRD, masked_BR)
         state_BMD = self.norm2(state_BMD + self.dropout(attended))
         hidden = self.dropout(F.relu(self.linear1(state_BMD)))
         return self.norm3(state_BMD + self.dropout(self.linear2(hidden)))
@@ -90,7 +98,7 @@ class EdgeBranch(nn.Module):
         edges = config.n_regions * (config.n_regions - 1) // 2
         self.register_buffer("centre", torch.zeros(edges))
         self.register_buffer("scale", torch.ones(edges))
-        self.dropout = nn.Dropout(config.edge_dropout)
+        self.dropout = Dropout(config.edge_dropout)
         self.table = PerTarget(config.target_tokens, edges)
         for weight in self.table.parameters():
             nn.init.zeros_(weight)
@@ -113,7 +121,7 @@ class LCM(nn.Module):
         self.tokens = PerTarget(config.target_tokens, config.width)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.readout = nn.Linear(config.width, 1)
+        self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
         if config.init == "reference":
             # The published code makes its layers as deep copies of one: they start identical.
@@ -134,10 +142,14 @@ class LCM(nn.Module):
             active = range(len(self.config.target_tokens))
         memory_BRD = self.embedding(fc_BRR, valid_B)
         position_MD = self.tokens(active)
-        state = memory_BRD.new_zeros(len(fc_BRR), *position_MD.shape)
+        # A row of zeros is a constant or missing region. A scan of nothing else is padding: it attends to something.
+        masked_BR = (fc_BRR == 0).all(-1) if self.config.mask_constant else None
+        if masked_BR is not None:
+            masked_BR = masked_BR & ~masked_BR.all(-1, keepdim=True)
+        state = None
         logits = []
         for layer in self.layers:
-            state = layer(state, position_MD, memory_BRD)
+            state = layer(state, position_MD, memory_BRD, masked_BR)
             logits.append(self.readout(self.norm(state)).squeeze(-1))
         logits_LBM = torch.stack(logits)
         if self.edge_branch is not None:

@@ -28,6 +28,7 @@ class LCMConfig:
     input_dropout: float = 0.0
     init: str = "independent"
     attention: str = "auto"
+    mask_constant: bool = False
     edge_branch: bool = False
     edge_dropout: float = 0.5
 
@@ -88,6 +89,7 @@ def resolve(config: ModelConfig, n_regions: int, target_tokens: tuple[int, ...])
         input_dropout=config.input_dropout,
         init=config.init,
         attention=config.attention,
+        mask_constant=config.mask_constant,
         edge_branch=config.edge_branch,
         edge_dropout=config.edge_dropout,
     )

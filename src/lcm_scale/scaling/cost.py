@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
-from lcm_scale.model.attention import FORMULATIONS
+from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, training_flops
 from lcm_scale.model.presets import LCMConfig, resolve
 

@@ -1,0 +1,197 @@
+"""Matrix products, and layers made of them, through the quickest exact kernel there is.
+
+On CPUs torch sends fp32 products to MKL, which takes its AVX2 path on other makers' processors: 105 GFLOP/s a core on a
+Zen 5 on which oneDNN reaches 225 in the same precision. `multiply` goes to oneDNN there; everywhere else (GPUs, bf16,
+fp64, small factors) it is torch's own. `Linear` and `project` give the weights' gradients as whole tensors: autograd's
+slices of a packed weight would each cost a zero-filled copy of all of it.
+
+Legend: N rows, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# Below so many multiply-adds, the call costs more than the kernel saves.
+SMALL = 1 << 20
+
+
+def _has_onednn() -> bool:
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return False
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+ONEDNN = _has_onednn()
+
+
+def _by_onednn(a: Tensor, b: Tensor, multiply_adds: int) -> bool:
+    """Whether oneDNN multiplies these two."""
+    return ONEDNN and a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and multiply_adds >= SMALL
+
+
+def multiply(a_NI: Tensor, b_IO: Tensor) -> Tensor:
+    """a @ b of two matrices, without autograd."""
+    if _by_onednn(a_NI, b_IO, a_NI.numel() * b_IO.shape[1]):
+        return torch.ops.mkldnn._linear_pointwise(a_NI, b_IO.t(), None, "none", [], "")
+    return a_NI @ b_IO
+
+
+def affine(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """x @ weight.T + bias over the last dimension, without autograd."""
+    if _by_onednn(x, weight_OI, x.numel() * len(weight_OI)):
+        flat = x.reshape(-1, x.shape[-1])
+        return torch.ops.mkldnn._linear_pointwise(flat, weight_OI, bias_O, "none", [], "").view(*x.shape[:-1], -1)
+    return F.linear(x, weight_OI, bias_O)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What products are computed in: autocast's type where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def plainly(x: Tensor) -> Any:
+    """A context in which no operation casts: the functions below have cast what they wanted cast."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class _Project(torch.autograd.Function):
+    """Two inputs through the two parts of one packed weight."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int) -> Any:
+        with plainly(first):
+            working = weight.to(first.dtype)
+            biases = bias.to(first.dtype)
+            ctx.save_for_backward(first, second, weight if working.dtype == weight.dtype else working)
+            ctx.split, ctx.dtype = split, weight.dtype
+            one = affine(first, working[:split], biases[:split])
+            return one, None if second is None else affine(second, working[split:], biases[split:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_one: Tensor, d_two: Tensor | None) -> Any:
+        first, second, weight = ctx.saved_tensors
+        split = ctx.split
+        with plainly(first):
+            d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
+            d_bias = torch.empty(len(weight), dtype=ctx.dtype, device=weight.device)
+            d_first = _part(first, d_one, weight[:split], d_weight[:split], d_bias[:split], ctx.needs_input_grad[0])
+            if second is None or d_two is None:
+                d_weight[split:], d_bias[split:], d_second = 0.0, 0.0, None
+            else:
+                d_second = _part(
+                    second, d_two, weight[split:], d_weight[split:], d_bias[split:], ctx.needs_input_grad[1]
+                )
+        return d_first, d_second, d_weight, d_bias, None
+
+
+def _part(x: Tensor, d_y: Tensor, weight: Tensor, d_weight: Tensor, d_bias: Tensor, wanted: bool) -> Tensor | None:
+    """Fill in the weight's and bias's gradients; the input's, where it is wanted."""
+    flat, rows = d_y.reshape(-1, d_y.shape[-1]), x.reshape(-1, x.shape[-1])
+    d_weight.copy_(multiply(flat.t(), rows))
+    d_bias.copy_(flat.sum(0))
+    return multiply(flat, weight).view(x.shape) if wanted else None
+
+
+def project(
+    first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int
+) -> tuple[Tensor, Tensor | None]:
+    """first @ weight[:split].T + bias[:split], and second with the rest of the rows (None: not computed)."""
+    dtype = working_dtype(first)
+    return _Project.apply(first.to(dtype), None if second is None else second.to(dtype), weight, bias, split)
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return affine(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        flat, rows = d_y.reshape(-1, d_y.shape[-1]), x.reshape(-1, x.shape[-1])
+        d_x = multiply(flat, weight).view(x.shape) if ctx.needs_input_grad[0] else None
+        return d_x, multiply(flat.t(), rows), flat.sum(0)
+
+
+class Linear(nn.Linear):
+    """nn.Linear, its fp32 products on CPUs through `multiply`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if working_dtype(input) == torch.float32 and _by_onednn(input, self.weight, input.numel() * self.out_features):
+            return _Affine.apply(input, self.weight, self.bias)
+        return F.linear(input, self.weight, self.bias)
+
+
+def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
+    """a[g] @ b[g] for every g, without autograd; `into`: where to write them, any strides, [g] of N x O numbers."""
+    if not _by_onednn(a_GNI, b_GIO, a_GNI[0].numel() * b_GIO.shape[2]):
+        out = torch.bmm(a_GNI, b_GIO)
+        return out if into is None else into.copy_(out.view(into.shape))
+    if into is None:
+        into = a_GNI.new_empty(len(a_GNI), a_GNI.shape[1], b_GIO.shape[2])
+    for g in range(len(a_GNI)):
+        into[g].copy_(multiply(a_GNI[g], b_GIO[g]).view(into.shape[1:]))
+    return into
+
+
+# CPUs: from so many numbers on, masks come from raw random bits. torch's bernoulli takes 5 ns a number, these 1.
+MANY = 1 << 18
+
+
+def keep_mask(x: Tensor, probability: float) -> tuple[Tensor, float]:
+    """A random mask of x's shape, true where a number is kept, and what kept numbers are multiplied with.
+
+    Small masks are torch's own, number for number; large ones on CPUs have a probability rounded to 1 / 65536.
+    """
+    n = x.numel()
+    if x.device.type != "cpu" or n < MANY:
+        kept = torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - probability)
+        return kept, 1 / (1 - probability)
+    parts = min(max(round(probability * 65536), 1), 65535)
+    bits = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    return (bits[:n] >= parts - 32768).view(x.shape), 65536 / (65536 - parts)
+
+
+def apply_mask(x: Tensor, kept: Tensor, scale: float) -> Tensor:
+    """x where kept, times scale. (On CPUs, a product with booleans is several times slower than this.)"""
+    return kept.view(torch.uint8).to(x.dtype).mul_(scale).mul_(x)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
+        kept, ctx.scale = keep_mask(x, probability)
+        ctx.save_for_backward(kept)
+        return apply_mask(x, kept, ctx.scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor) -> Any:
+        (kept,) = ctx.saved_tensors
+        return apply_mask(d_y, kept, ctx.scale), None
+
+
+def dropout(x: Tensor, probability: float) -> Tensor:
+    """Dropout whose mask takes one byte a number (on CPUs F.dropout keeps it in x's own type)."""
+    if not probability:
+        return x
+    if x.device.type == "cpu":
+        return _Dropout.apply(x, probability)
+    return torch.native_dropout(x, probability, True)[0]
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout through `dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p if self.training else 0.0)
