@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(aside, path)
         sync_folder(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where a parent is a file, unlink fails as well
+            aside.unlink()
         raise InputError(f"{path}: cannot be written ({error.strerror}); check space and permissions") from error
 
 

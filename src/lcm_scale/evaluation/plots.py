@@ -13,15 +13,19 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from lcm_scale.evaluation.metrics import CALIBRATION_BINS, Metric, Predictions
+from lcm_scale.evaluation.wording import MINUS
 
 INK, MUTED, RULE = "#1f2933", "#67727e", "#dde2e7"
 MODEL = "#0b62a4"
 WARNING = "#a63603"
 OTHERS = ("#8a939c", "#d9822b", "#7b5ea7", "#2a9d8f")  # grey, orange, purple, teal (after Okabe and Ito)
 MARKERS = ("s", "D", "^", "v")
+HALO = [withStroke(linewidth=2.4, foreground="white")]  # keeps a label readable where a line passes behind it
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -63,19 +67,28 @@ def stamp(figure: Figure, words: str) -> Figure:
     return figure
 
 
-def comparison(rows: Mapping[str, Metric], label: str, chance: float | None, model: str) -> Figure:
+def look(name: str, model: str, baselines: Sequence[str]) -> tuple[str, str]:
+    """(colour, marker) of a model, the same in every figure: its place among all baselines decides, drawn or not."""
+    if name == model:
+        return MODEL, "o"
+    place = list(baselines).index(name)
+    return OTHERS[place % len(OTHERS)], MARKERS[place % len(MARKERS)]
+
+
+def comparison(
+    rows: Mapping[str, Metric], label: str, chance: float | None, model: str, baselines: Sequence[str], places: int
+) -> Figure:
     """One metric of the model and the baselines: a dot and its 95 % interval each, a dashed line at chance.
 
-    Args: rows: name -> metric, top to bottom.  label: axis label.  model: which row is ours.
+    Args: rows: name -> metric, top to bottom.  label: axis label.  model: which row is ours.  baselines: all names, for
+    their colours.  places: decimals, those of the table.
     """
     with style():
         figure = Figure(figsize=(5.0, 0.75 + 0.36 * len(rows)))
         axes = figure.subplots()
-        others = [name for name in rows if name != model]
         for y, (name, metric) in enumerate(rows.items()):
             ours = name == model
-            colour = MODEL if ours else OTHERS[others.index(name) % len(OTHERS)]
-            marker = "o" if ours else MARKERS[others.index(name) % len(MARKERS)]
+            colour, marker = look(name, model, baselines)
             axes.plot(
                 [metric.low, metric.high],
                 [y, y],
@@ -85,8 +98,9 @@ def comparison(rows: Mapping[str, Metric], label: str, chance: float | None, mod
                 solid_capstyle="round",
             )
             axes.plot(metric.value, y, marker, color=colour, ms=7, mfc=colour if ours else "white", mew=1.7)
-            axes.annotate(f"{metric.value:.2f}", (metric.value, y), (0, 7), textcoords="offset points", ha="center",
-                          fontsize=8.5, color=colour, fontweight="bold" if ours else "normal")  # fmt: skip
+            text = f"{metric.value:.{places}f}".replace("-", MINUS)
+            axes.annotate(text, (metric.value, y), (0, 7), textcoords="offset points", ha="center", fontsize=8.5,
+                          color=colour, fontweight="bold" if ours else "normal", path_effects=HALO)  # fmt: skip
         if chance is not None and np.isfinite(chance):
             axes.axvline(chance, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
             axes.annotate("no skill", (chance, 1), (3, 1), xycoords=("data", "axes fraction"), textcoords="offset points",
@@ -100,19 +114,17 @@ def comparison(rows: Mapping[str, Metric], label: str, chance: float | None, mod
     return figure
 
 
-def roc(predictions: Sequence[Predictions], model: str) -> Figure:
+def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]) -> Figure:
     """ROC curves of a two-class target; scores of a fold are ranked within it before folds are joined, as AUROC is."""
     with style():
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
-        others = [p.model for p in predictions if p.model != model]
         for p in sorted(predictions, key=lambda p: p.model == model):
             present = np.unique(p.truth).astype(np.int64)
             rank = _rank_within_folds(p.scores[:, present[1]], p.fold)
             false_rate, true_rate, _ = roc_curve(p.truth == present[1], rank)
-            ours = p.model == model
-            colour = MODEL if ours else OTHERS[others.index(p.model) % len(OTHERS)]
-            axes.plot(false_rate, true_rate, color=colour, lw=2.2 if ours else 1.4, label=p.model)
+            colour, _ = look(p.model, model, baselines)
+            axes.plot(false_rate, true_rate, color=colour, lw=2.2 if p.model == model else 1.4, label=p.model)
         axes.set(
             xlabel="False positive rate",
             ylabel="True positive rate",
@@ -182,7 +194,8 @@ def calibration(p: Predictions) -> Figure:
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
         axes.plot(x, y, color=MODEL, lw=1.4)
-        axes.scatter(x, y, s=18 + 220 * counts / counts.sum(), color=MODEL, edgecolor="white", linewidth=0.8, zorder=3)
+        axes.scatter(x, y, s=18 + 220 * counts / counts.sum(), color=MODEL, edgecolor="white", linewidth=0.8,
+                     zorder=3, clip_on=False)  # fmt: skip
         axes.set(xlabel="Confidence", ylabel="Share right", xlim=(0, 1.02), ylim=(0, 1.02), title="Calibration")
         axes.grid()
     return figure
@@ -196,7 +209,7 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     folds = sorted({row.get("fold", 0) for row in rows})
     with style():
-        figure = Figure(figsize=(7.4, 2.8))
+        figure = Figure(figsize=(5.8, 2.8))
         axes = figure.subplots()
         for key, name, colour, dashes in (
             ("train_loss", "training", OTHERS[0], (0, (4, 2))),
@@ -213,7 +226,7 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
             )
         _mark_phases(axes, rows)
         axes.set(xlabel="Epoch", ylabel="Loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         axes.legend(loc="upper right", fontsize=8.5)
     return figure
@@ -227,7 +240,8 @@ def _mark_phases(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for number, (name, epoch) in enumerate(sorted(first.items(), key=lambda item: item[1])):
         if number:
             axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
-        axes.annotate(name, (epoch - 0.5 if number else epoch, 1), (4 if number else 0, 4), fontsize=8.5, color=MUTED,
+        rung = 4 + 11 * (number % 3)  # neighbours stand on different rungs: a phase may be three epochs of two hundred
+        axes.annotate(name, (epoch - 0.5 if number else epoch, 1), (4 if number else 0, rung), fontsize=8.5, color=MUTED,
                       xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
 
 

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -24,13 +23,12 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lcm_scale.evaluation import plots
-from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, MetricKind, Predictions
+from lcm_scale.evaluation import plots, wording
+from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, Predictions
+from lcm_scale.files import write_atomic
 
-LABELS = {"majority": "Majority", "linear": "Linear, edges", "tangent": "Linear, tangent"}
-UNITS = {"age": "years"}
-MINUS = "\N{MINUS SIGN}"
 PNG_DPI = 160
+TRAINING = "learning-curve"  # stem of the one figure that belongs to no target
 
 
 @dataclass(frozen=True)
@@ -113,26 +111,35 @@ class Verdict:
 def write_report(report: Report, folder: Path) -> Path:
     """Write the page, its figures and the numbers into `folder`, each file whole or not at all, the page last.
 
-    Returns: the path of ``report.html``.
+    Returns: the path of ``report.html``.  Raises: InputError where the folder cannot be written.
     """
-    drawn = {name: figure for name, figure, _ in _figures(report)}
-    _write_figures(drawn, folder / "figures")
-    _write(folder / "results.json", json.dumps(_plain(_results(report)), indent=1, ensure_ascii=False).encode())
-    _write(folder / "results.csv", _csv(_result_rows(report)))
-    _write(folder / "predictions.csv", _csv(_prediction_rows(report)))
+    figures = list(_figures(report))
+    _write_figures(figures, folder / "figures")
+    results = json.dumps(_plain(_results(report)), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / "results.json", results.encode())
+    write_atomic(folder / "results.csv", _csv(_result_rows(report)))
+    write_atomic(folder / "predictions.csv", _csv(_prediction_rows(report)))
     page = folder / "report.html"
-    _write(page, render(report).encode())
+    write_atomic(page, _render(report, figures).encode())
     return page
 
 
-def render(report: Report) -> str:
+def _render(report: Report, figures: Sequence[Drawn]) -> str:
     """The page as HTML, every text escaped."""
     template = (resources.files("lcm_scale.evaluation") / "report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(value=show, cell=_cell, label=_label, fact=_fact, words=_words, better=_better)
+    environment.filters.update(
+        cell=wording.cell,
+        label=wording.label,
+        fact=wording.fact,
+        words=wording.words,
+        better=wording.better,
+        first=wording.first_upper,
+        whole=wording.whole,
+    )
     images: dict[str, list[Markup]] = {}
-    for name, figure, alt in _figures(report):
-        images.setdefault(name.split("/")[0], []).append(_image(figure, alt))
+    for drawn in figures:
+        images.setdefault(drawn.target, []).append(_image(drawn.figure, drawn.alt))
     ordered = sorted(report.targets, key=lambda t: t.target != report.headline)
     return environment.from_string(template).render(
         report=report,
@@ -140,6 +147,13 @@ def render(report: Report) -> str:
         headline=ordered[0],
         verdicts={t.target: verdict(t, report.simulated) for t in ordered},
         images=images,
+        curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
+        by_fold=any("fold" in row for row in report.curves),
+        audit=[wording.audit_row(row, {t.target: t.kind for t in report.targets}) for row in report.pseudo_labels],
+        audit_heads=[
+            wording.AUDIT.get(key, wording.first_upper(wording.words(key))) for key in (report.pseudo_labels or [{}])[0]
+        ],
+        quality=wording.quality(report.quality),
         metrics=METRICS,
         warning=plots.WARNING,
         blue=plots.MODEL,
@@ -150,69 +164,95 @@ def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
     """Who wins on a target, in plain words: the point estimate says who leads, the paired interval whether it may be luck."""
     kind = METRICS[t.kind][t.deciding]
     ours = t.metric(t.model, t.deciding)
-    where = f"{_words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, {ours.n_subjects} people)"
+    where = (
+        f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, {ours.n_subjects} people)"
+    )
     label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
     best = t.best_baseline
     if best is None:
-        return Verdict("alone", False, f"On {where} {t.model} has {label} {show(ours, kind)}.", "No baseline was run.")
+        return Verdict(
+            "alone", False, f"On {where} {t.model} has {label} {wording.show(ours, kind)}.", "No baseline was run."
+        )
     theirs, difference = t.metric(best, t.deciding), t.differences[best]
     lead = difference.value if kind.higher_is_better else -difference.value
     certain = difference.low > 0 or difference.high < 0
-    mine, other = f"{t.model} has {show(ours, kind)}", f"{show(theirs, kind)}"
-    name = _baseline_phrase(best, t.kind)
+    mine, other = f"{t.model} has {wording.show(ours, kind)}", f"{wording.show(theirs, kind)}"
+    name = wording.baseline_phrase(best, t.kind)
     if lead < 0:
-        sentence = f"A plain baseline beats {t.model} on {where}: {name} has {label} {other}, {mine}."
+        verb = "beats" if certain else "is ahead of"
+        sentence = f"A plain baseline {verb} {t.model} on {where}: {name} has {label} {other}, {mine}."
     elif lead > 0:
-        sentence = f"{t.model} is ahead of every baseline on {where}: {label} {show(ours, kind)}, {name} {other}."
+        verb = "beats" if certain else "is ahead of"
+        sentence = f"{t.model} {verb} the best baseline on {where}: {label} {wording.show(ours, kind)}, {name} {other}."
     else:
-        sentence = f"{t.model} is level with the best baseline on {where}: both have {label} {show(ours, kind)}."
-    ending = "it excludes zero, so the lead is no accident of who was scanned" if certain else (
+        sentence = (
+            f"{t.model} is level with the best baseline on {where}: both have {label} {wording.show(ours, kind)}."
+        )
+    ending = "it excludes zero, so the lead is hardly an accident of who was scanned" if certain else (
         "it includes zero, so who leads may be an accident of who was scanned"
     )  # fmt: skip
-    detail = f"The paired difference, {t.model} minus {name}, is {show(difference, kind, signed=True)}: {ending}."
+    detail = (
+        f"The paired difference, {t.model} minus {name}, is {wording.show(difference, kind, signed=True)}: {ending}."
+    )
     return Verdict("behind" if lead < 0 else "ahead" if lead > 0 else "level", certain, sentence, detail)
 
 
 # -- figures ------------------------------------------------------------------------------------------------------------
 
 
-def _figures(report: Report) -> Iterator[tuple[str, Figure, str]]:
-    """(file stem under figures/, figure, text for those who cannot see it); the page groups by what precedes the slash."""
+@dataclass(frozen=True)
+class Drawn:
+    """A figure: `stem` of its file, the `target` it belongs to ('': training), `alt` for those who cannot see it."""
+
+    stem: str
+    target: str
+    figure: Figure
+    alt: str
+
+
+def _figures(report: Report) -> Iterator[Drawn]:
+    """Target by target, the learning curve last."""
     for t in report.targets:
         words = "   ".join(w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on)
         for name, figure in _target_figures(t):
-            yield f"{t.target}/{name}", plots.stamp(figure, words), f"{name} of {t.target}. {words}".strip()
+            yield Drawn(
+                f"{t.target}-{name}", t.target, plots.stamp(figure, words), f"{name} of {t.target}. {words}".strip()
+            )
     if report.curves:
         figure = plots.learning_curve(report.curves)
-        yield "learning/curve", plots.stamp(figure, "SIMULATED" if report.simulated else ""), "loss by epoch"
+        yield Drawn(TRAINING, "", plots.stamp(figure, "SIMULATED" if report.simulated else ""), "loss by epoch")
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     ours = next((p for p in t.predictions if p.model == t.model), None)
+    baselines = [wording.label(name) for name in t.differences]
     drawn = [t.deciding] + [m for m in ("auroc", "r2") if m in METRICS[t.kind] and m != t.deciding]
     for name in drawn:
         kind = METRICS[t.kind][name]
-        rows = {_label(model): t.metric(model, name) for model in t.results}
+        rows = {wording.label(model): t.metric(model, name) for model in t.results}
         rows = {model: m for model, m in rows.items() if math.isfinite(m.value)}
         no_skill = t.metric("majority", name).value if "majority" in t.results else None
         if rows:
-            unit = UNITS.get(t.target, "") if name == "mae" else ""
+            unit = wording.UNITS.get(t.target, "") if name == "mae" else ""
             label = f"{kind.label}{f', {unit}' if unit else ''} (95 % interval)"
-            yield f"comparison-{name}", plots.comparison(rows, label, no_skill, t.model)
+            yield (
+                f"comparison-{name}",
+                plots.comparison(rows, label, no_skill, t.model, baselines, wording.places(kind)),
+            )
     if ours is None:
         return
     if t.kind == "scalar":
-        yield "scatter", plots.scatter(ours, f"({UNITS[t.target]})" if t.target in UNITS else "")
+        yield "scatter", plots.scatter(ours, f"({wording.UNITS[t.target]})" if t.target in wording.UNITS else "")
         return
     if len(np.unique(ours.truth)) == 2:
         curves = [p for p in t.predictions if p.model != "majority"]
-        yield "roc", plots.roc([_renamed(p) for p in curves], t.model)
+        yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
 
 
 def _renamed(p: Predictions) -> Predictions:
-    return Predictions(**{**p.__dict__, "model": _label(p.model)})
+    return Predictions(**{**p.__dict__, "model": wording.label(p.model)})
 
 
 def _image(figure: Figure, alt: str) -> Markup:
@@ -224,21 +264,23 @@ def _image(figure: Figure, alt: str) -> Markup:
     return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="{}">').format(data, alt, width)
 
 
-def _write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    names = {stem.replace("/", "-") + ".png": figure for stem, figure in figures.items()}
-    for name, figure in names.items():
+def _write_figures(figures: Sequence[Drawn], folder: Path) -> None:
+    written = set()
+    for drawn in figures:
         buffer = io.BytesIO()
         with plots.style():
-            figure.savefig(buffer, format="png", dpi=PNG_DPI)
-        _write(folder / _file_name(name), buffer.getvalue())
-    written = {_file_name(name) for name in names}
+            drawn.figure.savefig(buffer, format="png", dpi=PNG_DPI)
+        path = folder / _file_name(f"{drawn.stem}.png")
+        write_atomic(path, buffer.getvalue())
+        written.add(path.name)
     for old in folder.glob("*.png"):
         if old.name not in written:  # of an earlier report with other targets
             old.unlink()
 
 
 def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    """Letters, digits, '-', '_' and '.', so that a target's name never leaves the folder."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
 
 
 # -- numbers as files ---------------------------------------------------------------------------------------------------
@@ -300,13 +342,6 @@ def _csv(rows: Iterator[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_bytes(data)
-    os.replace(aside, path)
-
-
 def _plain(value: Any) -> Any:
     """Plain JSON: numpy unwrapped, NaN as null."""
     if isinstance(value, Mapping):
@@ -320,69 +355,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if isinstance(value, (str, int, bool, type(None))) else str(value)
-
-
-# -- words and numbers --------------------------------------------------------------------------------------------------
-
-
-def show(m: Metric, kind: MetricKind, signed: bool = False) -> str:
-    """``0.681 [0.650, 0.712]``, errors in their own unit with two decimals."""
-    return f"{_digits(m.value, kind, signed)} [{_digits(m.low, kind, signed)}, {_digits(m.high, kind, signed)}]"
-
-
-def _digits(value: float, kind: MetricKind, signed: bool = False) -> str:
-    if not math.isfinite(value):
-        return "\N{EN DASH}"
-    places = 2 if kind.label == METRICS["scalar"]["mae"].label else 3
-    return f"{value:{'+' if signed else ''}.{places}f}".replace("-", MINUS)
-
-
-def _cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
-    """A number and its interval as two lines of a table cell."""
-    value = _digits(m.value, kind, signed)
-    if not math.isfinite(m.value):
-        return Markup("<b>{}</b>").format(value)
-    ends = (_digits(m.low, kind, signed), _digits(m.high, kind, signed))
-    return Markup("<b>{}</b> <i>[{}, {}]</i>").format(value, *ends)
-
-
-def _better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
-    """The model with the best point estimate of a metric, '' where several share it."""
-    values = {model: m.value for model, metrics in results.items() for m in metrics if m.name == name}
-    finite = {model: v for model, v in values.items() if math.isfinite(v)}
-    best = (max if kind.higher_is_better else min)(finite.values(), default=math.nan)
-    winners = [model for model, v in finite.items() if v == best]
-    return winners[0] if len(winners) == 1 else ""
-
-
-def _label(model: str) -> str:
-    return LABELS.get(model, model)
-
-
-def _baseline_phrase(name: str, kind: str) -> str:
-    majority = "always guessing the commonest class" if kind == "class" else "always guessing the mean"
-    phrases = {
-        "majority": majority,
-        "linear": "a linear model on the edges",
-        "tangent": "a linear model on the tangent space",
-    }
-    return phrases.get(name, name)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _fact(value: Any) -> str:
-    """A fact as people read it: no braces, four digits."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_words(str(k))}: {_fact(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(_fact(v) for v in value) or "none"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}" if math.isfinite(value) else "\N{EN DASH}"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}" if abs(int(value)) >= 10_000 else str(value)
-    return "\N{EN DASH}" if value is None or value == "" else str(value)

@@ -1,0 +1,315 @@
+"""The baselines are what they say they are, tuned on training people alone, and see nothing of the test scans."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.svm import SVC, LinearSVC
+
+from lcm_scale.evaluation import baselines
+from lcm_scale.evaluation.baselines import (
+    BASELINES,
+    Problem,
+    fisher_features,
+    fit_predict,
+    ridge_path,
+    tangent_features,
+)
+from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+
+REGIONS = 12
+EDGES = REGIONS * (REGIONS - 1) // 2
+FITTED = ["linear", "tangent"]
+
+
+def correlations(n: int, seed: int = 0, effect: np.ndarray | None = None, length: int = 60) -> np.ndarray:
+    """(n, EDGES) correlations of random series; `effect` (n,) strengthens the coupling of the first four regions."""
+    rng = np.random.default_rng(seed)
+    series = rng.normal(size=(n, length, REGIONS)) + 0.8 * rng.normal(size=(n, length, 1))
+    if effect is not None:
+        series[:, :, :4] += effect[:, None, None] * rng.normal(size=(n, length, 1))
+    rows, columns = np.triu_indices(REGIONS, 1)
+    return np.stack([np.corrcoef(s.T)[rows, columns] for s in series]).astype(np.float32)
+
+
+def labelled(n: int = 120, seed: int = 0, n_classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    truth = np.random.default_rng(seed).permutation(np.arange(n) % n_classes)
+    return correlations(n, seed, 0.7 * truth), truth
+
+
+def problem(n: int = 90, m: int = 30, seed: int = 0) -> tuple[Problem, np.ndarray, np.ndarray]:
+    """A two-class problem as inner products, and the features behind it, scaled alike."""
+    edges, truth = labelled(n + m, seed)
+    train, test = fisher_features(edges[:n], edges[n:])
+    scale = np.sqrt((train**2).sum(1).mean())
+    train, test = train / scale, test / scale
+    return Problem(train @ train.T, test @ train.T, truth[:n], np.arange(n), 2, seed), train, test
+
+
+# -- what they are ------------------------------------------------------------------------------------------------------
+
+
+def test_fisher_features_are_arctanh_centred_on_the_training_mean() -> None:
+    edges = correlations(20)
+    train, test = fisher_features(edges[:15], edges[15:])
+    z = np.arctanh(edges.astype(np.float64))
+    assert np.allclose(train.mean(0), 0, atol=1e-12) and np.allclose(test, z[15:] - z[:15].mean(0), atol=1e-12)
+
+
+def test_correlations_of_one_have_a_finite_fisher_z() -> None:
+    edges = np.full((3, EDGES), [[1.0], [-1.0], [0.0]], np.float16)
+    assert np.isfinite(fisher_features(edges, edges)[0]).all()
+
+
+def test_the_ridge_path_equals_scikit_learn_on_the_features() -> None:
+    p, train, test = problem()
+    truth = np.random.default_rng(1).normal(40, 9, (90, 2))
+    path = ridge_path(p.train, p.test, truth, baselines.RIDGE_ALPHAS)
+    for alpha, ours in zip(baselines.RIDGE_ALPHAS, path, strict=True):
+        expected = Ridge(alpha=alpha).fit(train, truth).predict(test)
+        assert np.allclose(ours, expected, rtol=1e-6, atol=1e-6), alpha
+
+
+def test_the_ridge_path_needs_no_centred_features() -> None:
+    p, train, test = problem()
+    train, test = train + 3, test + 3
+    truth = p.truth[:, None].astype(float)
+    ours = ridge_path(train @ train.T, test @ train.T, truth, np.array([0.3]))[0]
+    assert np.allclose(ours[:, 0], Ridge(alpha=0.3).fit(train, truth[:, 0]).predict(test), atol=1e-6)
+
+
+def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "RIDGE_ALPHAS", np.array([0.3]))
+    p, train, test = problem()
+    ours = baselines._ridge_classes(p)
+    reference = RidgeClassifier(alpha=0.3).fit(train, p.truth)
+    assert np.array_equal(ours.argmax(1), reference.predict(test))
+    assert np.allclose(ours.sum(1), 1)
+
+
+@pytest.mark.parametrize("cost", baselines.SVM_COSTS)
+def test_svm_margins_equal_a_linear_svm_on_the_features(cost: float) -> None:
+    p, train, test = problem()
+    ours = baselines._margins(p.train, p.test, p.truth == 1, cost, 0)
+    assert np.allclose(ours, SVC(C=cost, kernel="linear").fit(train, p.truth).decision_function(test), atol=2e-3)
+
+
+def test_svm_margins_rank_as_liblinear_does() -> None:
+    """LinearSVC with the hinge penalises its intercept, hence a correlation, not equality."""
+    p, train, test = problem()
+    ours = baselines._margins(p.train, p.test, p.truth == 1, 1.0, 0)
+    machine = LinearSVC(C=1.0, loss="hinge", intercept_scaling=10.0, max_iter=1_000_000, random_state=0).fit(
+        train, p.truth
+    )
+    assert np.corrcoef(ours, machine.decision_function(test))[0, 1] > 0.999
+
+
+def as_matrices(vectors: np.ndarray) -> np.ndarray:
+    """Undo the vectorisation: off-diagonals carry sqrt 2."""
+    rows, columns = np.triu_indices(REGIONS)
+    out = np.zeros((len(vectors), REGIONS, REGIONS))
+    out[:, rows, columns] = vectors / np.where(rows == columns, 1.0, np.sqrt(2.0))
+    return out + np.swapaxes(np.triu(out, 1), 1, 2)
+
+
+def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nilearn shrinks by Ledoit-Wolf from the series; here it gets series whose empirical covariance is our shrunk matrix."""
+    connectivity = pytest.importorskip("nilearn.connectome")
+    from sklearn.covariance import EmpiricalCovariance
+
+    monkeypatch.setattr(baselines, "MEAN_STEPS", 40)
+    monkeypatch.setattr(baselines, "MEAN_TOLERANCE", 1e-10)
+    edges = correlations(14)
+    shrunk = baselines._positive_definite(edges)
+    series = []
+    for number, matrix in enumerate(shrunk):
+        noise = np.random.default_rng(number).normal(size=(50, REGIONS))
+        noise -= noise.mean(0)
+        white = noise @ np.linalg.inv(np.linalg.cholesky(noise.T @ noise / 50)).T
+        series.append(white @ np.linalg.cholesky(matrix).T)
+    measure = connectivity.ConnectivityMeasure(cov_estimator=EmpiricalCovariance(), kind="tangent", standardize=False)
+    train, test = measure.fit_transform(series[:10]), measure.transform(series[10:])
+    ours_train, ours_test = tangent_features(edges[:10], edges[10:])
+    assert np.allclose(as_matrices(ours_train), train, atol=1e-5)
+    assert np.allclose(as_matrices(ours_test), test, atol=1e-5)
+
+
+def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
+    edges = correlations(2)
+    matrices = baselines._positive_definite(edges)
+    rows, columns = np.triu_indices(REGIONS, 1)
+    assert np.allclose(matrices[:, rows, columns], 0.9 * edges) and np.allclose(np.einsum("nii->ni", matrices), 1)
+
+
+def test_the_geometric_mean_of_commuting_matrices_is_that_of_their_eigenvalues() -> None:
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    spectra = np.random.default_rng(1).uniform(0.2, 5, (7, 5))
+    mean = baselines.geometric_mean((basis * spectra[:, None, :]) @ basis.T)
+    assert np.allclose(mean, (basis * np.exp(np.log(spectra).mean(0))) @ basis.T, atol=1e-2)
+
+
+def test_tangent_vectors_average_to_about_zero_and_keep_the_norm() -> None:
+    train, _ = tangent_features(correlations(30), correlations(2))
+    assert np.abs(train.mean(0)).max() < 0.02
+    assert np.allclose((train**2).sum(1), (as_matrices(train) ** 2).sum((1, 2)))
+
+
+def test_a_matrix_that_is_not_positive_definite_and_a_constant_region_are_survived() -> None:
+    edges = correlations(6)
+    edges[0] = np.random.default_rng(0).uniform(-1, 1, EDGES)  # no correlation matrix at all
+    rows, columns = np.triu_indices(REGIONS, 1)
+    edges[:, (rows == 3) | (columns == 3)] = 0
+    train, test = tangent_features(edges[:4], edges[4:])
+    assert np.isfinite(train).all() and np.isfinite(test).all()
+
+
+# -- what they see ------------------------------------------------------------------------------------------------------
+
+
+def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
+    for function in (fit_predict, *BASELINES.values()):
+        parameters = [name for name in inspect.signature(function).parameters if name != "name"]
+        assert parameters[:4] == ["edges_train", "truth_train", "subject_train", "edges_test"]
+        assert parameters[4:] == ["kind", "n_classes", "seed"]
+
+
+@pytest.mark.parametrize("kind", ["class", "scalar"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_test_scans_score_does_not_depend_on_the_other_test_scans(name: str, kind: str) -> None:
+    edges, truth = labelled(90)
+    other = edges[60:].copy()
+    other[1:] = correlations(29, seed=9, effect=np.full(29, 3.0))
+    arguments = (edges[:60], truth[:60].astype(float), np.arange(60))
+    together = fit_predict(name, *arguments, edges[60:], kind, 2, 0)
+    among_others = fit_predict(name, *arguments, other, kind, 2, 0)
+    alone = fit_predict(name, *arguments, edges[60:61], kind, 2, 0)
+    assert np.allclose(together[0], among_others[0], atol=1e-9) and np.allclose(together[0], alone[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_what_is_remembered_between_targets_never_answers_for_other_scans(name: str) -> None:
+    edges, truth = labelled(90)
+    arguments = (edges[:60], truth[:60], np.arange(60))
+    fresh = fit_predict(name, *arguments, edges[60:], "class", 2, 0)
+    changed = edges[:60].copy()
+    changed[0, 0] += 0.5  # one number of one training scan
+    assert not np.array_equal(fit_predict(name, changed, *arguments[1:], edges[60:], "class", 2, 0), fresh)
+    assert np.array_equal(fit_predict(name, *arguments, edges[60:], "class", 2, 0), fresh)
+    reordered = fit_predict(name, *arguments, edges[60:][::-1], "class", 2, 0)
+    assert np.allclose(reordered, fresh[::-1], atol=1e-9)
+
+
+def test_a_person_never_stands_on_both_sides_of_the_tuning() -> None:
+    subject = np.repeat(np.arange(20), 3)
+    p = Problem(np.eye(60), np.eye(60), np.repeat(np.arange(20) % 2, 3), subject, 2, 0)
+    for stratified in (True, False):
+        for fit, held in baselines._inner_folds(p, stratified):
+            assert not set(subject[fit]) & set(subject[held])
+
+
+# -- what they give -----------------------------------------------------------------------------------------------------
+
+
+def test_majority_gives_the_training_frequencies_and_the_training_mean() -> None:
+    edges = correlations(10)
+    scores = fit_predict("majority", edges[:6], np.array([1, 1, 1, 0, 1, 2]), np.arange(6), edges[6:], "class", 4, 0)
+    assert np.allclose(scores, [[1 / 6, 4 / 6, 1 / 6, 0]] * 4)
+    ages = fit_predict("majority", edges[:3], np.array([20.0, 30.0, 70.0]), np.arange(3), edges[6:], "scalar", 1, 0)
+    assert np.allclose(ages, [40.0] * 4)
+
+
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("n_classes", [2, 3, 9])
+def test_a_planted_effect_is_found_and_probabilities_are_probabilities(name: str, n_classes: int) -> None:
+    """Two classes and three by SVM, nine by ridge (beyond `MAX_SVM_CLASSES`)."""
+    edges, truth = labelled(240, n_classes=n_classes)
+    scores = fit_predict(name, edges[:180], truth[:180], np.arange(180), edges[180:], "class", n_classes, 0)
+    assert scores.shape == (60, n_classes) and np.allclose(scores.sum(1), 1) and (scores >= 0).all()
+    chance = 1 / n_classes
+    assert (scores.argmax(1) == truth[180:]).mean() > chance + 0.15
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_planted_value_is_found(name: str) -> None:
+    value = np.random.default_rng(0).uniform(0, 2, 200)
+    edges = correlations(200, effect=value)
+    ours = fit_predict(name, edges[:150], value[:150], np.arange(150), edges[150:], "scalar", 1, 0)
+    assert ours.shape == (50,) and np.corrcoef(ours, value[150:])[0, 1] > 0.7
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_noise_is_told_from_signal_by_nobody(name: str) -> None:
+    """On labels drawn by lot the AUROC's interval holds one half, and the probabilities stay near the frequencies."""
+    truth = np.random.default_rng(4).integers(0, 2, 200)
+    edges = correlations(200, seed=4)
+    scores = fit_predict(name, edges[:100], truth[:100], np.arange(100), edges[100:], "class", 2, 0)
+    n = np.arange(100)
+    p = Predictions(name, "t", "class", ("a", "b"), truth[100:], scores, n, np.zeros(100), n)
+    auroc = next(m for m in evaluate_predictions(p, 500, 0) if m.name == "auroc")
+    assert auroc.low < 0.5 < auroc.high
+    assert np.abs(scores[:, 1] - truth[:100].mean()).max() < 0.35
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_class_without_a_training_scan_gets_probability_zero(name: str) -> None:
+    edges, truth = labelled(60)
+    scores = fit_predict(name, edges[:50], 2 * truth[:50], np.arange(50), edges[50:], "class", 4, 0)
+    assert (scores[:, [1, 3]] == 0).all() and np.allclose(scores.sum(1), 1)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_single_training_class_is_predicted_with_certainty(name: str) -> None:
+    scores = fit_predict(name, correlations(8), np.full(8, 1), np.arange(8), correlations(2), "class", 3, 0)
+    assert np.array_equal(scores, [[0, 1, 0]] * 2)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_class_of_two_people_is_survived(name: str) -> None:
+    """The least that a fold is allowed to train on."""
+    edges = correlations(42)
+    truth = np.r_[np.arange(40) % 2, 2, 2]
+    scores = fit_predict(name, edges, truth, np.arange(42), edges[:5], "class", 3, 0)
+    assert np.isfinite(scores).all() and np.allclose(scores.sum(1), 1)
+
+
+def test_probabilities_keep_the_frequency_of_a_rare_class() -> None:
+    truth = (np.arange(300) % 6 == 0).astype(int)
+    edges = correlations(300, effect=0.4 * truth)
+    scores = fit_predict("linear", edges[:240], truth[:240], np.arange(240), edges[240:], "class", 2, 0)
+    assert scores[:, 1].mean() == pytest.approx(1 / 6, abs=0.06)
+
+
+def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuned by hand with scikit-learn on the features: the same C, hence the same margins."""
+    p, train, _ = problem(seed=3)
+    used: list[float] = []
+    original = baselines._margins
+
+    def spy(a: np.ndarray, b: np.ndarray, positive: np.ndarray, cost: float, seed: int) -> np.ndarray:
+        used.append(cost)
+        return original(a, b, positive, cost, seed)
+
+    monkeypatch.setattr(baselines, "_margins", spy)
+    baselines._svm(p)
+    means = []
+    splits = list(StratifiedGroupKFold(5, shuffle=True, random_state=p.seed).split(p.truth, p.truth, p.subject))
+    for cost in baselines.SVM_COSTS:
+        aurocs = []
+        for fit, held in splits:
+            margin = SVC(C=cost, kernel="linear").fit(train[fit], p.truth[fit]).decision_function(train[held])
+            up, down = margin[p.truth[held] == 1], margin[p.truth[held] == 0]
+            aurocs.append((up[:, None] > down).mean())
+        means.append(np.mean(aurocs))
+    assert means[list(baselines.SVM_COSTS).index(used[-1])] == pytest.approx(max(means), abs=5e-3)
+
+
+def test_the_same_seed_gives_the_same_scores() -> None:
+    edges, truth = labelled(60)
+    first, again = (
+        fit_predict("linear", edges[:40], truth[:40], np.arange(40), edges[40:], "class", 2, 7) for _ in range(2)
+    )
+    assert np.array_equal(first, again)
