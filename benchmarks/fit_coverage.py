@@ -23,7 +23,9 @@ TRUTH = {"E": 0.55, "A": 0.10, "B": 0.20, "a": 0.35, "b": 0.35}
 
 
 def design(sizes: int, people: int, seeds: int) -> Runs:
-    n, u, s = (x.ravel() for x in np.meshgrid(np.geomspace(5e4, 2e7, sizes), np.geomspace(100, 1340, people), range(seeds)))
+    n, u, _ = (
+        x.ravel() for x in np.meshgrid(np.geomspace(5e4, 2e7, sizes), np.geomspace(100, 1340, people), range(seeds))
+    )
     return Runs(np.ones_like(n), n, 10 * u, u, np.full_like(n, 10.0), np.arange(len(n)))
 
 
@@ -41,7 +43,9 @@ def main() -> None:
     law, blank = LAWS["chinchilla"], design(options.sizes, options.people, options.seeds)
     scale = Scale.of(blank)
     clean = law.predict(blank, scale, np.array([TRUTH[name] for name in law.names]))
-    inside: dict[str, dict[str, int]] = {kind: dict.fromkeys(law.names, 0) for kind in ("profile", "chi_square", "bootstrap")}
+    inside: dict[str, dict[str, int]] = {
+        kind: dict.fromkeys(law.names, 0) for kind in ("profile", "chi_square", "bootstrap")
+    }
     widths = []
     for repetition in range(options.repetitions):
         rng = np.random.default_rng((7, repetition))

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from lcm_scale import cli, config
+from lcm_scale.sweep_config import SweepRecipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["shard", "verify", "inspect", "pretrain", "finetune", "evaluate", "cost"]
+VERBS = ["shard", "verify", "inspect", "pretrain", "finetune", "evaluate", "cost", "doctor", "sweep"]
 
 
 @pytest.fixture
@@ -61,7 +62,8 @@ def test_help_of_a_verb_shows_an_example_that_parses(verb: str, lcm) -> None:
     overrides = [word for word in words if "=" in word]
     for recipe in (word for word in words if word.endswith(".yaml")):
         assert (ROOT / recipe).is_file(), f"the example names {recipe}, which does not exist"
-        config.load(config.ShardRecipe if verb == "shard" else config.Recipe, ROOT / recipe, overrides)
+        schema = {"shard": config.ShardRecipe, "sweep": SweepRecipe}.get(verb, config.Recipe)
+        config.load(schema, ROOT / recipe, overrides)
 
 
 @pytest.mark.parametrize(

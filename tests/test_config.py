@@ -9,6 +9,7 @@ import pytest
 from lcm_scale import config
 from lcm_scale.config import Recipe, ShardRecipe
 from lcm_scale.errors import InputError
+from lcm_scale.scaling.points import open_sweep
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
@@ -19,6 +20,8 @@ def test_every_shipped_recipe_composes(path: Path, tmp_path: Path) -> None:
     folder = path.parent.relative_to(RECIPES).as_posix()
     if folder == "data":
         assert config.load(ShardRecipe, path).name
+    elif path.stem.startswith("sweep_"):
+        assert open_sweep(path).points
     elif folder == ".":
         assert config.load(Recipe, path).name
     else:

@@ -18,6 +18,7 @@ ORDER = [
     "ranks",
     "atlas",
     "config",
+    "sweep_config",
     "progress",
     "files",
     "identity",
@@ -46,6 +47,7 @@ ORDER = [
     "evaluation",
     "scaling",
     "doctor",
+    "cli_sweep",
     "cli",
 ]
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lcm_scale import __version__
+from lcm_scale import __version__, cli_sweep
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.ranks import is_first
 
@@ -28,6 +28,8 @@ app = typer.Typer(
     help="Train, finetune and honestly evaluate the Large Connectome Model.",
     epilog="Example: lcm-scale cost model=1b",
 )  # fmt: skip
+
+app.add_typer(cli_sweep.app, name="sweep")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, for example recipes/demo.yaml.")]
 Overrides = Annotated[

@@ -90,7 +90,9 @@ def check(law: Law, runs: Runs) -> None:
             )
 
 
-def fit(law: Law, runs: Runs, scale: Scale | None = None, start: np.ndarray | None = None, delta: float | None = None) -> Fit:
+def fit(
+    law: Law, runs: Runs, scale: Scale | None = None, start: np.ndarray | None = None, delta: float | None = None
+) -> Fit:
     """Fit a law.
 
     Args:
@@ -118,7 +120,8 @@ def objective_at(result: Fit, name: str, value: float, start: np.ndarray | None 
     held[result.law.names.index(name)] = value
     starts = [result.values if start is None else start, *_grid(result.law, result.runs, result.scale, held)[:1]]
     values, objective = min(
-        (_polish(result.law, result.runs, result.scale, s, held, result.delta) for s in starts), key=lambda pair: pair[1]
+        (_polish(result.law, result.runs, result.scale, s, held, result.delta) for s in starts),
+        key=lambda pair: pair[1],
     )
     return objective, values
 

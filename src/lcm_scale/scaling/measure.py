@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,7 +107,7 @@ def run_point(sweep: Sweep, point: Point) -> None:
 
 
 def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: Point) -> Split:
-    """The people of a point. Subsets are nested: of one fold and seed, the smaller lies in the larger.
+    """The people of a point. Subsets are nested: of one fold and draw, the smaller lies in the larger.
 
     Raises: InputError where the fold has fewer training people than the point asks for.
     """
@@ -121,7 +121,7 @@ def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: P
             "use fewer subjects, a smaller data.validation or more folds"
         )
     hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
-    ordered = people[np.argsort(mix(point.seed, 5, hashes), kind="stable")]
+    ordered = people[np.argsort(mix(point.draw, 5, hashes), kind="stable")]
     chosen = ordered[: point.subjects or None]
     train = scans[fold.train][np.isin(sets.subject[scans[fold.train]], chosen)]
     if point.label_share < 1:
@@ -144,14 +144,22 @@ def body_parameters(model: LCMConfig) -> int:
     return parameter_count(model) - parameter_count(replace(model, layers=0))
 
 
-def loss_of(question: Question, scores: np.ndarray, truth: np.ndarray) -> float:
-    """Held-out loss over the scans with a known answer: cross-entropy over the set's own answers, or the squared error over
-    the held-out variance (1 is always guessing the mean)."""
+def loss_of(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Held-out loss over the scans with a known answer: cross-entropy over the set's own answers (scores (n, C)), or the
+    squared error over the held-out variance, where 1 is always guessing the mean (scores (n,))."""
     known = np.isfinite(truth)
-    if question.kind == "scalar":
+    if scores.ndim == 1:
         return float(np.mean((scores[known] - truth[known]) ** 2) / np.var(truth[known]))
     right = scores[known, truth[known].astype(np.int64)]
     return float(-np.log(np.maximum(right, SMALLEST)).mean())
+
+
+def total_loss(
+    answers: Mapping[str, tuple[np.ndarray, np.ndarray]], weights: Mapping[str, float]
+) -> tuple[float, dict[str, float]]:
+    """The weighted sum of the targets' losses, and each.  Args: answers: target -> (scores, truth)."""
+    losses = {name: loss_of(scores, truth) for name, (scores, truth) in answers.items()}
+    return sum(weights[name] * loss for name, loss in losses.items()), losses
 
 
 # -- what is measured ---------------------------------------------------------------------------------------------------
@@ -223,7 +231,8 @@ def _measured(point: Point, recipe: Recipe, split: Split, scores: list[np.ndarra
             metrics.append(
                 {"target": question.target.name, "metric": m.name, "value": m.value, "low": m.low, "high": m.high}
             )
-    return {"loss": loss, "losses": losses, "chance": chance, "metrics": metrics}
+    return {"loss": loss, "losses": losses, "weights": weights_of(recipe, split.questions), "chance": chance,
+            "metrics": metrics}  # fmt: skip
 
 
 def predictions_of(question: Question, split: Split, scores: np.ndarray, point: Point) -> Predictions:
@@ -239,16 +248,19 @@ def predictions_of(question: Question, split: Split, scores: np.ndarray, point: 
 
 
 def _total(recipe: Recipe, split: Split, scores: list[np.ndarray]) -> tuple[float, dict[str, float]]:
-    """The weighted sum of the targets' losses, and each; the weights are those of training."""
-    losses = {
-        q.target.name: loss_of(q, s, q.truth(split.sets.labels[split.test]))
-        for q, s in zip(split.questions, scores, strict=True)
+    answers = {
+        q.target.name: (s, q.truth(split.sets.labels[split.test])) for q, s in zip(split.questions, scores, strict=True)
     }
-    weights = {
-        q.target.name: recipe.objective.weights.get(q.target.name, 1.0 if q.kind == "class" else recipe.objective.scalar_weight)
-        for q in split.questions
-    }  # fmt: skip
-    return sum(weights[name] * loss for name, loss in losses.items()), losses
+    return total_loss(answers, weights_of(recipe, split.questions))
+
+
+def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float]:
+    """Those of training."""
+    scalar = recipe.objective.scalar_weight
+    return {
+        q.target.name: recipe.objective.weights.get(q.target.name, 1.0 if q.kind == "class" else scalar)
+        for q in questions
+    }
 
 
 def _base_rates(split: Split) -> list[np.ndarray]:
@@ -270,9 +282,11 @@ def _base_rates(split: Split) -> list[np.ndarray]:
 
 def _write(folder: Path, facts: dict[str, Any], scores: list[np.ndarray], split: Split) -> None:
     held = io.BytesIO()
-    arrays = {f"scores: {q.target.name}": s.astype(np.float32) for q, s in zip(split.questions, scores, strict=True)}
-    truths = {f"truth: {q.target.name}": q.truth(split.sets.labels[split.test]) for q in split.questions}
-    np.savez_compressed(held, scan=split.test, subject=split.sets.subject[split.test], **arrays, **truths)
+    arrays: dict[str, Any] = {"scan": split.test, "subject": split.sets.subject[split.test]}
+    for question, score in zip(split.questions, scores, strict=True):
+        arrays[f"scores: {question.target.name}"] = score.astype(np.float32)
+        arrays[f"truth: {question.target.name}"] = question.truth(split.sets.labels[split.test])
+    np.savez_compressed(held, **arrays)
     write_atomic(folder / PREDICTIONS, held.getvalue())
     write_atomic(folder / RESULT, json.dumps(facts, indent=1).encode())
 

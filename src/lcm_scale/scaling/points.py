@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lcm_scale.config import Recipe, SweepRecipe, expand, load
+from lcm_scale.config import Recipe, expand, load
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.model.flops import formulation_of, training_flops
-from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
+from lcm_scale.model.presets import PRESETS, resolve
+from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
+from lcm_scale.sweep_config import SweepRecipe
 
 # What an axis may be called beside a key of the run recipe: short names of keys, and what a run recipe cannot say.
 SHORT = {
@@ -26,7 +28,7 @@ SHORT = {
     "weight_decay": "optim.adaptive.weight_decay",
     "seed": "seed",
 }
-OWN = ("size", "subjects", "label_share", "fold")
+OWN = ("size", "subjects", "label_share", "fold", "draw")
 LETTERS = {
     "subjects": "u",
     "epochs": "e",
@@ -34,6 +36,7 @@ LETTERS = {
     "lr": "lr",
     "weight_decay": "wd",
     "fold": "f",
+    "draw": "d",
     "seed": "s",
 }
 
@@ -46,6 +49,7 @@ class Point:
         name: of its folder.
         size: a preset or WIDTHxLAYERS; a baseline's name for a baseline.
         subjects: training people, 0 for all of the fold.   label_share: of them with the headline's label.
+        seed: of weights and batches.   draw: of which people these are; the seed where no axis says otherwise.
         overrides: `key=value` on the run recipe; empty for a baseline.
     """
 
@@ -55,6 +59,7 @@ class Point:
     label_share: float
     fold: int
     seed: int
+    draw: int
     epochs: int
     overrides: tuple[str, ...]
 
@@ -142,10 +147,6 @@ def shape_of(size: str) -> list[str]:
             f"model.ffn={width}"]  # fmt: skip
 
 
-def model_of(recipe: Recipe, regions: int, tokens: tuple[int, ...]) -> LCMConfig:
-    return resolve(recipe.model, regions, tokens)
-
-
 # -- from axes to points ------------------------------------------------------------------------------------------------
 
 
@@ -177,8 +178,6 @@ def _slices(recipe: SweepRecipe, base: Recipe, values: list[dict[str, Any]], whe
     """Iso-FLOP slices: each size and number of subjects with the epochs that cost the slice's FLOPs."""
     if not recipe.flops:
         raise InputError(f"{where}: design: isoflop needs flops, for example flops: [1.0e12, 1.0e13]")
-    from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
-
     for one in values:
         if "epochs" in one:
             raise InputError(f"{where}: axes.epochs: in an isoflop design the epochs follow from flops")
@@ -207,22 +206,23 @@ def _point(values: Mapping[str, Any], base: Recipe) -> Point:
         epochs = int(values.get("epochs", base.trainer.max_epochs or sum(p.epochs for p in base.phases)))
         subjects, fold = int(values.get("subjects", 0)), int(values.get("fold", 1))
         share, seed = float(values.get("label_share", 1.0)), int(values.get("seed", base.seed))
+        draw = int(values.get("draw", seed))
     except (TypeError, ValueError) as error:
         raise InputError(f"axes: {error} (subjects, epochs, fold and seed are whole numbers)") from error
     if not 1 <= fold <= base.evaluate.folds:
         raise InputError(f"axes.fold: {fold} is not one of the {base.evaluate.folds} folds (evaluate.folds)")
     if not 0 < share <= 1 or subjects < 0 or epochs < 1:
         raise InputError(f"axes: {_name(values)}: label_share lies in (0, 1], subjects from 0 (all), epochs from 1")
-    return Point(_name(values), str(values.get("size", base.model.preset)), subjects, share, fold, seed, epochs,
+    return Point(_name(values), str(values.get("size", base.model.preset)), subjects, share, fold, seed, draw, epochs,
                  tuple(overrides))  # fmt: skip
 
 
 def _baseline(name: str, of: Point) -> Point:
-    """A baseline on a point's people: seed and fold matter, since they decide who these are; size and epochs do not."""
-    parts = [name, f"u{of.subjects or 'all'}", f"s{of.seed}", f"f{of.fold}"]
+    """A baseline on a point's people: draw and fold decide who these are; size and epochs do not matter."""
+    parts = [name, f"u{of.subjects or 'all'}", f"s{of.draw}", f"f{of.fold}"]
     if of.label_share != 1:
         parts.insert(2, f"l{of.label_share:g}")
-    return Point("-".join(parts), name, of.subjects, of.label_share, of.fold, of.seed, 0, ())
+    return Point("-".join(parts), name, of.subjects, of.label_share, of.fold, of.draw, of.draw, 0, ())
 
 
 def _name(values: Mapping[str, Any]) -> str:

@@ -1,0 +1,216 @@
+"""The report of a sweep: one self-contained page, `scaling.json`, and a CSV beside every figure.
+
+The first sentence is the verdict: at how many numbers of people some size beats the best baseline, and which law foretells
+the largest size. What may not be concluded stands above what may.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from lcm_scale.evaluation.plots import MODEL, WARNING, style
+from lcm_scale.files import write_atomic
+from lcm_scale.scaling.analysis import Analysis
+from lcm_scale.scaling.figures import figures
+from lcm_scale.scaling.fit import Interval
+
+DPI = 110
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 Inter, "Helvetica Neue", Arial, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
+.verdict { font-size: 1.15rem; border-left: 4px solid {{ blue }}; padding-left: .8rem }
+.warning { color: {{ warning }}; font-weight: 600 }
+table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde2e7 }
+td:first-child, th:first-child { text-align: left } img { max-width: 100%; vertical-align: top }
+figure { display: inline-block; margin: .5rem }
+</style>
+<h1>{{ title }}{% if simulated %} <span class="warning">SIMULATED</span>{% endif %}</h1>
+<p class="verdict">{{ verdict }}</p>
+{% for line in warnings %}<p class="warning">{{ line }}</p>{% endfor %}
+{% for heading, text, columns, rows in tables %}
+<h2>{{ heading }}</h2>{% if text %}<p>{{ text }}</p>{% endif %}
+{% if rows %}<table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% endfor %}
+<h2>Figures</h2>
+{% for name, image in images %}<figure><img src="data:image/png;base64,{{ image }}" alt="{{ name }}"></figure>{% endfor %}
+</html>
+"""
+
+Table = tuple[str, str, Sequence[str], list[list[str]]]
+
+
+def write(a: Analysis) -> Path:
+    """Write the page, its figures and numbers into the sweep's `report/`.  Returns: the page's path."""
+    folder = a.collected.sweep.folder / "report"
+    images = []
+    for stem, figure, rows in figures(a):
+        picture = _png(figure)
+        write_atomic(folder / "figures" / f"{stem}.png", picture)
+        write_atomic(folder / "figures" / f"{stem}.csv", _csv(rows))
+        images.append((stem, Markup(base64.b64encode(picture).decode())))
+    write_atomic(folder / "scaling.json", json.dumps(_plain(numbers(a)), indent=1).encode())
+    page = folder / "scaling.html"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = environment.from_string(PAGE).render(
+        title=a.collected.sweep.recipe.title or a.collected.sweep.recipe.name, simulated=a.collected.simulated,
+        verdict=verdict(a), warnings=warnings(a), tables=tables(a), images=images, blue=MODEL, warning=WARNING,
+    )  # fmt: skip
+    write_atomic(page, text.encode())
+    return page
+
+
+def verdict(a: Analysis) -> str:
+    """Who wins at how many people, and what the size adds."""
+    ahead = [x for x in a.against if x.loss < x.baseline_loss]
+    parts = []
+    if a.against:
+        most = a.against[-1]
+        winner = "the model is ahead" if most.loss < most.baseline_loss else "the baseline is ahead"
+        where = ", ".join(str(x.people) for x in ahead)
+        parts.append(
+            f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} numbers of people"
+            + (f" ({where})" if ahead else "")
+            + f"; with the most ({most.people}) {winner}: {most.size} {most.loss:.3f}, {most.baseline} {most.baseline_loss:.3f}."
+        )
+    foretold = next(c for c in a.candidates if c.law == a.fitted.law.name)
+    parts.append(
+        f"The law '{a.fitted.law.name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss."
+    )
+    return " ".join(parts)
+
+
+def warnings(a: Analysis) -> list[str]:
+    """What is not in the fit, and what may not be concluded from it."""
+    c = a.collected
+    lines = []
+    if a.refused:
+        lines.append(f"No compute-optimal frontier: {a.refused}.")
+    for names, word in ((c.diverged, "diverged"), (c.missing, "missing"), (c.incomplete, "without all folds")):
+        if names:
+            lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
+    if a.passed_over:
+        lines.append(
+            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates were chosen on the held-out "
+            "loss itself, which flatters them a little."
+        )
+    if c.extra:
+        lines.append(f"{c.extra} finished points in the folder are not named by the recipe any more.")
+    return lines
+
+
+def tables(a: Analysis) -> list[Table]:
+    """(heading, text, columns, rows), in the page's order."""
+    n = {"all": "all parameters", "body": "parameters without embeddings"}
+    config, scale = a.collected.sweep.recipe.fit, a.fitted.scale
+    other = "body" if config.parameters == "all" else "all"
+    options = [[o.what, f"+{o.runs}", f"{o.width:.3f}"] for o in a.options]
+    drawn: list[Table] = [
+        ("Against the baselines", f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
+         "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
+         ("people", "best size", "loss", "best baseline", "loss", "base rates"),
+         [[str(x.people), x.size, f"{x.loss:.3f}", x.baseline, f"{x.baseline_loss:.3f}", f"{x.chance:.3f}"] for x in a.against]),
+        ("Laws", "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
+         ("law", "inside", "foretold", ""),
+         [[c.law, _percent(c.inside), _percent(c.foretold), c.reason or ("chosen" if c.law == a.fitted.law.name else "")]
+          for c in a.candidates]),
+        (f"Coefficients of '{a.fitted.law.name}'",
+         f"{len(a.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
+         f"coefficient is what its term adds there. Noise of a run {a.fitted.sigma:.1%}. As usually written: "
+         + ", ".join(f"{k} {v:.4g}" for k, v in a.raw.items()) + f". An interval in brackets reaches its bound. With {n[other]}:"
+         " the last column.",
+         ("", "value", "95 % profile", "95 % bootstrap", other),
+         [[c.name, f"{c.value:.3g}", _interval(c.profile), _interval(c.bootstrap), f"{a.other_count[c.name]:.3g}"]
+          for c in a.coefficients]),
+        ("What would settle it", "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
+         ("", "runs", "width"), options),
+        ("Influence", "E without each run, and its shift in half-widths of E's interval; the strongest five.",
+         ("run", "E", "shift"), [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in a.influence[:5]]),
+        ("Metrics", "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
+         ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
+         [[f"{m.target} {m.metric}", f"{m.ceiling:.3f}", _interval(m.ceiling_interval), "yes" if m.size_matters else "not shown",
+           f"{m.best_model:.3f}", "" if m.best_baseline is None else f"{m.best_baseline:.3f}"] for m in a.metrics]),
+    ]  # fmt: skip
+    if a.ensembles:
+        drawn.append((
+            "Many small or one large", "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
+            ("size", "seeds", "FLOPs", "one seed", "together", "one larger", "FLOPs", "loss"),
+            [[e.size, str(e.seeds), f"{e.flops:.2e}", f"{e.single:.3f}", f"{e.together:.3f}", e.larger, f"{e.larger_flops:.2e}",
+              f"{e.larger_loss:.3f}"] for e in a.ensembles],
+        ))  # fmt: skip
+    return drawn
+
+
+def numbers(a: Analysis) -> dict[str, Any]:
+    """All of it as plain values."""
+    return {
+        "verdict": verdict(a),
+        "warnings": warnings(a),
+        "law": a.fitted.law.name,
+        "scale": asdict(a.fitted.scale),
+        "sigma": a.fitted.sigma,
+        "delta": a.fitted.delta,
+        "runs": len(a.runs),
+        "raw": dict(a.raw),
+        "other_count": dict(a.other_count),
+        **{
+            name: [asdict(x) for x in getattr(a, name)]
+            for name in ("candidates", "coefficients", "influence", "options", "metrics", "against", "ensembles")
+        },
+        "frontier": None if a.frontier is None else a.frontier.__dict__,
+        "refused": a.refused,
+    }
+
+
+def _interval(i: Interval) -> str:
+    low, high = f"{i.low:.3g}", f"{i.high:.3g}"
+    return f"{low if i.bounded_below else f'[{low}]'} to {high if i.bounded_above else f'[{high}]'}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}" if math.isfinite(value) else "\N{EN DASH}"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _plain(value: Any) -> Any:
+    """Plain JSON: numpy unwrapped, what is no number as null."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
