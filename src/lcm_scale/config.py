@@ -151,6 +151,7 @@ class OptimConfig:
     final_lr: float = 0.0  # cosine: the last factor
     clip_norm: float | None = None
     edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
+    trainable: str = "all"  # or tokens: train the token table, final norm and readout alone (finetuning in little memory)
 
 
 @dataclass
@@ -190,6 +191,8 @@ class TrainerConfig:
     offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
     accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
     precision: str = "auto"  # auto: bf16-mixed on GPUs, 32-true on CPUs
+    checkpoint_layers: bool = False  # keep each layer's input alone and run it again in backward: less memory, more time
+    compile: bool = False  # torch.compile, a layer at a time; not under ZeRO-3
     global_batch: int = 128
     max_epochs: int | None = None  # default: the phases' sum; the last phase is cut or stretched to it
     max_steps: int | None = None
@@ -245,6 +248,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.init": ("independent", "reference"),
     "model.attention": ("auto", "projected", "flash", "absorbed"),
     "optim.schedule": ("constant", "cosine"),
+    "optim.trainable": ("all", "tokens"),
     "objective.scalar_scale": ("raw", "standardised"),
     "phases.stage": ("momentum", "adaptive"),
     "phases.readout": ("mean", "adaptive", "last"),
@@ -327,8 +331,7 @@ def _parse_override(text: str, schema: type, folder: Path) -> DictConfig:
     except yaml.YAMLError as error:
         raise InputError(f"override '{text}': the value is not valid YAML: {_first_line(error)}") from error
     if schema is Recipe and key in SHORTHAND and not isinstance(parsed, dict):
-        if key == "data" and not isinstance(parsed, list):
-            parsed = [value]
+        parsed = [value] if key == "data" and not isinstance(parsed, list) else parsed
         key, parsed = f"{key}.{SHORTHAND[key]}", parsed if key == "data" else value
     elif schema is Recipe and key == "optim" and isinstance(parsed, str):
         return OmegaConf.create({"optim": read_yaml(folder / "optim" / f"{value}.yaml")})
@@ -349,8 +352,7 @@ def _check_keys(data: Any, schema: type, prefix: str, where: str) -> None:
     """Unknown keys are found before OmegaConf does, to suggest the nearest right one."""
     if not isinstance(data, dict):
         return
-    hints = get_type_hints(schema)
-    known = {f.name: hints[f.name] for f in fields(schema)}
+    known = {f.name: get_type_hints(schema)[f.name] for f in fields(schema)}
     for key, value in data.items():
         if key not in known:
             raise InputError(
@@ -375,8 +377,7 @@ def _check_choices(recipe: Any, where: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])
+    return " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
 
 
 def expand(path: str) -> Path:

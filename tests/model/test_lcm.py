@@ -136,3 +136,46 @@ def expand_edges(fc: torch.Tensor) -> torch.Tensor:
 def test_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean '147m'"):
         resolve(ModelConfig(preset="147mb"), 116, (1,))
+
+
+def gradients(model: LCM, fc: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(5)
+    out = model(fc)
+    (out * torch.arange(out.numel()).cos().view_as(out)).sum().backward()
+    return [out.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+def test_checkpointed_layers_give_the_same_numbers_bit_for_bit_with_dropout_on() -> None:
+    fc = torch.randn(3, 12, 12)
+    plain, again = tiny(), tiny()
+    again.checkpointing = True
+    for a, b in zip(gradients(plain, fc), gradients(again, fc), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("formulation", ["projected", "flash", "absorbed"])
+def test_a_masked_constant_region_is_as_good_as_absent(formulation: str) -> None:
+    model = tiny(attention=formulation, mask_constant=True).double().eval()
+    fc = torch.randn(2, 12, 12).double()
+    fc[0, 3] = fc[0, :, 3] = 0
+    memory = model.embedding(fc, None)
+    before = model(fc)
+    other = model.embedding.forward
+    model.embedding.forward = lambda *a: torch.where(torch.arange(12)[:, None] == 3, 99.0, other(*a))  # type: ignore[method-assign]
+    assert torch.allclose(model(fc)[:, 0], before[:, 0])  # what stands in its row is not seen
+    assert not torch.allclose(model(fc)[:, 1], before[:, 1])
+    assert memory.shape == (2, 12, 64)
+
+
+def test_a_scan_of_zeros_alone_is_no_nan_when_regions_are_masked() -> None:
+    model = tiny(mask_constant=True)
+    assert model(torch.zeros(2, 12, 12)).isfinite().all()
+
+
+def test_only_what_trains_gets_a_gradient() -> None:
+    model = tiny(attention="absorbed")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("tokens."))
+    model(torch.randn(3, 12, 12)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith("tokens.")

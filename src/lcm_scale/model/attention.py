@@ -144,8 +144,6 @@ class _Absorbed(torch.autograd.Function):
         K, N = D // H, B * M
         with plainly(query_BMD):
             b_v, w_k, w_v = bias[2 * D :].to(weight.dtype).view(H, K), weight[D : 2 * D], weight[2 * D :].view(H, K, D)
-            d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
-            d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
             weights = softmax if kept is None else apply_mask(softmax, kept, ctx.scale)
             d_out_BMHK = d_out_BMD.reshape(B, M, H, K)
             d_out_HNK = d_out_BMHK.view(N, H, K).transpose(0, 1)
@@ -169,16 +167,21 @@ class _Absorbed(torch.autograd.Function):
             products = batched(both_BSR, memory_BRD).view(B, 2, H, M, D).permute(1, 2, 0, 3, 4).reshape(2, H, N, D)
             context_HND, d_absorbed_HND = products
 
-            batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
-            d_bias[2 * D :] = (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
-            q_HNK = q_BMD.view(N, H, K).transpose(0, 1)
-            batched(q_HNK.transpose(1, 2), d_absorbed_HND, into=d_weight[D : 2 * D].view(H, K, D))
             d_q = query_BMD.new_empty(N, H, K)
             batched(d_absorbed_HND, w_k.view(H, K, D).transpose(1, 2), into=d_q.transpose(0, 1))
             d_q_ND = d_q.view(N, D).div_(math.sqrt(K))
-            d_weight[:D].copy_(multiply(d_q_ND.t(), query_BMD.reshape(N, D)))
-            d_bias[:D] = d_q_ND.sum(0)
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
+            if not ctx.needs_input_grad[2]:  # finetuning that leaves the weights alone
+                return d_query, d_memory, None, None, None, None, None, None
+            d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
+            d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
+            d_weight[:D].copy_(multiply(d_q_ND.t(), query_BMD.reshape(N, D)))
+            q_HNK = q_BMD.view(N, H, K).transpose(0, 1)
+            batched(q_HNK.transpose(1, 2), d_absorbed_HND, into=d_weight[D : 2 * D].view(H, K, D))
+            batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
+            d_bias[:D] = d_q_ND.sum(0)
+            # The key bias cancels: its gradient is 0.
+            d_bias[2 * D :] = (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
         return d_query, d_memory, d_weight, d_bias, None, None, None
 
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lcm_scale.model.attention import Attention, SelfAttention
 from lcm_scale.model.batchnorm import MaskedBatchNorm
@@ -123,6 +124,7 @@ class LCM(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
+        self.checkpointing = False  # a layer keeps its input alone in training and runs again in backward
         if config.init == "reference":
             # The published code makes its layers as deep copies of one: they start identical.
             first = self.layers[0].state_dict()
@@ -149,7 +151,11 @@ class LCM(nn.Module):
         state = None
         logits = []
         for layer in self.layers:
-            state = layer(state, position_MD, memory_BRD, masked_BR)
+            inputs = (state, position_MD, memory_BRD, masked_BR)
+            if self.checkpointing and self.training:
+                state = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                state = layer(*inputs)
             logits.append(self.readout(self.norm(state)).squeeze(-1))
         logits_LBM = torch.stack(logits)
         if self.edge_branch is not None:

@@ -79,25 +79,33 @@ class _Project(torch.autograd.Function):
     def backward(ctx: Any, d_one: Tensor, d_two: Tensor | None) -> Any:
         first, second, weight = ctx.saved_tensors
         split = ctx.split
+        wants_first, wants_second, wants_weight = ctx.needs_input_grad[:3]
+        d_weight = d_bias = None
         with plainly(first):
-            d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
-            d_bias = torch.empty(len(weight), dtype=ctx.dtype, device=weight.device)
-            d_first = _part(first, d_one, weight[:split], d_weight[:split], d_bias[:split], ctx.needs_input_grad[0])
-            if second is None or d_two is None:
-                d_weight[split:], d_bias[split:], d_second = 0.0, 0.0, None
-            else:
-                d_second = _part(
-                    second, d_two, weight[split:], d_weight[split:], d_bias[split:], ctx.needs_input_grad[1]
-                )
+            if wants_weight:
+                d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
+                d_bias = torch.empty(len(weight), dtype=ctx.dtype, device=weight.device)
+                _fill(d_weight[:split], d_bias[:split], first, d_one)
+                _fill(d_weight[split:], d_bias[split:], second, d_two)
+            d_first = _input_gradient(first, d_one, weight[:split]) if wants_first else None
+            d_second = None
+            if wants_second and second is not None and d_two is not None:
+                d_second = _input_gradient(second, d_two, weight[split:])
         return d_first, d_second, d_weight, d_bias, None
 
 
-def _part(x: Tensor, d_y: Tensor, weight: Tensor, d_weight: Tensor, d_bias: Tensor, wanted: bool) -> Tensor | None:
-    """Fill in the weight's and bias's gradients; the input's, where it is wanted."""
-    flat, rows = d_y.reshape(-1, d_y.shape[-1]), x.reshape(-1, x.shape[-1])
-    d_weight.copy_(multiply(flat.t(), rows))
+def _fill(d_weight: Tensor, d_bias: Tensor, x: Tensor | None, d_y: Tensor | None) -> None:
+    """The gradients of one part of the weight and bias; 0 where that part was not used."""
+    if x is None or d_y is None:
+        d_weight.zero_(), d_bias.zero_()
+        return
+    flat = d_y.reshape(-1, d_y.shape[-1])
+    d_weight.copy_(multiply(flat.t(), x.reshape(-1, x.shape[-1])))
     d_bias.copy_(flat.sum(0))
-    return multiply(flat, weight).view(x.shape) if wanted else None
+
+
+def _input_gradient(x: Tensor, d_y: Tensor, weight: Tensor) -> Tensor:
+    return multiply(d_y.reshape(-1, d_y.shape[-1]), weight).view(x.shape)
 
 
 def project(
@@ -118,16 +126,20 @@ class _Affine(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        flat, rows = d_y.reshape(-1, d_y.shape[-1]), x.reshape(-1, x.shape[-1])
-        d_x = multiply(flat, weight).view(x.shape) if ctx.needs_input_grad[0] else None
-        return d_x, multiply(flat.t(), rows), flat.sum(0)
+        d_x = _input_gradient(x, d_y, weight) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return d_x, None, None
+        flat = d_y.reshape(-1, d_y.shape[-1])
+        return d_x, multiply(flat.t(), x.reshape(-1, x.shape[-1])), flat.sum(0)
 
 
 class Linear(nn.Linear):
     """nn.Linear, its fp32 products on CPUs through `multiply`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if working_dtype(input) == torch.float32 and _by_onednn(input, self.weight, input.numel() * self.out_features):
+        fits = input.shape[-1] == self.in_features  # torch's own error names the shapes, oneDNN's does not
+        wide = working_dtype(input) == torch.float32
+        if fits and wide and _by_onednn(input, self.weight, input.numel() * self.out_features):
             return _Affine.apply(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)
 

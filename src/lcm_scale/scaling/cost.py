@@ -25,17 +25,21 @@ DEFAULT_REGIONS = 116
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device while training."""
+    """Bytes on one device while training.
+
+    Attributes: workspace: what the backward of one layer needs for a moment.
+    """
 
     precision: str
     weights: int
     gradients: int
     optimiser: int
     activations: int
+    workspace: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimiser + self.activations
+        return self.weights + self.gradients + self.optimiser + self.activations + self.workspace
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ def cost(recipe: Recipe) -> Cost:
         step_flops={f: batch * training_flops(model, f) for f in FORMULATIONS},
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
-        memory=tuple(memory(model, p, device_batch) for p in PRECISIONS),
+        memory=tuple(memory(model, p, device_batch, recipe.trainer.checkpoint_layers) for p in PRECISIONS),
     )
 
 
-def memory(config: LCMConfig, precision: str, device_batch: int) -> Memory:
+def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: bool = False) -> Memory:
     """Bytes on one device that holds the whole model.
 
     Args:
@@ -110,24 +114,52 @@ def memory(config: LCMConfig, precision: str, device_batch: int) -> Memory:
         weights=4 * parameters + copies,
         gradients=4 * parameters,
         optimiser=2 * 4 * parameters,  # exp_avg and exp_avg_sq, in both stages
-        activations=device_batch * activation_bytes(config, precision),
+        activations=device_batch * activation_bytes(config, precision, checkpointing),
+        workspace=device_batch * workspace_bytes(config, precision),
     )
 
 
-def activation_bytes(config: LCMConfig, precision: str) -> int:
+def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = False) -> int:
     """Bytes that one scan's forward pass keeps for backward, all tokens active.
 
     The factors count the tensors that autograd saves (a test measures them): inputs of products, outputs of softmax and
-    activations, normalised states, dropout masks. Masks are counted in the working precision, as on a CPU; a GPU keeps
-    one byte each, and its norms and softmax in fp32.
+    activations, what norms normalise; dropout masks, a byte each; a few numbers a token.
+    Args: checkpointing: a layer keeps its input alone and runs again in backward.
     """
-    M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
+    M, R, D = config.n_tokens, config.n_regions, config.width
     size = 2 if precision == "bf16-mixed" else 4
-    attended = R * D if formulation_of(config, M) == "projected" else H * M * D  # keys and values, or absorbed queries
-    layer = size * (17 * M * D + 2 * attended + 3 * H * M * (R + M) + 3 * M * F)
-    # The batch norm's statistics are fp32 in either precision.
-    embedding = size * (R * R + 4 * R * D + M * D) + (2 * R * D if size == 2 else 0)
-    return embedding + config.layers * layer
+    layer, first = _layer_bytes(config, size), _first_layer_saving(config, size)
+    embedding = size * (R * R + 2 * R * D) + 4 * R
+    if checkpointing:
+        return embedding + config.layers * (size * 2 * M * D + 8 * M) + layer
+    return embedding + config.layers * layer - first
+
+
+def workspace_bytes(config: LCMConfig, precision: str) -> int:
+    """Bytes a scan that one layer's backward needs for a moment."""
+    M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
+    size = 2 if precision == "bf16-mixed" else 4
+    # absorbed queries, attended rows and their gradients; or keys and values with their gradients; the memory's gradient
+    attended = 6 * H * M * D if formulation_of(config, M) == "absorbed" else 4 * R * D
+    return size * (attended + 2 * R * D + 4 * M * D)
+
+
+def _layer_bytes(config: LCMConfig, size: int) -> int:
+    M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
+    formulation = formulation_of(config, M)
+    numbers = (
+        14 * M * D + 2 * M * F + 2 * H * M * M + {"absorbed": 1, "projected": 2, "flash": 0}[formulation] * H * M * R
+    )
+    if formulation != "absorbed":
+        numbers += 2 * R * D  # keys and values
+    masks = 3 * M * D + H * M * R + M * F + H * M * M if config.dropout else 0
+    return size * numbers + masks + 4 * 8 * M
+
+
+def _first_layer_saving(config: LCMConfig, size: int) -> int:
+    """What the first layer does not keep, its state being zero."""
+    M, D, H = config.n_tokens, config.width, config.heads
+    return size * (5 * M * D + 2 * H * M * M - M * H)
 
 
 def _steps(recipe: Recipe, scans: int) -> int:

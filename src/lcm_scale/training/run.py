@@ -37,7 +37,7 @@ from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
 from lcm_scale.training.provenance import provenance, versions
 from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
-from lcm_scale.training.strategy import trainer_arguments
+from lcm_scale.training.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.transfer import check_fit, transfer
 
 MAY_DIFFER = (
@@ -55,6 +55,8 @@ MAY_DIFFER = (
     "trainer.accumulate",
     "trainer.threads",
     "trainer.keep_checkpoints",
+    "trainer.checkpoint_layers",
+    "trainer.compile",
 )
 
 
@@ -142,6 +144,7 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         set_edge_scale(module, data, train)
     if start:
         transfer(start, module.model, sets.vocabulary, sets.pretrained_renames)
+    prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
     steps = min(total_steps, recipe.trainer.max_steps or total_steps)
     flag, watchdog = StopFlag(), Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
     with progress.stage(stage_name, steps) as advance, quiet_lightning(), flag, watchdog:

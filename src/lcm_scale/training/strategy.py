@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
+from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.checkpoints import AtomicCheckpointIO
 
@@ -49,6 +50,25 @@ def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
+
+
+def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
+    """What is done to a model before it trains, in order.
+
+    Raises: InputError where the recipe's parts exclude each other.
+    """
+    # 1. what trains; the rest gets neither gradients nor optimiser state
+    if trainable == "tokens":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(("tokens.", "norm.", "readout.", "edge_branch.")))
+    # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs again
+    model.checkpointing = config.checkpoint_layers
+    # 3. compiling, a layer at a time: one graph serves all
+    if config.compile:
+        if config.strategy == "zero3":
+            raise InputError("trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; use zero2")
+        for layer in model.layers:
+            layer.compile()
 
 
 def _strategy(config: TrainerConfig, accelerator: str, processes: int) -> Any:
