@@ -202,6 +202,40 @@ def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:
     _next(_command("pretrain", recipe, overrides))
 
 
+@app.command(name="import", epilog="Example: lcm-scale import backbone.pth head.pth groups.yaml runs/official-147m")
+def import_(
+    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="The official file with lin.0 and lin.1.")],
+    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The official file with object_query and decoder.")],
+    vocabulary: Annotated[
+        Path, typer.Argument(metavar="GROUPS", help="YAML, group: [categories in token order, N/A first], a line a group.")
+    ],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to write.")],
+    atlas: Annotated[str, typer.Option(help="The region order that the weights saw: a built-in name or a file.")] = "aal116",
+    readout: Annotated[str, typer.Option(help="adaptive (mixed runs), last (single-set runs) or mean.")] = "adaptive",
+) -> None:
+    """Turn the published model's pair of weight files into a checkpoint."""
+    from lcm_scale.export import import_official
+
+    print(f"checkpoint: {import_official(backbone, head, vocabulary, atlas, run, readout)}")
+    _next(f"lcm-scale inspect {run}")
+
+
+@app.command(epilog="Example: lcm-scale export runs/demo-pretrain exported --format official")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.")],
+    format: Annotated[str, typer.Option(help="official: the published model's pair of files.")] = "official",
+) -> None:
+    """Write a checkpoint's weights for others to load."""
+    if format != "official":
+        raise InputError(f"--format {format}: one of official")
+    from lcm_scale.export import export_official
+
+    paths = export_official(checkpoint, folder)
+    print(f"weights: {' '.join(map(str, paths))}")
+    _next(f"lcm-scale import {paths[0]} {paths[1]} GROUPS RUN")
+
+
 def _load(path: Path, overrides: list[str] | None) -> Recipe:
     from lcm_scale import config
 

@@ -28,7 +28,8 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
             )
     if recipe.data.edges != start.edges:
         raise InputError(f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}")
-    if start.salt_id != sets.manifests[0].salt_id:
+    # Imported weights have no salt: whom they saw cannot be looked up.
+    if start.salt_id and start.salt_id != sets.manifests[0].salt_id:
         raise InputError(
             f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so nobody can tell whether "
             "people overlap; shard both in one project"

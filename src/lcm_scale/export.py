@@ -1,0 +1,138 @@
+"""Weights exchanged with the published model: its pair of files to a checkpoint of ours, and back.
+
+The files say neither which region stands in which row nor what a token means: whoever imports them says so once, and the
+checkpoint keeps it. Nothing is pickled: both files are read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from lcm_scale.atlas import load_atlas
+from lcm_scale.config import Recipe, dump
+from lcm_scale.data.environment import AGE, SEX, Target, Vocabulary, scalar, sex
+from lcm_scale.errors import InputError
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.official import Official, config_of, from_official, to_official
+from lcm_scale.training import checkpoints
+from lcm_scale.training.provenance import versions
+
+BACKBONE, HEAD = "backbone.pth", "head.pth"
+
+
+def import_official(backbone_file: Path, head_file: Path, vocabulary_file: Path, atlas: str, run: Path,
+                    readout: str = "adaptive", heads: int = 8) -> Path:  # fmt: skip
+    """Write the official pair as the checkpoint of a run folder, ready for `finetune` and `evaluate`.
+
+    Args:
+        vocabulary_file: YAML, group name -> its categories in token order, N/A first where the group has one; a group
+            that came with finetuning stands last. Sex (M, F) and age follow by themselves.
+        atlas: a built-in name or an atlas file whose row order is the one that the weights saw.
+        readout: how logits are read at evaluation (objectives.READOUTS): the mixed runs adaptive, single-set runs last.
+    Returns: the checkpoint.  Raises: InputError.
+    """
+    backbone, head = _load(backbone_file), _load(head_file)
+    vocabulary = _vocabulary(vocabulary_file)
+    tokens = tuple(target.n_tokens for target in vocabulary.targets)
+    config = config_of(backbone, head, tokens, heads)
+    regions = load_atlas(atlas)
+    if regions.n_regions != config.n_regions:
+        raise InputError(
+            f"{backbone_file}: trained on {config.n_regions} regions, atlas {atlas} has {regions.n_regions}"
+        )
+    state, official = from_official(backbone, head, tokens)
+    with torch.device("meta"):
+        expected = LCM(config).state_dict()
+    for key, value in expected.items():
+        if key not in state or state[key].shape != value.shape:
+            found = tuple(state[key].shape) if key in state else "nothing"
+            raise InputError(f"{head_file}: for {key}, expected {tuple(value.shape)}, found {found}")
+    recipe = Recipe(name=run.name, title=f"imported from {backbone_file.name} and {head_file.name}")
+    data: dict[str, Any] = {
+        "state_dict": {f"model.{key}": state[key] for key in expected},
+        "lcm": {
+            "format": checkpoints.FORMAT,
+            "run": run.name,
+            "recipe": dump(recipe),
+            "model": asdict(config),
+            "vocabulary": vocabulary.to_json(),
+            "atlas": regions.to_json(),
+            "edges": "raw",
+            "scalars": {AGE: [0.0, 1.0]},
+            "phase": "imported",
+            "readout": readout,
+            "active": list(vocabulary.names),
+            "subjects": [],  # nobody can tell whom the published weights saw
+            "salt_id": "",
+            "fingerprints": {},
+            "versions": versions(),
+            "official": {**asdict(official), "unused": dict(official.unused)},
+        },
+    }
+    path = run / "checkpoints" / checkpoints.BEST
+    checkpoints.AtomicCheckpointIO().save_checkpoint(data, path)
+    return path
+
+
+def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
+    """Write a checkpoint's weights as the official pair of files.
+
+    Raises: InputError where the model has what the published one lacks, or other last tokens than male, female, age.
+    """
+    loaded = checkpoints.load(checkpoint)
+    last = [t.name for t in loaded.vocabulary.targets[-2:]]
+    if last != [SEX, AGE] or len([t for t in loaded.vocabulary.targets if t.kind == "scalar"]) != 1:
+        raise InputError(
+            f"{loaded.path}: the official format ends in male, female and age; this one's targets are "
+            f"{', '.join(loaded.vocabulary.names)}"
+        )
+    if tuple(loaded.scalars.get(AGE, (0.0, 1.0))) != (0.0, 1.0):
+        raise InputError(f"{loaded.path}: predicts standardised ages, the published model years; it cannot be told so")
+    kept = checkpoints.read_file(loaded.path)["lcm"].get("official")
+    official = None
+    if kept:
+        official = Official(**kept)
+        official = replace(official, backbone_keys=tuple(kept["backbone_keys"]), head_keys=tuple(kept["head_keys"]))
+    backbone, head = to_official(loaded.state, official)
+    paths = folder / BACKBONE, folder / HEAD
+    for path, weights in zip(paths, (backbone, head), strict=True):
+        # Mapped tensors are copied, so that the files hold them and not views of the checkpoint.
+        checkpoints.AtomicCheckpointIO().save_checkpoint({k: v.clone() for k, v in weights.items()}, path)
+    return paths
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
+        raise InputError(
+            f"{path}: no weights that can be read without unpickling code ({str(error).splitlines()[0][:80]})"
+        ) from error
+    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+        raise InputError(f"{path}: expected a state dict, names to tensors")
+    return dict(data)
+
+
+def _vocabulary(path: Path) -> Vocabulary:
+    if not path.is_file():
+        raise InputError(f"{path}: no such vocabulary file (YAML, group: [categories in token order])")
+    try:
+        groups = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML") from error
+    if not isinstance(groups, dict) or not all(isinstance(value, list) for value in groups.values()):
+        raise InputError(f"{path}: expected group: [categories in token order], a line a group")
+    targets = [
+        Target(str(name), "group", tuple(map(str, labels)), "N/A" if "N/A" in labels else "")
+        for name, labels in groups.items()
+    ]
+    return Vocabulary((*targets, sex(), scalar()))
