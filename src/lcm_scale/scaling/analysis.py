@@ -15,6 +15,7 @@ import numpy as np
 
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS
+from lcm_scale.progress import stage
 from lcm_scale.scaling.collect import Collected, Ensemble, Row, best_rates, ensembles, runs_of
 from lcm_scale.scaling.fit import (
     Fit,
@@ -28,7 +29,7 @@ from lcm_scale.scaling.fit import (
     profile_interval,
     threshold,
 )
-from lcm_scale.scaling.laws import LAWS, Law, Runs, Scale, law_of, raw_coefficients
+from lcm_scale.scaling.laws import LAWS, Law, Runs, law_of, raw_coefficients
 from lcm_scale.sweep_config import FitConfig
 
 NEARLY_ALL = 0.8  # of the smallest loss, covered by E's interval
@@ -150,9 +151,15 @@ def analyse(collected: Collected) -> Analysis:
         )
     law = LAWS[chosen(usable)]
     fitted = fit(law, runs)
-    draws = bootstrap(fitted, config.bootstrap, config.seed)
+    with stage("bootstrap and intervals", 1 + len(law.names)) as advance:
+        draws = bootstrap(fitted, config.bootstrap, config.seed)
+        advance()
+        profiles = {}
+        for name in law.names:
+            profiles[name] = profile_interval(fitted, name)
+            advance(note=name)
     coefficients = tuple(
-        Coefficient(name, fitted.named[name], profile_interval(fitted, name), percentile_interval(draws, law, name))
+        Coefficient(name, fitted.named[name], profiles[name], percentile_interval(draws, law, name))
         for name in law.names
     )
     refused = refusal(fitted, coefficients)
@@ -348,7 +355,3 @@ def _absent(collected: Collected) -> str:
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(values**2)))
-
-
-def scale_words(scale: Scale) -> str:
-    return f"N {scale.parameters:.3g}, D {scale.seen:.3g}"

@@ -111,13 +111,16 @@ def collect(made: Plan) -> Collected:
 
 
 def runs_of(rows: Sequence[Row], parameters: str, data: str, epoch: str) -> Runs:
-    """Rows as a law sees them: see `FitConfig` for the choices."""
+    """Rows as a law sees them: see `FitConfig` for the choices. Seeds of one size on the same people are one cluster."""
     n = [float(r.body if parameters == "body" else r.parameters) for r in rows]
     unique = [float(r.people if data == "subjects" else r.scans) for r in rows]
     seen = [float(r.scans * r.epochs) if data == "seen" else u for r, u in zip(rows, unique, strict=True)]
+    keys = [(r.size, r.people, r.epochs, r.draw) for r in rows]
+    places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return Runs(
         np.array([r.loss if epoch == "chosen" else r.last_loss for r in rows]),
-        np.array(n), np.array(seen), np.array(unique), np.array([float(r.epochs) for r in rows]), np.arange(len(rows)),
+        np.array(n), np.array(seen), np.array(unique), np.array([float(r.epochs) for r in rows]),
+        np.array([places[key] for key in keys]),
     )  # fmt: skip
 
 

@@ -154,34 +154,34 @@ def metric_by_people(a: Analysis) -> Drawn | None:
 
 
 def metric_by_hours(a: Analysis) -> Drawn | None:
-    """The headline's metric against the card hours of the plan."""
+    """The headline's metric against the hours that training took on the machine at hand."""
     headline = a.collected.sweep.base.evaluate.target
     key = next((k for k in a.rows[0].metrics if k[1] in ("auroc", "r2") and (k[0] == headline or not headline)), None)
-    if key is None or not any(r.hours for r in a.rows):
+    if key is None:
         return None
-    budget = a.collected.sweep.recipe.budget
     people = sorted({r.people for r in a.rows})
     with style():
-        figure, axes = _axes(
-            f"{budget.gpu} hours a run (planned)", _metric_label(key), f"{key[0].replace('_', ' ')} by hours"
-        )
+        figure, axes = _axes("Hours a run, measured", _metric_label(key), f"{key[0].replace('_', ' ')} by hours")
         axes.set_xscale("log")
         for colour, count in zip(_shades(len(people)), people, strict=True):
             rows = [r for r in a.rows if r.people == count and key in r.metrics]
             axes.plot(
-                [r.hours for r in rows],
+                [r.seconds / 3600 for r in rows],
                 [r.metrics[key] for r in rows],
                 "o",
                 color=colour,
                 ms=4.5,
                 label=f"{count} people",
             )
-            theirs = [b.metrics[key] for b in a.collected.baselines if b.people == count and key in b.metrics]
-            if theirs:
-                axes.axhline(max(theirs), color=colour, lw=1, ls=(0, (4, 3)), zorder=0)
-        axes.plot([], [], color=MUTED, lw=1, ls=(0, (4, 3)), label="best baseline")
+            for baseline in (b for b in a.collected.baselines if b.people == count and key in b.metrics):
+                place = list(dict.fromkeys(b.size for b in a.collected.baselines)).index(baseline.size)
+                axes.plot(
+                    baseline.seconds / 3600, baseline.metrics[key], MARKERS[place], color=colour, mfc="white", ms=5
+                )
+        for place, name in enumerate(dict.fromkeys(b.size for b in a.collected.baselines)):
+            axes.plot([], [], MARKERS[place], color=MUTED, mfc="white", ms=5, label=name)
         _legend(axes)
-    return "metric-hours", figure, _rows(a.rows)
+    return "metric-hours", figure, _rows(a.rows) + _rows(a.collected.baselines)
 
 
 def ensembles(a: Analysis) -> Drawn | None:
@@ -209,24 +209,23 @@ def ensembles(a: Analysis) -> Drawn | None:
 
 
 def rates(a: Analysis) -> Drawn | None:
-    """Loss by learning rate, a line a size, where the sweep varied it."""
-    rows = [(r, _rate(r)) for r in a.collected.rows]
-    if len({rate for _, rate in rows if rate}) < 2:
+    """Loss by learning rate, a line a size, where the sweep varied it within a size."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for r in a.collected.rows:
+        rate = _rate(r)
+        if rate:
+            found.setdefault(r.size, {}).setdefault(rate, []).append(r.loss)
+    found = {size: found[size] for size in _sizes(a.collected.rows) if len(found.get(size, {})) > 1}
+    if not found:
         return None
-    sizes = _sizes([r for r, _ in rows])
     with style():
         figure, axes = _axes("Learning rate", "Held-out loss", "Does the rate transfer?")
         axes.set_xscale("log")
-        drawn = False
-        for colour, size in zip(_shades(len(sizes)), sizes, strict=True):
-            own = [(r, rate) for r, rate in rows if r.size == size and rate]
-            xs = sorted({rate for _, rate in own})
-            if len(xs) > 1:
-                drawn = True
-                ys = [np.mean([r.loss for r, rate in own if rate == x]) for x in xs]
-                axes.plot(xs, ys, "o-", color=colour, lw=1, ms=4.5, label=size)
+        for colour, (size, losses) in zip(_shades(len(found)), found.items(), strict=True):
+            xs = sorted(losses)
+            axes.plot(xs, [float(np.mean(losses[x])) for x in xs], "o-", color=colour, lw=1, ms=4.5, label=size)
         _legend(axes)
-    return ("rates", figure, _rows([r for r, _ in rows])) if drawn else None
+    return "rates", figure, _rows([r for r in a.collected.rows if r.size in found])
 
 
 # -- pieces -------------------------------------------------------------------------------------------------------------

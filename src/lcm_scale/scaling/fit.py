@@ -11,7 +11,7 @@ of its optimum).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -299,7 +299,3 @@ def _dispersion(r: np.ndarray, delta: float, parameters: int) -> float:
     within = max(float((np.abs(r) <= delta).mean()), 1 / len(r))
     psi = np.clip(r, -delta, delta)
     return float(np.sqrt((psi**2).sum() / max(1, len(r) - parameters) / within))
-
-
-def summary(values: Sequence[float]) -> str:
-    return ", ".join(f"{v:.3g}" for v in values)

@@ -208,10 +208,17 @@ def _baseline(
     for question in split.questions:
         truth = question.truth(split.sets.labels[split.train])
         known = np.isfinite(truth)
-        scores.append(
-            fit_predict(point.size, train[known], truth[known], split.sets.subject[split.train][known], test, question.kind,
-                        len(question.categories), recipe.evaluate.seed)
-        )  # fmt: skip
+        try:
+            answer = fit_predict(
+                point.size, train[known], truth[known], split.sets.subject[split.train][known], test, question.kind,
+                len(question.categories), recipe.evaluate.seed,
+            )  # fmt: skip
+        except ValueError as error:
+            raise InputError(
+                f"{point.name}: {int(known.sum())} scans with a known {question.target.name} are too few to tune a baseline "
+                f"on ({error}); use more subjects, or baselines=[]"
+            ) from error
+        scores.append(answer)
     facts = {
         "kind": "baseline",
         "seconds": round(time.monotonic() - began, 2),

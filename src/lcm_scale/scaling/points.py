@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Sweep:
     path: Path
     points: tuple[Point, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    _loaded: dict[tuple[str, ...], Recipe] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -92,8 +93,10 @@ class Sweep:
 
     def recipe_of(self, point: Point) -> Recipe:
         """The point's own run recipe."""
-        overrides = [*self.recipe.overrides, *point.overrides]
-        return replace(load(Recipe, self.path, overrides), name=f"{self.recipe.name}/{point.name}")
+        overrides = tuple(o for o in point.overrides if not o.startswith("seed="))
+        if overrides not in self._loaded:
+            self._loaded[overrides] = load(Recipe, self.path, [*self.recipe.overrides, *overrides])
+        return replace(self._loaded[overrides], name=f"{self.recipe.name}/{point.name}", seed=point.seed)
 
 
 def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -124,7 +127,7 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         p.name: p for name in recipe.baselines for p in (_baseline(name, q) for q in points.values())
     }  # fmt: skip
     sweep = Sweep(recipe, base, base_path, (*points.values(), *baselines.values()), tuple(left_out))
-    for one in {p.overrides: p for p in points.values()}.values():
+    for one in points.values():
         sweep.recipe_of(one)  # every key and value is known to be right before anything runs
     return sweep
 
@@ -228,8 +231,8 @@ def _baseline(name: str, of: Point) -> Point:
 def _name(values: Mapping[str, Any]) -> str:
     parts = [str(values["size"])] if "size" in values else []
     for key, value in sorted(values.items(), key=lambda item: _rank(item[0])):
-        if key in ("size", "left_out"):
-            continue
+        if key in ("size", "left_out") or (key == "draw" and value == values.get("seed", 0)):
+            continue  # without a draw of its own a point takes its seed, under the same name
         shown = f"{value:g}" if isinstance(value, float) else str(value or "all") if key == "subjects" else str(value)
         parts.append(f"{LETTERS.get(key, key.rpartition('.')[2] + '_')}{shown}")
     return re.sub(r"[^\w.+-]+", "_", "-".join(parts))
