@@ -43,12 +43,18 @@ snapshot() {
 
 # run VERB RECIPE [key=value ...]: one task a GPU; a warning of Slurm's goes to all of them, and 75 means: go on later.
 run() {
-    local verb=$1 recipe="$CODE/$2" code=0 started=$SECONDS pid
+    local verb=$1 recipe="$CODE/$2"
     shift 2
     # shellcheck disable=SC2086 # LCM_SRUN holds several options
     srun ${LCM_SRUN:-} "$LCM" doctor "$recipe" "$@" || exit $?
+    attend "$verb" "$recipe" "$@"
+}
+
+# attend WORDS of lcm-scale: run them, pass warnings on, requeue on 75, and leave with their exit code.
+attend() {
+    local code=0 started=$SECONDS pid
     # shellcheck disable=SC2086
-    srun --kill-on-bad-exit=1 ${LCM_SRUN:-} "$LCM" "$verb" "$recipe" "$@" &
+    srun --kill-on-bad-exit=1 ${LCM_SRUN:-} "$LCM" "$@" &
     pid=$!
     trap 'kill -USR1 "$pid" 2>/dev/null || true' USR1 TERM
     while :; do

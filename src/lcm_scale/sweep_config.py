@@ -57,6 +57,8 @@ class SweepRecipe:
     runs_dir: str = "runs"
     recipe: str = ""  # the run that is varied: a file, found beside this one
     overrides: list[str] = field(default_factory=list)  # key=value, on that recipe
+    set: list[str] = field(default_factory=list)  # more of them, laid over those: what a command line adds
+    shards_dir: str = ""  # of that recipe, where it is another
     design: str = "grid"  # grid, isoflop (epochs follow from flops), lr_transfer (which rate is best at each size)
     axes: dict[str, Any] = field(default_factory=dict)
     also: list[dict[str, Any]] = field(default_factory=list)  # further grids; a point that stands twice runs once

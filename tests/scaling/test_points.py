@@ -40,6 +40,14 @@ def test_any_key_of_the_run_recipe_is_an_axis(tmp_path: Path) -> None:
     assert [made.recipe_of(p).model.dropout for p in made.points] == [0.1, 0.2]
 
 
+def test_a_command_line_adds_to_the_sweeps_own_overrides(tmp_path: Path) -> None:
+    made = sweep(
+        tmp_path, "axes: {seed: [0]}\noverrides: [model.dropout=0.3]", "set=[data=mine]", "shards_dir=elsewhere"
+    )
+    recipe = made.recipe_of(made.points[0])
+    assert (recipe.model.dropout, recipe.data.sets, recipe.data.shards_dir) == (0.3, ["mine"], "elsewhere")
+
+
 def test_width_by_layers_is_a_size(tmp_path: Path) -> None:
     model = sweep(tmp_path, "axes: {size: [256x4]}").recipe_of(sweep(tmp_path, "axes: {size: [256x4]}").points[0]).model
     assert (model.width, model.layers, model.heads, model.ffn) == (256, 4, 8, 256)

@@ -95,7 +95,7 @@ class Sweep:
         """The point's own run recipe."""
         overrides = tuple(o for o in point.overrides if not o.startswith("seed="))
         if overrides not in self._loaded:
-            self._loaded[overrides] = load(Recipe, self.path, [*self.recipe.overrides, *overrides])
+            self._loaded[overrides] = load(Recipe, self.path, [*_common(self.recipe), *overrides])
         return replace(self._loaded[overrides], name=f"{self.recipe.name}/{point.name}", seed=point.seed)
 
 
@@ -113,7 +113,7 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         if name not in BASELINES:
             raise InputError(f"{path}: baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})")
     base_path = path.parent / (recipe.recipe if recipe.recipe.endswith(".yaml") else f"{recipe.recipe}.yaml")
-    base = load(Recipe, base_path, recipe.overrides)
+    base = load(Recipe, base_path, _common(recipe))
     values = [one for axes in (recipe.axes, *recipe.also) for one in _product(axes, str(path))]
     if recipe.design == "isoflop":
         values = list(_slices(recipe, base, values, str(path)))
@@ -148,6 +148,12 @@ def shape_of(size: str) -> list[str]:
         raise InputError(f"size '{size}': the width must be a multiple of its {heads} heads, with at least one layer")
     return ["model.preset=tiny", f"model.width={width}", f"model.layers={layers}", f"model.heads={heads}",
             f"model.ffn={width}"]  # fmt: skip
+
+
+def _common(recipe: SweepRecipe) -> list[str]:
+    """What every point's recipe is laid over with, before its own values."""
+    shards = [f"data.shards_dir={recipe.shards_dir}"] if recipe.shards_dir else []
+    return [*recipe.overrides, *shards, *recipe.set]
 
 
 # -- from axes to points ------------------------------------------------------------------------------------------------
