@@ -202,7 +202,7 @@ def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:
     _next(_command("pretrain", recipe, overrides))
 
 
-@app.command(name="import", epilog="Example: lcm-scale import backbone.pth head.pth groups.yaml runs/official-147m")
+@app.command(name="import", epilog="Example: lcm-scale import backbone.pth head.pth groups.yml runs/official-147m")
 def import_(
     backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="The official file with lin.0 and lin.1.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="The official file with object_query and decoder.")],

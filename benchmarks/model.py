@@ -1,0 +1,268 @@
+"""Speed and memory of our model beside the published one, alternating in one run; JSON and a picture.
+
+    python benchmarks/model.py                      # 147m stack, batch 16, both precisions, into benchmarks/results/
+    python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
+
+Three sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam), `published, fused` (the same with
+the fused Adam), `ours` (the formulation that `auto` takes). A round times each once, in turn, so that what else the machine does
+meets all alike; the figure is the median of rounds, the ratio the median of the rounds' ratios. With one thread, processor
+time is shown beside wall time: others' load hardly touches it.
+Kept activations are what autograd saves in a forward pass, peak what was allocated above weights and gradients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # for all sides, as `import lcm_scale` does
+
+import torch
+from official_model import OfficialModel
+from torch import Tensor, nn
+
+from lcm_scale.model.flops import formulation_of, training_flops
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import PRESETS, LCMConfig
+from lcm_scale.model.products import ONEDNN
+from lcm_scale.training.optimizer import TwoStage
+
+REGIONS = 116
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Side:
+    """One implementation under one precision, and its times."""
+
+    name: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    precision: str
+    wall: dict[str, list[float]] = field(default_factory=lambda: {"forward": [], "step": []})
+    processor: dict[str, list[float]] = field(default_factory=lambda: {"forward": [], "step": []})
+
+    def forward(self, fc: Tensor) -> Tensor:
+        device = fc.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.model(fc)
+
+    def evaluate(self, fc: Tensor) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            self.forward(fc)
+
+    def step(self, fc: Tensor) -> None:
+        self.model.train()
+        loss = self.forward(fc).float().mean(0).square().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def time(self, what: str, fc: Tensor) -> None:
+        work = self.step if what == "step" else self.evaluate
+        synchronise(fc)
+        wall, processor = time.perf_counter(), time.process_time()
+        work(fc)
+        synchronise(fc)
+        self.wall[what].append(time.perf_counter() - wall)
+        self.processor[what].append(time.process_time() - processor)
+
+
+def synchronise(fc: Tensor) -> None:
+    if fc.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
+    torch.manual_seed(0)
+    with torch.device(device):
+        ours = LCM(LCMConfig(REGIONS, (tokens,), layers=layers))
+        official, fused = OfficialModel(tokens, layers), OfficialModel(tokens, layers)
+    return [
+        Side("published", official, torch.optim.Adam(official.parameters(), lr=1e-5), precision),
+        Side("published, fused", fused, torch.optim.Adam(fused.parameters(), lr=1e-5, fused=True), precision),
+        Side("ours", ours, TwoStage(ours.parameters(), lr=1e-5), precision),
+    ]
+
+
+def kept_bytes(side: Side, fc: Tensor) -> int:
+    """Bytes that autograd keeps of one forward pass, weights and their copies aside (they do not grow with the batch)."""
+
+    def saved(scans: Tensor) -> int:
+        own = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
+        kept: dict[int, Tensor] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            if tensor.untyped_storage().data_ptr() not in own:
+                kept[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            side.model.train()
+            side.forward(scans)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+    half = len(fc) // 2
+    return (saved(fc) - saved(fc[:half])) * len(fc) // (len(fc) - half)
+
+
+def peak_bytes(side: Side, fc: Tensor) -> int:
+    """The most that was allocated at once in a training step above weights, gradients and optimiser state."""
+    if fc.device.type == "cuda":
+        side.step(fc)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        side.step(fc)
+        return torch.cuda.max_memory_allocated() - before
+    side.model.train()
+    for parameter in side.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        side.forward(fc).float().mean(0).square().mean().backward()
+    side.optimizer.zero_grad(set_to_none=True)
+    now = most = 0
+    for event in sorted((e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"),
+                        key=lambda e: e.start_ns()):  # fmt: skip
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def compare(layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str) -> dict[str, Any]:
+    fc = torch.rand(batch, REGIONS, REGIONS, device=device)
+    all_sides = sides(layers, tokens, precision, device)
+    for side in all_sides:
+        side.step(fc), side.evaluate(fc)
+    for _ in range(repeats):
+        for what in ("forward", "step"):
+            for side in all_sides:
+                side.time(what, fc)
+    config = LCMConfig(REGIONS, (tokens,), layers=layers)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    formulation = formulation_of(config, tokens, batch, device, dtype)
+    row: dict[str, Any] = {"tokens": tokens, "precision": precision, "batch": batch, "formulation": formulation,
+                           "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False)}  # fmt: skip
+    for side in all_sides:
+        row[side.name] = {
+            **{f"{what}_s": statistics.median(times) for what, times in side.wall.items()},
+            **{f"{what}_processor_s": statistics.median(times) for what, times in side.processor.items()},
+            "kept_mb": kept_bytes(side, fc) / 1e6,
+            "peak_mb": peak_bytes(side, fc) / 1e6,
+        }
+    return row
+
+
+def add_ratios(rows: list[dict[str, Any]], clock: str) -> None:
+    """Published over ours, in the row's precision; and published fp32 over ours in each precision."""
+    fp32 = {row["tokens"]: row["published"] for row in rows if row["precision"] == "fp32"}
+    for row in rows:
+        ours = row["ours"]
+        row["times_faster"] = {
+            "forward": row["published"][f"forward{clock}"] / ours[f"forward{clock}"],
+            "step": row["published"][f"step{clock}"] / ours[f"step{clock}"],
+            "step, published with fused Adam": row["published, fused"][f"step{clock}"] / ours[f"step{clock}"],
+        }
+        if row["tokens"] in fp32:
+            row["times_faster"]["step, published in fp32"] = fp32[row["tokens"]][f"step{clock}"] / ours[f"step{clock}"]
+        row["memory_share"] = {key: ours[f"{key}_mb"] / row["published"][f"{key}_mb"] for key in ("kept", "peak")}
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for precision, marker in (("fp32", "o"), ("bf16", "s")):
+        rows = [row for row in result["rows"] if row["precision"] == precision]
+        if rows:
+            tokens = [row["tokens"] for row in rows]
+            left.plot(tokens, [row["times_faster"]["step"] for row in rows], marker=marker, label=f"{precision} step")
+            left.plot(
+                tokens,
+                [row["times_faster"]["forward"] for row in rows],
+                marker=marker,
+                ls=":",
+                label=f"{precision} forward",
+            )
+            right.plot(
+                tokens,
+                [row["memory_share"]["kept"] for row in rows],
+                marker=marker,
+                label=f"{precision} kept activations",
+            )
+    left.axhline(1, color="grey", lw=0.8)
+    left.set(xlabel="BEI tokens (M)", ylabel="times faster than published, same precision", title=result["device"])
+    right.set(xlabel="BEI tokens (M)", ylabel="share of the published model's", ylim=(0, 1.05), title="memory")
+    for axis in (left, right):
+        axis.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "")]
+    return f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, {', '.join(flags) or 'no bf16'})"
+
+
+def run(arguments: argparse.Namespace, say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Path:
+    if arguments.device == "cpu":
+        torch.set_num_threads(arguments.threads)
+    clock = "_processor_s" if arguments.device == "cpu" and arguments.threads == 1 else "_s"
+    layers = PRESETS[arguments.preset].layers
+    result: dict[str, Any] = {
+        "device": device_name(arguments.device), "threads": arguments.threads, "torch": torch.__version__,
+        "onednn_fp32": ONEDNN, "preset": arguments.preset, "repeats": arguments.repeats,
+        "ratios_of": "processor time" if clock == "_processor_s" else "wall time",
+        "load_before": os.getloadavg()[0], "command": "python benchmarks/model.py " + " ".join(sys.argv[1:]), "rows": [],
+    }  # fmt: skip
+    for precision in arguments.precision:
+        for tokens in arguments.tokens:
+            row = compare(layers, tokens, arguments.batch, precision, arguments.repeats, arguments.device)
+            result["rows"].append(row)
+            add_ratios(result["rows"], clock)
+            step = row["times_faster"]["step"]
+            say(
+                f"{precision} M={tokens}: {step:.2f} times faster, {row['memory_share']['kept']:.2f} of the activations"
+            )
+    result["load_after"] = os.getloadavg()[0]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result, path.with_suffix(".png"))
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--preset", default="147m", choices=list(PRESETS))
+    options.add_argument("--tokens", type=int, nargs="+", default=[7, 14, 27, 50, 80, 116])
+    options.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--out", type=Path, default=RESULTS)
+    return options
+
+
+if __name__ == "__main__":
+    print(run(parser().parse_args()))
