@@ -36,7 +36,7 @@ snapshot() {
         aside="$CODE.$$"
         mkdir "$aside"
         git archive "$LCM_COMMIT" src recipes | tar -x -C "$aside"
-        mv -T "$aside" "$CODE" || rm -rf "$aside"
+        mv -T "$aside" "$CODE" 2>/dev/null || rm -rf "$aside" # a task beside this one was first
     fi
     export LCM_COMMIT PYTHONPATH="$PWD/$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
 }
