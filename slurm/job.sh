@@ -62,18 +62,24 @@ attend() {
         wait "$pid" || code=$?
         kill -0 "$pid" 2>/dev/null || break # else a signal ended the wait, not the run
     done
-    [ "$code" -ne 75 ] || requeue "$((SECONDS - started))"
+    # Killed from outside (128 and above: a signal, memory) is worth another try where the script says so.
+    if [ "$code" -eq 75 ] || { [ -n "${LCM_RETRY_KILLED:-}" ] && [ "$code" -ge 128 ]; }; then
+        requeue "$((SECONDS - started))"
+    fi
     exit "$code"
 }
 
 requeue() {
-    if ! scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then
+    # The last task of an array bears the array's own number, by which all its tasks would be requeued.
+    local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}}
+    job=${job:-$SLURM_JOB_ID}
+    if ! scontrol show job "$job" | grep -q JobState=RUNNING; then
         echo "the job is being cancelled or preempted: submit it again to go on" >&2
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${LCM_MAX_REQUEUE:-20}" ]; then
         echo "requeued ${SLURM_RESTART_COUNT} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
     elif [ "$1" -lt "${LCM_MIN_SECONDS:-60}" ]; then
         echo "stopped after $1 s, less than LCM_MIN_SECONDS: not requeued, a job that dies at once would do so for ever" >&2
     else
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$job"
     fi
 }

@@ -16,6 +16,7 @@
 source "${SLURM_SUBMIT_DIR:-.}/slurm/job.sh"
 
 snapshot
+LCM_RETRY_KILLED=1
 recipe=${1:?"name a sweep, for example: sbatch --array=1-75 slurm/sweep.sh recipes/sweep_sizes.yaml"}
 shift
 attend sweep run "$CODE/$recipe" --point "${SLURM_ARRAY_TASK_ID:?"submit it as an array: sbatch --array=1-N"}" \
