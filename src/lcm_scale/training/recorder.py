@@ -22,6 +22,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.ranks import is_first
 from lcm_scale.training import checkpoints
+from lcm_scale.training.meter import Meter
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.phases import two_stage
 from lcm_scale.training.signals import StopFlag, Watchdog
@@ -59,6 +60,7 @@ class Recorder(L.Callback):
                  flag: StopFlag, watchdog: Watchdog) -> None:  # fmt: skip
         self.folder, self.data, self.advance = folder, data, advance
         self.config, self.flag, self.watchdog = config, flag, watchdog
+        self.meter = Meter(data)
         self.best = float("inf")
         self.losses: list[float] = []
         self.micro: list[torch.Tensor] = []
@@ -125,6 +127,7 @@ class Recorder(L.Callback):
             "train_loss": sum(self.losses) / len(self.losses),
             **self.validate(trainer, module),
             "seconds": round(time.monotonic() - self.epoch_start, 3),
+            **self.meter.row(trainer, module),
         }
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
