@@ -1,0 +1,163 @@
+"""The shipped batch scripts on a real Slurm: they come up, survive, go on, and lose no scan."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lcm_scale.config import Recipe, load
+from lcm_scale.data.sets import open_sets, split_subjects
+from lcm_scale.training.recorder import read_log
+Desk = Any  # conftest's
+
+pytestmark = pytest.mark.slurm
+EPOCHS = 160  # 5 steps each, some 20 seconds
+LONG = f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, epochs: {EPOCHS // 2}}}]"
+
+
+def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
+    """From the run's own log: every step once and in order, every scan of every epoch once."""
+    recipe = load(Recipe, folder / "recipe.yaml")
+    sets = open_sets(recipe.data)
+    train, _ = split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed)
+    steps = [event for event in read_log(folder / "log.jsonl") if event["event"] == "step"]
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    for epoch in range(epochs):
+        consumed = [tuple(step["consumed"]) for step in steps if step["epoch"] == epoch]
+        edges = [0, *(stop for _, stop in consumed)]
+        assert consumed == list(zip(edges, edges[1:], strict=False))
+        assert edges[-1] == len(train)
+
+
+def resumes(folder: Path) -> int:
+    return (folder / "log.jsonl").read_text().count('"event": "resumed"')
+
+
+def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
+    job = desk.submit("pretrain_1b", "two", "trainer.strategy=zero3", "trainer.max_epochs=3", options=("--nodes=2",))
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
+    assert "all-reduce" in desk.output(job)
+    assert "2 ranks" in desk.output(job)
+    assert_nothing_lost(desk.runs / "two", world, 3)
+
+
+def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
+    options = ("--nodes=2", "--time=1", "--signal=B:USR1@45")
+    job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
+    desk.wait_for_steps("limit", 5, job)
+    # The warning may come up to a minute early, so it may find the first steps; the run goes on as often as it takes.
+    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=400)
+    assert state == "COMPLETED", desk.output(job)
+    assert resumes(desk.runs / "limit") >= 1
+    assert_nothing_lost(desk.runs / "limit", world, EPOCHS)
+
+
+def test_a_warning_to_the_batch_shell_requeues_at_once(desk: Desk, world: Path) -> None:
+    job = desk.submit("pretrain_147m", "warned", LONG)
+    desk.wait_for_steps("warned", 40, job)
+    desk.cluster("scancel", "--signal=USR1", "--batch", job)
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
+    assert resumes(desk.runs / "warned") == 1
+    assert_nothing_lost(desk.runs / "warned", world, EPOCHS)
+
+
+def test_a_job_that_stops_at_once_or_too_often_is_not_requeued(desk: Desk) -> None:
+    for site, expected in (({"LCM_MIN_SECONDS": "1000"}, "not requeued"), ({"LCM_MAX_REQUEUE": "0"}, "LCM_MAX_REQUEUE")):
+        name = f"capped-{next(iter(site))}"
+        with desk.site.open("a") as handle:
+            handle.writelines(f"{key}={value}\n" for key, value in site.items())
+        job = desk.submit("pretrain_147m", name, LONG)
+        desk.wait_for_steps(name, 20, job)
+        desk.cluster("scancel", "--signal=USR1", "--batch", job)
+        assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "PENDING"}) == "FAILED", desk.output(job)
+        assert expected in desk.output(job)
+        assert "ExitCode=75:0" in desk.cluster("scontrol", "show", "job", job)
+
+
+def test_scancel_then_the_same_command_goes_on(desk: Desk, world: Path) -> None:
+    job = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+    desk.wait_for_steps("cancelled", 40, job)
+    desk.cluster("scancel", job)
+    desk.cluster.wait(job, {"CANCELLED"})
+    time.sleep(2.0)
+    assert desk.cluster.state(job) == "CANCELLED"
+    before = desk.steps("cancelled")
+    again = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    assert resumes(desk.runs / "cancelled") == 1
+    assert desk.steps("cancelled") >= before
+    assert_nothing_lost(desk.runs / "cancelled", world, EPOCHS)
+
+
+def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(desk: Desk, world: Path) -> None:
+    job = desk.submit("pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",))
+    desk.wait_for_steps("killed", 40, job)
+    ranks = subprocess.run(["pgrep", "-f", "lcm-scale pretrain .*name=killed"], capture_output=True, text=True).stdout.split()
+    subprocess.run(["kill", "-9", ranks[-1]], check=True)
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "NODE_FAIL"}) == "FAILED", desk.output(job)
+    again = desk.submit("pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",))
+    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    assert_nothing_lost(desk.runs / "killed", world, EPOCHS)
+
+
+def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(desk: Desk, world: Path) -> None:
+    job = desk.submit("pretrain_147m", "down", LONG, options=("--nodes=2",))
+    desk.wait_for_steps("down", 40, job)
+    desk.cluster("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    desk.cluster.wait(job, {"PENDING"})
+    desk.cluster("scontrol", "update", "nodename=n2", "state=resume")
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}, seconds=240) == "COMPLETED", desk.output(job)
+    assert resumes(desk.runs / "down") >= 1
+    assert_nothing_lost(desk.runs / "down", world, EPOCHS)
+
+
+def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(desk: Desk, checkout: Path) -> None:
+    blocker = desk.submit("pretrain_147m", "blocker", LONG, options=("--nodes=2", "--exclusive"))
+    job = desk.submit("pretrain_147m", "queued", "trainer.max_epochs=1", options=("--exclusive",))
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
+    time.sleep(2.0)
+    cli = checkout / "src" / "lcm_scale" / "cli.py"
+    text = cli.read_text()
+    try:
+        cli.write_text("raise SystemExit('tomorrow')\n")
+        subprocess.run([*git, "commit", "-qam", "tomorrow"], cwd=checkout, check=True)
+        desk.cluster("scancel", blocker)
+        assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
+        assert f'"commit": "{commit}"' in (desk.runs / "queued" / "provenance.json").read_text()
+    finally:
+        cli.write_text(text)
+        subprocess.run([*git, "commit", "-qam", "back"], cwd=checkout, check=True)
+
+
+def test_a_dirty_tree_is_refused(desk: Desk, checkout: Path) -> None:
+    recipe = checkout / "recipes" / "pretrain_147m.yaml"
+    text = recipe.read_text()
+    try:
+        recipe.write_text(text + "# edited\n")
+        job = desk.submit("pretrain_147m", "dirty", "trainer.max_epochs=1")
+        assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "FAILED"
+        assert "edits that are not committed" in desk.output(job)
+    finally:
+        recipe.write_text(text)
+
+
+def test_a_pre_flight_that_fails_stops_the_job_before_anything_starts(desk: Desk) -> None:
+    job = desk.submit("pretrain_147m", "unready", "data=[nowhere]")
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "FAILED"
+    assert "not ready: shards nowhere" in desk.output(job)
+    assert not (desk.runs / "unready").exists()
+
+
+def test_finetuning_is_submitted_with_a_recipe_of_ones_own(desk: Desk, world: Path) -> None:
+    first = desk.submit("pretrain_147m", "pre", "trainer.max_epochs=1")
+    desk.cluster.wait(first, {"COMPLETED", "FAILED"})
+    overrides = (f"init_from={desk.runs}/pre", "data=[second]", "data.edges=raw", "model.dropout=null", "model.input_dropout=0.0",
+                 "model.edge_branch=false", "objective.weights=null", "trainer.max_epochs=1")  # fmt: skip
+    job = desk.submit("finetune", "tuned", *overrides)
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
+    assert (desk.runs / "tuned" / "checkpoints" / "best.ckpt").is_file()
