@@ -150,12 +150,23 @@ def cost(
     from lcm_scale.sweep_config import BudgetConfig
 
     rows = published_costs(scans, epochs, batch, tokens, BudgetConfig(mfu=mfu, price=price))
-    columns = ("size", "parameters", "card", "hours", "money", "GB at this batch", "GB without activations", "how")
-    _print_table(
-        f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour", columns,
-        [[r.size, f"{r.parameters:,}", r.card, f"{r.hours:.2f}", f"{r.money:.2f}", f"{r.memory / 1e9:.1f}", f"{r.state / 1e9:.1f}",
-          r.strategy] for r in rows],
-    )  # fmt: skip
+    cards = list(dict.fromkeys(r.card for r in rows))
+    columns = (
+        "size",
+        "parameters",
+        "GB",
+        *(f"{card} hours" for card in cards),
+        *(f"{card} money" for card in cards),
+        "how",
+    )
+    table = []
+    for size in dict.fromkeys(r.size for r in rows):
+        own = [r for r in rows if r.size == size]
+        how = ", ".join(dict.fromkeys(r.strategy for r in own))
+        table.append([size, f"{own[0].parameters:,}", f"{own[0].memory / 1e9:.1f}", *(f"{r.hours:.2f}" for r in own),
+                      *(f"{r.money:.2f}" for r in own), how])  # fmt: skip
+    title = f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour"
+    _print_table(title, columns, table)
     print("next: lcm-scale sweep plan recipes/sweep_sizes.yaml")
 
 
