@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from lcm_scale.errors import InputError
-from lcm_scale.model.flops import formulation_of, training_flops
+from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.scaling.plan import CARDS, Plan, identify, plan, published_costs
 from lcm_scale.scaling.points import open_sweep
@@ -42,7 +43,8 @@ def test_flops_are_those_of_the_formulation_that_runs(tmp_path: Path) -> None:
     made = without_shards(tmp_path)
     first = made.points[0]
     model = LCMConfig(n_regions=116, target_tokens=(4, 2, 1), width=48, layers=2, heads=4, ffn=48)
-    assert first.flops == first.people * 10 * training_flops(model, formulation_of(model, 7))
+    formulation = formulation_of(model, 7, first.people, "cuda", torch.bfloat16)
+    assert first.flops == 10 * (first.people * training_flops(model, formulation) + once_flops(model))
 
 
 def test_money_is_hours_times_the_price(tmp_path: Path) -> None:

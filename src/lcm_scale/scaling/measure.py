@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lcm_scale.config import Recipe
 from lcm_scale.data.order import mix
@@ -37,8 +38,9 @@ from lcm_scale.evaluation.crossvalidate import (
 )
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.files import write_atomic
-from lcm_scale.model.flops import formulation_of, parameter_count, training_flops
+from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.scaling.plan import formulation_on, step_flops
 from lcm_scale.scaling.points import Point, Sweep
 from lcm_scale.training import checkpoints
 from lcm_scale.training.checkpoints import Checkpoint
@@ -177,7 +179,8 @@ def _model(
     best = min((r for r in result.rows if r.get("val_loss") is not None), key=lambda r: r["val_loss"], default=None)
     tokens = sum(len(t.categories) if t.is_class else 1 for t in split.sets.vocabulary.targets)
     model = resolve(recipe.model, split.sets.atlas.n_regions, tuple(t.n_tokens for t in split.sets.vocabulary.targets))
-    each = training_flops(model, formulation_of(model, model.n_tokens))
+    on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    batch = min(recipe.trainer.global_batch, len(split.train))
     epochs = len(result.rows)
     facts = {
         "kind": "model",
@@ -186,11 +189,11 @@ def _model(
         "width": model.width,
         "layers": model.layers,
         "tokens": tokens,
-        "formulation": formulation_of(model, model.n_tokens),
+        "formulation": formulation_on(model, batch, on_gpu),
         "epochs": epochs,
         "chosen_epoch": None if best is None else best["epoch"] + 1,
         "steps": result.steps,
-        "flops": float(each) * len(split.train) * epochs,
+        "flops": float(step_flops(model, batch, on_gpu)) * len(split.train) / batch * epochs,
         "seconds": round(sum(r["seconds"] for r in result.rows), 2),
         "train_loss": result.rows[-1]["train_loss"] if result.rows else None,
         **_measured(point, recipe, split, scores),

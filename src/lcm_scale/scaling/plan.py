@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.model.flops import formulation_of, parameter_count, training_flops
+from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, training_flops
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, memory
 from lcm_scale.scaling.fit import LEVEL, check, fit
@@ -164,9 +165,20 @@ def design_of(made: Plan) -> Runs:
 def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConfig) -> float:
     """Hours on one card, without the start."""
     card = card_of(budget.gpu)
-    flops = scans_a_step * training_flops(model, formulation_of(model, model.n_tokens))
+    flops = step_flops(model, scans_a_step, budget.gpu != "cpu")
     step = flops / (card.peak * budget.mfu) + UPDATE_BYTES * parameter_count(model) / card.bandwidth
     return steps * max(step, budget.step_ms / 1000) / 3600
+
+
+def step_flops(model: LCMConfig, scans: int, on_gpu: bool) -> int:
+    """FLOPs of one optimiser step, by the formulation that would run there."""
+    return scans * training_flops(model, formulation_on(model, scans, on_gpu)) + once_flops(model)
+
+
+def formulation_on(model: LCMConfig, batch: int, on_gpu: bool) -> str:
+    """The cross-attention that runs on a GPU in bf16, or on a CPU in fp32."""
+    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
+    return formulation_of(model, model.n_tokens, batch, device, dtype)
 
 
 def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, people: int, scans_each: float,
@@ -176,8 +188,9 @@ def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, p
     batch = recipe.trainer.global_batch
     steps = point.epochs * math.ceil(scans / batch)
     steps = min(steps, recipe.trainer.max_steps or steps)
-    flops = float(point.epochs * scans * training_flops(model, formulation_of(model, model.n_tokens)))
-    hours = hours_of(model, min(batch, scans), steps, budget) + budget.start_seconds / 3600
+    size = min(batch, scans)
+    flops = steps / max(1, math.ceil(scans / batch)) * scans / size * step_flops(model, size, budget.gpu != "cpu")
+    hours = hours_of(model, size, steps, budget) + budget.start_seconds / 3600
     return PlannedPoint(point, parameter_count(model), people, steps, flops, hours)
 
 
