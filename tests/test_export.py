@@ -1,19 +1,24 @@
-"""The published model's weights, there and back. The official files are made here, by the plain model of benchmarks/."""
+"""Weights as safetensors; the published model's, there and back. The official files are made here, by the plain model of benchmarks/."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from safetensors import safe_open
 
+from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.export import export_official, import_official
+from lcm_scale.export import export_official, export_plain, import_official
 from lcm_scale.model.lcm import LCM
-from lcm_scale.training import checkpoints
+from lcm_scale.model.presets import LCMConfig
+from lcm_scale.training import checkpoints, run
 
 GROUPS = "diagnosis: [N/A, CN, Autism]\nstate: [N/A, REST]\n"
 SIZES = {"regions": 116, "width": 32}
@@ -132,3 +137,33 @@ def test_a_file_that_would_run_code_is_refused(plain: ModuleType, tmp_path: Path
     torch.save({"lin.0.weight": Path("x")}, tmp_path / "b.pth")
     with pytest.raises(InputError, match="without unpickling"):
         imported(tmp_path)
+
+
+def test_safetensors_hold_what_the_checkpoint_loads_as_and_no_ones_id(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    folder = run.pretrain(recipe("trainer.max_steps=2"))
+    loaded = checkpoints.load(folder)
+    with safe_open(export_plain(folder, tmp_path / "out" / "w.safetensors"), "pt") as file:
+        text = file.metadata()["lcm"]
+        assert set(file.keys()) == set(loaded.state)
+        for key, value in loaded.state.items():
+            assert torch.equal(file.get_tensor(key), value) and file.get_tensor(key).dtype == value.dtype, key
+    about = json.loads(text)
+    about["model"]["target_tokens"] = tuple(about["model"]["target_tokens"])
+    assert LCMConfig(**about["model"]) == loaded.model
+    assert about["vocabulary"] == loaded.vocabulary.to_json() and about["atlas"] == loaded.atlas.to_json()
+    assert (about["edges"], about["readout"], tuple(about["active"])) == (loaded.edges, loaded.readout, loaded.active)
+    assert {k: tuple(v) for k, v in about["scalars"].items()} == loaded.scalars
+    assert about["subjects"] == len(loaded.subjects) > 0
+    assert not any(subject in text for subject in loaded.subjects)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"), [("weights", "ends in .safetensors"), ("file/w.safetensors", "cannot be written")]
+)
+def test_weights_that_have_no_place_are_one_clear_line(
+    recipe: Callable[..., Recipe], tmp_path: Path, out: str, message: str
+) -> None:
+    folder = run.pretrain(recipe("trainer.max_steps=1"))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=message):
+        export_plain(folder, tmp_path / out)

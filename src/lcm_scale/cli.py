@@ -220,18 +220,22 @@ def import_(
     _next(f"lcm-scale inspect {run}")
 
 
-@app.command(epilog="Example: lcm-scale export runs/demo-pretrain exported --format official")
+@app.command(epilog="Example: lcm-scale export runs/demo-pretrain demo.safetensors")
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write.")],
-    format: Annotated[str, typer.Option(help="official: the published model's pair of files.")] = "official",
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file; a folder for official.")],
+    format: Annotated[str, typer.Option(help="plain: one safetensors file; official: the published model's pair.")] = "plain",
 ) -> None:
     """Write a checkpoint's weights for others to load."""
-    if format != "official":
-        raise InputError(f"--format {format}: one of official")
-    from lcm_scale.export import export_official
+    if format not in ("plain", "official"):
+        raise InputError(f"--format {format}: one of plain, official")
+    from lcm_scale.export import export_official, export_plain
 
-    paths = export_official(checkpoint, folder)
+    if format == "plain":
+        print(f"weights: {export_plain(checkpoint, out)}")
+        _next(f"lcm-scale inspect {checkpoint}")
+        return
+    paths = export_official(checkpoint, out)
     print(f"weights: {' '.join(map(str, paths))}")
     _next(f"lcm-scale import {paths[0]} {paths[1]} GROUPS RUN")
 

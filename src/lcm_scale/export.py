@@ -1,11 +1,12 @@
-"""Weights exchanged with the published model: its pair of files to a checkpoint of ours, and back.
+"""Weights for others: any checkpoint as one safetensors file, the published model's pair of files to a checkpoint and back.
 
-The files say neither which region stands in which row nor what a token means: whoever imports them says so once, and the
-checkpoint keeps it. Nothing is pickled: both files are read with `weights_only`.
+The published files say neither which region stands in which row nor what a token means: whoever imports them says so once, and the
+checkpoint keeps it. Nothing is pickled: those files are read with `weights_only`.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,18 +14,22 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import Recipe, dump
 from lcm_scale.data.environment import AGE, SEX, Target, Vocabulary, scalar, sex
 from lcm_scale.errors import InputError
+from lcm_scale.files import replacing
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.official import Official, config_of, from_official, to_official
 from lcm_scale.training import checkpoints
 from lcm_scale.training.provenance import versions
 
 BACKBONE, HEAD = "backbone.pth", "head.pth"
+PLAIN = "lcm-scale-weights/1"
 
 
 def import_official(backbone_file: Path, head_file: Path, vocabulary_file: Path, atlas: str, run: Path,
@@ -106,6 +111,39 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
         # Mapped tensors are copied, so that the files hold them and not views of the checkpoint.
         checkpoints.AtomicCheckpointIO().save_checkpoint({k: v.clone() for k, v in weights.items()}, path)
     return paths
+
+
+def export_plain(checkpoint: Path, path: Path) -> Path:
+    """Write a checkpoint's weights as one safetensors file; its metadata `lcm` says in JSON what the weights need.
+
+    No GPU, and no more memory than a tensor beyond the mapped checkpoint, of whatever strategy and world size it is.
+    Whom the model saw is a number there, not ids.
+
+    Raises: InputError as `checkpoints.load`, and where the file cannot be written.
+    """
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise InputError(f"{path}: weights go into a file that ends in .safetensors; --format official writes a folder")
+    loaded = checkpoints.load(checkpoint)
+    about = {
+        "format": PLAIN,
+        "run": loaded.run,
+        "model": asdict(loaded.model),
+        "vocabulary": loaded.vocabulary.to_json(),
+        "active": loaded.active,
+        "atlas": loaded.atlas.to_json(),
+        "edges": loaded.edges,
+        "readout": loaded.readout,
+        "scalars": loaded.scalars,
+        "subjects": len(loaded.subjects),
+        "fingerprints": loaded.fingerprints,
+        "versions": versions(),
+    }
+    with replacing(path) as aside:
+        try:
+            save_file(dict(loaded.state), aside, {"lcm": json.dumps(about, ensure_ascii=False)})
+        except SafetensorError as error:
+            raise RuntimeError(str(error)) from error
+    return path
 
 
 def _load(path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from lcm_scale.errors import InputError
@@ -11,24 +12,39 @@ from lcm_scale.errors import InputError
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write aside, fsync, rename.  Raises: InputError where the folder cannot be written or the disk is full."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, advice: str = "check space and permissions") -> Iterator[Path]:
+    """Yields a name beside `path` for the block to write to; then that file, on disk, takes the place of `path`.
+
+    Raises: InputError where the file cannot be written; what stood at `path` is as it was.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield aside
+        _sync(aside, os.O_RDWR)
         os.replace(aside, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # torch turns a full disk into a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
+        raise InputError(f"{path}: cannot be written ({reason}); {advice}") from error
+    finally:
         with contextlib.suppress(OSError):  # where a parent is a file, unlink fails as well
-            aside.unlink()
-        raise InputError(f"{path}: cannot be written ({error.strerror}); check space and permissions") from error
+            aside.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in it survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder, os.O_RDONLY)
+
+
+def _sync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
     try:
         os.fsync(handle)
     finally:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from lcm_scale.export import export_plain
 from lcm_scale.training import checkpoints
 from lcm_scale.training.recorder import read_log
 
@@ -135,6 +137,18 @@ def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(r
         for name, value in mine.items():
             slack = 50 if name.endswith(DRIFTING) else 1
             torch.testing.assert_close(theirs[name], value, atol=slack * 2e-4, rtol=slack * 2e-4)
+
+
+def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
+    run_cli: Run, plain: Callable[[int], Path], tmp_path: Path
+) -> None:
+    many = run_cli("many", "trainer.devices=2", "trainer.strategy=zero3")
+    mine, theirs = (load_file(export_plain(f, tmp_path / f"{f.name}.safetensors")) for f in (plain(1), many))
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert theirs[name].dtype == value.dtype
+        slack = 50 if name.endswith(DRIFTING) else 1
+        torch.testing.assert_close(theirs[name], value, atol=slack * 2e-4, rtol=slack * 2e-4)
 
 
 def test_offload_to_the_host_changes_nothing(run_cli: Run, plain: Callable[[int], Path]) -> None:

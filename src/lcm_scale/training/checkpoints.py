@@ -7,7 +7,6 @@ the hashed ids of everybody it was trained or chosen on.
 
 from __future__ import annotations
 
-import os
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from torch import Tensor
 from lcm_scale.atlas import Atlas
 from lcm_scale.data.environment import Vocabulary
 from lcm_scale.errors import InputError
-from lcm_scale.files import sync_folder
+from lcm_scale.files import replacing
 from lcm_scale.model.presets import LCMConfig
 
 FORMAT = "lcm-scale-checkpoint/1"
@@ -34,21 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written whole or not at all and read with `weights_only`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        final = Path(path)
-        aside = final.with_name(f".{final.name}.{os.getpid()}.partial")
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with open(aside, "wb") as handle:
-                torch.save(checkpoint, handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(aside, final)
-            sync_folder(final.parent)
-        except (OSError, RuntimeError) as error:
-            # torch turns a full disk into a RuntimeError
-            aside.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0][:80]
-            raise InputError(f"{final}: cannot be written ({reason}); earlier checkpoints are untouched") from error
+        advice = "check space and permissions; earlier checkpoints are untouched"
+        with replacing(Path(path), advice) as aside, open(aside, "wb") as handle:
+            torch.save(checkpoint, handle)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_file(Path(path))
