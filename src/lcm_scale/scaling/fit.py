@@ -265,15 +265,33 @@ def _polish(
     inner = np.clip(values[free], bounds[0][free] + 1e-9 * span, bounds[1][free] - 1e-9 * span)
     target = np.log(runs.loss)
 
-    def residuals(x: np.ndarray) -> np.ndarray:
+    k = len(law.coefficients)
+
+    def filled(x: np.ndarray) -> np.ndarray:
         full = values.copy()
         full[free] = x
-        return np.log(np.maximum(law.predict(runs, scale, full), 1e-12)) - target
+        return full
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(law.predict(runs, scale, filled(x)), 1e-12)) - target
+
+    def slopes(x: np.ndarray) -> np.ndarray:
+        # Exact in the coefficients; differences in the exponents alone.
+        full = filled(x)
+        terms = law.terms(runs, scale, full[k:])
+        loss = np.maximum(terms @ full[:k], 1e-12)
+        columns = [terms[:, i] for i in range(k)]
+        for i in range(k, len(full)):
+            moved = full[k:].copy()
+            step = 1e-6 * moved[i - k]
+            moved[i - k] += step
+            columns.append((law.terms(runs, scale, moved) - terms) @ full[:k] / step)
+        return np.asarray(np.stack(columns, axis=1)[:, free] / loss[:, None])
 
     if not len(free):
         return values, _huber(residuals(inner), delta)
     found = least_squares(
-        residuals, inner, bounds=(bounds[0][free], bounds[1][free]), loss="huber", f_scale=delta, x_scale="jac",
+        residuals, inner, slopes, bounds=(bounds[0][free], bounds[1][free]), loss="huber", f_scale=delta, x_scale="jac",
         xtol=1e-10, ftol=1e-12, gtol=1e-12, max_nfev=200,
     )  # fmt: skip
     values[free] = found.x
