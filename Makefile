@@ -1,5 +1,5 @@
 # Few targets, each a verb of lcm-scale or a check. `make` alone lists them.
-# Elsewhere than on the author's machine: TORCH_INDEX=<index of PyTorch's CPU wheels> spares gigabytes of CUDA.
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's CPU wheels, where the index at hand offers CUDA ones.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -21,8 +21,8 @@ help: ## List the targets
 .venv: $(INSTALLED) ## Virtual environment with pinned versions (PYTHON=python3.12, TORCH_INDEX=...)
 
 $(INSTALLED): constraints.txt setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than Python 3.11; name another, for example make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "error: '$(PYTHON)' does not run, or is older than Python 3.11; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -140,3 +142,8 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, monkeypatch) -> None:
     with pytest.raises(InputError, match="holds other files"):
         ds000140.prepare(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_without_a_folder_it_says_how_it_is_used() -> None:
+    done = subprocess.run([sys.executable, "-m", "lcm_scale.data.ds000140"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.splitlines()) == (2, ["usage: python -m lcm_scale.data.ds000140 FOLDER"])

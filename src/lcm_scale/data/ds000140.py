@@ -142,6 +142,9 @@ def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print("usage: python -m lcm_scale.data.ds000140 FOLDER", file=sys.stderr)
+        sys.exit(2)
     try:
         print(prepare(Path(sys.argv[1])))
     except InputError as failure:

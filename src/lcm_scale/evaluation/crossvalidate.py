@@ -28,7 +28,7 @@ from lcm_scale.training import checkpoints
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.predict import Predictor
 from lcm_scale.training.provenance import provenance
-from lcm_scale.training.run import FitResult, fit, prepare, run_folder
+from lcm_scale.training.run import FitResult, fit, open_folder, prepare, run_folder
 
 MODEL = "LCM"
 
@@ -81,6 +81,8 @@ def evaluate(recipe: Recipe, dry_run: bool = False) -> Path:
     folder = run_folder(recipe)
     if dry_run:
         return folder / "report.html"
+    if not (folder / "recipe.yaml").is_file():  # a finetuned run's folder keeps its own
+        open_folder(recipe, folder)
     predictor = Predictor(sets, open_edges(sets, recipe.data.resident_gb), recipe)
     runs: list[FitResult] = []
     held_out: list[list[np.ndarray]] = []
