@@ -1,5 +1,5 @@
 # Few targets, each a verb of lcm-scale or a check. `make` alone lists them.
-# TORCH_INDEX=https://download.pytorch.org/whl/cpu takes PyTorch's CPU wheels, where the index at hand offers CUDA ones.
+# TORCH_INDEX=<index of PyTorch's CPU wheels> takes those, where the index at hand offers CUDA ones.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -13,7 +13,7 @@ LCM := $(BIN)/lcm-scale
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo demo-real shard test check golden clean
+.PHONY: help .venv demo demo-real shard test test-slurm check golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ shard: $(INSTALLED) ## Shard a data set: DATA=abide [ABIDE_DIR=folder] [ABIDE_PH
 		$(if $(ABIDE_DIR),'source.dir=$(ABIDE_DIR)') $(if $(ABIDE_PHENO),'source.phenotypes=$(ABIDE_PHENO)')
 
 test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -m "not slurm" $(TESTS)
+
+test-slurm: $(INSTALLED) ## Run the tests that start a real Slurm on this machine (minutes; installs it as root)
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 check: $(INSTALLED) ## Lint, format and types
 	$(BIN)/ruff check .

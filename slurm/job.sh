@@ -38,7 +38,8 @@ snapshot() {
         git archive "$LCM_COMMIT" src recipes | tar -x -C "$aside"
         mv -T "$aside" "$CODE" 2>/dev/null || rm -rf "$aside" # a task beside this one was first
     fi
-    export LCM_COMMIT PYTHONPATH="$PWD/$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
+    CODE=$(cd "$CODE" && pwd) # LCM_RUNS may be relative
+    export LCM_COMMIT PYTHONPATH="$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
 }
 
 # run VERB RECIPE [key=value ...]: one task a GPU; a warning of Slurm's goes to all of them, and 75 means: go on later.
@@ -53,8 +54,10 @@ run() {
 # attend WORDS of lcm-scale: run them, pass warnings on, requeue on 75, and leave with their exit code.
 attend() {
     local code=0 started=$SECONDS pid
+    # Every rank leaves with 75 by itself: killing the others as soon as the first has left would lose that code. Where one
+    # dies the others fail at their next meeting; a minute is what they get.
     # shellcheck disable=SC2086
-    srun --kill-on-bad-exit=1 ${LCM_SRUN:-} "$LCM" "$@" &
+    srun --kill-on-bad-exit=0 --wait=60 ${LCM_SRUN:-} "$LCM" "$@" &
     pid=$!
     trap 'kill -USR1 "$pid" 2>/dev/null || true' USR1 TERM
     while :; do

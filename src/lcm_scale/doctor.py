@@ -6,6 +6,7 @@ prints. Nothing is trained, no run folder is touched but for one file that is wr
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.util
 import os
@@ -125,7 +126,8 @@ def _disk(recipe: Recipe) -> Iterator[Finding]:
         )
         return
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
     slow = speed < SLOW_DISK
     yield Finding(
         "writing",

@@ -89,7 +89,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
-    (folder / "slurm.conf").write_text(CONFIG.format(host=socket.gethostname(), folder=folder, user=os.environ.get("USER", "root")))
+    (folder / "slurm.conf").write_text(
+        CONFIG.format(host=socket.gethostname(), folder=folder, user=os.environ.get("USER", "root"))
+    )
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
     munge = ["munged", "--force", "--foreground", f"--key-file={key}", f"--socket={folder}/munge.socket",
              f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/munged.seed", f"--log-file={folder}/munged.log"]  # fmt: skip
@@ -116,7 +118,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This tree as a clean git checkout, uncommitted work included."""
     folder = tmp_path_factory.mktemp("checkout")
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in names.stdout.splitlines():
         if name.split("/")[0] in ("src", "recipes", "slurm", "README.md", ".gitignore") and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
