@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
     for epoch in range(epochs):
         consumed = [tuple(step["consumed"]) for step in steps if step["epoch"] == epoch]
         edges = [0, *(stop for _, stop in consumed)]
-        assert consumed == list(zip(edges, edges[1:], strict=False))
+        assert consumed == list(itertools.pairwise(edges))
         assert edges[-1] == len(train)
 
 
