@@ -94,6 +94,7 @@ class ShardManifest:
             vocabulary=self.vocabulary.to_json(),
             fingerprint=self.fingerprint,
         )
+        data["checksum"] = _checksum(data)
         return data
 
     @classmethod
@@ -144,6 +145,12 @@ class ScanIndex:
     volumes: np.ndarray
 
 
+def _checksum(data: Mapping[str, Any]) -> str:
+    """Of all that a manifest says: a flipped bit in a subject's hash would move that person to another fold."""
+    text = json.dumps({k: v for k, v in data.items() if k != "checksum"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def read_manifest(folder: Path) -> ShardManifest:
     """The manifest of a shard folder.  Raises: InputError where it is missing, damaged or of another format."""
     path = folder / MANIFEST
@@ -154,12 +161,12 @@ def read_manifest(folder: Path) -> ShardManifest:
         if data.get("format") != FORMAT:
             raise InputError(f"{path}: format '{data.get('format')}', this version reads '{FORMAT}'")
         manifest = ShardManifest.from_json(data)
-        if data["fingerprint"] != manifest.fingerprint:
+        if data["fingerprint"] != manifest.fingerprint or data.get("checksum", _checksum(data)) != _checksum(data):
             raise InputError(
                 f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again"
             )
         return manifest
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged manifest ({type(error).__name__}: {error}); shard the data again") from error
 
 

@@ -6,6 +6,7 @@ equal bytes. A set is built aside and renamed once, so that a folder with a mani
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,15 @@ def _check_recipe(recipe: ShardRecipe) -> None:
 @contextmanager
 def _built_aside(folder: Path) -> Iterator[Path]:
     """A new folder that takes the place of `folder` where all went well, and is gone otherwise."""
+    _tidy(folder)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    lock = None
     try:
         aside.mkdir(parents=True)
+        lock = os.open(aside, os.O_RDONLY)  # says that somebody builds there, as long as this process lives
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield aside
         if folder.exists():
             folder.rename(old)
@@ -105,13 +111,35 @@ def _built_aside(folder: Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(folder)
             raise
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); check space and permissions"
-        ) from error
+    except (OSError, RuntimeError) as error:
+        # HDF5 turns a full disk into a RuntimeError where it closes a file
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
+        raise InputError(f"{folder}: cannot be written ({reason}); check space and permissions") from error
     finally:
+        if lock is not None:
+            os.close(lock)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _tidy(folder: Path) -> None:
+    """Put back the set that a kill between two renames left aside, and remove what killed processes left half-built."""
+    for kind in ("old", "partial"):
+        for left in folder.parent.glob(f".{folder.name}.*.{kind}"):
+            try:
+                handle = os.open(left, os.O_RDONLY)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if kind == "old" and not folder.exists() and (left / MANIFEST).is_file():
+                    left.rename(folder)
+                else:
+                    shutil.rmtree(left, ignore_errors=True)
+            except OSError:
+                pass  # somebody builds there, or this file system has no locks: it is left alone
+            finally:
+                os.close(handle)
 
 
 def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:

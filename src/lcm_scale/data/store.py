@@ -7,6 +7,7 @@ passes through. Shards are made from this file. No raw subject id or file name e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -52,6 +53,7 @@ def create(path: Path, n_edges: int, dtype: str, label_columns: Sequence[str], p
     """An empty store.  `provenance`: texts (JSON where structured) kept as attributes."""
     text = h5py.string_dtype()
     kinds = get_type_hints(ScanFacts)
+    _see_room(path, 0)
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs.update(provenance)
@@ -72,6 +74,7 @@ def append(
     Args:
         triangles: (n, E).   facts, labels: n each; a label is None where it is missing.
     """
+    _see_room(path, (len(triangles) + 16) * triangles.shape[1] * triangles.itemsize)
     with h5py.File(path, "r+") as file:
         start = len(file["fc"])
         end = start + len(triangles)
@@ -80,6 +83,19 @@ def append(
             _fill(file[f"scans/{column.name}"], start, end, [getattr(fact, column.name) for fact in facts])
         for name, column_data in file["labels"].items():
             _fill(column_data, start, end, [row.get(name) or "" for row in labels])
+
+
+def _see_room(path: Path, size: int) -> None:
+    """Raises: OSError where the disk has not that many bytes more, and a mebibyte for what HDF5 keeps beside them.
+
+    HDF5 itself must not find out: it crashes the process where it cannot write a file that it closes.
+    """
+    probe = path.with_suffix(".room")
+    try:
+        with open(probe, "wb") as handle:
+            os.posix_fallocate(handle.fileno(), path.stat().st_size if path.exists() else 0, size + 2**20)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def read(file: h5py.File) -> Store:

@@ -20,15 +20,17 @@ from torch import Tensor
 
 from lcm_scale.data.order import BatchPlan, epoch_order
 from lcm_scale.data.sets import Block, ShardSets
-from lcm_scale.data.verify import decode_record
+from lcm_scale.data.verify import check_file, decode_record
 from lcm_scale.errors import InputError
 
 Batch = dict[str, Tensor]
+_CHECKED: set[tuple[str, int, int, str]] = set()  # tars as they were when this process checked them
 
 
 def read_block(sets: ShardSets, number: int) -> np.ndarray:
     """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming a damaged tar."""
     block: Block = sets.blocks[number]
+    _check_once(sets, block)
     try:
         with open(block.path, "rb") as tar:
             tar.seek(block.record.offset)
@@ -43,6 +45,20 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
         raise InputError(f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says")
     order = sets.edge_orders[block.set_number]
     return edges if order is None else edges[:, order]
+
+
+def _check_once(sets: ShardSets, block: Block) -> None:
+    """A tar's SHA-256 when it is first read: a flipped bit in a matrix is a number like any other."""
+    try:
+        stat = block.path.stat()
+    except OSError as error:
+        raise InputError(f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`") from error
+    shards = {shard.file: shard for shard in sets.manifests[block.set_number].shards}
+    shard = shards[block.path.name]
+    mark = (str(block.path), stat.st_mtime_ns, stat.st_size, shard.sha256)
+    if mark not in _CHECKED:
+        check_file(block.path, shard)
+        _CHECKED.add(mark)
 
 
 def edge_dtype(sets: ShardSets) -> np.dtype:

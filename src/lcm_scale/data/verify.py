@@ -57,7 +57,7 @@ def verify_shards(folder: Path) -> ShardManifest:
     with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:
         for shard in manifest.shards:
             path = folder / shard.file
-            _check_file(path, shard)
+            check_file(path, shard)
             with open(path, "rb") as handle:
                 for record in shard.records:
                     handle.seek(record.offset)
@@ -73,7 +73,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _check_file(path: Path, shard: Shard) -> None:
+def check_file(path: Path, shard: Shard) -> None:
+    """Raises: InputError where a tar is missing, of another size, or its SHA-256 is not the manifest's."""
     if not path.is_file():
         raise InputError(f"{path}: missing, the manifest lists it; shard the data again or copy it anew")
     size = path.stat().st_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.data.module import ConnectomeData
+from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.ranks import is_first
 from lcm_scale.training import checkpoints
@@ -42,6 +44,22 @@ def read_log(path: Path) -> list[Row]:
             events = [e for e in events if e.get("step", 0) <= event["step"]]
         events.append(event)
     return events
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line; a torn one before it, as a full disk leaves, is ended first, so that it spoils no other.
+
+    Raises: InputError where the file cannot be written.
+    """
+    try:
+        with open(path, "ab+") as handle:
+            if handle.seek(0, os.SEEK_END) and (handle.seek(-1, os.SEEK_END), handle.read(1))[1] != b"\n":
+                text = "\n" + text
+            handle.write(text.encode() + b"\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); check space; the same command goes on from the newest checkpoint"
+        ) from error
 
 
 def epochs_of(events: Sequence[Row]) -> list[Row]:
@@ -69,8 +87,7 @@ class Recorder(L.Callback):
 
     def event(self, name: str, **values: Any) -> None:
         if is_first():
-            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"event": name, **values}) + "\n")
+            append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "losses": self.losses}

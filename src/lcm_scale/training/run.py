@@ -260,6 +260,8 @@ def open_folder(recipe: Recipe, folder: Path) -> Path | None:
                 "choose another name=... or remove that folder"
             )
     if is_first():
+        for part in folder.glob(".*.partial"):  # a kill left it
+            part.unlink(missing_ok=True)
         write_atomic(file, text.encode())
         write_atomic(folder / "provenance.json", json.dumps(provenance(recipe), indent=1).encode())
     return checkpoints.newest(folder / "checkpoints")
