@@ -1,6 +1,9 @@
 # Sourced by the batch scripts: site settings, the code as it was submitted, the pre-flight, the run, requeueing.
 # shellcheck shell=bash
 set -euo pipefail
+# From the first line on: a warning that comes before the run would end this shell.
+WARNED="" RUN=""
+trap 'WARNED=1; [ -z "$RUN" ] || kill -USR1 "$RUN" 2>/dev/null || true' USR1 TERM
 cd "${SLURM_SUBMIT_DIR:-.}"
 
 if [ -f "${LCM_SITE:-slurm/site.env}" ]; then
@@ -53,21 +56,22 @@ run() {
 
 # attend WORDS of lcm-scale: run them, pass warnings on, requeue on 75, and leave with their exit code.
 attend() {
-    local code=0 started=$SECONDS pid
+    local code=0
     # Every rank leaves with 75 by itself: killing the others as soon as the first has left would lose that code. Where one
     # dies the others fail at their next meeting; a minute is what they get.
     # shellcheck disable=SC2086
     srun --kill-on-bad-exit=0 --wait=60 ${LCM_SRUN:-} "$LCM" "$@" &
-    pid=$!
-    trap 'kill -USR1 "$pid" 2>/dev/null || true' USR1 TERM
+    RUN=$!
+    [ -z "$WARNED" ] || kill -USR1 "$RUN" 2>/dev/null || true
     while :; do
         code=0
-        wait "$pid" || code=$?
-        kill -0 "$pid" 2>/dev/null || break # else a signal ended the wait, not the run
+        wait "$RUN" || code=$?
+        kill -0 "$RUN" 2>/dev/null || break # else a signal ended the wait, not the run
     done
-    # Killed from outside (128 and above: a signal, memory) is worth another try where the script says so.
-    if [ "$code" -eq 75 ] || { [ -n "${LCM_RETRY_KILLED:-}" ] && [ "$code" -ge 128 ]; }; then
-        requeue "$((SECONDS - started))"
+    # 128 and above: killed. By our warning, where it came before the run could listen; from outside (memory), which is
+    # worth another try where the script says so.
+    if [ "$code" -eq 75 ] || { [ -n "$WARNED${LCM_RETRY_KILLED:-}" ] && [ "$code" -ge 128 ]; }; then
+        requeue
     fi
     exit "$code"
 }
@@ -80,8 +84,8 @@ requeue() {
         echo "the job is being cancelled or preempted: submit it again to go on" >&2
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${LCM_MAX_REQUEUE:-20}" ]; then
         echo "requeued ${SLURM_RESTART_COUNT} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
-    elif [ "$1" -lt "${LCM_MIN_SECONDS:-60}" ]; then
-        echo "stopped after $1 s, less than LCM_MIN_SECONDS: not requeued, a job that dies at once would do so for ever" >&2
+    elif [ "$SECONDS" -lt "${LCM_MIN_SECONDS:-60}" ]; then
+        echo "stopped after $SECONDS s, less than LCM_MIN_SECONDS: not requeued, a job that dies at once would do so for ever" >&2
     else
         scontrol requeue "$job"
     fi
