@@ -261,3 +261,16 @@ def test_a_set_needs_a_label_and_a_scan(tiny_recipe) -> None:
     shards_unchanged(tiny_recipe(groups=[], sex=False, age=False), "no label at all")
     long = ConnectivityConfig(min_volumes=50)
     shards_unchanged(tiny_recipe(connectivity=long), "no usable scan .*fewer than 50 volumes")
+
+
+def test_a_set_that_a_kill_between_two_renames_left_aside_is_put_back(tiny_set, tiny_recipe) -> None:
+    folder = tiny_set(people=3)
+    before = read_manifest(folder)
+    folder.rename(folder.with_name(f".{folder.name}.1.old"))
+    folder.with_name(f".{folder.name}.1.partial").mkdir()
+    recipe = tiny_recipe(people=3)
+    recipe.source.table = "nowhere.csv"
+    with pytest.raises(InputError, match="nowhere"):
+        write_shards(recipe)
+    assert read_manifest(folder) == before
+    assert [p.name for p in folder.parent.iterdir() if p.name.startswith(".")] == []

@@ -149,3 +149,14 @@ def test_a_tar_that_was_damaged_since_is_named(damage: str, mixed: ShardSets) ->
         path.write_bytes(data[:700] if damage == "cut" else data.replace(b"NUMPY", b"NUMPX"))
     with pytest.raises(InputError, match=r"a-000001\.tar"):
         ResidentEdges(mixed)
+
+
+@pytest.mark.parametrize("kind", [ResidentEdges, StreamedEdges])
+def test_a_flipped_bit_in_a_matrix_is_found_when_its_tar_is_first_read(kind: type, mixed: ShardSets) -> None:
+    ResidentEdges(mixed)  # it was whole, and checked, before
+    block = mixed.blocks[1]
+    data = bytearray(block.path.read_bytes())
+    data[block.record.offset + 512 + 128] ^= 1  # behind the tar's header and numpy's
+    block.path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged: its SHA-256"):
+        kind(mixed).gather(np.arange(mixed.n_scans))

@@ -85,6 +85,15 @@ def test_a_run_killed_between_checkpoints_repeats_only_what_it_lost(
     assert losses(killed) == losses(whole)
 
 
+def test_a_line_that_a_full_disk_tore_spoils_no_other(recipe: Make) -> None:
+    whole = run.pretrain(recipe("name=whole"))
+    folder = run.pretrain(recipe("name=torn", "trainer.max_steps=7"))
+    with (folder / "log.jsonl").open("a") as log:
+        log.write('{"event": "step", "step": 8, "ep')
+    assert losses(run.pretrain(recipe("name=torn"))) == losses(whole)
+    assert [e["step"] for e in read_log(folder / "log.jsonl") if e["event"] == "resumed"] == [7]
+
+
 def test_each_scan_of_every_epoch_is_consumed_once_over_three_stops(recipe: Make, world: Path) -> None:
     for stop in (2, 9, 13):
         run.pretrain(recipe(f"trainer.max_steps={stop}"))
