@@ -36,7 +36,7 @@ def main() -> None:
         result = json.loads(path.read_text(encoding="utf-8"))
         for row in result["rows"]:
             if row["precision"] == "bf16":
-                row["mfu"] = row["useful_flops"] / row["ours"]["step_s"] / peak
+                row["mfu"] = row["useful_flops"] / row["ours"]["step, adam_s"] / peak
                 print(f"{preset} M={row['tokens']} of {REGIONS} regions: {row['times_faster']}, MFU {row['mfu']:.2f}")
         result["bf16_peak_flops"] = peak
         result["command"] = "python benchmarks/gpu.py " + " ".join(sys.argv[1:])

@@ -3,10 +3,9 @@
     python benchmarks/model.py                      # 147m stack, batch 16, both precisions, into benchmarks/results/
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
-Three sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam), `published, fused` (the same with
-the fused Adam), `ours` (the formulation that `auto` takes). A round times each once, in turn, so that what else the machine does
-meets all alike; the figure is the median of rounds, the ratio the median of the rounds' ratios. With one thread, processor
-time is shown beside wall time: others' load hardly touches it.
+Two sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam and its fused one) and `ours` (the
+formulation that `auto` takes, our optimiser). A round does each once, in turn, so that what else the machine does meets both;
+a figure is the median of the rounds. With one thread, ratios are of processor time, which others' load hardly touches.
 Kept activations are what autograd saves in a forward pass, peak what was allocated above weights and gradients.
 """
 
@@ -41,14 +40,14 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Side:
-    """One implementation under one precision, and its times."""
+    """One implementation under one precision, with one optimiser or more, and its times by part of a step."""
 
     name: str
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: dict[str, torch.optim.Optimizer]
     precision: str
-    wall: dict[str, list[float]] = field(default_factory=lambda: {"forward": [], "step": []})
-    processor: dict[str, list[float]] = field(default_factory=lambda: {"forward": [], "step": []})
+    wall: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
 
     def forward(self, fc: Tensor) -> Tensor:
         device = fc.device.type
@@ -60,21 +59,34 @@ class Side:
         with torch.no_grad():
             self.forward(fc)
 
-    def step(self, fc: Tensor) -> None:
+    def differentiate(self, fc: Tensor) -> None:
         self.model.train()
-        loss = self.forward(fc).float().mean(0).square().mean()
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forward(fc).float().mean(0).square().mean().backward()
 
-    def time(self, what: str, fc: Tensor) -> None:
-        work = self.step if what == "step" else self.evaluate
+    def time(self, what: str, work: Callable[[], Any], fc: Tensor) -> None:
         synchronise(fc)
         wall, processor = time.perf_counter(), time.process_time()
-        work(fc)
+        work()
         synchronise(fc)
-        self.wall[what].append(time.perf_counter() - wall)
-        self.processor[what].append(time.process_time() - processor)
+        self.wall.setdefault(what, []).append(time.perf_counter() - wall)
+        self.processor.setdefault(what, []).append(time.process_time() - processor)
+
+    def round(self, fc: Tensor) -> None:
+        """One evaluation, one forward and backward, one step of each optimiser on those gradients."""
+        self.time("forward", lambda: self.evaluate(fc), fc)
+        self.time("gradients", lambda: self.differentiate(fc), fc)
+        for name, optimizer in self.optimizers.items():
+            self.time(name, optimizer.step, fc)
+        self.model.zero_grad(set_to_none=True)
+
+    def figures(self) -> dict[str, float]:
+        """Medians over the rounds; a whole step is gradients and optimiser."""
+        result = {}
+        for suffix, times in (("_s", self.wall), ("_processor_s", self.processor)):
+            middle = {what: statistics.median(values) for what, values in times.items()}
+            result |= {f"{what}{suffix}": value for what, value in middle.items()}
+            result |= {f"step, {name}{suffix}": middle["gradients"] + middle[name] for name in self.optimizers}
+        return result
 
 
 def synchronise(fc: Tensor) -> None:
@@ -85,12 +97,11 @@ def synchronise(fc: Tensor) -> None:
 def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
     torch.manual_seed(0)
     with torch.device(device):
-        ours = LCM(LCMConfig(REGIONS, (tokens,), layers=layers))
-        official, fused = OfficialModel(tokens, layers), OfficialModel(tokens, layers)
+        ours, official = LCM(LCMConfig(REGIONS, (tokens,), layers=layers)), OfficialModel(tokens, layers)
+    default, fused = (torch.optim.Adam(official.parameters(), lr=1e-5, fused=fused) for fused in (None, True))
     return [
-        Side("published", official, torch.optim.Adam(official.parameters(), lr=1e-5), precision),
-        Side("published, fused", fused, torch.optim.Adam(fused.parameters(), lr=1e-5, fused=True), precision),
-        Side("ours", ours, TwoStage(ours.parameters(), lr=1e-5), precision),
+        Side("published", official, {"adam": default, "fused adam": fused}, precision),
+        Side("ours", ours, {"adam": TwoStage(ours.parameters(), lr=1e-5)}, precision),
     ]
 
 
@@ -116,22 +127,21 @@ def kept_bytes(side: Side, fc: Tensor) -> int:
 
 
 def peak_bytes(side: Side, fc: Tensor) -> int:
-    """The most that was allocated at once in a training step above weights, gradients and optimiser state."""
-    if fc.device.type == "cuda":
-        side.step(fc)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        side.step(fc)
-        return torch.cuda.max_memory_allocated() - before
-    side.model.train()
+    """The most that was allocated at once in forward and backward above weights, gradients and optimiser state."""
     for parameter in side.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
+    if fc.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        side.differentiate(fc)
+        side.model.zero_grad(set_to_none=True)
+        return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        side.forward(fc).float().mean(0).square().mean().backward()
-    side.optimizer.zero_grad(set_to_none=True)
+        side.differentiate(fc)
+    side.model.zero_grad(set_to_none=True)
     now = most = 0
-    for event in sorted((e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"),
-                        key=lambda e: e.start_ns()):  # fmt: skip
+    events = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
+    for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
     return most
@@ -139,25 +149,20 @@ def peak_bytes(side: Side, fc: Tensor) -> int:
 
 def compare(layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str) -> dict[str, Any]:
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
-    all_sides = sides(layers, tokens, precision, device)
-    for side in all_sides:
-        side.step(fc), side.evaluate(fc)
-    for _ in range(repeats):
-        for what in ("forward", "step"):
-            for side in all_sides:
-                side.time(what, fc)
+    both = sides(layers, tokens, precision, device)
+    for number in range(repeats + 1):
+        for side in both:
+            side.round(fc)
+            if number == 0:  # kernels and optimiser state are made
+                side.wall.clear(), side.processor.clear()
     config = LCMConfig(REGIONS, (tokens,), layers=layers)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     formulation = formulation_of(config, tokens, batch, device, dtype)
     row: dict[str, Any] = {"tokens": tokens, "precision": precision, "batch": batch, "formulation": formulation,
                            "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False)}  # fmt: skip
-    for side in all_sides:
-        row[side.name] = {
-            **{f"{what}_s": statistics.median(times) for what, times in side.wall.items()},
-            **{f"{what}_processor_s": statistics.median(times) for what, times in side.processor.items()},
-            "kept_mb": kept_bytes(side, fc) / 1e6,
-            "peak_mb": peak_bytes(side, fc) / 1e6,
-        }
+    for side in both:
+        memory = {"kept_mb": kept_bytes(side, fc) / 1e6, "peak_mb": peak_bytes(side, fc) / 1e6}
+        row[side.name] = {key: float(f"{value:.5g}") for key, value in (side.figures() | memory).items()}
     return row
 
 
@@ -165,15 +170,17 @@ def add_ratios(rows: list[dict[str, Any]], clock: str) -> None:
     """Published over ours, in the row's precision; and published fp32 over ours in each precision."""
     fp32 = {row["tokens"]: row["published"] for row in rows if row["precision"] == "fp32"}
     for row in rows:
-        ours = row["ours"]
+        theirs, ours = row["published"], row["ours"]
+        step = ours[f"step, adam{clock}"]
         row["times_faster"] = {
-            "forward": row["published"][f"forward{clock}"] / ours[f"forward{clock}"],
-            "step": row["published"][f"step{clock}"] / ours[f"step{clock}"],
-            "step, published with fused Adam": row["published, fused"][f"step{clock}"] / ours[f"step{clock}"],
+            "forward": theirs[f"forward{clock}"] / ours[f"forward{clock}"],
+            "step": theirs[f"step, adam{clock}"] / step,
+            "step, published with fused adam": theirs[f"step, fused adam{clock}"] / step,
         }
         if row["tokens"] in fp32:
-            row["times_faster"]["step, published in fp32"] = fp32[row["tokens"]][f"step{clock}"] / ours[f"step{clock}"]
-        row["memory_share"] = {key: ours[f"{key}_mb"] / row["published"][f"{key}_mb"] for key in ("kept", "peak")}
+            row["times_faster"]["step, published in fp32"] = fp32[row["tokens"]][f"step, adam{clock}"] / step
+        row["times_faster"] = {key: float(f"{value:.3g}") for key, value in row["times_faster"].items()}
+        row["memory_share"] = {key: round(ours[f"{key}_mb"] / theirs[f"{key}_mb"], 3) for key in ("kept", "peak")}
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

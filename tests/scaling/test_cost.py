@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -87,3 +89,43 @@ def saved_bytes(shape: LCMConfig, scans: int, precision: str) -> int:
     ):
         model(torch.rand(scans, shape.n_regions, shape.n_regions))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+MEASURE = """
+import sys, threading, time
+import psutil, torch
+torch.set_num_threads(1)
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import LCMConfig
+from lcm_scale.training.optimizer import TwoStage
+precision, checkpointing = sys.argv[1], sys.argv[2] == "True"
+process, done, most = psutil.Process(), threading.Event(), [0]
+torch.nn.Linear(512, 512)(torch.rand(512, 512)).sum().backward()  # libraries take what they need once
+before = process.memory_info().rss
+def watch():
+    while not done.wait(0.003):
+        most[0] = max(most[0], process.memory_info().rss - before)
+watcher = threading.Thread(target=watch)
+watcher.start()
+model = LCM(LCMConfig(116, (27,), layers=2))
+model.checkpointing = checkpointing
+optimizer, fc = TwoStage(model.parameters()), torch.rand(32, 116, 116)
+for _ in range(2):
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        loss = model(fc).float().square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+done.set()
+watcher.join()
+print(most[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "checkpointing"), [("32-true", False), ("32-true", True), ("bf16-mixed", False)])
+def test_the_processs_peak_memory_is_predicted_within_a_tenth(precision: str, checkpointing: bool) -> None:
+    done = subprocess.run([sys.executable, "-c", MEASURE, precision, str(checkpointing)], capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    predicted = memory(LCMConfig(116, (27,), layers=2), precision, 32, checkpointing).total
+    assert predicted == pytest.approx(int(done.stdout), rel=0.1)
