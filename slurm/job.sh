@@ -83,7 +83,7 @@ requeue() {
     if ! scontrol show job "$job" | grep -q JobState=RUNNING; then
         echo "the job is being cancelled or preempted: submit it again to go on" >&2
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${LCM_MAX_REQUEUE:-20}" ]; then
-        echo "requeued ${SLURM_RESTART_COUNT} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
+        echo "requeued ${SLURM_RESTART_COUNT:-0} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
     elif [ "$SECONDS" -lt "${LCM_MIN_SECONDS:-60}" ]; then
         echo "stopped after $SECONDS s, less than LCM_MIN_SECONDS: not requeued, a job that dies at once would do so for ever" >&2
     else
