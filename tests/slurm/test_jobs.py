@@ -48,7 +48,7 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
 
 
 def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
-    options = ("--nodes=2", "--time=1", "--signal=B:USR1@45")
+    options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
     job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
     desk.wait_for_steps("limit", 5, job)
     # The warning may come up to a minute early, so it may find the first steps; the run goes on as often as it takes.
