@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,29 @@ def test_some_checkpoints_are_kept_for_ever_and_the_rest_roll(recipe: Make) -> N
     folder = run.pretrain(recipe("trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8"))
     steps = [int(p.stem.removeprefix("step-")) for p in sorted((folder / "checkpoints").glob("step-*.ckpt"))]
     assert steps == [8, 16, 19, 20]
+
+
+STOPPED = """
+import pathlib, sys, time
+from lcm_scale.training.signals import Watchdog
+with Watchdog(pathlib.Path(sys.argv[1]), 0, floor=2.0, factor=1.0) as watchdog:
+    watchdog.beat(); watchdog.beat()
+    print("beats", flush=True)
+    for _ in range(20):
+        time.sleep(0.1)
+        watchdog.beat()
+"""
+
+
+def test_a_process_that_was_stopped_from_outside_is_not_taken_for_hung(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "beats\n"
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(7)  # more than the limit of 2 s, and than ten of the watchdog's looks
+    child.send_signal(signal.SIGCONT)
+    assert child.wait(60) == 0
+    assert not (tmp_path / "stacks").exists()
 
 
 HANGS = """

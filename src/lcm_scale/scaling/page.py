@@ -137,7 +137,7 @@ def tables(a: Analysis) -> list[Table]:
          + ", ".join(f"{k} {v:.4g}" for k, v in a.raw.items()) + f". An interval in brackets reaches its bound. With {n[other]}:"
          " the last column.",
          ("", "value", "95 % profile", "95 % bootstrap", other),
-         [[c.name, f"{c.value:.3g}", _interval(c.profile), _interval(c.bootstrap), f"{a.other_count[c.name]:.3g}"]
+         [[c.name, _number(c.value), _interval(c.profile), _interval(c.bootstrap), _number(a.other_count[c.name])]
           for c in a.coefficients]),
         ("What would settle it", "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
          ("", "runs", "width"), options),
@@ -180,8 +180,13 @@ def numbers(a: Analysis) -> dict[str, Any]:
 
 
 def _interval(i: Interval) -> str:
-    low, high = f"{i.low:.3g}", f"{i.high:.3g}"
+    low, high = _number(i.low), _number(i.high)
     return f"{low if i.bounded_below else f'[{low}]'} to {high if i.bounded_above else f'[{high}]'}"
+
+
+def _number(value: float) -> str:
+    """Three digits; what an optimiser leaves of a bound at zero is zero."""
+    return "0" if abs(value) < 1e-6 else f"{value:.3g}"
 
 
 def _percent(value: float) -> str:

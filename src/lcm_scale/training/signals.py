@@ -84,8 +84,13 @@ class Watchdog(threading.Thread):
         return self.START_UP if self.longest is None else max(self.floor, self.factor * self.longest)
 
     def run(self) -> None:
-        while not self._over.wait(min(1.0, self.floor / 4)):
-            if time.monotonic() - self.last > self.limit:
+        pause, looked = min(1.0, self.floor / 4), time.monotonic()
+        while not self._over.wait(pause):
+            now = time.monotonic()
+            if now - looked > 10 * pause:
+                self.last += now - looked  # this thread did not run either: the process was stopped, or the host asleep
+            looked = now
+            if now - self.last > self.limit:
                 self._end()
 
     def _end(self) -> None:
