@@ -107,6 +107,21 @@ def test_a_bad_override_is_quoted(override: str) -> None:
         config.load(Recipe, None, [override])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.global_batch=0",
+        "trainer.accumulate=0",
+        "evaluate.repeats=0",
+        "evaluate.bootstrap=0",
+        "data.validation=1.5",
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_key(override: str) -> None:
+    with pytest.raises(InputError, match=f"{override}: expected"):
+        config.load(Recipe, None, [override])
+
+
 def test_a_dumped_recipe_loads_again(tmp_path: Path) -> None:
     recipe = config.load(Recipe, None, ["name=x", "model=1b", "optim.adaptive.lr=3e-5", "data=[a,b]"])
     (tmp_path / "again.yaml").write_text(config.dump(recipe))

@@ -259,6 +259,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fit.data": ("seen", "scans", "subjects"),
     "fit.epoch": ("chosen", "last"),
 }
+AT_LEAST = {"trainer.global_batch": 1, "trainer.accumulate": 1, "evaluate.repeats": 1, "evaluate.bootstrap": 1}
 SHORTHAND = {"model": "preset", "data": "sets"}
 
 Schema = TypeVar("Schema")  # Recipe, ShardRecipe, sweep_config.SweepRecipe
@@ -286,6 +287,7 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
     except OmegaConfBaseException as error:
         raise InputError(f"{path}: {_first_line(error)}") from error
     _check_choices(recipe, str(path) if path else "overrides")
+    _check_numbers(recipe, str(path) if path else "overrides")
     return cast(Schema, recipe)
 
 
@@ -374,6 +376,17 @@ def _check_choices(recipe: Any, where: str) -> None:
             value = getattr(item, name, None)
             if value is not None and value not in allowed:
                 raise InputError(f"{where}: {key}={value}{nearest(value, allowed)} (one of {', '.join(allowed)})")
+
+
+def _check_numbers(recipe: Any, where: str) -> None:
+    if not isinstance(recipe, Recipe):
+        return
+    for key, least in AT_LEAST.items():
+        section, _, name = key.partition(".")
+        if (value := getattr(getattr(recipe, section), name)) < least:
+            raise InputError(f"{where}: {key}={value}: expected a whole number from {least} on")
+    if not 0 <= recipe.data.validation < 1:
+        raise InputError(f"{where}: data.validation={recipe.data.validation}: expected a share, 0 or more and below 1")
 
 
 def _first_line(error: Exception) -> str:

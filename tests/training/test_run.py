@@ -149,6 +149,16 @@ def test_a_changed_data_set_is_refused_with_both_fingerprints(recipe: Make, make
         run.pretrain(recipe("data=own", f"data.shards_dir={tmp_path}/shards"))
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("override", ["model.preset=2b", "model.heads=7", "phases=[]", "objective.weights={agee: 2}"])
+def test_a_recipe_that_cannot_run_is_refused_before_a_folder_is_made(
+    override: str, dry_run: bool, recipe: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError):
+        run.pretrain(recipe(override), dry_run)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_dry_run_writes_nothing(recipe: Make, tmp_path: Path) -> None:
     run.pretrain(recipe(), dry_run=True)
     assert not (tmp_path / "runs").exists()

@@ -98,12 +98,17 @@ def finetune(recipe: Recipe, dry_run: bool = False) -> Path:
 
 
 def prepare(recipe: Recipe) -> tuple[ShardSets, Checkpoint | None]:
-    """Open a recipe's data and, where it names one, the checkpoint to start from, and see that they fit."""
+    """Open a recipe's data and, where it names one, the checkpoint to start from, and see that all fit together."""
     start = checkpoints.load(expand(recipe.init_from)) if recipe.init_from else None
     pretrained = (start.run, start.vocabulary) if start else None
     sets = open_sets(recipe.data, start.atlas if start else None, pretrained)
     if start:
         check_fit(recipe, sets, start)
+    # What a run would stumble over is found before it writes its folder.
+    resolve(recipe.model, sets.atlas.n_regions, ())
+    schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
+    for name in recipe.objective.weights:
+        sets.vocabulary[name]
     return sets, start
 
 
@@ -228,8 +233,6 @@ def loss_terms(recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkp
         elif not target.is_class and recipe.objective.scalar_scale == "standardised" and len(known):
             centre, scale = float(known.mean()), max(float(known.std()), 1e-6)
         terms.append(TargetLoss(target, weight, centre, scale))
-    for name in recipe.objective.weights:
-        sets.vocabulary[name]
     return terms
 
 
