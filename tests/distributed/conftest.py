@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 # Wide enough that stage 3 cuts the matrices; dropout off, since it is drawn per rank.
-MODEL = ["model.width=64", "model.heads=4", "model.ffn=32", "model.dropout=0.0", "model.edge_dropout=0.0", "model.edge_branch=true"]
+MODEL = [
+    "model.width=64",
+    "model.heads=4",
+    "model.ffn=32",
+    "model.dropout=0.0",
+    "model.edge_dropout=0.0",
+    "model.edge_branch=true",
+]
 # The optimiser's stage, the readout, the active targets, the scans and pseudo-labels all switch in the middle.
 PHASES = (
     "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"

@@ -69,7 +69,9 @@ def test_every_world_and_strategy_gives_the_losses_of_one_process(
 ) -> None:
     """Through the switch of stage, readout, targets and scans; some batches hold no label of some target; clipping on."""
     whole = plain(accumulate)
-    many = run_cli("many", f"trainer.devices={devices}", f"trainer.strategy={strategy}", f"trainer.accumulate={accumulate}")
+    many = run_cli(
+        "many", f"trainer.devices={devices}", f"trainer.strategy={strategy}", f"trainer.accumulate={accumulate}"
+    )
     assert len(losses(whole)) == STEPS
     assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
     assert_same_state(whole, many, 2e-4)
@@ -126,14 +128,23 @@ def test_at_the_same_world_size_a_resume_is_bit_for_bit_with_dropout_on(strategy
     assert_same_state(whole, parts, 0.0)
 
 
-def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(run_cli: Run, plain: Callable[[int], Path]) -> None:
+def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(
+    run_cli: Run, plain: Callable[[int], Path]
+) -> None:
     """Resume under ZeRO-3, take steps, save: what is saved is what one process has then."""
-    spread = ("trainer.devices=2", "trainer.strategy=zero3", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=50")
+    spread = (
+        "trainer.devices=2",
+        "trainer.strategy=zero3",
+        "trainer.checkpoint_steps=1",
+        "trainer.keep_checkpoints=50",
+    )
     run_cli("parts", *spread, "trainer.max_steps=4")
     parts = run_cli("parts", *spread)
     whole = run_cli("again", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=50")
     for step in (5, SWITCH + 1, STEPS - 1):
-        mine, theirs = (checkpoints.read_file(f / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"] for f in (whole, parts))
+        mine, theirs = (
+            checkpoints.read_file(f / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"] for f in (whole, parts)
+        )
         for name, value in mine.items():
             slack = 50 if name.endswith(DRIFTING) else 1
             torch.testing.assert_close(theirs[name], value, atol=slack * 2e-4, rtol=slack * 2e-4)
