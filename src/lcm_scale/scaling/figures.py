@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from lcm_scale.evaluation.plots import MARKERS, MODEL, MUTED, OTHERS, stamp, style
 from lcm_scale.scaling.analysis import Analysis
@@ -68,6 +69,7 @@ def loss_by_people(a: Analysis) -> Drawn:
             means = _means(rows, lambda r: r.people, lambda r: r.loss)
             axes.plot(*means, color=colour, lw=1)
         _baseline_lines(a, axes, lambda r: r.loss)
+        _people_ticks(a, axes)
         _legend(axes)
     return "loss-people", figure, _rows(a.rows) + _rows(a.collected.baselines)
 
@@ -148,6 +150,7 @@ def metric_by_people(a: Analysis) -> Drawn | None:
                           label=size)  # fmt: skip
             _baseline_lines(a, axes, _metric(key))
             axes.set(xlabel="Training people", ylabel=_metric_label(key), title=key[0].replace("_", " "))
+            _people_ticks(a, axes)
             axes.grid()
         panels[0].legend(fontsize=6.5)
     return "metric-people", figure, _rows(a.rows) + _rows(a.collected.baselines)
@@ -275,6 +278,13 @@ def _baseline_lines(a: Analysis, axes: Axes, value: Callable[[Row], float]) -> N
         means = _means([b for b in a.collected.baselines if b.size == name], lambda r: r.people, value)
         axes.plot(*means, color=OTHERS[(number + 1) % len(OTHERS)], lw=1.4, ls=(0, (4, 3)), marker=MARKERS[number % len(MARKERS)],
                   mfc="white", ms=5, label=name)  # fmt: skip
+
+
+def _people_ticks(a: Analysis, axes: Axes) -> None:
+    """The numbers of people that were run, and no others."""
+    people = sorted({r.people for r in a.rows})
+    axes.set_xticks(people, [str(count) for count in people])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _means(
