@@ -321,7 +321,9 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
                 kills -= 1
                 tally.kills[kind] += 1
                 if rng.random() < 0.1:
-                    done = harm(rng, [*folder.glob("checkpoints/*.ckpt"), *(place.folder / "shards" / "first").iterdir()])
+                    done = harm(
+                        rng, [*folder.glob("checkpoints/*.ckpt"), *(place.folder / "shards" / "first").iterdir()]
+                    )
                     if done:
                         tally.damage[done] += 1
                         harmed.add(done.partition(":")[0])
@@ -467,7 +469,12 @@ def main() -> None:
                     tally.finished[kind] += trial_training(kind, number, truth, rng, tally)
                 number += 1
                 bad = len(tally.scans_lost_or_doubled) + len(tally.wrong_results) + len(tally.unclear_errors)
-                print(f"\r{tally.kills.total()} kills, {number} trials, {bad} bad", end="", file=sys.__stderr__, flush=True)
+                print(
+                    f"\r{tally.kills.total()} kills, {number} trials, {bad} bad",
+                    end="",
+                    file=sys.__stderr__,
+                    flush=True,
+                )
     print(file=sys.stderr)
     result = {
         "machine": cpu(),

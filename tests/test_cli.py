@@ -15,7 +15,19 @@ from lcm_scale import cli, config
 from lcm_scale.sweep_config import SweepRecipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["shard", "verify", "inspect", "pretrain", "finetune", "evaluate", "cost", "doctor", "import", "export", "sweep"]
+VERBS = [
+    "shard",
+    "verify",
+    "inspect",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "cost",
+    "doctor",
+    "import",
+    "export",
+    "sweep",
+]
 
 
 @pytest.fixture

@@ -139,7 +139,9 @@ def test_a_file_that_would_run_code_is_refused(plain: ModuleType, tmp_path: Path
         imported(tmp_path)
 
 
-def test_safetensors_hold_what_the_checkpoint_loads_as_and_no_ones_id(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_safetensors_hold_what_the_checkpoint_loads_as_and_no_ones_id(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     folder = run.pretrain(recipe("trainer.max_steps=2"))
     loaded = checkpoints.load(folder)
     with safe_open(export_plain(folder, tmp_path / "out" / "w.safetensors"), "pt") as file:

@@ -207,10 +207,13 @@ def import_(
     backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="The official file with lin.0 and lin.1.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="The official file with object_query and decoder.")],
     vocabulary: Annotated[
-        Path, typer.Argument(metavar="GROUPS", help="YAML, group: [categories in token order, N/A first], a line a group.")
+        Path,
+        typer.Argument(metavar="GROUPS", help="YAML, group: [categories in token order, N/A first], a line a group."),
     ],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to write.")],
-    atlas: Annotated[str, typer.Option(help="The region order that the weights saw: a built-in name or a file.")] = "aal116",
+    atlas: Annotated[
+        str, typer.Option(help="The region order that the weights saw: a built-in name or a file.")
+    ] = "aal116",
     readout: Annotated[str, typer.Option(help="adaptive (mixed runs), last (single-set runs) or mean.")] = "adaptive",
 ) -> None:
     """Turn the published model's pair of weight files into a checkpoint."""
@@ -224,7 +227,9 @@ def import_(
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file; a folder for official.")],
-    format: Annotated[str, typer.Option(help="plain: one safetensors file; official: the published model's pair.")] = "plain",
+    format: Annotated[
+        str, typer.Option(help="plain: one safetensors file; official: the published model's pair.")
+    ] = "plain",
 ) -> None:
     """Write a checkpoint's weights for others to load."""
     if format not in ("plain", "official"):

@@ -151,7 +151,9 @@ class OptimConfig:
     final_lr: float = 0.0  # cosine: the last factor
     clip_norm: float | None = None
     edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
-    trainable: str = "all"  # or tokens: train the token table, final norm and readout alone (finetuning in little memory)
+    trainable: str = (
+        "all"  # or tokens: train the token table, final norm and readout alone (finetuning in little memory)
+    )
 
 
 @dataclass
@@ -191,7 +193,9 @@ class TrainerConfig:
     offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
     accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
     precision: str = "auto"  # auto: bf16-mixed on GPUs, 32-true on CPUs
-    checkpoint_layers: bool = False  # keep each layer's input alone and run it again in backward: less memory, more time
+    checkpoint_layers: bool = (
+        False  # keep each layer's input alone and run it again in backward: less memory, more time
+    )
     compile: bool = False  # torch.compile, a layer at a time; not under ZeRO-3
     global_batch: int = 128
     max_epochs: int | None = None  # default: the phases' sum; the last phase is cut or stretched to it

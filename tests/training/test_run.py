@@ -66,6 +66,13 @@ def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(stop: int, recipe:
     )
 
 
+def test_a_run_stopped_at_an_epochs_end_and_again_a_step_later_is_the_undisturbed_one(recipe: Make) -> None:
+    whole = run.pretrain(recipe("name=whole"))
+    for steps in (5, 6, STEPS):
+        parts = run.pretrain(recipe("name=parts", f"trainer.max_steps={steps}"))
+    assert losses(parts) == losses(whole)
+
+
 def test_a_run_killed_between_checkpoints_repeats_only_what_it_lost(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

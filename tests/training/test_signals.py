@@ -105,7 +105,9 @@ def test_the_newest_intact_checkpoint_is_used_and_the_damaged_one_named(recipe: 
 
 
 def test_some_checkpoints_are_kept_for_ever_and_the_rest_roll(recipe: Make) -> None:
-    folder = run.pretrain(recipe("trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8"))
+    folder = run.pretrain(
+        recipe("trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8")
+    )
     steps = [int(p.stem.removeprefix("step-")) for p in sorted((folder / "checkpoints").glob("step-*.ckpt"))]
     assert steps == [8, 16, 19, 20]
 

@@ -81,7 +81,9 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
     # 3. compiling, a layer at a time: one graph serves all
     if config.compile:
         if config.strategy == "zero3":
-            raise InputError("trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; use zero2")
+            raise InputError(
+                "trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; use zero2"
+            )
         for layer in model.layers:
             layer.compile()
 
