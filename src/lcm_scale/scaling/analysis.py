@@ -34,7 +34,7 @@ from lcm_scale.sweep_config import FitConfig
 
 NEARLY_ALL = 0.8  # of the smallest loss, covered by E's interval
 NO_DIFFERENCE = 0.02  # laws whose errors lie so close are told apart by their number of parameters
-SIMULATIONS = 40
+SIMULATIONS = 150
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,6 @@ class PhaseSwitch(L.Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A checkpoint of an epoch's end counts that epoch as processed, not as completed. Lightning mends it on resuming,
-        # but not where max_steps is set: the ended epoch would begin again without a scan left.
-        progress: Any = trainer.fit_loop.epoch_progress.current
-        progress.completed = progress.processed
         self.apply(trainer, pl_module)  # type: ignore[arg-type]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

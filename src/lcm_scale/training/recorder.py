@@ -116,11 +116,14 @@ class Recorder(L.Callback):
         self.advance(1, note=f"{module.phase.name} loss {loss:.3f}")
         epoch_done = consumed.stop == self.data.plan(self.data.epoch).scans
         every = self.config.checkpoint_steps
-        due = (every and trainer.global_step % every == 0) or trainer.global_step == trainer.max_steps or self.stopped
+        due = (
+            (every and trainer.global_step % every == 0) or trainer.global_step == self.config.max_steps or self.stopped
+        )
         # At the epoch's end the checkpoint waits for validation, so that a resume starts the next epoch.
         if due and not epoch_done:
             self.save(trainer)
-        trainer.should_stop |= self.stopped
+        # Lightning's own max_steps would count the epoch that ended at a checkpoint as not begun when the run goes on.
+        trainer.should_stop |= self.stopped or trainer.global_step == self.config.max_steps
         self.watchdog.beat()
 
     def agree(self, trainer: L.Trainer) -> float:

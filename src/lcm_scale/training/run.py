@@ -153,23 +153,27 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     steps = min(total_steps, recipe.trainer.max_steps or total_steps)
     flag, watchdog = StopFlag(), Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
     with progress.stage(stage_name, steps) as advance, quiet_lightning(), flag, watchdog:
-        if resume:
-            advance(int(resume.stem.removeprefix("step-")))
+        done = int(resume.stem.removeprefix("step-")) if resume else 0
+        advance(done)
         record = recorder.Recorder(folder, data, advance, recipe.trainer, flag, watchdog)
         pseudo = PseudoLabels(recipe, data, phases, start, folder)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch, max_steps=recipe.trainer.max_steps or -1,
+            **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch,
             gradient_clip_val=recipe.optim.clip_norm, callbacks=[PhaseSwitch(), pseudo, record, record.meter],
             logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
         )  # fmt: skip
         keep_lightning_out(trainer)
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if record.stopped and trainer.global_step < steps:
-        raise Stopped(f"{folder}: stopped by a signal at step {trainer.global_step} of {steps} with a good checkpoint")
+        if resume and done >= steps:
+            pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
+        else:
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+            done = trainer.global_step
+    if record.stopped and done < steps:
+        raise Stopped(f"{folder}: stopped by a signal at step {done} of {steps} with a good checkpoint")
     rows = tuple(recorder.epochs_of(recorder.read_log(folder / "log.jsonl")))
-    return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), trainer.global_step)
+    return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), done)
 
 
 class RunModule(LCMModule):
