@@ -121,11 +121,9 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     folder = run.pretrain(composed, dry_run)
     if dry_run:
-        _print_plan(composed, folder)
-        _next(_command("pretrain", recipe, overrides))
-    else:
-        _say(f"run folder: {folder}")
-        _next(f"lcm-scale finetune RECIPE init_from={folder}")
+        return _plan("pretrain", composed, folder, recipe, overrides)
+    _say(f"run folder: {folder}")
+    _next(f"lcm-scale finetune RECIPE init_from={folder}")
 
 
 @app.command(epilog="Example: lcm-scale finetune recipes/demo_finetune.yaml init_from=runs/demo-pretrain")
@@ -139,11 +137,9 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     folder = run.finetune(composed, dry_run)
     if dry_run:
-        _print_plan(composed, folder)
-        _next(_command("finetune", recipe, overrides))
-    else:
-        _say(f"run folder: {folder}")
-        _next(_command("evaluate", recipe, overrides))
+        return _plan("finetune", composed, folder, recipe, overrides)
+    _say(f"run folder: {folder}")
+    _next(_command("evaluate", recipe, overrides))
 
 
 @app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evaluate.folds=5")
@@ -154,11 +150,9 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     report = crossvalidate.evaluate(composed, dry_run)
     if dry_run:
-        _print_plan(composed, report.parent)
-        _next(_command("evaluate", recipe, overrides))
-    else:
-        print(f"report: {report}")
-        _next(f"lcm-scale inspect {report.parent}")
+        return _plan("evaluate", composed, report.parent, recipe, overrides)
+    print(f"report: {report}")
+    _next(f"lcm-scale inspect {report.parent}")
 
 
 @app.command(epilog="Example: lcm-scale cost model=1b")
@@ -266,11 +260,13 @@ def _next(command: str) -> None:
     _say(f"next: {command}")
 
 
-def _print_plan(recipe: Recipe, folder: Path) -> None:
+def _plan(verb: str, composed: Recipe, folder: Path, recipe: Path, overrides: list[str] | None) -> None:
+    """How a dry run ends."""
     from lcm_scale import config
 
-    print(config.dump(recipe), end="")
+    print(config.dump(composed), end="")
     print(f"inputs are in order; would write {folder}")
+    _next(_command(verb, recipe, overrides))
 
 
 def _print_pairs(pairs: Mapping[str, Any]) -> None:

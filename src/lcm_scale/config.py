@@ -151,9 +151,7 @@ class OptimConfig:
     final_lr: float = 0.0  # cosine: the last factor
     clip_norm: float | None = None
     edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
-    trainable: str = (
-        "all"  # or tokens: train the token table, final norm and readout alone (finetuning in little memory)
-    )
+    trainable: str = "all"  # or tokens: the token table, final norm and readout alone (finetuning in little memory)
 
 
 @dataclass
@@ -163,6 +161,10 @@ class ObjectiveConfig:
     scalar_scale: str = "raw"  # raw units (published), or standardised on the training scans
     label_smoothing: float = 0.0
     edge_branch_decay: float = 1e-2  # L2 on the linear branch, ours
+
+    def weight(self, target: str, is_class: bool) -> float:
+        """What a target's term counts in the loss."""
+        return self.weights.get(target, 1.0 if is_class else self.scalar_weight)
 
 
 @dataclass
@@ -193,9 +195,7 @@ class TrainerConfig:
     offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
     accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
     precision: str = "auto"  # auto: bf16-mixed on GPUs, 32-true on CPUs
-    checkpoint_layers: bool = (
-        False  # keep each layer's input alone and run it again in backward: less memory, more time
-    )
+    checkpoint_layers: bool = False  # keep a layer's input alone, run it again in backward: less memory, more time
     compile: bool = False  # torch.compile, a layer at a time; not under ZeRO-3
     global_batch: int = 128
     max_epochs: int | None = None  # default: the phases' sum; the last phase is cut or stretched to it

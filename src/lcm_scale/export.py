@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -151,7 +150,7 @@ def _load(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file")
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
+    except checkpoints.UNREADABLE as error:
         raise InputError(
             f"{path}: no weights that can be read without unpickling code ({str(error).splitlines()[0][:80]})"
         ) from error

@@ -15,7 +15,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
 from lcm_scale.data.environment import Vocabulary, merge, recode
-from lcm_scale.data.manifest import Record, ShardManifest, read_index, read_manifest
+from lcm_scale.data.manifest import Record, Shard, ShardManifest, read_index, read_manifest
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
 
@@ -25,6 +25,7 @@ class Block:
     """One tar record: where its bytes lie, and which scans (numbers in `ShardSets`) it holds."""
 
     path: Path
+    shard: Shard
     record: Record
     first_scan: int
     set_number: int
@@ -223,6 +224,6 @@ def _blocks(manifests: Sequence[ShardManifest], folders: Sequence[Path]) -> tupl
     for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):
         for shard in manifest.shards:
             for record in shard.records:
-                blocks.append(Block(folder / shard.file, record, first, number))
+                blocks.append(Block(folder / shard.file, shard, record, first, number))
                 first += record.scans
     return tuple(blocks), np.repeat(np.arange(len(blocks)), [b.record.scans for b in blocks])

@@ -30,7 +30,7 @@ _CHECKED: set[tuple[str, int, int, str]] = set()  # tars as they were when this 
 def read_block(sets: ShardSets, number: int) -> np.ndarray:
     """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming a damaged tar."""
     block: Block = sets.blocks[number]
-    _check_once(sets, block)
+    _check_once(block)
     try:
         with open(block.path, "rb") as tar:
             tar.seek(block.record.offset)
@@ -47,17 +47,15 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
     return edges if order is None else edges[:, order]
 
 
-def _check_once(sets: ShardSets, block: Block) -> None:
+def _check_once(block: Block) -> None:
     """A tar's SHA-256 when it is first read: a flipped bit in a matrix is a number like any other."""
     try:
         stat = block.path.stat()
     except OSError as error:
         raise InputError(f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`") from error
-    shards = {shard.file: shard for shard in sets.manifests[block.set_number].shards}
-    shard = shards[block.path.name]
-    mark = (str(block.path), stat.st_mtime_ns, stat.st_size, shard.sha256)
+    mark = (str(block.path), stat.st_mtime_ns, stat.st_size, block.shard.sha256)
     if mark not in _CHECKED:
-        check_file(block.path, shard)
+        check_file(block.path, block.shard)
         _CHECKED.add(mark)
 
 

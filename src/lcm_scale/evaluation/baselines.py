@@ -13,6 +13,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import softmax
@@ -85,7 +86,8 @@ def majority(
     return np.tile(frequency, (len(edges_test), 1))
 
 
-def linear(
+def tuned_linear(
+    features: Features,
     edges_train: np.ndarray,
     truth_train: np.ndarray,
     subject_train: np.ndarray,
@@ -94,26 +96,9 @@ def linear(
     n_classes: int,
     seed: int,
 ) -> np.ndarray:
-    """A tuned linear model on Fisher-z edges centred on the training mean: SVM (ridge beyond 8 classes) or ridge."""
-    train, test = _inner_products(fisher_features, edges_train, edges_test)
+    """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge for a scalar."""
+    train, test = _inner_products(features, edges_train, edges_test)
     return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
-
-
-def tangent(
-    edges_train: np.ndarray,
-    truth_train: np.ndarray,
-    subject_train: np.ndarray,
-    edges_test: np.ndarray,
-    kind: str,
-    n_classes: int,
-    seed: int,
-) -> np.ndarray:
-    """The same linear models on the tangent space of the training scans' geometric mean (see `tangent_features`)."""
-    train, test = _inner_products(tangent_features, edges_train, edges_test)
-    return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
-
-
-BASELINES: dict[str, Callable[..., np.ndarray]] = {"majority": majority, "linear": linear, "tangent": tangent}
 
 
 # -- features -----------------------------------------------------------------------------------------------------------
@@ -195,6 +180,12 @@ def _tangent_vectors(matrices: np.ndarray, whitening: np.ndarray) -> np.ndarray:
     logs = (_spectral(whitening @ part @ whitening, np.log)[:, rows, columns] for part in _parts(matrices))
     return np.concatenate(list(logs)) * scale
 
+
+BASELINES: dict[str, Callable[..., np.ndarray]] = {
+    "majority": majority,
+    "linear": partial(tuned_linear, fisher_features),  # Fisher-z edges, centred on the training mean
+    "tangent": partial(tuned_linear, tangent_features),  # the tangent space of the training scans' geometric mean
+}
 
 _LATEST: dict[str, tuple[bytes, tuple[np.ndarray, np.ndarray]]] = {}  # features -> what was asked last, and the answer
 

@@ -73,11 +73,11 @@ def evaluate(recipe: Recipe, dry_run: bool = False) -> Path:
             raise InputError(f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})")
     sets, start = prepare(recipe)
     fixed = _fixed_model(recipe, start)
-    scans = sets.scans_of([_evaluated_set(recipe, sets)])
-    questions = _questions(recipe, sets, start, fixed)
-    folds = _folds(recipe, sets, scans, questions)
+    scans = sets.scans_of([evaluated_set(recipe, sets)])
+    questions = questions_of(recipe, sets, start, fixed)
+    folds = folds_of(recipe, sets, scans, questions)
     for seen in (start, fixed):
-        _refuse_overlap(seen, sets, scans)
+        refuse_overlap(seen, sets, scans)
     folder = run_folder(recipe)
     if dry_run:
         return folder / "report.html"
@@ -108,7 +108,7 @@ def _fixed_model(recipe: Recipe, start: Checkpoint | None) -> Checkpoint | None:
     return checkpoints.load(expand(recipe.evaluate.checkpoint))
 
 
-def _evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
+def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     name = recipe.evaluate.set or sets.names[-1]
     if name not in sets.names:
         raise InputError(
@@ -117,9 +117,9 @@ def _evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     return name
 
 
-def _questions(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixed: Checkpoint | None) -> list[Question]:
+def questions_of(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixed: Checkpoint | None) -> list[Question]:
     """The evaluated targets, the headline first."""
-    own = sets.manifests[sets.names.index(_evaluated_set(recipe, sets))]
+    own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     renames = {new: old for old, new in sets.renames[sets.names.index(own.name)].items()}
     available = [t for t in sets.vocabulary.targets if t.name in renames]
     active = recipe.phases[-1].targets
@@ -155,7 +155,7 @@ def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
         )
 
 
-def _folds(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequence[Question]) -> list[Fold]:
+def folds_of(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequence[Question]) -> list[Fold]:
     config = recipe.evaluate
     stratify = None
     if config.stratify == "site" and "site" not in sets.vocabulary.names:
@@ -174,7 +174,7 @@ def _folds(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequen
     return folds
 
 
-def _refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray) -> None:
+def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray) -> None:
     """Pretraining is supervised on diagnosis: whoever it saw cannot be evaluated."""
     if model is None:
         return
@@ -270,7 +270,7 @@ def _result(bootstrap: int, seed: int, question: Question, truth: np.ndarray, sc
 def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[Fold], questions: Sequence[Question],
             results: Sequence[TargetResult], runs: Sequence[FitResult], start: Checkpoint | None,
             fixed: Checkpoint | None) -> Report:  # fmt: skip
-    own = sets.manifests[sets.names.index(_evaluated_set(recipe, sets))]
+    own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     model = start or fixed
     notes = [note for manifest in sets.manifests for note in manifest.notes]
     for question in questions:

@@ -172,7 +172,7 @@ class _Absorbed(torch.autograd.Function):
             d_q_ND = d_q.view(N, D).div_(math.sqrt(K))
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
             if not ctx.needs_input_grad[2]:  # finetuning that leaves the weights alone
-                return d_query, d_memory, None, None, None, None, None, None
+                return d_query, d_memory, None, None, None, None, None
             d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
             d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
             d_weight[:D].copy_(multiply(d_q_ND.t(), query_BMD.reshape(N, D)))

@@ -1,8 +1,8 @@
 """Which formulation of the cross-attention is the quickest for a shape, by counted FLOPs and measured efficiencies.
 
 Legend: B scans, M tokens, R regions, D width, H heads. A formulation is products of four shapes; each runs at a share of
-the rate of a large square product that depends on shape, device and precision. Shares were measured with
-`benchmarks/model.py --kernels` (CPU: Zen 5, avx512_bf16); those of GPUs are assumed until one measures them.
+the rate of a large square product that depends on shape, device and precision. Shares of CPUs were judged from short
+timings of the kernels (Zen 5, avx512_bf16); those of GPUs are assumed until one measures them.
 """
 
 from __future__ import annotations

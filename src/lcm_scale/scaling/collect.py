@@ -226,10 +226,7 @@ def _same_data(sweep: Sweep, facts: Mapping[str, dict[str, Any]]) -> None:
 def _weights(sweep: Sweep, facts: Mapping[str, Any]) -> dict[str, float]:
     objective = sweep.base.objective
     scalar = {m["target"] for m in facts["metrics"] if m["metric"] == "r2"}
-    return {
-        name: objective.weights.get(name, objective.scalar_weight if name in scalar else 1.0)
-        for name in facts["losses"]
-    }
+    return {name: objective.weight(name, name not in scalar) for name in facts["losses"]}
 
 
 def _row(

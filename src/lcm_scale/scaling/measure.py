@@ -31,10 +31,10 @@ from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.crossvalidate import (
     Question,
-    _evaluated_set,
-    _folds,
-    _questions,
-    _refuse_overlap,
+    evaluated_set,
+    folds_of,
+    questions_of,
+    refuse_overlap,
 )
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.files import write_atomic
@@ -86,7 +86,7 @@ def run_point(sweep: Sweep, point: Point) -> None:
         recipe = sweep.recipe_of(point)
         sets, start = prepare(recipe)
         split = split_of(sets, start, recipe, point)
-        _refuse_overlap(start, sets, split.test)
+        refuse_overlap(start, sets, split.test)
         predictor = Predictor(sets, open_edges(sets, recipe.data.resident_gb), recipe)
         if point.is_baseline:
             facts, scores = _baseline(point, recipe, predictor, split)
@@ -113,9 +113,9 @@ def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: P
 
     Raises: InputError where the fold has fewer training people than the point asks for.
     """
-    scans = sets.scans_of([_evaluated_set(recipe, sets)])
-    questions = tuple(_questions(recipe, sets, start, None))
-    fold = _folds(recipe, sets, scans, questions)[point.fold - 1]
+    scans = sets.scans_of([evaluated_set(recipe, sets)])
+    questions = tuple(questions_of(recipe, sets, start, None))
+    fold = folds_of(recipe, sets, scans, questions)[point.fold - 1]
     people = np.unique(sets.subject[scans[fold.train]])
     if point.subjects > len(people):
         raise InputError(
@@ -177,7 +177,6 @@ def _model(
     assert last is not None
     last_scores = scores if last == result.checkpoint else predictor.answers(checkpoints.load(last), split.test, asked)
     best = min((r for r in result.rows if r.get("val_loss") is not None), key=lambda r: r["val_loss"], default=None)
-    tokens = sum(len(t.categories) if t.is_class else 1 for t in split.sets.vocabulary.targets)
     model = resolve(recipe.model, split.sets.atlas.n_regions, tuple(t.n_tokens for t in split.sets.vocabulary.targets))
     on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
     batch = min(recipe.trainer.global_batch, len(split.train))
@@ -188,7 +187,7 @@ def _model(
         "parameters_body": body_parameters(model),
         "width": model.width,
         "layers": model.layers,
-        "tokens": tokens,
+        "tokens": model.n_tokens,
         "formulation": formulation_on(model, batch, on_gpu),
         "epochs": epochs,
         "chosen_epoch": None if best is None else best["epoch"] + 1,
@@ -266,11 +265,7 @@ def _total(recipe: Recipe, split: Split, scores: list[np.ndarray]) -> tuple[floa
 
 def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float]:
     """Those of training."""
-    scalar = recipe.objective.scalar_weight
-    return {
-        q.target.name: recipe.objective.weights.get(q.target.name, 1.0 if q.kind == "class" else scalar)
-        for q in questions
-    }
+    return {q.target.name: recipe.objective.weight(q.target.name, q.target.is_class) for q in questions}
 
 
 def _base_rates(split: Split) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ the hashed ids of everybody it was trained or chosen on.
 
 from __future__ import annotations
 
+import functools
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -27,6 +28,14 @@ from lcm_scale.model.presets import LCMConfig
 
 FORMAT = "lcm-scale-checkpoint/1"
 BEST = "best.ckpt"
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    KeyError,
+    ValueError,
+    UnpicklingError,
+)  # what torch.load makes of bad files
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -46,6 +55,16 @@ def is_intact(checkpoint: Path) -> bool:
 
     The sums are inside the file, so that a file and its sums can never be of two different moments.
     """
+    try:
+        stat = checkpoint.stat()
+    except OSError:
+        return False
+    return _sums_fit(checkpoint, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _sums_fit(checkpoint: Path, mtime_ns: int, size: int) -> bool:
+    """Read a file once for as long as it stays as it was: to resume, 14 GB are chosen first and loaded then."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None
@@ -89,7 +108,7 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         # Mapped, not read: 1.2B parameters with their optimiser state are 14 GB.
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, UnpicklingError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one"
         ) from error
@@ -120,10 +139,7 @@ def newest(folder: Path) -> Path | None:
     for checkpoint in there:
         if is_intact(checkpoint):
             return checkpoint
-        print(
-            f"{checkpoint}: damaged; it is passed over",
-            file=sys.stderr,
-        )
+        print(f"{checkpoint}: damaged; it is passed over", file=sys.stderr)
     if there:
         raise InputError(f"{folder}: all {len(there)} checkpoints are damaged; remove the run folder to begin again")
     return None

@@ -84,14 +84,7 @@ class Meter(L.Callback):
 
 def working_dtype(trainer: L.Trainer) -> torch.dtype:
     """What products are computed in."""
-    precision = str(trainer.precision)
-    return (
-        torch.bfloat16
-        if precision.startswith("bf16")
-        else torch.float16
-        if precision.startswith("16")
-        else torch.float32
-    )
+    return {"bf16": torch.bfloat16, "16": torch.float16}.get(str(trainer.precision).split("-")[0], torch.float32)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -227,8 +227,7 @@ def loss_terms(recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkp
     """Weights of the targets, and a scalar's centre and scale: the checkpoint's, else raw, else from training scans."""
     terms = []
     for column, target in enumerate(sets.vocabulary.targets):
-        default = 1.0 if target.is_class else recipe.objective.scalar_weight
-        weight = recipe.objective.weights.get(target.name, default)
+        weight = recipe.objective.weight(target.name, target.is_class)
         centre, scale = 0.0, 1.0
         known = sets.labels[train, column]
         known = known[np.isfinite(known)]
