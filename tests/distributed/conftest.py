@@ -38,9 +38,8 @@ def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
             "optim.clip_norm=1.0", "optim.adaptive.lr=1e-3", "trainer.threads=1", *overrides,
         ]  # fmt: skip
         (tmp_path / "empty.yaml").touch()
-        # The limit is long: DeepSpeed compiles an operator the first time it runs on a machine.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "LCM_SALT_FILE": str(world / "salt")}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
         assert done.returncode == code, done.stderr[-3000:]
         return tmp_path / "runs" / name
 

@@ -49,14 +49,15 @@ class TwoStage(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
+            parameters = [p for p in group["params"] if p.requires_grad]
             if parameters and group["active"]:
                 self._update(group, parameters)
         return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         states = [self._state_of(p) for p in parameters]
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        # None is a zero, as ZeRO's flat gradients have it: else decay would depend on how a run is spread.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         steps = [s["step"] for s in states]
         torch._foreach_add_(steps, 1)
         averages = [s["exp_avg"] for s in states]

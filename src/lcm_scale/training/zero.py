@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -52,6 +54,9 @@ class ZeroStrategy(DeepSpeedStrategy):
     def setup_distributed(self) -> None:
         if not self.on_cpu:
             return super().setup_distributed()
+        # gloo serves. DeepSpeed would compile an operator for it at its first start, a minute of two cores, and a process
+        # killed meanwhile leaves a lock at which all later ones wait for ever.
+        deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
