@@ -120,7 +120,9 @@ def carried_out(words: list[str], verb: Callable[[list[str]], str]) -> None:
         Path(".venv").mkdir(exist_ok=True)
         for name in ("constraints.txt", "setup.cfg", "pyproject.toml", ".venv/.installed"):
             Path(name).touch()
-        printed = subprocess.run(["make", "-n", *words[1:]], capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(
+            ["make", "--no-print-directory", "-n", *words[1:]], capture_output=True, text=True, check=True
+        ).stdout
         for line in lines(printed):
             carried_out(line, verb)
     elif words[0] == "sbatch":

@@ -250,8 +250,10 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Attention among the tokens: queries and keys carry the positions, values do not (DETR)."""
 
-    def forward(self, state_BMD: Tensor, position_MD: Tensor) -> Tensor:  # type: ignore[override]
-        """state (B, M, D), position (M, D) -> (B, M, D)."""
+    def forward(self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1) -> Tensor:  # type: ignore[override]
+        """state (B, M, D), position (M, D) -> (B, M, D). None: the zero state of `scans` scans, see `of_zero_state`."""
+        if state_BMD is None:
+            return self.of_zero_state(position_MD, scans)
         D = state_BMD.shape[-1]
         qk, v_BMD = project(state_BMD + position_MD, state_BMD, self.in_proj_weight, self.in_proj_bias, 2 * D)
         assert v_BMD is not None
@@ -261,6 +263,8 @@ class SelfAttention(Attention):
 
     def of_zero_state(self, position_MD: Tensor, scans: int) -> Tensor:
         """`forward` of a state of zeros, as the first layer's is: every value is b_v, so attending scales it.
+
+        Called through `forward`, at which ZeRO-3 gathers this module's weights.
 
         Without dropout that is one constant for all tokens and scans, returned as (1, 1, D). With it, a factor a scan,
         token and head remains, the sum of the dropped weights: (B, M, D).

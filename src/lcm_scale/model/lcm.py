@@ -74,7 +74,7 @@ class DecoderLayer(nn.Module):
         """State (B, M, D) to the next; None: the zeros that the first layer starts from."""
         if state_BMD is None:
             B, (M, D) = len(memory_BRD), position_MD.shape
-            attended = self.self_attention.of_zero_state(position_MD, B).expand(B, M, D)
+            attended = self.self_attention(None, position_MD, B).expand(B, M, D)
             state_BMD = self.norm1(self.dropout(attended))
         else:
             state_BMD = self.norm1(state_BMD + self.dropout(self.self_attention(state_BMD, position_MD)))
