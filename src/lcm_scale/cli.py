@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lcm_scale.scaling.cost import Cost
     from lcm_scale.training.checkpoints import Checkpoint
 
+MACHINES = ("nodes", "gpus_per_node", "gpu", "price", "mfu")  # of `cost`, beside the recipe's keys
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Train, finetune and honestly evaluate the Large Connectome Model.",
@@ -161,11 +162,15 @@ def cost(
         list[str] | None, typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, overrides, or both.")
     ] = None,
 ) -> None:
-    """Count parameters, FLOPs a step and memory a device."""
+    """Count parameters, FLOPs a step and memory a device.
+
+    With nodes=, gpus_per_node=, gpu=, price= or mfu= it also compares strategies on such machines and recommends one.
+    """
     from lcm_scale import config
 
     paths = [a for a in arguments or [] if "=" not in a]
-    overrides = [a for a in arguments or [] if "=" in a]
+    machines = dict(a.split("=", 1) for a in arguments or [] if a.split("=")[0] in MACHINES)
+    overrides = [a for a in arguments or [] if "=" in a and a.split("=")[0] not in MACHINES]
     if len(paths) > 1:
         raise InputError(f"cost takes one recipe, not {' and '.join(paths)}; overrides are key=value")
     recipe = config.load(config.Recipe, paths[0] if paths else None, overrides)
@@ -176,6 +181,8 @@ def cost(
         _next(_command("pretrain", Path(paths[0]), overrides))
     else:
         _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
+    if machines:
+        _print_placements(recipe, machines)
 
 
 @app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")
@@ -365,6 +372,32 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
     if result.steps is not None:
         whole = _si(result.steps * result.step_flops[result.formulation], "FLOP")
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
+
+
+def _print_placements(recipe: Recipe, machines: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lcm_scale.scaling.placement import placements, recommended
+    from lcm_scale.sweep_config import BudgetConfig
+
+    try:
+        nodes, each = int(machines.get("nodes", 1)), int(machines.get("gpus_per_node", 1))
+        price, mfu = float(machines.get("price", 3.0)), float(machines.get("mfu", 0.4))
+    except ValueError as error:
+        raise InputError(f"nodes, gpus_per_node, price and mfu are numbers: {error}") from error
+    if not (price >= 0 and 0 < mfu <= 1):
+        raise InputError(f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1")
+    budget = BudgetConfig(gpu=machines.get("gpu", "H100"), price=price, mfu=mfu)
+    ways = placements(recipe, nodes, each, budget)
+    table = Table("GPUs", "strategy", "layers again", "memory", "sent a step", "step", "hours", "GPU hours",
+                  budget.currency, "", title=f"{nodes} x {each} {budget.gpu}, bf16, {mfu:.0%} MFU, nothing overlapped")  # fmt: skip
+    for way in ways:
+        table.add_row(str(way.cards), way.strategy, "yes" if way.layers_again else "", _si(way.memory, "B"),
+                      _si(way.sent, "B"), f"{1000 * way.step:.0f} ms", f"{way.hours:.2g}", f"{way.card_hours:.2g}",
+                      f"{way.card_hours * price:.2f}", "" if way.fits else "does not fit")  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print("\n".join(recommended(ways, budget, nodes * each)))
 
 
 def _si(value: float, unit: str) -> str:

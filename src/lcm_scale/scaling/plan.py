@@ -43,6 +43,7 @@ CARDS = {
     "A100": Card(312e12, 2.0e12, 80e9),
     "H100": Card(989e12, 3.35e12, 80e9),
     "H200": Card(989e12, 4.8e12, 141e9),
+    "24GB": Card(165e12, 1.0e12, 24e9),  # a consumer card of that size (RTX 4090)
     "cpu": Card(1.0e11, 1.0e10, 16e9),  # one core with avx512, fp32
 }
 
