@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lcm_scale.config import Recipe
     from lcm_scale.data.manifest import ShardManifest
     from lcm_scale.scaling.cost import Cost
+    from lcm_scale.scaling.placement import Placement
+    from lcm_scale.sweep_config import BudgetConfig
     from lcm_scale.training.checkpoints import Checkpoint
 
 MACHINES = ("nodes", "gpus_per_node", "gpu", "price", "mfu")  # of `cost`, beside the recipe's keys
@@ -176,13 +178,15 @@ def cost(
     recipe = config.load(config.Recipe, paths[0] if paths else None, overrides)
     from lcm_scale.scaling.cost import cost as count
 
-    _print_cost(count(recipe), recipe)
+    counted = count(recipe)
+    placed = _placements(recipe, machines) if machines else None
+    _print_cost(counted, recipe)
     if paths:
         _next(_command("pretrain", Path(paths[0]), overrides))
     else:
         _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
-    if machines:
-        _print_placements(recipe, machines)
+    if placed:
+        _print_placements(*placed)
 
 
 @app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")
@@ -374,11 +378,8 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
 
 
-def _print_placements(recipe: Recipe, machines: dict[str, str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from lcm_scale.scaling.placement import placements, recommended
+def _placements(recipe: Recipe, machines: dict[str, str]) -> tuple[list[Placement], BudgetConfig, int, int]:
+    from lcm_scale.scaling.placement import placements
     from lcm_scale.sweep_config import BudgetConfig
 
     try:
@@ -389,13 +390,21 @@ def _print_placements(recipe: Recipe, machines: dict[str, str]) -> None:
     if not (price >= 0 and 0 < mfu <= 1):
         raise InputError(f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1")
     budget = BudgetConfig(gpu=machines.get("gpu", "H100"), price=price, mfu=mfu)
-    ways = placements(recipe, nodes, each, budget)
+    return placements(recipe, nodes, each, budget), budget, nodes, each
+
+
+def _print_placements(ways: list[Placement], budget: BudgetConfig, nodes: int, each: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lcm_scale.scaling.placement import recommended
+
     table = Table("GPUs", "strategy", "layers again", "memory", "sent a step", "step", "hours", "GPU hours",
-                  budget.currency, "", title=f"{nodes} x {each} {budget.gpu}, bf16, {mfu:.0%} MFU, nothing overlapped")  # fmt: skip
+                  budget.currency, "", title=f"{nodes} x {each} {budget.gpu}, bf16, {budget.mfu:.0%} MFU, nothing overlapped")  # fmt: skip
     for way in ways:
         table.add_row(str(way.cards), way.strategy, "yes" if way.layers_again else "", _si(way.memory, "B"),
                       _si(way.sent, "B"), f"{1000 * way.step:.0f} ms", f"{way.hours:.2g}", f"{way.card_hours:.2g}",
-                      f"{way.card_hours * price:.2f}", "" if way.fits else "does not fit")  # fmt: skip
+                      f"{way.card_hours * budget.price:.2f}", "" if way.fits else "does not fit")  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     print("\n".join(recommended(ways, budget, nodes * each)))
 
