@@ -179,14 +179,18 @@ def cost(
     from lcm_scale.scaling.cost import cost as count
 
     counted = count(recipe)
-    placed = _placements(recipe, machines) if machines else None
+    if machines:
+        from lcm_scale.scaling.placement import placements
+
+        nodes, each, budget = _machines(machines)
+        ways = placements(recipe, counted, nodes, each, budget)
     _print_cost(counted, recipe)
     if paths:
         _next(_command("pretrain", Path(paths[0]), overrides))
     else:
         _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
-    if placed:
-        _print_placements(*placed)
+    if machines:
+        _print_placements(ways, nodes, each, budget)
 
 
 @app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")
@@ -378,34 +382,53 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
 
 
-def _placements(recipe: Recipe, machines: dict[str, str]) -> tuple[list[Placement], BudgetConfig, int, int]:
-    from lcm_scale.scaling.placement import placements
+def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:
+    """Nodes, GPUs of each, and what they are.  Raises: InputError."""
     from lcm_scale.sweep_config import BudgetConfig
 
+    usual = BudgetConfig()
     try:
-        nodes, each = int(machines.get("nodes", 1)), int(machines.get("gpus_per_node", 1))
-        price, mfu = float(machines.get("price", 3.0)), float(machines.get("mfu", 0.4))
+        nodes, each = int(words.get("nodes", 1)), int(words.get("gpus_per_node", 1))
+        price, mfu = float(words.get("price", usual.price)), float(words.get("mfu", usual.mfu))
     except ValueError as error:
         raise InputError(f"nodes, gpus_per_node, price and mfu are numbers: {error}") from error
     if not (price >= 0 and 0 < mfu <= 1):
         raise InputError(f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1")
-    budget = BudgetConfig(gpu=machines.get("gpu", "H100"), price=price, mfu=mfu)
-    return placements(recipe, nodes, each, budget), budget, nodes, each
+    return nodes, each, BudgetConfig(gpu=words.get("gpu", usual.gpu), price=price, mfu=mfu)
 
 
-def _print_placements(ways: list[Placement], budget: BudgetConfig, nodes: int, each: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_placements(ways: list[Placement], nodes: int, each: int, budget: BudgetConfig) -> None:
     from lcm_scale.scaling.placement import recommended
 
-    table = Table("GPUs", "strategy", "layers again", "memory", "sent a step", "step", "hours", "GPU hours",
-                  budget.currency, "", title=f"{nodes} x {each} {budget.gpu}, bf16, {budget.mfu:.0%} MFU, nothing overlapped")  # fmt: skip
-    for way in ways:
-        table.add_row(str(way.cards), way.strategy, "yes" if way.layers_again else "", _si(way.memory, "B"),
-                      _si(way.sent, "B"), f"{1000 * way.step:.0f} ms", f"{way.hours:.2g}", f"{way.card_hours:.2g}",
-                      f"{way.card_hours * budget.price:.2f}", "" if way.fits else "does not fit")  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    columns = (
+        "GPUs",
+        "strategy",
+        "layers again",
+        "memory",
+        "sent a step",
+        "step",
+        "hours",
+        "GPU hours",
+        budget.currency,
+        "",
+    )
+    rows = [
+        [
+            str(way.cards),
+            way.strategy,
+            "yes" if way.layers_again else "",
+            _si(way.memory, "B"),
+            _si(way.sent, "B"),
+            f"{1000 * way.step:.0f} ms",
+            f"{way.hours:.2g}",
+            f"{way.card_hours:.2g}",
+            f"{way.card_hours * budget.price:.2f}",
+            "" if way.fits else "does not fit",
+        ]
+        for way in ways
+    ]
+    title = f"{nodes} x {each} {budget.gpu}, bf16, {budget.mfu:.0%} MFU, nothing overlapped"
+    cli_sweep.print_table(title, columns, rows)
     print("\n".join(recommended(ways, budget, nodes * each)))
 
 

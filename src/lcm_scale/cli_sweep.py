@@ -131,7 +131,7 @@ def fit(recipe: SweepPath, overrides: Overrides = None) -> None:
     for line in page.warnings(found):
         print(line)
     for heading, _, columns, rows in page.tables(found):
-        _print_table(heading, columns, rows)
+        print_table(heading, columns, rows)
     print(f"report: {page.write(found)}")
     print(f"next: {_command('plan', recipe, overrides)}")
 
@@ -166,7 +166,7 @@ def cost(
         table.append([size, f"{own[0].parameters:,}", f"{own[0].memory / 1e9:.1f}", *(f"{r.hours:.2f}" for r in own),
                       *(f"{r.money:.2f}" for r in own), how])  # fmt: skip
     title = f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour"
-    _print_table(title, columns, table)
+    print_table(title, columns, table)
     print("next: lcm-scale sweep plan recipes/sweep_sizes.yaml")
 
 
@@ -210,7 +210,7 @@ def _print_plan(made: Plan) -> None:
         for number, p in enumerate(made.points, 1)
     ]
     columns = ("", "point", "parameters", "people", "epochs", "FLOPs", f"{recipe.budget.gpu} hours")
-    _print_table(f"{recipe.name}: {recipe.design}", columns, rows)
+    print_table(f"{recipe.name}: {recipe.design}", columns, rows)
     baselines = len(made.runnable) - len(made.points)
     if baselines:
         print(f"and {baselines} baselines on the same people (points {len(made.points) + 1} to {len(made.runnable)})")
@@ -235,7 +235,7 @@ def _print_identified(made: Plan) -> None:
         [i.name, f"{i.truth:g}", f"{i.median:.3g}", f"{i.low:.3g} to {i.high:.3g}", "yes" if i.known else "no"]
         for i in found
     ]
-    _print_table("what the design can tell", ("", "assumed", "median", "95 % of estimates", "identified"), rows)
+    print_table("what the design can tell", ("", "assumed", "median", "95 % of estimates", "identified"), rows)
 
 
 def _states(states: list[State]) -> Table:
@@ -248,7 +248,8 @@ def _states(states: list[State]) -> Table:
     return table
 
 
-def _print_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
+    """On a terminal as wide as it is, else in 140 columns."""
     from rich.console import Console
     from rich.table import Table
 

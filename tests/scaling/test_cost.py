@@ -14,7 +14,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.scaling.cost import activation_bytes, cost, memory
-from lcm_scale.scaling.placement import STRATEGIES, card_bytes, placements, recommended, sent_bytes
+from lcm_scale.scaling.placement import STRATEGIES, Placement, card_bytes, placements, recommended, sent_bytes
 from lcm_scale.sweep_config import BudgetConfig
 
 SHAPE = LCMConfig(n_regions=40, target_tokens=(7, 2), width=96, layers=2, heads=4, ffn=36)
@@ -133,8 +133,12 @@ def test_the_processs_peak_memory_is_predicted_within_a_tenth(precision: str, ch
     assert predicted == pytest.approx(int(done.stdout), rel=0.1)
 
 
+def placed(made: config.Recipe, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
+    return placements(made, cost(made), nodes, per_node, budget)
+
+
 def test_one_card_is_recommended_where_it_is_the_cheapest() -> None:
-    ways = placements(recipe("model=1.2b", "data.scans=10000"), 8, 8, BudgetConfig())
+    ways = placed(recipe("model=1.2b", "data.scans=10000"), 8, 8, BudgetConfig())
     assert ways[0].cards == 1 and ways[0].fits
     assert recommended(ways, BudgetConfig(), 64)[-1].startswith("Recommended: one GPU (H100")
     assert "64 such runs" in recommended(ways, BudgetConfig(), 64)[0]
@@ -142,11 +146,11 @@ def test_one_card_is_recommended_where_it_is_the_cheapest() -> None:
 
 def test_state_that_one_card_cannot_hold_is_spread() -> None:
     budget = BudgetConfig(gpu="24GB")
-    ways = placements(recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=128"), 1, 4, budget)
+    ways = placed(recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=128"), 1, 4, budget)
     assert ways[0].fits and ways[0].cards == 4 and ways[0].strategy.startswith("zero")
     assert not next(w for w in ways if w.strategy == "ddp" and not w.layers_again).fits
     with pytest.raises(InputError, match="no strategy fits"):
-        recommended(placements(recipe("model=1.2b", "data.scans=10"), 1, 1, budget), budget, 1)
+        recommended(placed(recipe("model=1.2b", "data.scans=10"), 1, 1, budget), budget, 1)
 
 
 def test_each_zero_stage_holds_less_and_only_the_third_sends_more() -> None:
@@ -159,4 +163,4 @@ def test_each_zero_stage_holds_less_and_only_the_third_sends_more() -> None:
 
 def test_a_plan_without_data_says_what_it_needs() -> None:
     with pytest.raises(InputError, match=r"data\.scans=10000"):
-        placements(recipe("model=1.2b"), 1, 1, BudgetConfig())
+        placed(recipe("model=1.2b"), 1, 1, BudgetConfig())

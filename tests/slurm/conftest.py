@@ -139,15 +139,19 @@ class Desk:
     runs: Path
     site: Path
 
-    def submit(self, script: str, name: str, *overrides: str, options: tuple[str, ...] = (), **site: str) -> str:
-        """sbatch; returns the job's number."""
+    def sbatch(self, script: str, *words: str, options: tuple[str, ...] = (), **site: str) -> str:
+        """Submit a shipped script with these words behind its name; returns the job's number."""
         environment = {**self.cluster.environment, "LCM_SITE": str(self.site), **site}
         # This cluster has no GPUs and little memory; what a script asks for, an option overrides.
         command = ["sbatch", "--parsable", "--gpus-per-node=0", "--mem=0", "--cpus-per-task=1", *options, f"slurm/{script}.sh",
-                   f"name={name}", *SMALL, *overrides]  # fmt: skip
+                   *words]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.checkout)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().split(";")[0]
+
+    def submit(self, script: str, name: str, *overrides: str, options: tuple[str, ...] = (), **site: str) -> str:
+        """`sbatch` of a small run of that name."""
+        return self.sbatch(script, f"name={name}", *SMALL, *overrides, options=options, **site)
 
     def output(self, job: str) -> str:
         """What the job printed so far."""

@@ -176,11 +176,7 @@ def test_an_array_runs_a_sweep_and_a_killed_point_is_tried_again(desk: Desk) -> 
         "recipes/sweep_simulated.yaml", "axes={size: [16x1, 24x1], people: [{subjects: 20, epochs: 300}]}",
         "also=[]", "baselines=[linear]", 'overrides=[data=first, trainer.global_batch=8, "evaluate.targets=[diagnosis]"]',
     ]  # fmt: skip
-    site = {**desk.cluster.environment, "LCM_SITE": str(desk.site)}
-    options = ["--parsable", "--array=1-3", "--gpus-per-node=0", "--mem=0", "--cpus-per-task=1", "slurm/sweep.sh"]
-    done = subprocess.run(["sbatch", *options, *sweep], capture_output=True, text=True, env=site, cwd=desk.checkout)
-    assert done.returncode == 0, done.stderr
-    array = done.stdout.strip()
+    array = desk.sbatch("sweep", *sweep, options=("--array=1-3",))
     points = desk.runs / "sweep-simulated" / "points"
     first = points / "16x1-u20-e300-s0"
     desk.wait_for_steps(str(first.relative_to(desk.runs)), 40, f"{array}_1")
@@ -193,7 +189,6 @@ def test_an_array_runs_a_sweep_and_a_killed_point_is_tried_again(desk: Desk) -> 
     assert resumes(first) == 1
     names = sorted(p.parent.name for p in points.glob("*/point.json"))
     assert names == ["16x1-u20-e300-s0", "24x1-u20-e300-s0", "linear-u20-s0-f1"]
-    again = subprocess.run(["sbatch", *options, *sweep], capture_output=True, text=True, env=site, cwd=desk.checkout)
-    job = f"{again.stdout.strip()}_1"
+    job = desk.sbatch("sweep", *sweep, options=("--array=1-3",)) + "_1"
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
     assert resumes(first) == 1, "a finished point ran again"

@@ -14,7 +14,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.scaling.cost import Memory, cost, memory
+from lcm_scale.scaling.cost import Cost, Memory, memory
 from lcm_scale.scaling.plan import USABLE, card_of, hours_of
 from lcm_scale.sweep_config import BudgetConfig
 
@@ -43,14 +43,14 @@ class Placement:
     fits: bool
 
 
-def placements(recipe: Recipe, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
+def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
     """One card, one node and all nodes under each strategy, cheapest first.
 
+    Args: counted: what `cost` counted of the recipe.
     Raises: InputError where nothing says how many scans there are, or the machines are none.
     """
     if nodes < 1 or per_node < 1:
         raise InputError(f"nodes={nodes} gpus_per_node={per_node}: both are at least 1")
-    counted = cost(recipe)
     if counted.steps is None:
         raise InputError("a plan needs data: name a shard set (data=abide) or a number of scans (data.scans=10000)")
     ways = [("auto", 1)]
