@@ -50,6 +50,7 @@ ORDER = [
     "scaling",
     "doctor",
     "cli_sweep",
+    "cli_cost",
     "cli",
 ]
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")

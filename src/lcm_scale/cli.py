@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lcm_scale import __version__, cli_sweep
+from lcm_scale import __version__, cli_cost, cli_sweep
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.ranks import is_first
 
 if TYPE_CHECKING:
     from lcm_scale.config import Recipe
     from lcm_scale.data.manifest import ShardManifest
-    from lcm_scale.scaling.cost import Cost
-    from lcm_scale.scaling.placement import Placement
-    from lcm_scale.sweep_config import BudgetConfig
     from lcm_scale.training.checkpoints import Checkpoint
 
-MACHINES = ("nodes", "gpus_per_node", "gpu", "price", "mfu")  # of `cost`, beside the recipe's keys
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Train, finetune and honestly evaluate the Large Connectome Model.",
@@ -158,39 +154,7 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     _next(f"lcm-scale inspect {report.parent}")
 
 
-@app.command(epilog="Example: lcm-scale cost model=1b")
-def cost(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, overrides, or both.")
-    ] = None,
-) -> None:
-    """Count parameters, FLOPs a step and memory a device.
-
-    With nodes=, gpus_per_node=, gpu=, price= or mfu= it also compares strategies on such machines and recommends one.
-    """
-    from lcm_scale import config
-
-    paths = [a for a in arguments or [] if "=" not in a]
-    machines = dict(a.split("=", 1) for a in arguments or [] if a.split("=")[0] in MACHINES)
-    overrides = [a for a in arguments or [] if "=" in a and a.split("=")[0] not in MACHINES]
-    if len(paths) > 1:
-        raise InputError(f"cost takes one recipe, not {' and '.join(paths)}; overrides are key=value")
-    recipe = config.load(config.Recipe, paths[0] if paths else None, overrides)
-    from lcm_scale.scaling.cost import cost as count
-
-    counted = count(recipe)
-    if machines:
-        from lcm_scale.scaling.placement import placements
-
-        nodes, each, budget = _machines(machines)
-        ways = placements(recipe, counted, nodes, each, budget)
-    _print_cost(counted, recipe)
-    if paths:
-        _next(_command("pretrain", Path(paths[0]), overrides))
-    else:
-        _next(f"lcm-scale pretrain RECIPE {' '.join(overrides)}".rstrip())
-    if machines:
-        _print_placements(ways, nodes, each, budget)
+app.command(epilog=cli_cost.EXAMPLE)(cli_cost.cost)
 
 
 @app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")
@@ -354,91 +318,6 @@ def _print_run(folder: Path) -> None:
         "checkpoints": ", ".join(saved) or "none",
         "report": report if report.is_file() else "none yet",
     })  # fmt: skip
-
-
-def _print_cost(result: Cost, recipe: Recipe) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    model, console = result.model, Console()
-    counted = ", ".join(result.sets) if result.sets else "no data named: 4 classes, sex, age"
-    print(
-        f"model {recipe.model.preset}: {result.parameters:,} parameters "
-        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; {model.n_tokens} tokens, {counted})"
-    )
-    flops = Table("cross-attention", "forward, a scan", f"a step of {result.global_batch} scans", "", title="FLOPs")
-    for name in result.step_flops:
-        mark = "runs" if name == result.formulation else ""
-        flops.add_row(name, _si(result.scan_flops[name], "FLOP"), _si(result.step_flops[name], "FLOP"), mark)
-    console.print(flops)
-    table = Table("precision", "weights", "gradients", "optimiser", "activations", "total",
-                  title=f"memory on one device, {result.device_batch} scans on it")  # fmt: skip
-    for row in result.memory:
-        parts = (row.weights, row.gradients, row.optimiser, row.activations, row.total)
-        table.add_row(row.precision, *(_si(part, "B") for part in parts))
-    console.print(table)
-    if result.steps is not None:
-        whole = _si(result.steps * result.step_flops[result.formulation], "FLOP")
-        print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
-
-
-def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:
-    """Nodes, GPUs of each, and what they are.  Raises: InputError."""
-    from lcm_scale.sweep_config import BudgetConfig
-
-    usual = BudgetConfig()
-    try:
-        nodes, each = int(words.get("nodes", 1)), int(words.get("gpus_per_node", 1))
-        price, mfu = float(words.get("price", usual.price)), float(words.get("mfu", usual.mfu))
-    except ValueError as error:
-        raise InputError(f"nodes, gpus_per_node, price and mfu are numbers: {error}") from error
-    if not (price >= 0 and 0 < mfu <= 1):
-        raise InputError(f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1")
-    return nodes, each, BudgetConfig(gpu=words.get("gpu", usual.gpu), price=price, mfu=mfu)
-
-
-def _print_placements(ways: list[Placement], nodes: int, each: int, budget: BudgetConfig) -> None:
-    from lcm_scale.scaling.placement import recommended
-
-    columns = (
-        "GPUs",
-        "strategy",
-        "layers again",
-        "memory",
-        "sent a step",
-        "step",
-        "hours",
-        "GPU hours",
-        budget.currency,
-        "",
-    )
-    rows = [
-        [
-            str(way.cards),
-            way.strategy,
-            "yes" if way.layers_again else "",
-            _si(way.memory, "B"),
-            _si(way.sent, "B"),
-            f"{1000 * way.step:.0f} ms",
-            f"{way.hours:.2g}",
-            f"{way.card_hours:.2g}",
-            f"{way.card_hours * budget.price:.2f}",
-            "" if way.fits else "does not fit",
-        ]
-        for way in ways
-    ]
-    title = f"{nodes} x {each} {budget.gpu}, bf16, {budget.mfu:.0%} MFU, nothing overlapped"
-    cli_sweep.print_table(title, columns, rows)
-    print("\n".join(recommended(ways, budget, nodes * each)))
-
-
-def _si(value: float, unit: str) -> str:
-    """Three digits with a decimal prefix: 20.6 GB."""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if value < 1000 or prefix == "E":
-            break
-        value /= 1000
-    return f"{value:.3g} {prefix}{unit}"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,19 @@ def test_every_world_and_strategy_gives_the_losses_of_one_process(
     assert_same_state(whole, many, 2e-4)
 
 
+@pytest.mark.parametrize("strategy", ["zero1", "zero3"])
+def test_zero_computes_in_bf16_on_fp32_weights_as_one_process_does(strategy: str, run_cli: Run) -> None:
+    """What every run on a GPU does: precision is bf16-mixed there."""
+    short = ("trainer.precision=bf16-mixed", f"trainer.max_steps={MIDDLE}")
+    whole = run_cli("plain", *short)
+    many = run_cli("many", *short, "trainer.devices=2", f"trainer.strategy={strategy}")
+    assert losses(many) == pytest.approx(losses(whole), rel=1e-2)
+    assert losses(many) != pytest.approx(losses(run_cli("fp32", f"trainer.max_steps={MIDDLE}")), rel=1e-5)
+    weights = newest(many)["state_dict"]
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+    assert any((value != value.bfloat16()).any() for value in weights.values() if value.is_floating_point())
+
+
 @pytest.fixture(scope="module")
 def _plain_runs() -> dict[int, Path]:
     return {}

@@ -11,11 +11,23 @@ import torch
 
 from lcm_scale import config
 from lcm_scale.errors import InputError
+from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.scaling import cards
+from lcm_scale.scaling.cards import Card
 from lcm_scale.scaling.cost import activation_bytes, cost, memory
-from lcm_scale.scaling.placement import STRATEGIES, Placement, card_bytes, placements, recommended, sent_bytes
+from lcm_scale.scaling.placement import (
+    STRATEGIES,
+    Placement,
+    card_bytes,
+    placements,
+    recipe_for,
+    recommended,
+    sent_bytes,
+)
 from lcm_scale.sweep_config import BudgetConfig
+from lcm_scale.training.strategy import ZERO_GATHERED
 
 SHAPE = LCMConfig(n_regions=40, target_tokens=(7, 2), width=96, layers=2, heads=4, ffn=36)
 
@@ -98,7 +110,10 @@ import sys, threading, time
 import psutil, torch
 torch.set_num_threads(1)
 from lcm_scale.model.lcm import LCM
+from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.scaling import cards
+from lcm_scale.scaling.cards import Card
 from lcm_scale.training.optimizer import TwoStage
 precision, checkpointing = sys.argv[1], sys.argv[2] == "True"
 process, done, most = psutil.Process(), threading.Event(), [0]
@@ -144,21 +159,45 @@ def test_one_card_is_recommended_where_it_is_the_cheapest() -> None:
     assert "64 such runs" in recommended(ways, BudgetConfig(), 64)[0]
 
 
-def test_state_that_one_card_cannot_hold_is_spread() -> None:
+def test_what_one_small_card_cannot_hold_is_offloaded_or_spread() -> None:
     budget = BudgetConfig(gpu="24GB")
-    ways = placed(recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=128"), 1, 4, budget)
-    assert ways[0].fits and ways[0].cards == 4 and ways[0].strategy.startswith("zero")
-    assert not next(w for w in ways if w.strategy == "ddp" and not w.layers_again).fits
+    made = recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=128")
+    ways = placed(made, 1, 4, budget)
+    assert (ways[0].cards, ways[0].strategy, ways[0].offload) == (1, "zero2", True)
+    ddp, zero1 = (next(w for w in ways if w.strategy == name) for name in ("ddp", "zero1"))
+    assert ddp.layers_again and not zero1.layers_again and ddp.fits and zero1.fits
+    written = recipe_for(made, ways[0], 4)
+    assert (written.trainer.strategy, written.trainer.devices, written.trainer.offload) == ("zero2", 1, True)
+    assert written.name == "1.2b"
+    none_fits = placed(recipe("model=1.2b", "model.layers=400", "data.scans=10"), 1, 1, budget)
     with pytest.raises(InputError, match="no strategy fits"):
-        recommended(placed(recipe("model=1.2b", "data.scans=10"), 1, 1, budget), budget, 1)
+        recommended(none_fits, budget, 1)
 
 
-def test_each_zero_stage_holds_less_and_only_the_third_sends_more() -> None:
-    kept = memory(SHAPE, "32-true", 1)
-    held = [card_bytes(kept, s, 4) for s in STRATEGIES]
+def test_zero_stages_hold_less_and_beyond_what_stays_gathered_the_third_sends_more() -> None:
+    config = LCMConfig(116, (7,), layers=32)
+    kept, parameters = memory(config, "32-true", 1), parameter_count(config)
+    held = [card_bytes(kept, parameters, s, 16) for s in ("ddp", "zero1", "zero2")]
     assert held == sorted(held, reverse=True)
-    assert held[0] - held[3] == pytest.approx(0.75 * (kept.weights + kept.gradients + kept.optimiser))
-    assert [sent_bytes(s, 100, 4) for s in STRATEGIES] == [600, 600, 600, 900]
+    assert card_bytes(kept, parameters, "zero2", 16, offload=True) < held[2]
+    assert [sent_bytes(s, 100, 4) for s in STRATEGIES] == [600, 600, 600, 600]
+    assert sent_bytes("zero3", 2 * ZERO_GATHERED, 4) == 5 / 4 * sent_bytes("zero2", 2 * ZERO_GATHERED, 4)
+
+
+def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe("model=147m", "data.scans=100")
+    assert placed(made, 1, 1, BudgetConfig(gpu="cpu"))[0].memory == cost(made).memory[0].total
+    card = Card(peak=2e11, bandwidth=1e11, memory=64e9, link=1e10, precision="32-true", measured=True)
+    monkeypatch.setattr(cards, "probe", lambda: card)
+    counted = cost(made)
+    flops = counted.step_flops[counted.formulation]
+    assert placed(made, 1, 1, BudgetConfig(gpu="yours", mfu=0.1))[0].step == pytest.approx(flops / 2e11, rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_probe_finds_a_pace_between_a_slow_core_and_a_whole_cluster() -> None:
+    card = cards.probe()
+    assert card.measured and 1e9 < card.peak < 1e16 and 1e8 < card.bandwidth < 1e14 and card.memory > 1e9
 
 
 def test_a_plan_without_data_says_what_it_needs() -> None:

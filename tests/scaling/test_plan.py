@@ -11,7 +11,8 @@ import torch
 from lcm_scale.errors import InputError
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.scaling.plan import CARDS, Plan, identify, plan, published_costs
+from lcm_scale.scaling.cards import CARDS
+from lcm_scale.scaling.plan import Plan, identify, plan, published_costs
 from lcm_scale.scaling.points import open_sweep
 from lcm_scale.sweep_config import BudgetConfig
 

@@ -1,25 +1,37 @@
 """Where a run goes on a cluster: each strategy's memory, step time, communication and price, and the cheapest that fits.
 
-Arithmetic, not measurement: compute at a stated share of the card's peak, a ring's volumes over the slower of the two
-links, nothing overlapped. So it errs to the side of fewer cards.
+Arithmetic, not measurement: compute at a stated share of the card's peak (or at what `gpu=yours` measured), a ring's
+volumes over the slower of the two links, nothing overlapped. So it errs to the side of fewer cards.
+`benchmarks/strategies.py` holds bytes sent and memory against gloo runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.model.flops import parameter_count
-from lcm_scale.model.presets import LCMConfig
+from lcm_scale.scaling.cards import USABLE, card_of
 from lcm_scale.scaling.cost import Cost, Memory, memory
-from lcm_scale.scaling.plan import USABLE, card_of, hours_of
+from lcm_scale.scaling.plan import UPDATE_BYTES, hours_of
 from lcm_scale.sweep_config import BudgetConfig
+from lcm_scale.training.strategy import ZERO_BUCKET, ZERO_GATHERED
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
-WITHIN_NODE, BETWEEN_NODES = 300e9, 50e9  # bytes/s of a card's link: NVLink, 400 Gbit/s InfiniBand
+BETWEEN_NODES = 50e9  # bytes/s of a card: 400 Gbit/s InfiniBand
+TO_HOST, HOST_MEMORY = 25e9, 100e9  # bytes/s: PCIe 4 of a card, a host's memory, which its cards share
+# Collective -> how many times it moves all weights' numbers in a step, by strategy.
+COLLECTIVES = {
+    "auto": {},
+    "ddp": {"all_reduce": 1},
+    "zero1": {"reduce": 1, "all_gather": 1},
+    "zero2": {"reduce": 1, "all_gather": 1},
+    "zero3": {"reduce_scatter": 1, "all_gather": 1},
+}
+# What fits first is taken: running layers again costs a third more arithmetic, offload the way to the host and back.
+LADDER = ((False, False), (True, False), (False, True), (True, True))
 
 
 @dataclass(frozen=True)
@@ -27,7 +39,7 @@ class Placement:
     """One way to run.
 
     Attributes:
-        strategy: of the recipe.   cards: in all.   layers_again: trainer.checkpoint_layers.
+        strategy: of the recipe.   cards: in all.   layers_again: trainer.checkpoint_layers.   offload: trainer.offload.
         memory: bytes on one card.   sent: bytes that one card sends in a step.   step: seconds.
         hours: wall clock of the run.   card_hours: cards times hours.   fits: the card holds it.
     """
@@ -35,6 +47,7 @@ class Placement:
     strategy: str
     cards: int
     layers_again: bool
+    offload: bool
     memory: float
     sent: float
     step: float
@@ -44,7 +57,8 @@ class Placement:
 
 
 def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
-    """One card, one node and all nodes under each strategy, cheapest first.
+    """One card, one node and all nodes under each strategy, cheapest first; each with layers run again or offload only
+    where it does not fit without.
 
     Args: counted: what `cost` counted of the recipe.
     Raises: InputError where nothing says how many scans there are, or the machines are none.
@@ -53,43 +67,67 @@ def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget:
         raise InputError(f"nodes={nodes} gpus_per_node={per_node}: both are at least 1")
     if counted.steps is None:
         raise InputError("a plan needs data: name a shard set (data=abide) or a number of scans (data.scans=10000)")
-    ways = [("auto", 1)]
-    for cards in sorted({per_node, nodes * per_node} - {1}):
-        ways += [(strategy, cards) for strategy in STRATEGIES]
-    made = [
-        _placed(recipe, counted.model, counted.steps, strategy, cards, per_node, again, budget)
-        for strategy, cards in ways
-        for again in (False, True)
-    ]
+    made = []
+    for cards in sorted({1, per_node, nodes * per_node}):
+        for strategy in STRATEGIES if cards > 1 else ("auto",):
+            rungs = []
+            for again, offload in LADDER:
+                # On one card DeepSpeed's second stage is what can offload.
+                name = "zero2" if offload and strategy == "auto" else strategy
+                if not offload or name.startswith("zero"):
+                    rungs.append(_placed(recipe, counted, name, cards, per_node, again, offload, budget))
+            made.append(next((way for way in rungs if way.fits), rungs[-1]))
     return sorted(made, key=lambda p: (not p.fits, p.card_hours, p.hours))
 
 
 def sent_bytes(strategy: str, parameters: int, cards: int) -> float:
-    """Bytes that one card sends in a step, over a ring, weights and gradients in fp32."""
-    share = (cards - 1) / cards
-    # ddp: gradients are reduced and spread; zero1, zero2: gradients reduced, weights spread; zero3: weights spread before
-    # forward and again before backward, gradients reduced.
-    return {"auto": 0, "ddp": 2, "zero1": 2, "zero2": 2, "zero3": 3}[strategy] * share * 4 * parameters
+    """Bytes that one card sends in a step, over rings; weights and gradients travel in fp32."""
+    numbers = {name: times * parameters for name, times in COLLECTIVES[strategy].items()}
+    if strategy == "zero3":  # what did not stay gathered is gathered once more in backward
+        numbers["all_gather"] += max(0, parameters - ZERO_GATHERED)
+    ring = {"all_reduce": 2, "reduce": 1, "reduce_scatter": 1, "all_gather": 1}
+    return sum(4 * count * ring[name] for name, count in numbers.items()) * (cards - 1) / cards
 
 
-def card_bytes(kept: Memory, strategy: str, cards: int) -> float:
-    """Bytes on one card: ZeRO-1 cuts the optimiser's state, ZeRO-2 the gradients too, ZeRO-3 the weights too
-    (those of the layer at work, gathered whole, come on top)."""
-    stage = STRATEGIES.index(strategy) if strategy in STRATEGIES else 0
-    cut = (kept.optimiser, kept.gradients, kept.weights)
-    return kept.total - sum(cut[:stage]) * (cards - 1) / cards
+def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload: bool = False) -> float:
+    """Bytes on one card at a step's fullest moment.
+
+    ZeRO cuts the optimiser's state into shares, the second stage gradients too, the third weights too; it adds a master
+    copy of a card's share, buckets, and under the third stage the weights that stay gathered. Activations and bf16 copies
+    are gone by the time ZeRO's gradients are there, so the larger of the two counts.
+    """
+    if not strategy.startswith("zero"):
+        return kept.total
+    whole = 4 * parameters
+    share = whole / cards
+    bucket = 4 * min(ZERO_BUCKET, parameters)
+    on_the_way = kept.weights - whole + kept.activations + kept.workspace
+    state = 0.0 if offload else kept.optimiser / cards + share
+    piece = 0.0 if offload else share  # of the gradients
+    if strategy == "zero1":
+        return whole + state + max(on_the_way, whole + piece)
+    if strategy == "zero2":
+        return whole + state + max(on_the_way, piece + 3 * bucket)
+    weights = (0.0 if offload else share) + min(whole, 4 * ZERO_GATHERED)
+    return weights + state + piece + bucket + max(on_the_way, 3 * bucket)
 
 
-def _placed(recipe: Recipe, model: LCMConfig, steps: int, strategy: str, cards: int, per_node: int, again: bool,
+def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: int, again: bool, offload: bool,
             budget: BudgetConfig) -> Placement:  # fmt: skip
+    model, card, parameters = counted.model, card_of(budget.gpu), counted.parameters
     batch = math.ceil(recipe.trainer.global_batch / cards)
-    held = card_bytes(memory(model, "bf16-mixed", batch, again), strategy, cards)
-    sent = sent_bytes(strategy, parameter_count(model), cards)
-    compute = 3600 * hours_of(model, batch, 1, budget) * (4 / 3 if again else 1)
-    step = compute + sent / (WITHIN_NODE if cards <= per_node else BETWEEN_NODES)
-    hours = steps * step / 3600
-    fits = held <= USABLE * card_of(budget.gpu).memory
-    return Placement(strategy, cards, again, held, sent, step, hours, cards * hours, fits)
+    kept = memory(model, card.precision, batch, again)
+    held = card_bytes(kept, parameters, strategy, cards, offload)
+    sent = sent_bytes(strategy, parameters, cards)
+    step = 3600 * hours_of(model, batch, 1, budget) * (4 / 3 if again else 1)
+    step += sent / (card.link if cards <= per_node else min(card.link, BETWEEN_NODES))
+    if offload:
+        # gradients to the host, weights back, the update in its memory
+        step += (8 * parameters / TO_HOST + UPDATE_BYTES * parameters * min(cards, per_node) / HOST_MEMORY) / cards
+    assert counted.steps is not None
+    hours = counted.steps * step / 3600
+    fits = held <= USABLE * card.memory
+    return Placement(strategy, cards, again, offload, held, sent, step, hours, cards * hours, fits)
 
 
 def recommended(ways: Sequence[Placement], budget: BudgetConfig, cards: int) -> list[str]:
@@ -104,10 +142,25 @@ def recommended(ways: Sequence[Placement], budget: BudgetConfig, cards: int) -> 
     if side_by_side > 1:
         lines.append(f"the other {cards - best.cards} GPUs serve best with folds, seeds or sizes side by side: "
                      f"{side_by_side} such runs at a time")  # fmt: skip
-    many = "one GPU" if best.cards == 1 else f"{best.cards} GPUs, trainer.strategy={best.strategy}"
-    again = ", trainer.checkpoint_layers=true" if best.layers_again else ""
+    many = "one GPU" if best.cards == 1 else f"{best.cards} GPUs"
+    how = [budget.gpu]
+    if best.strategy != "auto":
+        how.append(f"trainer.strategy={best.strategy}")
+    if best.layers_again:
+        how.append("trainer.checkpoint_layers=true")
+    if best.offload:
+        how.append("trainer.offload=true")
     lines.append(
-        f"Recommended: {many} ({budget.gpu}{again}): {best.hours:.2g} hours, {best.memory / 1e9:.1f} GB, "
+        f"Recommended: {many} ({', '.join(how)}): {best.hours:.2g} hours, {best.memory / 1e9:.1f} GB, "
         f"{best.card_hours * budget.price:.2f} {budget.currency}"
     )
     return lines
+
+
+def recipe_for(recipe: Recipe, way: Placement, per_node: int) -> Recipe:
+    """The recipe, to be run in this way."""
+    trainer = replace(
+        recipe.trainer, strategy=way.strategy, devices=min(way.cards, per_node), nodes=math.ceil(way.cards / per_node),
+        checkpoint_layers=way.layers_again, offload=way.offload,
+    )  # fmt: skip
+    return replace(recipe, name=recipe.name or recipe.model.preset, trainer=trainer)

@@ -17,9 +17,10 @@ import torch
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets
-from lcm_scale.errors import InputError, nearest
+from lcm_scale.errors import InputError
 from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, training_flops
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
+from lcm_scale.scaling.cards import CARDS, USABLE, Card, card_of
 from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, memory
 from lcm_scale.scaling.fit import LEVEL, check, fit
 from lcm_scale.scaling.laws import Runs, Scale, law_of
@@ -27,25 +28,6 @@ from lcm_scale.scaling.points import Point, Sweep
 from lcm_scale.sweep_config import BudgetConfig, SweepRecipe
 
 UPDATE_BYTES = 28  # a parameter and step: gradient read, weight and two moments read and written, fp32
-USABLE = 0.9  # of a card's memory: the rest is the allocator's and the libraries'
-
-
-@dataclass(frozen=True)
-class Card:
-    """peak: dense bf16 FLOP/s.   bandwidth: bytes/s.   memory: bytes. From the makers' data sheets."""
-
-    peak: float
-    bandwidth: float
-    memory: float
-
-
-CARDS = {
-    "A100": Card(312e12, 2.0e12, 80e9),
-    "H100": Card(989e12, 3.35e12, 80e9),
-    "H200": Card(989e12, 4.8e12, 141e9),
-    "24GB": Card(165e12, 1.0e12, 24e9),  # a consumer card of that size (RTX 4090)
-    "cpu": Card(1.0e11, 1.0e10, 16e9),  # one core with avx512, fp32
-}
 
 
 @dataclass(frozen=True)
@@ -107,16 +89,10 @@ class Identified:
         return self.high - self.low < abs(self.truth)
 
 
-def card_of(name: str) -> Card:
-    if name not in CARDS:
-        raise InputError(f"budget.gpu={name}{nearest(name, CARDS)} (one of {', '.join(CARDS)})")
-    return CARDS[name]
-
-
 def plan(sweep: Sweep) -> Plan:
     """Cost every point and leave out, dearest first, what the budget does not hold.  Raises: InputError."""
     budget = sweep.recipe.budget
-    card_of(budget.gpu)
+    card_of(budget.gpu)  # before anything else is read
     tokens, regions, people, scans_each, counted = _data(sweep)
     rows = []
     for point in sweep.points:
@@ -166,19 +142,25 @@ def design_of(made: Plan) -> Runs:
 def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConfig) -> float:
     """Hours on one card, without the start."""
     card = card_of(budget.gpu)
-    flops = step_flops(model, scans_a_step, budget.gpu != "cpu")
-    step = flops / (card.peak * budget.mfu) + UPDATE_BYTES * parameter_count(model) / card.bandwidth
-    return steps * max(step, budget.step_ms / 1000) / 3600
+    flops = step_flops(model, scans_a_step, on_gpu(card))
+    rate, floor = (card.peak, 0.0) if card.measured else (card.peak * budget.mfu, budget.step_ms / 1000)
+    step = flops / rate + UPDATE_BYTES * parameter_count(model) / card.bandwidth
+    return steps * max(step, floor) / 3600
 
 
-def step_flops(model: LCMConfig, scans: int, on_gpu: bool) -> int:
+def on_gpu(card: Card) -> bool:
+    """Only GPUs train in bf16 unasked."""
+    return card.precision != "32-true"
+
+
+def step_flops(model: LCMConfig, scans: int, gpu: bool) -> int:
     """FLOPs of one optimiser step, by the formulation that would run there."""
-    return scans * training_flops(model, formulation_on(model, scans, on_gpu)) + once_flops(model)
+    return scans * training_flops(model, formulation_on(model, scans, gpu)) + once_flops(model)
 
 
-def formulation_on(model: LCMConfig, batch: int, on_gpu: bool) -> str:
+def formulation_on(model: LCMConfig, batch: int, gpu: bool) -> str:
     """The cross-attention that runs on a GPU in bf16, or on a CPU in fp32."""
-    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
+    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
     return formulation_of(model, model.n_tokens, batch, device, dtype)
 
 
@@ -190,7 +172,9 @@ def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, p
     steps = point.epochs * math.ceil(scans / batch)
     steps = min(steps, recipe.trainer.max_steps or steps)
     size = min(batch, scans)
-    flops = steps / max(1, math.ceil(scans / batch)) * scans / size * step_flops(model, size, budget.gpu != "cpu")
+    flops = (
+        steps / max(1, math.ceil(scans / batch)) * scans / size * step_flops(model, size, on_gpu(card_of(budget.gpu)))
+    )
     hours = hours_of(model, size, steps, budget) + budget.start_seconds / 3600
     return PlannedPoint(point, parameter_count(model), people, steps, flops, hours)
 

@@ -16,6 +16,10 @@ from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.checkpoints import AtomicCheckpointIO
 
+# DeepSpeed's buffers, in numbers; its default for the first, 5e8, is 2 GB a rank. Up to the second, weights that the third
+# stage gathered for the forward pass stay for the backward pass (its default).
+ZERO_BUCKET, ZERO_GATHERED = 50_000_000, 1_000_000_000
+
 
 def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
     """Accelerator, precision and strategy of a recipe.
@@ -44,12 +48,14 @@ def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
     if under_slurm():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # 5. who holds what: everything on every device, or pieces of it
+    strategy = _strategy(config, accelerator, precision, processes)
     return {
         "accelerator": accelerator,
         "devices": config.devices,
         "num_nodes": config.nodes,
-        "precision": precision,
-        "strategy": _strategy(config, accelerator, processes),
+        # ZeRO's strategy brings its own way of computing in bf16.
+        "precision": None if config.strategy.startswith("zero") else precision,
+        "strategy": strategy,
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
@@ -88,7 +94,7 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
             layer.compile()
 
 
-def _strategy(config: TrainerConfig, accelerator: str, processes: int) -> Any:
+def _strategy(config: TrainerConfig, accelerator: str, precision: str, processes: int) -> Any:
     name = config.strategy
     if config.offload and not name.startswith("zero"):
         raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
@@ -99,8 +105,9 @@ def _strategy(config: TrainerConfig, accelerator: str, processes: int) -> Any:
             raise InputError(
                 f"trainer.strategy={name}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
             ) from error
-        return ZeroStrategy(int(name[-1]), config.offload, accelerator == "cpu")
+        return ZeroStrategy(int(name[-1]), config.offload, accelerator == "cpu", precision)
     if name == "auto" and processes == 1:
         return "auto"
     # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all ranks already.
-    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    # Gradients live in the buckets that are sent: else each is held twice.
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -9,6 +9,7 @@ stage loads it. At 1.2B parameters that is 14 GB in the first rank's memory, whi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lcm_scale.training.optimizer import TwoStage
+from lcm_scale.training.strategy import ZERO_BUCKET, ZERO_GATHERED
 
 KEYS = ("exp_avg", "exp_avg_sq")
 
@@ -35,12 +38,31 @@ class Piece:
     size: int
 
 
+class Autocast(DeepSpeedPrecision):
+    """Products in bf16 on fp32 weights, gradients and scalars, as one process computes them.
+
+    DeepSpeed's own bf16 holds rounded weights, feeds rounded targets and leaves fp32 layers without a cast.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        super().__init__("32-true")
+        self.precision = "bf16-mixed"  # what the meter reads; inputs stay as they are
+        self.device_type = device_type
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device_type, torch.bfloat16)
+
+
 class ZeroStrategy(DeepSpeedStrategy):
     """Lightning's DeepSpeedStrategy, also without a GPU (Lightning refuses that; DeepSpeed does not)."""
 
-    def __init__(self, stage: int, offload: bool, on_cpu: bool) -> None:
+    def __init__(self, stage: int, offload: bool, on_cpu: bool, precision: str) -> None:
         self.on_cpu = on_cpu
-        super().__init__(config=_config(stage, offload), process_group_backend="gloo" if on_cpu else None)
+        super().__init__(
+            config=_config(stage, offload),
+            process_group_backend="gloo" if on_cpu else None,
+            precision_plugin=Autocast("cpu" if on_cpu else "cuda") if precision == "bf16-mixed" else None,
+        )
 
     @property
     def root_device(self) -> torch.device:
@@ -121,17 +143,13 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         saved = checkpoint["optimizer_states"][0]
-        module = checkpoint["state_dict"]
-        names = {id(parameter): name for name, parameter in self.lightning_module.named_parameters()}  # type: ignore[union-attr]
         for group, parameters, table in zip(
             self.two_stage.param_groups, self._groups(), saved["param_groups"], strict=True
         ):
             group.update({k: v for k, v in table.items() if k != "params"})
             for parameter, number in zip(parameters, table["params"], strict=True):
-                # The master copy was made from the working weights, which are rounded where precision is bf16.
-                self._scatter(parameter, module[names[id(parameter)]])
                 for key in KEYS if number in saved["state"] else ():
-                    self._scatter(parameter, saved["state"][number][key], key)
+                    self._scatter(parameter, key, saved["state"][number][key])
                 piece = self._piece(parameter)
                 if piece is not None and number in saved["state"]:
                     self.two_stage.state[piece.flat]["step"].copy_(saved["state"][number]["step"])
@@ -186,10 +204,10 @@ class ZeroStrategy(DeepSpeedStrategy):
         dist.all_reduce(whole)  # disjoint pieces and zeros: exact
         return whole.view(shape).cpu() if self.is_global_zero else whole.new_empty(0, device="cpu")
 
-    def _scatter(self, parameter: nn.Parameter, whole: Tensor, key: str | None = None) -> None:
+    def _scatter(self, parameter: nn.Parameter, key: str, whole: Tensor) -> None:
         piece = self._piece(parameter)
         if piece is not None and piece.size:
-            target = piece.flat.data if key is None else self.two_stage.state[piece.flat][key]
+            target = self.two_stage.state[piece.flat][key]
             target[piece.flat_start : piece.flat_start + piece.size].copy_(
                 whole.flatten()[piece.start : piece.start + piece.size]
             )
@@ -210,14 +228,17 @@ def _config(stage: int, offload: bool) -> dict[str, Any]:
         "stage": stage,
         "contiguous_gradients": True,
         "overlap_comm": False,
-        # The defaults (5e8 numbers) are buffers of 2 GB a rank.
-        "reduce_bucket_size": 50_000_000,
+        "reduce_bucket_size": ZERO_BUCKET,
     }
     if stage == 3:
         # Norms and biases stay whole on every rank: gathering them one by one costs more than it saves.
-        zero |= {"stage3_param_persistence_threshold": 10_000, "stage3_prefetch_bucket_size": 50_000_000}
+        zero |= {"stage3_param_persistence_threshold": 10_000, "stage3_prefetch_bucket_size": ZERO_BUCKET}
+        zero |= {"stage3_max_live_parameters": ZERO_GATHERED, "stage3_max_reuse_distance": ZERO_GATHERED}
     else:
-        zero["allgather_bucket_size"] = 50_000_000
+        zero["allgather_bucket_size"] = ZERO_BUCKET
+        # Each piece of a gradient is reduced to the rank that holds it. The default reduces all of it to all ranks and
+        # throws away what is not theirs: half as many bytes again (docs/log.md).
+        zero["use_multi_rank_bucket_allreduce"] = False
     if offload:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
         if stage == 3:
@@ -227,6 +248,7 @@ def _config(stage: int, offload: bool) -> dict[str, Any]:
         # Ours is no optimiser that DeepSpeed knows, and must not be replaced by its CPU Adam under offload.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": False},  # Autocast's business
         # For its log only; without it Lightning makes a data loader to look, before the epoch is restored.
         "train_micro_batch_size_per_gpu": 1,
     }
