@@ -156,12 +156,11 @@ def test_an_input_error_never_escapes_as_a_traceback() -> None:
 
 
 def test_cost_recommends_a_placement_last_and_writes_its_recipe(lcm, tmp_path: Path) -> None:
-    out_file = tmp_path / "planned.yaml"
-    words = ("nodes=8", "gpus_per_node=8", "model=1.2b", "data.scans=10000")
-    code, out, _ = lcm("cost", *words, "--write", str(out_file))
+    words = "cost nodes=8 gpus_per_node=8 model=1.2b data.scans=10000 --write"
+    code, out, _ = lcm(f"{words} {tmp_path}/planned.yaml")
     assert code == 0
     assert out.splitlines()[-1].startswith("Recommended: one GPU (H100)")
-    code, out, _ = lcm("cost", str(out_file))
+    code, out, _ = lcm(f"cost {tmp_path}/planned.yaml")
     assert code == 0 and "1.2b: 1,175,676,929 parameters" in out
-    code, _, err = lcm("cost", *words, "gpu=H10", "--write", str(tmp_path / "none.yaml"))
+    code, _, err = lcm(f"{words} {tmp_path}/none.yaml gpu=H10")
     assert code == 2 and "did you mean 'H100'" in err and not (tmp_path / "none.yaml").exists()
