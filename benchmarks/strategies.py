@@ -106,15 +106,17 @@ def rank_main() -> None:
     cli.main()
 
 
-def measure(folder: Path, strategy: str, world: int, overrides: list[str]) -> dict[str, Any]:
+def measure(folder: Path, strategy: str, world: int, precision: str, model: list[str]) -> dict[str, Any]:
     """Run some steps and put what was counted beside what is planned."""
+    name = f"{strategy}-{world}-{precision}"
     run = [
-        f"name={strategy}-{world}", f"runs_dir={folder}/runs", f"data.shards_dir={folder}/shards", "data=[strategies]",
+        f"name={name}", f"runs_dir={folder}/runs", f"data.shards_dir={folder}/shards", "data=[strategies]",
         "model.edge_branch=false", f"trainer.strategy={strategy}", f"trainer.devices={world}", "trainer.threads=1",
-        f"trainer.max_steps={TO + 1}", "trainer.accelerator=cpu", *overrides,
+        f"trainer.max_steps={TO + 1}", "trainer.accelerator=cpu",
+        f"trainer.precision={precision}", "trainer.global_batch=16", *model,
     ]  # fmt: skip
     recipe = load(Recipe, ROOT / "recipes" / "demo.yaml", run)
-    result = folder / f"{strategy}-{world}"
+    result = folder / name
     environment = {**os.environ, RESULT: str(result), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "pretrain", str(ROOT / "recipes" / "demo.yaml"), *run]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -122,7 +124,6 @@ def measure(folder: Path, strategy: str, world: int, overrides: list[str]) -> di
         raise SystemExit(done.stderr[-3000:])
     ranks = [json.loads(Path(f"{result}.{rank}").read_text()) for rank in range(world)]
     counted = cost(recipe)
-    precision = "bf16-mixed" if recipe.trainer.precision == "bf16-mixed" else "32-true"
     kept = memory(counted.model, precision, counted.device_batch)
     planned = card_bytes(kept, counted.parameters, strategy, world)
     most = max(rank["memory"] for rank in ranks)
@@ -158,8 +159,7 @@ def main() -> None:
         for world in arguments.worlds:
             for strategy in arguments.strategies:
                 for precision in arguments.precision:
-                    overrides = [f"trainer.precision={precision}", "trainer.global_batch=16", *arguments.model]
-                    rows.append(measure(folder, strategy, world, overrides))
+                    rows.append(measure(folder, strategy, world, precision, arguments.model))
                     print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
