@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogFormatterMathtext, NullLocator
 
 from lcm_scale.evaluation.plots import MARKERS, MODEL, MUTED, OTHERS, stamp, style
 from lcm_scale.scaling.analysis import Analysis
@@ -34,12 +34,17 @@ def figures(a: Analysis) -> Iterator[Drawn]:
         drawn = draw(a)
         if drawn is not None:
             stem, figure, rows = drawn
+            for axes in figure.axes:
+                for axis in (axes.xaxis, axes.yaxis):
+                    if axis.get_scale() == "log":  # the default writes over itself on one decade or two
+                        axis.set_minor_formatter(LogFormatterMathtext(minor_thresholds=(0.8, 0.4)))
             yield stem, stamp(figure, words), rows
 
 
 def loss_by_parameters(a: Analysis) -> Drawn:
     people = sorted({r.people for r in a.rows})
     colours = _shades(len(people))
+    labels: list[tuple[float, str, str]] = []
     with style():
         figure, axes = _axes("Parameters", "Held-out loss", "Loss by size")
         axes.set_xscale("log")
@@ -51,10 +56,21 @@ def loss_by_parameters(a: Analysis) -> Drawn:
             _law_line(a, axes, rows, colour, "parameters")
             for number, (name, value) in enumerate(_baseline_losses(a, count).items()):
                 axes.axhline(value, color=colour, lw=1, ls=(0, (4, 3)) if number == 0 else (0, (1, 2)), zorder=0)
-                axes.annotate(name, (1, value), (2, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-                              fontsize=6.5, color=colour, va="center")  # fmt: skip
+                labels.append((value, f"{name}, {count}", colour))
         _legend(axes)
+        _labels_at_the_right(axes, labels)
     return "loss-parameters", figure, _rows(a.rows) + _rows(a.collected.baselines)
+
+
+def _labels_at_the_right(axes: Axes, labels: list[tuple[float, str, str]], apart: float = 0.05) -> None:
+    """Names of horizontal lines, (value, name, colour), so far apart that each can be read; a stroke leads to its line."""
+    low, high = axes.get_ylim()
+    place = -apart
+    for value, name, colour in sorted(labels):
+        line = (value - low) / (high - low)
+        place = max(line, place + apart)
+        axes.annotate(name, (1, line), (1.035, place), xycoords="axes fraction", textcoords="axes fraction", fontsize=6.5,
+                      color=colour, va="center", arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6})  # fmt: skip
 
 
 def loss_by_people(a: Analysis) -> Drawn:
@@ -140,8 +156,9 @@ def metric_by_people(a: Analysis) -> Drawn | None:
         return None
     sizes = _sizes(a.rows)
     with style():
-        figure = Figure(figsize=(3.1 * min(len(keys), 4), 3.1))
-        panels = np.atleast_1d(figure.subplots(1, min(len(keys), 4)))
+        count = min(len(keys), 4)
+        figure = Figure(figsize=(3.1 * count + 0.9, 3.1))
+        *panels, words = figure.subplots(1, count + 1, width_ratios=[*[1.0] * count, 0.3])
         for axes, key in zip(panels, keys, strict=False):
             axes.set_xscale("log")
             for colour, size in zip(_shades(len(sizes)), sizes, strict=True):
@@ -152,7 +169,8 @@ def metric_by_people(a: Analysis) -> Drawn | None:
             axes.set(xlabel="Training people", ylabel=_metric_label(key), title=key[0].replace("_", " "))
             _people_ticks(a, axes)
             axes.grid()
-        panels[0].legend(fontsize=6.5)
+        words.axis("off")
+        words.legend(*panels[0].get_legend_handles_labels(), fontsize=7, loc="center left", borderaxespad=0)
     return "metric-people", figure, _rows(a.rows) + _rows(a.collected.baselines)
 
 
@@ -243,7 +261,8 @@ def _axes(x: str, y: str, title: str) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(fontsize=7, loc="best", ncols=2)
+    """Below the axes, where it covers no point."""
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=4, borderaxespad=0)
 
 
 def _shades(count: int) -> list[Any]:

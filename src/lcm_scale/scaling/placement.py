@@ -93,8 +93,9 @@ def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload
     """Bytes on one card at a step's fullest moment.
 
     ZeRO cuts the optimiser's state into shares, the second stage gradients too, the third weights too; it adds a master
-    copy of a card's share, buckets, and under the third stage the weights that stay gathered. Activations and bf16 copies
-    are gone by the time ZeRO's gradients are there, so the larger of the two counts.
+    copy of a card's share, two and a half buckets (what is being reduced, flattened once, and the gradients of the layer
+    at work), and under the third stage the weights that stay gathered. Activations and bf16 copies are gone by the time
+    ZeRO's gradients are there, so the larger of the two counts. Within a tenth of gloo runs of 72 and 214 M parameters.
     """
     if not strategy.startswith("zero"):
         return kept.total
@@ -105,11 +106,11 @@ def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload
     state = 0.0 if offload else kept.optimiser / cards + share
     piece = 0.0 if offload else share  # of the gradients
     if strategy == "zero1":
-        return whole + state + max(on_the_way, whole + piece)
+        return whole + state + max(on_the_way, whole + piece + bucket)
     if strategy == "zero2":
-        return whole + state + max(on_the_way, piece + 3 * bucket)
+        return whole + state + max(on_the_way, piece + 2.5 * bucket)
     weights = (0.0 if offload else share) + min(whole, 4 * ZERO_GATHERED)
-    return weights + state + piece + bucket + max(on_the_way, 3 * bucket)
+    return weights + state + piece + bucket + max(on_the_way, 1.5 * bucket)
 
 
 def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: int, again: bool, offload: bool,
