@@ -220,6 +220,9 @@ def _print_plan(made: Plan) -> None:
         f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} hours at "
         f"{recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at {recipe.budget.price:g} an hour"
     )
+    spared = sum(p.spared_hours for p in made.points)
+    if spared:
+        print(f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less than run one by one")
     print(f"counted from {made.counted}")
 
 

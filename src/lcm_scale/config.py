@@ -147,8 +147,9 @@ class OptimConfig:
     momentum: StageConfig = field(default_factory=lambda: StageConfig(lr=1e-2))
     adaptive: StageConfig = field(default_factory=StageConfig)
     warmup_steps: int = 0
-    schedule: str = "constant"  # or cosine, over all steps of the run
-    final_lr: float = 0.0  # cosine: the last factor
+    schedule: str = "constant"  # cosine over all steps of the run, or wsd: constant, then a decay
+    final_lr: float = 0.0  # cosine, wsd: the last factor
+    decay_share: float = 0.2  # wsd: of the epochs, the last ones
     clip_norm: float | None = None
     edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
     trainable: str = "all"  # or tokens: the token table, final norm and readout alone (finetuning in little memory)
@@ -251,7 +252,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.edges": ("raw", "fisher_z"),
     "model.init": ("independent", "reference"),
     "model.attention": ("auto", "projected", "flash", "absorbed"),
-    "optim.schedule": ("constant", "cosine"),
+    "optim.schedule": ("constant", "cosine", "wsd"),
     "optim.trainable": ("all", "tokens"),
     "objective.scalar_scale": ("raw", "standardised"),
     "phases.stage": ("momentum", "adaptive"),

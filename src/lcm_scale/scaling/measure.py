@@ -42,6 +42,7 @@ from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig, resolve
 from lcm_scale.scaling.plan import formulation_on, step_flops
 from lcm_scale.scaling.points import Point, Sweep
+from lcm_scale.scaling.trunks import start_from_trunk
 from lcm_scale.training import checkpoints
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.predict import Predictor
@@ -91,6 +92,7 @@ def run_point(sweep: Sweep, point: Point) -> None:
         if point.is_baseline:
             facts, scores = _baseline(point, recipe, predictor, split)
         else:
+            start_from_trunk(sweep, point)
             result = fit(recipe, split.sets, predictor.source, split.train, split.validation, folder, start, point.name)
             facts, scores = _model(point, recipe, predictor, split, result)
         known = {

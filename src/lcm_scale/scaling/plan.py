@@ -25,6 +25,7 @@ from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, memor
 from lcm_scale.scaling.fit import LEVEL, check, fit
 from lcm_scale.scaling.laws import Runs, Scale, law_of
 from lcm_scale.scaling.points import Point, Sweep
+from lcm_scale.scaling.trunks import trunk_of
 from lcm_scale.sweep_config import BudgetConfig, SweepRecipe
 
 UPDATE_BYTES = 28  # a parameter and step: gradient read, weight and two moments read and written, fp32
@@ -32,12 +33,15 @@ UPDATE_BYTES = 28  # a parameter and step: gradient read, weight and two moments
 
 @dataclass(frozen=True)
 class PlannedPoint:
+    """A point's cost.  Attributes: spared_hours: not run, because the point starts from a shorter one's stable part."""
+
     point: Point
     parameters: int
     people: int
     steps: int
     flops: float
     hours: float
+    spared_hours: float
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,13 @@ def plan(sweep: Sweep) -> Plan:
     card_of(budget.gpu)  # before anything else is read
     tokens, regions, people, scans_each, counted = _data(sweep)
     rows = []
-    for point in sweep.points:
+    for number, point in enumerate(sweep.points):
         if not point.is_baseline:
+            _, spared = trunk_of(sweep, point, sweep.points[:number], lambda _: True)
             rows.append(
-                _cost(point, sweep.recipe_of(point), tokens, regions, point.subjects or people, scans_each, budget)
+                _cost(
+                    point, sweep.recipe_of(point), tokens, regions, point.subjects or people, scans_each, budget, spared
+                )
             )
     kept, left_out = _within(rows, budget)
     if not kept:
@@ -165,7 +172,7 @@ def formulation_on(model: LCMConfig, batch: int, gpu: bool) -> str:
 
 
 def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, people: int, scans_each: float,
-          budget: BudgetConfig) -> PlannedPoint:  # fmt: skip
+          budget: BudgetConfig, spared: int) -> PlannedPoint:  # fmt: skip
     model = resolve(recipe.model, regions, tokens)
     scans = round(people * scans_each)
     batch = recipe.trainer.global_batch
@@ -175,8 +182,10 @@ def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, p
     flops = (
         steps / max(1, math.ceil(scans / batch)) * scans / size * step_flops(model, size, on_gpu(card_of(budget.gpu)))
     )
-    hours = hours_of(model, size, steps, budget) + budget.start_seconds / 3600
-    return PlannedPoint(point, parameter_count(model), people, steps, flops, hours)
+    training = hours_of(model, size, steps, budget)
+    spared_hours = training * spared / point.epochs
+    hours = training - spared_hours + budget.start_seconds / 3600
+    return PlannedPoint(point, parameter_count(model), people, steps, flops, hours, spared_hours)
 
 
 def _data(sweep: Sweep) -> tuple[tuple[int, ...], int, int, float, str]:

@@ -8,6 +8,8 @@ the hashed ids of everybody it was trained or chosen on.
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ from lcm_scale.model.presets import LCMConfig
 
 FORMAT = "lcm-scale-checkpoint/1"
 BEST = "best.ckpt"
+STABLE = "stable"  # folder of a run: where its decay began
 UNREADABLE = (
     RuntimeError,
     EOFError,
@@ -168,6 +171,22 @@ def load(path: Path) -> Checkpoint:
         fingerprints=meta["fingerprints"],
         state={k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)},
     )
+
+
+def keep_stable(run: Path, step: int) -> None:
+    """Keep what a longer run can start from: the checkpoint at which the decay begins, what validation chose up to there,
+    and the log. Complete or absent: `stable/` appears by a rename."""
+    aside, stable = run / ".stable-aside", run / STABLE
+    if stable.is_dir():
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+    (aside / "checkpoints").mkdir(parents=True)
+    for name in (f"step-{step:08d}.ckpt", BEST):
+        if (run / "checkpoints" / name).is_file():
+            # A link: checkpoints are replaced, never written into.
+            os.link(run / "checkpoints" / name, aside / "checkpoints" / name)
+    shutil.copy2(run / "log.jsonl", aside / "log.jsonl")
+    os.replace(aside, stable)
 
 
 def prune(folder: Path, keep: int, keep_every: int | None) -> None:

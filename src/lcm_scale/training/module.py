@@ -40,11 +40,12 @@ class LCMModule(L.LightningModule):
         model_config: the model; its token counts are the vocabulary's.
         vocabulary: all targets of the run, those of later phases included, from the first step on.
         terms: one a target, in vocabulary order: weight, and centre and scale of a scalar.
-        phases: the run's schedule.   total_steps: for the learning-rate schedule.
+        phases: the run's schedule.   total_steps, decay_step: for the learning-rate schedule.
     """
 
     def __init__(self, recipe: Recipe, model_config: LCMConfig, vocabulary: Vocabulary, atlas: Atlas,
-                 terms: Sequence[TargetLoss], phases: Sequence[Phase], total_steps: int) -> None:  # fmt: skip
+                 terms: Sequence[TargetLoss], phases: Sequence[Phase], total_steps: int,
+                 decay_step: int) -> None:  # fmt: skip
         super().__init__()
         self.recipe = recipe
         self.vocabulary = vocabulary
@@ -53,6 +54,7 @@ class LCMModule(L.LightningModule):
         self.phases = tuple(phases)
         self.phase = self.phases[0]
         self.total_steps = total_steps
+        self.decay_step = decay_step
         self.model = LCM(model_config)
 
     def matrices(self, batch: Batch) -> Tensor:

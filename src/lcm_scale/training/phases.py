@@ -71,11 +71,25 @@ def phase_at(phases: Sequence[Phase], epoch: int) -> Phase:
     return next((p for p in phases if epoch < p.end_epoch), phases[-1])
 
 
-def lr_factor(config: OptimConfig, step: int, total_steps: int) -> float:
-    """Warm-up, then constant or cosine over the whole run, as a factor of the stage's rate."""
+def decay_epoch(config: OptimConfig, epochs: int) -> int:
+    """The epoch at whose start a warm-up-stable-decay schedule begins to decay; up to there, runs of any length are one.
+
+    Raises: InputError where the share is none.
+    """
+    if not 0 < config.decay_share <= 1:
+        raise InputError(f"optim.decay_share={config.decay_share:g}: a share of the epochs, above 0 and at most 1")
+    return math.floor((1 - config.decay_share) * epochs + 1e-9)
+
+
+def lr_factor(config: OptimConfig, step: int, total_steps: int, decay_step: int) -> float:
+    """Warm-up, then constant, cosine over the whole run, or constant up to `decay_step` and then 1 - sqrt of the share of
+    the decay that is done (Haegele et al. 2024, arXiv 2405.18392), as a factor of the stage's rate."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "constant":
         return warm
+    if config.schedule == "wsd":
+        done = max(0.0, (step - decay_step) / max(1, total_steps - decay_step))
+        return warm * (config.final_lr + (1 - config.final_lr) * (1 - math.sqrt(done)))
     done = min(1.0, max(0.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)))
     return warm * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
@@ -97,7 +111,7 @@ class PhaseSwitch(L.Callback):
     ) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
         config = module.recipe.optim
-        factor = lr_factor(config, trainer.global_step, module.total_steps) * module.phase.lr_scale
+        factor = lr_factor(config, trainer.global_step, module.total_steps, module.decay_step) * module.phase.lr_scale
         for group in two_stage(trainer).param_groups:
             group["lr"] = getattr(config, group["stage"]).lr * factor * group["lr_scale"]
 

@@ -186,6 +186,9 @@ class Recorder(L.Callback):
         trainer.save_checkpoint(folder / f"step-{trainer.global_step:08d}.ckpt")
         if trainer.is_global_zero:
             checkpoints.prune(folder, self.config.keep_checkpoints, self.config.keep_every_steps)
+            module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
+            if module.recipe.optim.schedule == "wsd" and trainer.global_step == module.decay_step:
+                checkpoints.keep_stable(self.folder, trainer.global_step)
 
 
 def write_metrics(folder: Path) -> None:

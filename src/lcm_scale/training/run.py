@@ -33,7 +33,7 @@ from lcm_scale.ranks import is_first, rank
 from lcm_scale.training import checkpoints, recorder
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.module import LCMModule
-from lcm_scale.training.phases import Phase, PhaseSwitch, phase_at, schedule
+from lcm_scale.training.phases import Phase, PhaseSwitch, decay_epoch, phase_at, schedule
 from lcm_scale.training.provenance import provenance, versions
 from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
@@ -107,6 +107,7 @@ def prepare(recipe: Recipe) -> tuple[ShardSets, Checkpoint | None]:
     # What a run would stumble over is found before it writes its folder.
     resolve(recipe.model, sets.atlas.n_regions, ())
     schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
+    decay_epoch(recipe.optim, 1)
     for name in recipe.objective.weights:
         sets.vocabulary[name]
     return sets, start
@@ -133,13 +134,22 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
         recipe.trainer.global_batch, recipe.seed, recipe.data.window, recipe.trainer.accumulate,
     )  # fmt: skip
-    total_steps = sum(
+    epoch_steps = [
         BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch)
-    )
+    ]
+    total_steps = sum(epoch_steps)
+    decay_step = sum(epoch_steps[: decay_epoch(recipe.optim, phases[-1].end_epoch)])
     torch.manual_seed(recipe.seed)
     model_config = resolve(recipe.model, sets.atlas.n_regions, tuple(t.n_tokens for t in sets.vocabulary.targets))
     module = RunModule(
-        recipe, model_config, sets.vocabulary, sets.atlas, loss_terms(recipe, sets, train, start), phases, total_steps
+        recipe,
+        model_config,
+        sets.vocabulary,
+        sets.atlas,
+        loss_terms(recipe, sets, train, start),
+        phases,
+        total_steps,
+        decay_step,
     )
     module.seen = sorted(
         set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set())
