@@ -58,6 +58,8 @@ def assert_same_state(a: Path, b: Path, tolerance: float) -> None:
         (2, "zero2", 1),
         (2, "zero3", 1),
         (4, "ddp", 1),
+        (4, "zero1", 1),
+        (4, "zero2", 1),
         (4, "zero3", 1),
         (1, "zero2", 1),
         (2, "ddp", 2),
