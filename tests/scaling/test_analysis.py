@@ -7,16 +7,28 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
 from lcm_scale.scaling import page
-from lcm_scale.scaling.analysis import Candidate, Coefficient, analyse, chosen, compare, influence, options, refusal
-from lcm_scale.scaling.collect import collect
+from lcm_scale.scaling.analysis import (
+    Candidate,
+    Coefficient,
+    against,
+    analyse,
+    chosen,
+    compare,
+    influence,
+    options,
+    refusal,
+)
+from lcm_scale.scaling.collect import BestRate, Row, best_rate_by_size, collect
 from lcm_scale.scaling.fit import Interval, fit, profile_interval
 from lcm_scale.scaling.laws import LAWS, Runs, Scale
+from lcm_scale.scaling.measure import run_point
 from lcm_scale.scaling.plan import Plan, plan
 from lcm_scale.scaling.points import open_sweep
 
@@ -129,6 +141,59 @@ def test_too_few_points_say_how_many_more(finished: Path, tmp_path: Path) -> Non
     made = plan(open_sweep(copy_of(finished, tmp_path), ["axes.size=[8x1,16x1]", "also=[]"]))
     with pytest.raises(InputError, match=r"\d more"):
         analyse(collect(made))
+
+
+def row(**values: Any) -> Row:
+    usual = {
+        "size": "8x1", "name": "", "is_baseline": False, "parameters": 100, "body": 50, "people": 20, "scans": 20, "epochs": 2,
+        "seed": 0, "draw": 0, "label_share": 1.0, "rate": (), "loss": 1.0, "last_loss": 1.0, "chance": 2.0, "losses": {},
+        "metrics": {}, "flops": 1.0, "seconds": 1.0, "hours": 1.0, "folders": (),
+    }  # fmt: skip
+    return Row(**{**usual, **values})
+
+
+def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were_seeds() -> None:
+    rows = [
+        row(loss=0.9, epochs=8, seed=0),
+        row(loss=1.1, epochs=8, seed=1),
+        row(loss=3.0, epochs=1),
+        row(loss=5.0, epochs=8, rate=("optim.adaptive.lr=1",)),
+        row(loss=1.5, epochs=8, label_share=0.5),
+    ]
+    baselines = [row(size="linear", loss=1.2, epochs=0), row(size="linear", loss=1.4, epochs=0, label_share=0.5)]
+    found = {(a.people, a.label_share): (a.loss, a.baseline_loss) for a in against(rows, baselines)}
+    assert found == {(20, 1.0): (1.0, 1.2), (20, 0.5): (1.5, 1.4)}
+
+
+def test_the_best_rate_of_each_size_stands_beside_the_smallest_sizes() -> None:
+    losses = {("8x1", 1e-3): 2.0, ("8x1", 1e-2): 1.0, ("32x2", 1e-3): 0.5, ("32x2", 1e-2): 0.8}
+    rows = [
+        row(size=size, parameters=10 if size == "8x1" else 90, rate=(f"optim.adaptive.lr={rate}",), loss=loss)
+        for (size, rate), loss in losses.items()
+    ]
+    assert best_rate_by_size(rows) == [BestRate("8x1", 0.01, 1.0, 1.0), BestRate("32x2", 0.001, 0.5, 0.8)]
+    assert best_rate_by_size(rows[:1]) == []
+
+
+def test_a_sweep_of_rates_is_reported_without_a_law(make_sweep: Make) -> None:
+    text = """
+name: rates
+runs_dir: {folder}/runs
+recipe: run
+design: lr_transfer
+axes: {{size: [8x1, 16x1], subjects: [12], epochs: [1], lr: [1.0e-3, 1.0e-2]}}
+baselines: []
+"""
+    made = make_sweep(text=text)
+    for point in made.runnable:
+        run_point(made.sweep, point)
+    found = analyse(collect(made))
+    assert found.law is None
+    assert "The best rate of 8x1" in page.verdict(found)
+    assert "No law was fitted" in page.warnings(found)[0]
+    path = page.write(found)
+    assert (path.parent / "figures" / "rates.png").stat().st_size > 5000
+    assert len(json.loads((path.parent / "scaling.json").read_text())["rates"]) == 2
 
 
 def test_a_sweep_that_never_ran_says_so(make_sweep: Make) -> None:

@@ -100,9 +100,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Against:
-    """At one number of people: the best size against the best baseline."""
+    """At one number of people and share of them labelled: the best size against the best baseline."""
 
     people: int
+    label_share: float
     size: str
     loss: float
     baseline: str
@@ -111,16 +112,14 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """Everything `sweep fit` found.
+class LawFit:
+    """The law that was chosen, and what follows from it.
 
     Attributes:
-        refused: why there is no frontier, or ''.   passed_over: rows of other rates that were not the best.
+        refused: why there is no frontier, or ''.
         other_count: coefficients with N counted the other way (body instead of all, or the reverse).
     """
 
-    collected: Collected
-    rows: tuple[Row, ...]
     runs: Runs
     candidates: tuple[Candidate, ...]
     fitted: Fit
@@ -132,16 +131,48 @@ class Analysis:
     refused: str
     options: tuple[Option, ...]
     metrics: tuple[MetricFit, ...]
-    against: tuple[Against, ...]
-    ensembles: tuple[Ensemble, ...]
-    passed_over: int
     draws: np.ndarray
 
 
+@dataclass(frozen=True)
+class Analysis:
+    """Everything `sweep fit` found.
+
+    Attributes:
+        rows: that a law may see.   passed_over: rows of other rates that were not the best, or of fewer labels.
+        law: None where a sweep of rates or of labels holds too little for one;   unfitted: says what.
+    """
+
+    collected: Collected
+    rows: tuple[Row, ...]
+    passed_over: int
+    against: tuple[Against, ...]
+    ensembles: tuple[Ensemble, ...]
+    law: LawFit | None
+    unfitted: str
+
+
 def analyse(collected: Collected) -> Analysis:
-    """Fit a collected sweep.  Raises: InputError where there are too few runs for every law, saying how many more."""
-    config = collected.sweep.recipe.fit
+    """Fit a collected sweep.
+
+    Raises: InputError where there are too few runs for every law, saying how many more; unless the sweep asks for
+        something else: which rate is best, or what labels are worth.
+    """
     rows, passed_over = best_rates(collected.rows)
+    law, unfitted = None, ""
+    try:
+        law = fit_laws(collected, rows)
+    except InputError as error:
+        if collected.sweep.recipe.design != "lr_transfer" and len({r.label_share for r in collected.rows}) == 1:
+            raise
+        unfitted = str(error).partition(": ")[2]
+    return Analysis(collected, tuple(rows), passed_over, tuple(against(collected.rows, collected.baselines)),
+                    tuple(ensembles(collected)), law, unfitted)  # fmt: skip
+
+
+def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
+    """Choose and fit a law.  Raises: InputError where there are too few runs for every law."""
+    config = collected.sweep.recipe.fit
     runs = runs_of(rows, config.parameters, config.data, config.epoch)
     candidates = compare([law_of(name) for name in config.laws], runs)
     usable = [c for c in candidates if not c.reason]
@@ -164,13 +195,11 @@ def analyse(collected: Collected) -> Analysis:
     )
     refused = refusal(fitted, coefficients)
     other = runs_of(rows, "body" if config.parameters == "all" else "all", config.data, config.epoch)
-    return Analysis(
-        collected, tuple(rows), runs, tuple(candidates), fitted, coefficients,
-        raw_coefficients(law, fitted.scale, fitted.named), fit(law, other).named,
+    return LawFit(
+        runs, tuple(candidates), fitted, coefficients, raw_coefficients(law, fitted.scale, fitted.named), fit(law, other).named,
         tuple(influence(fitted, [r.name for r in rows], coefficients[0].profile)),
         None if refused else frontier(fitted, rows, draws), refused,
-        tuple(options(fitted)), tuple(metric_fits(rows, collected.baselines, config)),
-        tuple(against(rows, collected.baselines)), tuple(ensembles(collected)), passed_over, draws,
+        tuple(options(fitted)), tuple(metric_fits(rows, collected.baselines, config)), draws,
     )  # fmt: skip
 
 
@@ -324,20 +353,25 @@ def metric_fits(rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig
 
 
 def against(rows: Sequence[Row], baselines: Sequence[Row]) -> list[Against]:
-    """Seeds averaged, at every number of people that has a baseline."""
+    """Seeds averaged, at every number of people (and of labelled ones) that has a baseline."""
     out = []
-    for people in sorted({b.people for b in baselines}):
-        ours = _mean_loss([r for r in rows if r.people == people])
-        theirs = _mean_loss([b for b in baselines if b.people == people])
+    for people, share in sorted({(b.people, b.label_share) for b in baselines}):
+        here = [r for r in rows if (r.people, r.label_share) == (people, share)]
+        ours = _mean_loss(here)
+        theirs = _mean_loss([b for b in baselines if (b.people, b.label_share) == (people, share)])
         if ours:
-            size, name = min(ours, key=ours.__getitem__), min(theirs, key=theirs.__getitem__)
-            chance = float(np.mean([r.chance for r in rows if r.people == people]))
-            out.append(Against(people, size, ours[size], name, theirs[name], chance))
+            best, best_baseline = min(ours, key=ours.__getitem__), min(theirs, key=theirs.__getitem__)
+            chance = float(np.mean([r.chance for r in here]))
+            out.append(Against(people, share, best[0], ours[best], best_baseline[0], theirs[best_baseline], chance))
     return out
 
 
-def _mean_loss(rows: Sequence[Row]) -> dict[str, float]:
-    return {size: float(np.mean([r.loss for r in rows if r.size == size])) for size in {r.size for r in rows}}
+def _mean_loss(rows: Sequence[Row]) -> dict[tuple[str, int, tuple[str, ...]], float]:
+    """(size, epochs, rate) -> loss: runs of other lengths or rates are other runs, not seeds of one."""
+    found: dict[tuple[str, int, tuple[str, ...]], list[float]] = {}
+    for row in rows:
+        found.setdefault((row.size, row.epochs, row.rate), []).append(row.loss)
+    return {kind: float(np.mean(losses)) for kind, losses in found.items()}
 
 
 def _absent(collected: Collected) -> str:

@@ -137,6 +137,45 @@ def best_rates(rows: Sequence[Row]) -> tuple[list[Row], int]:
     return list(best.values()), len(rows) - len(best)
 
 
+def learning_rate(row: Row) -> float | None:
+    """Where the sweep varied it."""
+    found = [o.partition("=")[2] for o in row.rate if o.startswith("optim.adaptive.lr=")]
+    return float(found[0]) if found else None
+
+
+@dataclass(frozen=True)
+class BestRate:
+    """At one size: the rate of the lowest mean loss; and the loss at the smallest size's best rate, where that was run."""
+
+    size: str
+    rate: float
+    loss: float
+    transferred: float | None
+
+
+def losses_by_rate(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
+    """Size, smallest first -> rate -> mean loss, of sizes that ran at several."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for row in sorted(rows, key=lambda r: r.parameters):
+        rate = learning_rate(row)
+        if rate is not None:
+            found.setdefault(row.size, {}).setdefault(rate, []).append(row.loss)
+    return {
+        size: {rate: float(np.mean(losses[rate])) for rate in sorted(losses)}
+        for size, losses in found.items()
+        if len(losses) > 1
+    }
+
+
+def best_rate_by_size(rows: Sequence[Row]) -> list[BestRate]:
+    by_rate = losses_by_rate(rows)
+    best = {size: min(losses, key=losses.__getitem__) for size, losses in by_rate.items()}
+    return [
+        BestRate(size, best[size], losses[best[size]], losses.get(next(iter(best.values()))))
+        for size, losses in by_rate.items()
+    ]
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """K seeds of one size, their answers averaged, beside the single model whose FLOPs come nearest to the K together."""

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogFormatterMathtext, NullLocator
 
 from lcm_scale.evaluation.plots import MARKERS, MODEL, MUTED, OTHERS, stamp, style
 from lcm_scale.scaling.analysis import Analysis
-from lcm_scale.scaling.collect import Row
+from lcm_scale.scaling.collect import Row, losses_by_rate
 from lcm_scale.scaling.laws import Runs
 
 Drawn = tuple[str, Figure, list[dict[str, Any]]]
@@ -121,8 +121,10 @@ def isoflop(a: Analysis) -> Drawn | None:
         axes.set_xscale("log")
         for colour, budget in zip(_shades(len(budgets)), sorted(budgets), strict=True):
             rows = sorted((r for r, f in zip(a.rows, nearest, strict=True) if f == budget), key=lambda r: r.parameters)
-            axes.plot([_n(a, r) for r in rows], [r.loss for r in rows], "o-", color=colour, lw=1, ms=4.5,
-                      label=f"{budget:.1e} FLOP")  # fmt: skip
+            axes.plot(
+                [_n(a, r) for r in rows], [r.loss for r in rows], "o", color=colour, ms=4.5, label=f"{budget:.1e} FLOP"
+            )
+            axes.plot(*_means(rows, lambda r: _n(a, r), lambda r: r.loss), color=colour, lw=1)
         best = min((b.loss for b in a.collected.baselines), default=None)
         if best is not None:
             axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
@@ -131,11 +133,11 @@ def isoflop(a: Analysis) -> Drawn | None:
 
 
 def frontier(a: Analysis) -> Drawn | None:
-    f = a.frontier
-    if f is None:
+    f = a.law and a.law.frontier
+    if not a.law or not f:
         return None
     with style():
-        figure, axes = _axes("Training FLOPs", "Parameters", f"Best size by the law '{a.fitted.law.name}'")
+        figure, axes = _axes("Training FLOPs", "Parameters", f"Best size by the law '{a.law.fitted.law.name}'")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.fill_between(f.flops, f.low, f.high, color=MODEL, alpha=0.18, lw=0, label="95 % of the bootstrap")
@@ -151,7 +153,7 @@ def frontier(a: Analysis) -> Drawn | None:
 
 def metric_by_people(a: Analysis) -> Drawn | None:
     """Every metric, a panel each: a line a size, the baselines beside them."""
-    keys = [(m.target, m.metric) for m in a.metrics] or list(a.rows[0].metrics)[:4]
+    keys = [(m.target, m.metric) for m in (a.law.metrics if a.law else ())] or list(a.rows[0].metrics)[:4]
     if not keys:
         return None
     sizes = _sizes(a.rows)
@@ -231,20 +233,14 @@ def ensembles(a: Analysis) -> Drawn | None:
 
 def rates(a: Analysis) -> Drawn | None:
     """Loss by learning rate, a line a size, where the sweep varied it within a size."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for r in a.collected.rows:
-        rate = _rate(r)
-        if rate:
-            found.setdefault(r.size, {}).setdefault(rate, []).append(r.loss)
-    found = {size: found[size] for size in _sizes(a.collected.rows) if len(found.get(size, {})) > 1}
+    found = losses_by_rate(a.collected.rows)
     if not found:
         return None
     with style():
         figure, axes = _axes("Learning rate", "Held-out loss", "Does the rate transfer?")
         axes.set_xscale("log")
         for colour, (size, losses) in zip(_shades(len(found)), found.items(), strict=True):
-            xs = sorted(losses)
-            axes.plot(xs, [float(np.mean(losses[x])) for x in xs], "o-", color=colour, lw=1, ms=4.5, label=size)
+            axes.plot(list(losses), list(losses.values()), "o-", color=colour, lw=1, ms=4.5, label=size)
         _legend(axes)
     return "rates", figure, _rows([r for r in a.collected.rows if r.size in found])
 
@@ -276,13 +272,17 @@ def _n(a: Analysis, row: Row) -> float:
 
 def _law_line(a: Analysis, axes: Axes, rows: Sequence[Row], colour: Any, along: str) -> None:
     """The law through runs of one number of people, at their commonest epochs."""
+    if a.law is None:
+        return
     epochs = max({r.epochs for r in rows}, key=[r.epochs for r in rows].count)
-    example = a.runs.take(np.array([[id(r) for r in a.rows].index(id(next(r for r in rows if r.epochs == epochs)))]))
-    x = np.geomspace(a.runs.parameters.min(), a.runs.parameters.max(), 60)
+    example = a.law.runs.take(
+        np.array([[id(r) for r in a.rows].index(id(next(r for r in rows if r.epochs == epochs)))])
+    )
+    x = np.geomspace(a.law.runs.parameters.min(), a.law.runs.parameters.max(), 60)
     runs = Runs(
         np.ones_like(x), x, *(np.full_like(x, getattr(example, k)[0]) for k in ("seen", "unique", "epochs", "cluster"))
     )
-    axes.plot(x, a.fitted.predict(runs), color=colour, lw=1)
+    axes.plot(x, a.law.fitted.predict(runs), color=colour, lw=1)
 
 
 def _baseline_losses(a: Analysis, people: int) -> dict[str, float]:
@@ -315,11 +315,6 @@ def _means(
 
 def _sizes(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(r.size for r in sorted(rows, key=lambda r: r.parameters)))
-
-
-def _rate(row: Row) -> float | None:
-    found = [o.partition("=")[2] for o in row.rate if o.startswith("optim.adaptive.lr=")]
-    return float(found[0]) if found else None
 
 
 def _metric(key: tuple[str, str]) -> Callable[[Row], float]:

@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 
 from lcm_scale.evaluation.plots import MODEL, WARNING, style
 from lcm_scale.files import write_atomic
-from lcm_scale.scaling.analysis import Analysis
+from lcm_scale.scaling.analysis import Against, Analysis, LawFit
+from lcm_scale.scaling.collect import best_rate_by_size
 from lcm_scale.scaling.figures import figures
 from lcm_scale.scaling.fit import Interval
 
@@ -84,25 +85,35 @@ def verdict(a: Analysis) -> str:
     if a.against:
         most = a.against[-1]
         winner = "the model is ahead" if most.loss < most.baseline_loss else "the baseline is ahead"
-        where = ", ".join(str(x.people) for x in ahead)
+        where = ", ".join(map(_people, ahead))
         parts.append(
             f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} numbers of people"
             + (f" ({where})" if ahead else "")
-            + f"; with the most ({most.people}) {winner}: {most.size} {most.loss:.3f}, {most.baseline} {most.baseline_loss:.3f}."
+            + f"; with the most ({_people(most)}) {winner}: {most.size} {most.loss:.3f}, {most.baseline} {most.baseline_loss:.3f}."
         )
-    foretold = next(c for c in a.candidates if c.law == a.fitted.law.name)
-    parts.append(
-        f"The law '{a.fitted.law.name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss."
-    )
-    return " ".join(parts)
+    if a.law:
+        name = a.law.fitted.law.name
+        foretold = next(c for c in a.law.candidates if c.law == name)
+        parts.append(f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss.")
+    rates = best_rate_by_size(a.collected.rows)
+    if len(rates) > 1:
+        dearest = max(r.transferred / r.loss - 1 if r.transferred else 0.0 for r in rates)
+        parts.append(
+            f"The best rate of {rates[0].size}, {rates[0].rate:g}, costs the other sizes up to {dearest:.0%} in loss; theirs are "
+            + ", ".join(f"{r.rate:g} ({r.size})" for r in rates[1:])
+            + "."
+        )
+    return " ".join(parts) or "No baselines to compare with."
 
 
 def warnings(a: Analysis) -> list[str]:
     """What is not in the fit, and what may not be concluded from it."""
     c = a.collected
     lines = []
-    if a.refused:
-        lines.append(f"No compute-optimal frontier: {a.refused}.")
+    if a.law is None:
+        lines.append(f"No law was fitted: {a.unfitted}.")
+    elif a.law.refused:
+        lines.append(f"No compute-optimal frontier: {a.law.refused}.")
     for names, word in ((c.diverged, "diverged"), (c.missing, "missing"), (c.incomplete, "without all folds")):
         if names:
             lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
@@ -118,36 +129,23 @@ def warnings(a: Analysis) -> list[str]:
 
 def tables(a: Analysis) -> list[Table]:
     """(heading, text, columns, rows), in the page's order."""
-    n = {"all": "all parameters", "body": "parameters without embeddings"}
-    config, scale = a.collected.sweep.recipe.fit, a.fitted.scale
-    other = "body" if config.parameters == "all" else "all"
-    options = [[o.what, f"+{o.runs}", f"{o.width:.3f}"] for o in a.options]
     drawn: list[Table] = [
         ("Against the baselines", f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
          "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
          ("people", "best size", "loss", "best baseline", "loss", "base rates"),
-         [[str(x.people), x.size, f"{x.loss:.3f}", x.baseline, f"{x.baseline_loss:.3f}", f"{x.chance:.3f}"] for x in a.against]),
-        ("Laws", "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
-         ("law", "inside", "foretold", ""),
-         [[c.law, _percent(c.inside), _percent(c.foretold), c.reason or ("chosen" if c.law == a.fitted.law.name else "")]
-          for c in a.candidates]),
-        (f"Coefficients of '{a.fitted.law.name}'",
-         f"{len(a.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
-         f"coefficient is what its term adds there. Noise of a run {a.fitted.sigma:.1%}. As usually written: "
-         + ", ".join(f"{k} {v:.4g}" for k, v in a.raw.items()) + f". An interval in brackets reaches its bound. With {n[other]}:"
-         " the last column.",
-         ("", "value", "95 % profile", "95 % bootstrap", other),
-         [[c.name, _number(c.value), _interval(c.profile), _interval(c.bootstrap), _number(a.other_count[c.name])]
-          for c in a.coefficients]),
-        ("What would settle it", "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
-         ("", "runs", "width"), options),
-        ("Influence", "E without each run, and its shift in half-widths of E's interval; the strongest five.",
-         ("run", "E", "shift"), [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in a.influence[:5]]),
-        ("Metrics", "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
-         ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
-         [[f"{m.target} {m.metric}", f"{m.ceiling:.3f}", _interval(m.ceiling_interval), "yes" if m.size_matters else "not shown",
-           f"{m.best_model:.3f}", "" if m.best_baseline is None else f"{m.best_baseline:.3f}"] for m in a.metrics]),
+         [[_people(x), x.size, f"{x.loss:.3f}", x.baseline, f"{x.baseline_loss:.3f}", f"{x.chance:.3f}"] for x in a.against]),
     ]  # fmt: skip
+    if not a.against:
+        drawn = []
+    if a.law:
+        drawn += _law_tables(a, a.law)
+    rates = best_rate_by_size(a.collected.rows)
+    if rates:
+        drawn.append((
+            "Learning rates", "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
+            ("size", "best rate", "loss", "at the smallest's rate"),
+            [[r.size, f"{r.rate:g}", f"{r.loss:.3f}", "" if r.transferred is None else f"{r.transferred:.3f}"] for r in rates],
+        ))  # fmt: skip
     if a.ensembles:
         drawn.append((
             "Many small or one large", "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
@@ -158,24 +156,63 @@ def tables(a: Analysis) -> list[Table]:
     return drawn
 
 
+def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
+    n = {"all": "all parameters", "body": "parameters without embeddings"}
+    config, scale, name = a.collected.sweep.recipe.fit, law.fitted.scale, law.fitted.law.name
+    other = "body" if config.parameters == "all" else "all"
+    return [
+        ("Laws", "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
+         ("law", "inside", "foretold", ""),
+         [[c.law, _percent(c.inside), _percent(c.foretold), c.reason or ("chosen" if c.law == name else "")]
+          for c in law.candidates]),
+        (f"Coefficients of '{name}'",
+         f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
+         f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
+         + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items()) + f". An interval in brackets reaches its bound. With {n[other]}:"
+         " the last column.",
+         ("", "value", "95 % profile", "95 % bootstrap", other),
+         [[c.name, _number(c.value), _interval(c.profile), _interval(c.bootstrap), _number(law.other_count[c.name])]
+          for c in law.coefficients]),
+        ("What would settle it", "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
+         ("", "runs", "width"), [[o.what, f"+{o.runs}", f"{o.width:.3f}"] for o in law.options]),
+        ("Influence", "E without each run, and its shift in half-widths of E's interval; the strongest five.",
+         ("run", "E", "shift"), [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in law.influence[:5]]),
+        ("Metrics", "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
+         ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
+         [[f"{m.target} {m.metric}", f"{m.ceiling:.3f}", _interval(m.ceiling_interval), "yes" if m.size_matters else "not shown",
+           f"{m.best_model:.3f}", "" if m.best_baseline is None else f"{m.best_baseline:.3f}"] for m in law.metrics]),
+    ]  # fmt: skip
+
+
+def _people(x: Against) -> str:
+    return f"{x.people}" if x.label_share == 1 else f"{x.people}, {x.label_share:.0%} labelled"
+
+
 def numbers(a: Analysis) -> dict[str, Any]:
     """All of it as plain values."""
+    law: dict[str, Any] = {"law": None, "unfitted": a.unfitted}
+    if a.law:
+        law = {
+            "law": a.law.fitted.law.name,
+            "scale": asdict(a.law.fitted.scale),
+            "sigma": a.law.fitted.sigma,
+            "delta": a.law.fitted.delta,
+            "runs": len(a.law.runs),
+            "raw": dict(a.law.raw),
+            "other_count": dict(a.law.other_count),
+            **{
+                name: [asdict(x) for x in getattr(a.law, name)]
+                for name in ("candidates", "coefficients", "influence", "options", "metrics")
+            },
+            "frontier": None if a.law.frontier is None else a.law.frontier.__dict__,
+            "refused": a.law.refused,
+        }
     return {
         "verdict": verdict(a),
         "warnings": warnings(a),
-        "law": a.fitted.law.name,
-        "scale": asdict(a.fitted.scale),
-        "sigma": a.fitted.sigma,
-        "delta": a.fitted.delta,
-        "runs": len(a.runs),
-        "raw": dict(a.raw),
-        "other_count": dict(a.other_count),
-        **{
-            name: [asdict(x) for x in getattr(a, name)]
-            for name in ("candidates", "coefficients", "influence", "options", "metrics", "against", "ensembles")
-        },
-        "frontier": None if a.frontier is None else a.frontier.__dict__,
-        "refused": a.refused,
+        **law,
+        **{name: [asdict(x) for x in getattr(a, name)] for name in ("against", "ensembles")},
+        "rates": [asdict(x) for x in best_rate_by_size(a.collected.rows)],
     }
 
 
