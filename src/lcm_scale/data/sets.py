@@ -102,8 +102,9 @@ def set_folder(name: str, shards_dir: str) -> Path:
             return folder
     there = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
     listed = f" (there: {', '.join(sorted(there))})" if there else ""
+    recipe = name.replace("-", "_")  # as ours are named
     raise InputError(
-        f"data.sets: no shards in {below}{nearest(name, there)}{listed}; write them with `lcm-scale shard recipes/data/{name}.yaml`"
+        f"data.sets: no shards in {below}{nearest(name, there)}{listed}; write them with `lcm-scale shard recipes/data/{recipe}.yaml`"
     )
 
 
