@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,7 +149,12 @@ def peak_bytes(side: Side, fc: Tensor) -> int:
     return most
 
 
-def compare(layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str) -> dict[str, Any]:
+def compare(
+    layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str, threads: int
+) -> dict[str, Any]:
+    if device == "cpu":
+        torch.set_num_threads(threads)
+        keep_freed_memory()  # for both sides: ours has it in every run on a CPU
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
     both = sides(layers, tokens, precision, device)
     for number in range(repeats + 1):
@@ -230,9 +237,6 @@ def device_name(device: str) -> str:
 
 
 def run(arguments: argparse.Namespace, say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Path:
-    if arguments.device == "cpu":
-        torch.set_num_threads(arguments.threads)
-        keep_freed_memory()  # for all sides: ours has it in every run on a CPU
     clock = "_processor_s" if arguments.device == "cpu" and arguments.threads == 1 else "_s"
     layers = PRESETS[arguments.preset].layers
     result: dict[str, Any] = {
@@ -241,19 +245,22 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = lambda text:
         "ratios_of": "processor time" if clock == "_processor_s" else "wall time",
         "load_before": os.getloadavg()[0], "command": "python benchmarks/model.py " + " ".join(sys.argv[1:]), "rows": [],
     }  # fmt: skip
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path = arguments.out / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
     for precision in arguments.precision:
         for tokens in arguments.tokens:
-            row = compare(layers, tokens, arguments.batch, precision, arguments.repeats, arguments.device)
+            work = (layers, tokens, arguments.batch, precision, arguments.repeats, arguments.device, arguments.threads)
+            # A process a row: what one row's memory was cut into does not fit the next one's.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                row = pool.submit(compare, *work).result()
             result["rows"].append(row)
             add_ratios(result["rows"], clock)
             step = row["times_faster"]["step"]
             say(
                 f"{precision} M={tokens}: {step:.2f} times faster, {row['memory_share']['kept']:.2f} of the activations"
             )
-    result["load_after"] = os.getloadavg()[0]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            result["load_after"] = os.getloadavg()[0]
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result, path.with_suffix(".png"))
     return path
 

@@ -34,6 +34,7 @@ from lcm_scale.model.products import (
     dropout,
     keep_mask,
     multiply,
+    multiply_into,
     plainly,
     project,
     working_dtype,
@@ -164,8 +165,9 @@ class _Absorbed(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 d_memory = batched(both_BSR.transpose(1, 2), sides_BSD)
             del d_rows, queries, sides_BSD
-            products = batched(both_BSR, memory_BRD).view(B, 2, H, M, D).permute(1, 2, 0, 3, 4).reshape(2, H, N, D)
-            context_HND, d_absorbed_HND = products
+            products = batched(both_BSR, memory_BRD).view(B, 2, H, M, D)
+            context_HND, d_absorbed_HND = (products[:, half].transpose(0, 1).reshape(H, N, D) for half in (0, 1))
+            del products
 
             d_q = query_BMD.new_empty(N, H, K)
             batched(d_absorbed_HND, w_k.view(H, K, D).transpose(1, 2), into=d_q.transpose(0, 1))
@@ -173,12 +175,15 @@ class _Absorbed(torch.autograd.Function):
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
             if not ctx.needs_input_grad[2]:  # finetuning that leaves the weights alone
                 return d_query, d_memory, None, None, None, None, None
+            # The peak of a step: what is done with goes before the next product comes.
             d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
             d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
-            d_weight[:D].copy_(multiply(d_q_ND.t(), query_BMD.reshape(N, D)))
+            batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
+            del context_HND
             q_HNK = q_BMD.view(N, H, K).transpose(0, 1)
             batched(q_HNK.transpose(1, 2), d_absorbed_HND, into=d_weight[D : 2 * D].view(H, K, D))
-            batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
+            del d_absorbed_HND
+            multiply_into(d_weight[:D], d_q_ND.t(), query_BMD.reshape(N, D))
             d_bias[:D] = d_q_ND.sum(0)
             # The key bias cancels: its gradient is 0.
             d_bias[2 * D :] = (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
@@ -205,9 +210,9 @@ class OutputProjection(Linear):
         """(B, M, D), or with `value_HK` factors (B, M, H) -> (B, M, D)."""
         if value_HK is None:
             return super().forward(input)
-        heads, K = value_HK.shape
-        mapped_HD = torch.bmm(self.weight.view(-1, heads, K).transpose(0, 1), value_HK.unsqueeze(-1)).squeeze(-1)
-        return F.linear(input, mapped_HD.t(), self.bias)
+        # Products with one column are slow kernels on CPUs, most of all the backward one in bf16.
+        mapped_DH = (self.weight.view(-1, *value_HK.shape) * value_HK).sum(-1)
+        return F.linear(input, mapped_DH, self.bias)
 
 
 class Attention(nn.Module):
@@ -273,7 +278,9 @@ class SelfAttention(Attention):
         value_HK = self.in_proj_bias[2 * D :].view(H, -1)
         if not self.probability:
             return self.out_proj(position_MD.new_ones(1, 1, H), value_HK)
-        qk, _ = project(position_MD, None, self.in_proj_weight, self.in_proj_bias, 2 * D)
-        q, k = (_by_head(x.unsqueeze(0), H) for x in qk.split(D, dim=-1))
-        weights_BHMM = dropout(_scores(q, k, None).softmax(-1).expand(scans, H, M, M), self.probability)
+        with plainly(position_MD):  # of so few rows, a cast of the weight costs more than the product
+            qk, _ = project(position_MD, None, self.in_proj_weight, self.in_proj_bias, 2 * D)
+            q, k = (_by_head(x.unsqueeze(0), H) for x in qk.split(D, dim=-1))
+            weights_HMM = _scores(q, k, None).softmax(-1)
+        weights_BHMM = dropout(weights_HMM.expand(scans, H, M, M), self.probability)
         return self.out_proj(weights_BHMM.sum(-1).transpose(1, 2), value_HK)

@@ -7,6 +7,7 @@ ranks with their gradients, so one process and many compute the same function. S
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,13 +26,14 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm and LeakyReLU in one, keeping its input and its output alone: the output is the memory, kept anyway.
+    """Batch norm and LeakyReLU in one, keeping its output alone, which is the memory and kept anyway, and `again`.
 
     A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward implies.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, bias: Tensor, valid_N: Tensor, eps: float, slope: float) -> Any:
+    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, bias: Tensor, valid_N: Tensor, eps: float, slope: float,
+                again: Callable[[], Tensor] | None) -> Any:  # fmt: skip
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
         count = sum_over_ranks(valid_N.sum()).clamp(min=1.0)
@@ -41,8 +43,8 @@ class _Normalise(torch.autograd.Function):
         scale = weight * torch.rsqrt(variance + eps)
         y_ND = torch.addcmul(bias - mean * scale, wide, scale)
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
-        ctx.save_for_backward(x_ND, y_ND, valid_N, weight, mean, variance, count)
-        ctx.eps, ctx.slope = eps, slope
+        ctx.save_for_backward(x_ND if again is None else None, y_ND, valid_N, weight, mean, variance, count)
+        ctx.eps, ctx.slope, ctx.again = eps, slope, again
         ctx.mark_non_differentiable(mean, variance, count)
         return y_ND, mean, variance, count
 
@@ -50,9 +52,13 @@ class _Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
         x_ND, y_ND, valid_N, weight, mean, variance, count = ctx.saved_tensors
+        if x_ND is None:
+            with torch.no_grad(), torch.autocast(d_y.device.type, y_ND.dtype, enabled=y_ND.dtype != mean.dtype):
+                x_ND = ctx.again().reshape(y_ND.shape)
         rstd = torch.rsqrt(variance + ctx.eps)
         wide = mean.dtype
-        d_z = torch.where(y_ND > 0, d_y, d_y * ctx.slope).to(wide)
+        # From the output: a slope above 0 leaves its sign.
+        d_z = torch.ops.aten.leaky_relu_backward(d_y, y_ND, ctx.slope, True).to(wide)
         normal = (x_ND.to(wide) - mean).mul_(rstd)
         ones = d_z.new_ones(len(d_z))
         d_bias, d_weight = ones @ d_z, ones @ (d_z * normal)
@@ -60,7 +66,7 @@ class _Normalise(torch.autograd.Function):
         # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows that all ranks hold
         normal.mul_(both[1]).add_(both[0]).mul_(valid_N.unsqueeze(1))
         d_x = (d_z - normal).mul_(weight * rstd)
-        return d_x.to(x_ND.dtype), d_weight.to(weight.dtype), d_bias.to(weight.dtype), None, None, None
+        return d_x.to(x_ND.dtype), d_weight.to(weight.dtype), d_bias.to(weight.dtype), None, None, None, None
 
 
 class MaskedBatchNorm(nn.Module):
@@ -83,8 +89,14 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
-    def forward(self, x_BRD: Tensor, valid_B: Tensor | None = None, slope: float = 1.0) -> Tensor:
-        """Normalise (B, R, D), then LeakyReLU of that slope; `valid_B` is 1 for real scans, 0 for padding (None: all real)."""
+    def forward(self, x_BRD: Tensor, valid_B: Tensor | None = None, slope: float = 1.0,
+                again: Callable[[], Tensor] | None = None) -> Tensor:  # fmt: skip
+        """Normalise (B, R, D), then LeakyReLU of that slope.
+
+        Args:
+            valid_B: 1 for real scans, 0 for padding; None: all real.
+            again: makes `x_BRD` once more in backward, where that is cheaper than keeping it.
+        """
         if not self.training:
             scale, shift = (t.to(x_BRD.dtype) for t in self.folded())
             return F.leaky_relu(torch.addcmul(shift, x_BRD, scale), slope)
@@ -92,7 +104,7 @@ class MaskedBatchNorm(nn.Module):
         valid_N = x_BRD.new_ones(B * R) if valid_B is None else valid_B.repeat_interleave(R)
         with torch.autocast(x_BRD.device.type, enabled=False):
             y, mean, variance, count = _Normalise.apply(
-                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope
+                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope, again
             )
         self._track(mean, variance, count)
         return y.view(B, R, D)

@@ -1,8 +1,8 @@
 """Exact counts: parameters of a model, and matrix-product FLOPs of its forward pass and training step.
 
 A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test holds this against;
-norms, softmax and activations are below one per cent. Counted is what runs: `absorbed` makes some products again in
-backward, and the first layer's self-attention, whose state is zero, is done once a batch and not once a scan.
+norms, softmax and activations are below one per cent. Counted is what runs: the embedding and `absorbed` make some products
+again in backward, and the first layer's self-attention, whose state is zero, is done once a batch and not once a scan.
 Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
@@ -64,11 +64,13 @@ def training_flops(config: LCMConfig, formulation: str, tokens: int | None = Non
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
     Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix.
-    Args: recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
+    Args: recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it out).
     """
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
-    again = config.layers * (2 * M * D * D + 2 * H * M * R * D) if formulation == "absorbed" and recomputed else 0
+    again = 2 * R * R * D if recomputed else 0
+    if formulation == "absorbed" and recomputed:
+        again += config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
     sums = 8 * R * D  # the batch norm's, as products with a vector
     return 3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
@@ -78,7 +80,7 @@ def once_flops(config: LCMConfig, tokens: int | None = None) -> int:
     """FLOPs of a training step that do not depend on the batch: the first layer's self-attention."""
     M = config.n_tokens if tokens is None else tokens
     D, H = config.width, config.heads
-    return 3 * (2 * D * D + 4 * M * D * D + 2 * M * M * D) if config.dropout else 6 * D * D + 4 * H * D
+    return 3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D
 
 
 def crossover(regions: int, width: int, heads: int) -> float:

@@ -39,7 +39,9 @@ class FCEmbedding(nn.Module):
         self.dropout = Dropout(config.input_dropout)
 
     def forward(self, fc_BRR: Tensor, valid_B: Tensor | None) -> Tensor:
-        return self.norm(self.linear(self.dropout(fc_BRR)), valid_B, slope=0.01)
+        fc_BRR = self.dropout(fc_BRR)
+        # R numbers a row are kept for backward instead of D: the product costs a thousandth of a step.
+        return self.norm(self.linear(fc_BRR), valid_B, slope=0.01, again=lambda: self.linear(fc_BRR))
 
 
 class PerTarget(nn.Module):

@@ -19,6 +19,8 @@ from torch.autograd.function import once_differentiable
 
 # Below so many multiply-adds, the call costs more than the kernel saves.
 SMALL = 1 << 20
+# Rows of a weight's gradient at a time, where it is copied; from more inputs on, pieces cost speed (docs/log.md).
+ROWS, FEW = 2048, 512
 
 
 def _has_onednn() -> bool:
@@ -40,6 +42,13 @@ def multiply(a_NI: Tensor, b_IO: Tensor) -> Tensor:
     if _by_onednn(a_NI, b_IO, a_NI.numel() * b_IO.shape[1]):
         return torch.ops.mkldnn._linear_pointwise(a_NI, b_IO.t(), None, "none", [], "")
     return a_NI @ b_IO
+
+
+def multiply_into(out_NO: Tensor, a_NI: Tensor, b_IO: Tensor) -> None:
+    """out = a @ b in out's type; of few inputs, some rows at a time, so that no second matrix of out's size is held."""
+    rows = ROWS if a_NI.shape[1] <= FEW else len(out_NO)
+    for first in range(0, len(out_NO), rows):
+        out_NO[first : first + rows].copy_(multiply(a_NI[first : first + rows], b_IO))
 
 
 def affine(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
@@ -67,10 +76,10 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int) -> Any:
         with plainly(first):
-            working = weight.to(first.dtype)
-            biases = bias.to(first.dtype)
+            used = weight if second is not None else weight[:split]
+            working, biases = used.to(first.dtype), bias.to(first.dtype)
             ctx.save_for_backward(first, second, weight if working.dtype == weight.dtype else working)
-            ctx.split, ctx.dtype = split, weight.dtype
+            ctx.split, ctx.shape, ctx.dtype = split, weight.shape, weight.dtype
             one = affine(first, working[:split], biases[:split])
             return one, None if second is None else affine(second, working[split:], biases[split:])
 
@@ -83,8 +92,8 @@ class _Project(torch.autograd.Function):
         d_weight = d_bias = None
         with plainly(first):
             if wants_weight:
-                d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
-                d_bias = torch.empty(len(weight), dtype=ctx.dtype, device=weight.device)
+                d_weight = torch.empty(ctx.shape, dtype=ctx.dtype, device=weight.device)
+                d_bias = torch.empty(len(d_weight), dtype=ctx.dtype, device=weight.device)
                 _fill(d_weight[:split], d_bias[:split], first, d_one)
                 _fill(d_weight[split:], d_bias[split:], second, d_two)
             d_first = _input_gradient(first, d_one, weight[:split]) if wants_first else None
@@ -100,7 +109,7 @@ def _fill(d_weight: Tensor, d_bias: Tensor, x: Tensor | None, d_y: Tensor | None
         d_weight.zero_(), d_bias.zero_()
         return
     flat = d_y.reshape(-1, d_y.shape[-1])
-    d_weight.copy_(multiply(flat.t(), x.reshape(-1, x.shape[-1])))
+    multiply_into(d_weight, flat.t(), x.reshape(-1, x.shape[-1]))
     d_bias.copy_(flat.sum(0))
 
 
@@ -157,7 +166,7 @@ def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
 
 
 # CPUs: from so many numbers on, masks come from raw random bits. torch's bernoulli takes 5 ns a number, these 1.
-MANY = 1 << 18
+MANY = 1 << 16
 
 
 def keep_mask(x: Tensor, probability: float) -> tuple[Tensor, float]:

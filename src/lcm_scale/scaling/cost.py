@@ -129,7 +129,7 @@ def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = Fa
     M, R, D = config.n_tokens, config.n_regions, config.width
     size = 2 if precision == "bf16-mixed" else 4
     layer, first = _layer_bytes(config, size), _first_layer_saving(config, size)
-    embedding = size * (R * R + 2 * R * D) + 4 * R
+    embedding = size * (R * R + R * D) + 4 * R
     if checkpointing:
         return embedding + config.layers * (size * 2 * M * D + 8 * M) + layer
     return embedding + config.layers * layer - first
