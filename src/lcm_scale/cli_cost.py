@@ -56,7 +56,7 @@ def cost(
     ways = placements(recipe, counted, nodes, each, budget)
     advice = recommended(ways, budget, nodes * each)
     _print_cost(counted, recipe)
-    _print_placements(ways, nodes, each, budget)
+    _print_placements(ways, nodes, each, budget, counted.model.width)
     with replacing(write, "name another place with --write") as aside:
         aside.write_text(config.dump(recipe_for(recipe, ways[0], each)))
     data = "" if recipe.data.sets else " data=SET"
@@ -103,7 +103,7 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
 
 
-def _print_placements(ways: list[Placement], nodes: int, each: int, budget: BudgetConfig) -> None:
+def _print_placements(ways: list[Placement], nodes: int, each: int, budget: BudgetConfig, width: int) -> None:
     from lcm_scale.scaling.cards import card_of
 
     columns = ("GPUs", "strategy", "to fit", "memory", "sent a step", "step", "hours", "GPU hours", budget.currency, "")
@@ -124,7 +124,7 @@ def _print_placements(ways: list[Placement], nodes: int, each: int, budget: Budg
     ]
     card = card_of(budget.gpu)
     pace = f"{_si(card.peak, 'FLOP')}/s measured" if card.measured else f"{budget.mfu:.0%} MFU"
-    title = f"{nodes} x {each} {budget.gpu}, {card.precision}, {pace}, nothing overlapped"
+    title = f"{nodes} x {each} {budget.gpu}, {card.precision_for(width)}, {pace}, nothing overlapped"
     print_table(title, columns, rows)
 
 

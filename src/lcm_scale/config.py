@@ -195,7 +195,7 @@ class TrainerConfig:
     strategy: str = "auto"  # auto (one process plain, several DDP), ddp, zero1, zero2, zero3
     offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
     accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
-    precision: str = "auto"  # auto: bf16-mixed on GPUs, 32-true on CPUs
+    precision: str = "auto"  # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
     checkpoint_layers: bool = False  # keep a layer's input alone, run it again in backward: less memory, more time
     compile: bool = False  # torch.compile, a layer at a time; not under ZeRO-3
     global_batch: int = 128

@@ -187,11 +187,18 @@ def test_zero_stages_hold_less_and_beyond_what_stays_gathered_the_third_sends_mo
 def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe("model=147m", "data.scans=100")
     assert placed(made, 1, 1, BudgetConfig(gpu="cpu"))[0].memory == cost(made).memory[0].total
-    card = Card(peak=2e11, bandwidth=1e11, memory=64e9, link=1e10, precision="32-true", measured=True)
+    card = Card(2e11, 1e11, memory=64e9, link=1e10, device="cpu", precision="32-true", measured=True)
     monkeypatch.setattr(cards, "probe", lambda: card)
     counted = cost(made)
     flops = counted.step_flops[counted.formulation]
     assert placed(made, 1, 1, BudgetConfig(gpu="yours", mfu=0.1))[0].step == pytest.approx(flops / 2e11, rel=0.1)
+
+
+def test_a_cpu_with_bf16_trains_wide_models_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "probe", lambda: Card(2e11, 1e11, 64e9, 1e10, "cpu", "bf16-mixed", measured=True))
+    for overrides, row in (("model=147m",), 1), (("model=small",), 0):
+        made = recipe(*overrides, "data.scans=100")
+        assert placed(made, 1, 1, BudgetConfig(gpu="yours"))[0].memory == cost(made).memory[row].total
 
 
 @pytest.mark.slow

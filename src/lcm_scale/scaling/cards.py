@@ -14,6 +14,7 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.training.precision import BF16_WIDTH, precision_of, working_dtype
 from lcm_scale.training.strategy import keep_freed_memory
 
 USABLE = 0.9  # of a card's memory: the rest is the allocator's and the libraries'
@@ -27,7 +28,8 @@ class Card:
 
     Attributes:
         peak: FLOP/s, dense, in the precision it trains in.   bandwidth: of its memory, bytes/s.   memory: bytes.
-        link: bytes/s to the other cards of its node, one way.   precision: of the recipe's choices.
+        link: bytes/s to the other cards of its node, one way.   device: torch's name of the kind.
+        precision: in which it trains unasked; a CPU only from some width on, see `precision_for`.
         measured: `peak` was reached by a training step, not promised by a maker.
     """
 
@@ -35,8 +37,13 @@ class Card:
     bandwidth: float
     memory: float
     link: float
+    device: str = "cuda"
     precision: str = "bf16-mixed"
     measured: bool = False
+
+    def precision_for(self, width: int) -> str:
+        """The precision in which it trains a model so wide."""
+        return self.precision if self.device == "cuda" or width >= BF16_WIDTH else "32-true"
 
 
 CARDS = {
@@ -44,7 +51,7 @@ CARDS = {
     "H100": Card(989e12, 3.35e12, 80e9, 450e9),
     "H200": Card(989e12, 4.8e12, 141e9, 450e9),
     "24GB": Card(165e12, 1.0e12, 24e9, 25e9),  # a consumer card of that size (RTX 4090): no NVLink
-    "cpu": Card(1.0e11, 1.0e10, 16e9, 5e9, "32-true"),  # one core with avx512
+    "cpu": Card(1.0e11, 1.0e10, 16e9, 5e9, "cpu", "32-true"),  # one core with avx512
 }
 YOURS = "yours"
 
@@ -66,15 +73,15 @@ def probe() -> Card:
     if not on_gpu:
         keep_freed_memory()  # as a run does
     model, fc = LCM(PROBED).to(device), torch.rand(PROBED_SCANS, 116, 116, device=device)
+    precision = precision_of("auto", device.type, PROBED.width)
+    dtype = working_dtype(precision)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = model(fc).float().square().mean()
         loss.backward()
 
-    formulation = formulation_of(
-        PROBED, PROBED.n_tokens, PROBED_SCANS, device.type, torch.bfloat16 if on_gpu else torch.float32
-    )
+    formulation = formulation_of(PROBED, PROBED.n_tokens, PROBED_SCANS, device.type, dtype)
     flops = PROBED_SCANS * training_flops(PROBED, formulation) + once_flops(PROBED)
     numbers = torch.rand(1 << 26, device=device)
     target = torch.empty_like(numbers)
@@ -84,7 +91,8 @@ def probe() -> Card:
         bandwidth=2 * numbers.nbytes / copy,
         memory=torch.cuda.get_device_properties(device).total_memory if on_gpu else _free_memory(),
         link=_link(numbers) if on_gpu else CARDS["cpu"].link,
-        precision="bf16-mixed" if on_gpu else "32-true",
+        device=device.type,
+        precision=precision,
         measured=True,
     )
 

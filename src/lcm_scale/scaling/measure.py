@@ -38,13 +38,14 @@ from lcm_scale.evaluation.crossvalidate import (
 )
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.files import write_atomic
-from lcm_scale.model.flops import parameter_count
+from lcm_scale.model.flops import formulation_of, parameter_count
 from lcm_scale.model.presets import LCMConfig, resolve
-from lcm_scale.scaling.plan import formulation_on, step_flops
+from lcm_scale.scaling.plan import step_flops
 from lcm_scale.scaling.points import Point, Sweep
 from lcm_scale.scaling.trunks import start_from_trunk
 from lcm_scale.training import checkpoints
 from lcm_scale.training.checkpoints import Checkpoint
+from lcm_scale.training.precision import precision_of, working_dtype
 from lcm_scale.training.predict import Predictor
 from lcm_scale.training.run import FitResult, fit, prepare
 
@@ -180,7 +181,8 @@ def _model(
     last_scores = scores if last == result.checkpoint else predictor.answers(checkpoints.load(last), split.test, asked)
     best = min((r for r in result.rows if r.get("val_loss") is not None), key=lambda r: r["val_loss"], default=None)
     model = resolve(recipe.model, split.sets.atlas.n_regions, tuple(t.n_tokens for t in split.sets.vocabulary.targets))
-    on_gpu = recipe.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = "cuda" if recipe.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    precision = precision_of(recipe.trainer.precision, device, model.width)
     batch = min(recipe.trainer.global_batch, len(split.train))
     epochs = len(result.rows)
     facts = {
@@ -190,11 +192,12 @@ def _model(
         "width": model.width,
         "layers": model.layers,
         "tokens": model.n_tokens,
-        "formulation": formulation_on(model, batch, on_gpu),
+        "formulation": formulation_of(model, model.n_tokens, batch, device, working_dtype(precision)),
+        "precision": precision,
         "epochs": epochs,
         "chosen_epoch": None if best is None else best["epoch"] + 1,
         "steps": result.steps,
-        "flops": float(step_flops(model, batch, on_gpu)) * len(split.train) / batch * epochs,
+        "flops": float(step_flops(model, batch, device, working_dtype(precision))) * len(split.train) / batch * epochs,
         "seconds": round(sum(r["seconds"] for r in result.rows), 2),
         "train_loss": result.rows[-1]["train_loss"] if result.rows else None,
         **_measured(point, recipe, split, scores),

@@ -117,7 +117,7 @@ def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: 
             budget: BudgetConfig) -> Placement:  # fmt: skip
     model, card, parameters = counted.model, card_of(budget.gpu), counted.parameters
     batch = math.ceil(recipe.trainer.global_batch / cards)
-    kept = memory(model, card.precision, batch, again)
+    kept = memory(model, card.precision_for(model.width), batch, again)
     held = card_bytes(kept, parameters, strategy, cards, offload)
     sent = sent_bytes(strategy, parameters, cards)
     step = 3600 * hours_of(model, batch, 1, budget) * (4 / 3 if again else 1)

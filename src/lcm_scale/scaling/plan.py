@@ -27,6 +27,7 @@ from lcm_scale.scaling.laws import Runs, Scale, law_of
 from lcm_scale.scaling.points import Point, Sweep
 from lcm_scale.scaling.trunks import trunk_of
 from lcm_scale.sweep_config import BudgetConfig, SweepRecipe
+from lcm_scale.training.precision import working_dtype
 
 UPDATE_BYTES = 28  # a parameter and step: gradient read, weight and two moments read and written, fp32
 
@@ -149,26 +150,20 @@ def design_of(made: Plan) -> Runs:
 def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConfig) -> float:
     """Hours on one card, without the start."""
     card = card_of(budget.gpu)
-    flops = step_flops(model, scans_a_step, on_gpu(card))
+    flops = flops_on(card, model, scans_a_step)
     rate, floor = (card.peak, 0.0) if card.measured else (card.peak * budget.mfu, budget.step_ms / 1000)
     step = flops / rate + UPDATE_BYTES * parameter_count(model) / card.bandwidth
     return steps * max(step, floor) / 3600
 
 
-def on_gpu(card: Card) -> bool:
-    """Only GPUs train in bf16 unasked."""
-    return card.precision != "32-true"
+def flops_on(card: Card, model: LCMConfig, scans: int) -> int:
+    return step_flops(model, scans, card.device, working_dtype(card.precision_for(model.width)))
 
 
-def step_flops(model: LCMConfig, scans: int, gpu: bool) -> int:
+def step_flops(model: LCMConfig, scans: int, device: str, dtype: torch.dtype) -> int:
     """FLOPs of one optimiser step, by the formulation that would run there."""
-    return scans * training_flops(model, formulation_on(model, scans, gpu)) + once_flops(model)
-
-
-def formulation_on(model: LCMConfig, batch: int, gpu: bool) -> str:
-    """The cross-attention that runs on a GPU in bf16, or on a CPU in fp32."""
-    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
-    return formulation_of(model, model.n_tokens, batch, device, dtype)
+    formulation = formulation_of(model, model.n_tokens, scans, device, dtype)
+    return scans * training_flops(model, formulation) + once_flops(model)
 
 
 def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, people: int, scans_each: float,
@@ -179,9 +174,7 @@ def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, p
     steps = point.epochs * math.ceil(scans / batch)
     steps = min(steps, recipe.trainer.max_steps or steps)
     size = min(batch, scans)
-    flops = (
-        steps / max(1, math.ceil(scans / batch)) * scans / size * step_flops(model, size, on_gpu(card_of(budget.gpu)))
-    )
+    flops = steps / max(1, math.ceil(scans / batch)) * scans / size * flops_on(card_of(budget.gpu), model, size)
     training = hours_of(model, size, steps, budget)
     spared_hours = training * spared / point.epochs
     hours = training - spared_hours + budget.start_seconds / 3600

@@ -20,6 +20,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.products import multiply
 from lcm_scale.training.module import LCMModule
+from lcm_scale.training.precision import working_dtype
 
 # Dense bf16 tensor-core peaks by name, FLOP/s, from the makers' data sheets (SXM cards; others measure lower).
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
@@ -42,7 +43,7 @@ class Meter(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
         if self.peak is None:
-            self.peak = peak_flops(module.device, working_dtype(trainer))
+            self.peak = peak_flops(module.device, working_dtype(str(trainer.precision)))
         if module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(module.device)
         self._start(self.data.consumed)
@@ -67,7 +68,7 @@ class Meter(L.Callback):
         tokens = sum(config.target_tokens[number] for number in module.phase.active)
         per_device = scans / trainer.world_size
         batch = max(1, round(per_device / self.steps))
-        formulation = formulation_of(config, tokens, batch, module.device.type, working_dtype(trainer))
+        formulation = formulation_of(config, tokens, batch, module.device.type, working_dtype(str(trainer.precision)))
         counts = [training_flops(config, formulation, tokens, recomputed) for recomputed in (True, False)]
         done, useful = (per_device * count + self.steps * once_flops(config, tokens) for count in counts)
         row = {
@@ -80,11 +81,6 @@ class Meter(L.Callback):
         if self.energy:
             row["energy_kj"] = (self.energy() - self.joules) / 1e3
         return {key: float(f"{value:.4g}") for key, value in row.items()}
-
-
-def working_dtype(trainer: L.Trainer) -> torch.dtype:
-    """What products are computed in."""
-    return {"bf16": torch.bfloat16, "16": torch.float16}.get(str(trainer.precision).split("-")[0], torch.float32)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

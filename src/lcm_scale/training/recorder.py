@@ -147,6 +147,7 @@ class Recorder(L.Callback):
             "train_loss": sum(self.losses) / len(self.losses),
             **self.validate(trainer, module),
             "seconds": round(time.monotonic() - self.epoch_start, 3),
+            "precision": str(trainer.precision),
             **self.meter.row(trainer, module),
         }
         self.losses, self.epoch_start = [], time.monotonic()
@@ -173,7 +174,8 @@ class Recorder(L.Callback):
         total = torch.zeros(len(module.phase.active), device=module.device)
         columns = list(module.phase.active)
         for batch in self.data.batches(self.data.validation, columns, trainer.global_rank, trainer.world_size):
-            total += module.validation_losses({k: v.to(module.device) for k, v in batch.items()})
+            with trainer.precision_plugin.forward_context():  # at the pace of training
+                total += module.validation_losses({k: v.to(module.device) for k, v in batch.items()})
         module.train(was_training)
         total = trainer.strategy.reduce(total, reduce_op="sum")
         row: Row = {"val_loss": float(total.sum())}

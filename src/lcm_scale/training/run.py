@@ -168,7 +168,7 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         record = recorder.Recorder(folder, data, advance, recipe.trainer, flag, watchdog)
         pseudo = PseudoLabels(recipe, data, phases, start, folder)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer), max_epochs=phases[-1].end_epoch,
+            **trainer_arguments(recipe.trainer, model_config.width), max_epochs=phases[-1].end_epoch,
             gradient_clip_val=recipe.optim.clip_norm, callbacks=[PhaseSwitch(), pseudo, record, record.meter],
             logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, reload_dataloaders_every_n_epochs=1,

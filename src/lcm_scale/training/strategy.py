@@ -15,14 +15,15 @@ from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.checkpoints import AtomicCheckpointIO
+from lcm_scale.training.precision import precision_of
 
 # DeepSpeed's buffers, in numbers; its default for the first, 5e8, is 2 GB a rank. Up to the second, weights that the third
 # stage gathered for the forward pass stay for the backward pass (its default).
 ZERO_BUCKET, ZERO_GATHERED = 50_000_000, 1_000_000_000
 
 
-def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
-    """Accelerator, precision and strategy of a recipe.
+def trainer_arguments(config: TrainerConfig, width: int) -> dict[str, Any]:
+    """Accelerator, precision and strategy of a recipe whose model is so wide.
 
     Raises: InputError where the machine lacks what the recipe names.
     """
@@ -32,10 +33,8 @@ def trainer_arguments(config: TrainerConfig) -> dict[str, Any]:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
-    # 2. precision: bf16 where tensor cores make it the faster one, fp32 master weights either way
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    # 2. precision: bf16 where the hardware makes it the faster one, fp32 master weights either way
+    precision = precision_of(config.precision, "cuda" if accelerator == "gpu" else "cpu", width)
     # 3. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
     here = 1 if under_slurm() or accelerator == "gpu" else config.devices

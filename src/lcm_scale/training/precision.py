@@ -1,0 +1,30 @@
+"""In which precision a run computes: products in bf16, on fp32 weights, wherever the hardware multiplies faster in it."""
+
+from __future__ import annotations
+
+import torch
+
+# CPUs: narrower models run in fp32. They would gain 1.0 to 1.6 times (docs/log.md) and lose that a small lab gets the same
+# numbers on every machine.
+BF16_WIDTH = 512
+
+
+def precision_of(asked: str, device: str, width: int) -> str:
+    """The precision that runs, ``bf16-mixed`` or ``32-true`` unless a recipe names another.
+
+    Args: asked: ``trainer.precision``.   device: ``cuda`` or ``cpu``.   width: of the model.
+    """
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if device == "cuda" or (width >= BF16_WIDTH and cpu_has_bf16()) else "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware (avx512_bf16, amx_bf16); without, torch emulates it slowly."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def working_dtype(precision: str) -> torch.dtype:
+    """What products are computed in under one of Lightning's precisions."""
+    return {"bf16": torch.bfloat16, "16": torch.float16}.get(precision.split("-")[0], torch.float32)
