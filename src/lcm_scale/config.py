@@ -152,6 +152,7 @@ class OptimConfig:
     decay_share: float = 0.2  # wsd: of the epochs, the last ones
     clip_norm: float | None = None
     edge_branch_lr: float = 30.0  # of the linear branch, times the stage's rate; ours
+    state: str = "fp32"  # or bf16: the optimiser's averages in half the memory, see docs/log.md
     trainable: str = "all"  # or tokens: the token table, final norm and readout alone (finetuning in little memory)
 
 
@@ -253,6 +254,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.init": ("independent", "reference"),
     "model.attention": ("auto", "projected", "flash", "absorbed"),
     "optim.schedule": ("constant", "cosine", "wsd"),
+    "optim.state": ("fp32", "bf16"),
     "optim.trainable": ("all", "tokens"),
     "objective.scalar_scale": ("raw", "standardised"),
     "phases.stage": ("momentum", "adaptive"),

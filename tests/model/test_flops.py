@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lcm_scale.config import ModelConfig
+from lcm_scale.config import ModelConfig, TrainerConfig
 from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.flops import (
     crossover,
@@ -20,6 +20,7 @@ from lcm_scale.model.flops import (
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.model.products import ONEDNN
+from lcm_scale.training.strategy import prepare_model
 
 REFERENCE_TOKENS = (4, 2, 1)  # four label categories, sex, age
 REFERENCE_PARAMETERS = {
@@ -97,8 +98,9 @@ def counter() -> FlopCounterMode:
 @pytest.mark.parametrize("edge_branch", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("width", [24, 512])  # the larger one's products go to oneDNN where there is one
+@pytest.mark.parametrize("trainable", ["all", "tokens"])
 def test_counts_equal_torchs_counter_on_the_real_model(
-    formulation: str, edge_branch: bool, dropout: float, width: int
+    formulation: str, edge_branch: bool, dropout: float, width: int, trainable: str
 ) -> None:
     config = LCMConfig(
         n_regions=13,
@@ -112,10 +114,11 @@ def test_counts_equal_torchs_counter_on_the_real_model(
         edge_branch=edge_branch,
     )
     model, scans, active = LCM(config), 2, [0, 2]
+    prepare_model(model, TrainerConfig(), trainable)
     with counter() as found:
         model(torch.rand(scans, 13, 13), active).sum().backward()
-    once = once_flops(config, tokens=4)
-    assert found.get_total_flops() == scans * training_flops(config, formulation, tokens=4) + once
+    once = once_flops(config, 4, trainable)
+    assert found.get_total_flops() == scans * training_flops(config, formulation, 4, trainable=trainable) + once
     with torch.no_grad(), counter() as found:
         model.eval().requires_grad_(False)(torch.rand(scans, 13, 13), active)
     forward = 2 * 4 * width  # the first layer's self-attention, once

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lcm_scale import config
+from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.lcm import LCM
@@ -27,7 +28,7 @@ from lcm_scale.scaling.placement import (
     sent_bytes,
 )
 from lcm_scale.sweep_config import BudgetConfig
-from lcm_scale.training.strategy import ZERO_GATHERED
+from lcm_scale.training.strategy import ZERO_GATHERED, prepare_model
 
 SHAPE = LCMConfig(n_regions=40, target_tokens=(7, 2), width=96, layers=2, heads=4, ffn=36)
 
@@ -70,10 +71,12 @@ def test_an_unknown_size_is_the_users_mistake() -> None:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("attention", ["projected", "absorbed"])
-def test_activations_are_what_autograd_keeps(precision: str, attention: str) -> None:
+@pytest.mark.parametrize("trainable", ["all", "tokens"])
+def test_activations_are_what_autograd_keeps(precision: str, attention: str, trainable: str) -> None:
     shape = replace(SHAPE, attention=attention)
-    kept = saved_bytes(shape, 6, precision) - saved_bytes(shape, 2, precision)  # leaves out copies of weights
-    assert activation_bytes(shape, precision) == pytest.approx(kept / 4, rel=0.01)
+    few, many = (saved_bytes(shape, scans, precision, trainable) for scans in (2, 6))
+    kept = many - few  # leaves out copies of weights
+    assert activation_bytes(shape, precision, trainable=trainable) == pytest.approx(kept / 4, rel=0.01)
 
 
 def test_copies_of_weights_are_what_autocast_keeps() -> None:
@@ -86,9 +89,10 @@ def test_copies_of_weights_are_what_autocast_keeps() -> None:
     assert kept_for_no_scan(3) - kept_for_no_scan(2) == copies
 
 
-def saved_bytes(shape: LCMConfig, scans: int, precision: str) -> int:
+def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: str = "all") -> int:
     """Distinct storage that autograd saves in a forward pass, parameters aside."""
     model = LCM(shape).train()
+    prepare_model(model, TrainerConfig(), trainable)
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -114,8 +118,10 @@ from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.scaling import cards
 from lcm_scale.scaling.cards import Card
+from lcm_scale.config import TrainerConfig
 from lcm_scale.training.optimizer import TwoStage
-precision, checkpointing = sys.argv[1], sys.argv[2] == "True"
+from lcm_scale.training.strategy import prepare_model
+precision, checkpointing, trainable, state = sys.argv[1], sys.argv[2] == "True", sys.argv[3], sys.argv[4]
 process, done, most = psutil.Process(), threading.Event(), [0]
 torch.nn.Linear(512, 512)(torch.rand(512, 512)).sum().backward()  # libraries take what they need once
 before = process.memory_info().rss
@@ -125,8 +131,9 @@ def watch():
 watcher = threading.Thread(target=watch)
 watcher.start()
 model = LCM(LCMConfig(116, (27,), layers=2))
-model.checkpointing = checkpointing
-optimizer, fc = TwoStage(model.parameters()), torch.rand(32, 116, 116)
+prepare_model(model, TrainerConfig(checkpoint_layers=checkpointing), trainable)
+optimizer = TwoStage(model.parameters(), state_dtype=torch.bfloat16 if state == "bf16" else torch.float32)
+fc = torch.rand(32, 116, 116)
 for _ in range(2):
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
         loss = model(fc).float().square().mean()
@@ -140,11 +147,22 @@ print(most[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "checkpointing"), [("32-true", False), ("32-true", True), ("bf16-mixed", False)])
-def test_the_processs_peak_memory_is_predicted_within_a_tenth(precision: str, checkpointing: bool) -> None:
-    done = subprocess.run([sys.executable, "-c", MEASURE, precision, str(checkpointing)], capture_output=True, text=True,
-                          check=True)  # fmt: skip
-    predicted = memory(LCMConfig(116, (27,), layers=2), precision, 32, checkpointing).total
+@pytest.mark.parametrize(
+    ("precision", "checkpointing", "trainable", "state"),
+    [
+        ("32-true", False, "all", "fp32"),
+        ("32-true", True, "all", "fp32"),
+        ("bf16-mixed", False, "all", "fp32"),
+        ("32-true", False, "all", "bf16"),
+        ("32-true", False, "tokens", "fp32"),
+    ],
+)
+def test_the_processs_peak_memory_is_predicted_within_a_tenth(
+    precision: str, checkpointing: bool, trainable: str, state: str
+) -> None:
+    words = [precision, str(checkpointing), trainable, state]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True)
+    predicted = memory(LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trainable, state).total
     assert predicted == pytest.approx(int(done.stdout), rel=0.1)
 
 

@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 
 from lcm_scale.config import ModelConfig
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import resolve
-from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM, TwoStage, parameter_groups
+from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM, PIECE, TwoStage, parameter_groups
 
 
 def weights() -> list[torch.nn.Parameter]:
@@ -93,3 +95,41 @@ def test_groups_hold_every_parameter_once_and_decay_only_matrices() -> None:
     assert decayed["matrices"] == "recipe" and decayed["norms and biases"] == "none"
     assert decayed["tokens: sex"] == "none" and decayed["edge_branch.table: sex"] == "0.1"
     assert {group["target"] for group in groups} == {-1, 0, 1, 2}
+
+
+def test_bf16_averages_are_right_in_the_mean_where_nearest_rounding_freezes() -> None:
+    """A hundred steps of a gradient whose square is 4 % above the average's: below what bf16 tells apart a step."""
+    parameter = torch.nn.Parameter(torch.zeros(1 << 16))
+    optimizer = TwoStage([parameter], lr=0.0, state_dtype=torch.bfloat16)
+    square = optimizer.fresh_state(parameter)["exp_avg_sq"]
+    square.fill_(1.0)
+    expected, nearest = 1.0, torch.ones((), dtype=torch.bfloat16)
+    for _ in range(100):
+        parameter.grad = torch.full_like(parameter, 1.04**0.5)
+        optimizer.step()
+        expected = 0.999 * expected + 0.001 * 1.04
+        nearest = (0.999 * nearest.float() + 0.001 * 1.04).to(torch.bfloat16)
+    assert float(nearest) == 1.0
+    assert float(optimizer.state[parameter]["exp_avg_sq"].float().mean()) == pytest.approx(expected, abs=3e-4)
+
+
+@pytest.mark.parametrize("stage", [MOMENTUM, ADAPTIVE])
+def test_bf16_averages_give_nearly_the_fp32_run_and_go_on_bit_for_bit(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PIECE, "cpu", 4)  # many pieces, the last one shorter
+    ours, theirs = weights(), weights()
+    mine = TwoStage(ours, stage=stage, lr=0.01, state_dtype=torch.bfloat16)
+    reference = TwoStage(theirs, stage=stage, lr=0.01)
+    descend(ours, mine, 6)
+    descend(theirs, reference, 6)
+    for a, b, start in zip(ours, theirs, weights(), strict=True):
+        torch.testing.assert_close(a - start, b - start, rtol=0.02, atol=1e-3)
+        assert not torch.equal(a, b)
+    resumed = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    other = TwoStage(resumed, stage=stage, lr=0.01, state_dtype=torch.bfloat16)
+    other.load_state_dict(copy.deepcopy(mine.state_dict()))
+    assert {s["exp_avg"].dtype for s in other.state.values()} == {torch.bfloat16}
+    descend(ours, mine, 3, first=6)
+    descend(resumed, other, 3, first=6)
+    assert all(torch.equal(a, b) for a, b in zip(ours, resumed, strict=True))

@@ -132,7 +132,8 @@ class _Absorbed(torch.autograd.Function):
             batched(context_HND, w_v.transpose(1, 2), into=out_BMHK.view(B * M, heads, K).transpose(0, 1))
             # Under dropout a row's weights do not sum to 1.
             out_BMHK += weights.sum(-1).transpose(1, 2).unsqueeze(-1) * biases[2 * D :].view(heads, K)
-            ctx.save_for_backward(query_BMD, q_BMD, memory_BRD, softmax, kept, bias,
+            trained = query_BMD if ctx.needs_input_grad[2] else None
+            ctx.save_for_backward(trained, q_BMD, memory_BRD, softmax, kept, bias,
                                   weight if working.dtype == weight.dtype else working)  # fmt: skip
             ctx.heads, ctx.dtype = heads, weight.dtype
             return out_BMHK.view(B, M, D)
@@ -141,9 +142,9 @@ class _Absorbed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_out_BMD: Tensor) -> Any:
         query_BMD, q_BMD, memory_BRD, softmax, kept, bias, weight = ctx.saved_tensors
-        (B, M, D), R, H = query_BMD.shape, memory_BRD.shape[1], ctx.heads
+        (B, M, D), R, H = q_BMD.shape, memory_BRD.shape[1], ctx.heads
         K, N = D // H, B * M
-        with plainly(query_BMD):
+        with plainly(q_BMD):
             b_v, w_k, w_v = bias[2 * D :].to(weight.dtype).view(H, K), weight[D : 2 * D], weight[2 * D :].view(H, K, D)
             weights = softmax if kept is None else apply_mask(softmax, kept, ctx.scale)
             d_out_BMHK = d_out_BMD.reshape(B, M, H, K)
@@ -151,25 +152,30 @@ class _Absorbed(torch.autograd.Function):
 
             # Both products with the memory from the right, and both that make its gradient, are one each:
             # first half: gradient of the attended rows; second half: absorbed queries.
-            sides_BSD = query_BMD.new_empty(B, 2 * H * M, D)
-            d_rows, queries = sides_BSD[:, : H * M], sides_BSD[:, H * M :]
+            both = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # else the way to the queries is all
+            sides_BSD = q_BMD.new_empty(B, (1 + both) * H * M, D)
+            d_rows = sides_BSD[:, : H * M]
             batched(d_out_HNK, w_v, into=d_rows.unflatten(1, (H, M)).transpose(0, 1))
-            _absorb(q_BMD, weight, H, into=queries)
+            if both:
+                _absorb(q_BMD, weight, H, into=sides_BSD[:, H * M :])
             d_weights = batched(d_rows, memory_BRD.transpose(1, 2)).view(B, H, M, R)
             d_weights += (d_out_BMHK * b_v).sum(-1).transpose(1, 2).unsqueeze(-1)
             if kept is not None:
                 d_weights = apply_mask(d_weights, kept, ctx.scale)
             d_scores = torch._softmax_backward_data(d_weights, softmax, -1, softmax.dtype)
-            both_BSR = torch.cat([weights.view(B, H * M, R), d_scores.view(B, H * M, R)], dim=1)
+            weights_BSR = d_scores.view(B, H * M, R)
+            if both:
+                weights_BSR = torch.cat([weights.view(B, H * M, R), weights_BSR], dim=1)
             d_memory = None
             if ctx.needs_input_grad[1]:
-                d_memory = batched(both_BSR.transpose(1, 2), sides_BSD)
-            del d_rows, queries, sides_BSD
-            products = batched(both_BSR, memory_BRD).view(B, 2, H, M, D)
-            context_HND, d_absorbed_HND = (products[:, half].transpose(0, 1).reshape(H, N, D) for half in (0, 1))
+                d_memory = batched(weights_BSR.transpose(1, 2), sides_BSD)
+            del d_rows, sides_BSD
+            products = batched(weights_BSR, memory_BRD).view(B, -1, H, M, D)
+            context_HND = products[:, 0].transpose(0, 1).reshape(H, N, D) if both else None
+            d_absorbed_HND = products[:, -1].transpose(0, 1).reshape(H, N, D)
             del products
 
-            d_q = query_BMD.new_empty(N, H, K)
+            d_q = q_BMD.new_empty(N, H, K)
             batched(d_absorbed_HND, w_k.view(H, K, D).transpose(1, 2), into=d_q.transpose(0, 1))
             d_q_ND = d_q.view(N, D).div_(math.sqrt(K))
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
@@ -178,6 +184,7 @@ class _Absorbed(torch.autograd.Function):
             # The peak of a step: what is done with goes before the next product comes.
             d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
             d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
+            assert context_HND is not None
             batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
             del context_HND
             q_HNK = q_BMD.view(N, H, K).transpose(0, 1)

@@ -29,8 +29,14 @@ def parameter_count(config: LCMConfig) -> int:
     attention = 4 * D * D + 4 * D
     ffn = 2 * D * F + F + D
     layer = 2 * attention + ffn + 3 * 2 * D  # self and cross, three LayerNorms
+    return embedding + config.layers * layer + token_parameters(config)
+
+
+def token_parameters(config: LCMConfig) -> int:
+    """Those that ``optim.trainable=tokens`` trains: token table, final norm, readout, linear branch."""
+    D, R = config.width, config.n_regions
     edges = R * (R - 1) // 2 * config.n_tokens if config.edge_branch else 0
-    return embedding + config.layers * layer + config.n_tokens * D + 2 * D + (D + 1) + edges
+    return config.n_tokens * D + 2 * D + (D + 1) + edges
 
 
 def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, int]:
@@ -60,14 +66,19 @@ def forward_flops(config: LCMConfig, formulation: str, tokens: int | None = None
     )
 
 
-def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None, recomputed: bool = True) -> int:
+def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None, recomputed: bool = True,
+                   trainable: str = "all") -> int:  # fmt: skip
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
     Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix.
-    Args: recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it out).
+    Args:
+        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it out).
+        trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back to the FC rows.
     """
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
+    if trainable == "tokens":
+        return _tokens_flops(config, formulation, M)
     again = 2 * R * R * D if recomputed else 0
     if formulation == "absorbed" and recomputed:
         again += config.layers * (2 * M * D * D + 2 * H * M * R * D)
@@ -76,10 +87,25 @@ def training_flops(config: LCMConfig, formulation: str, tokens: int | None = Non
     return 3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
 
 
-def once_flops(config: LCMConfig, tokens: int | None = None) -> int:
+def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
+    """`training_flops` where only tokens, final norm and readout train: the gradients on the way to the tokens."""
+    R, D, H = config.n_regions, config.width, config.heads
+    parts = layer_flops(config, M, formulation)
+    back = parts["self-attention"] + 4 * M * M * D + parts["cross-attention"] + parts["ffn"] + 4 * M * D
+    if formulation != "absorbed":
+        back -= 4 * R * D * D  # to keys and values
+    first = 2 * M * H * D if config.dropout else 0
+    backward = config.layers * back - parts["self-attention"] - 4 * M * M * D + first
+    edges = _input_flops(config, M) - 2 * R * R * D
+    return forward_flops(config, formulation, M) + first + backward + edges + 4 * R * D
+
+
+def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "all") -> int:
     """FLOPs of a training step that do not depend on the batch: the first layer's self-attention."""
     M = config.n_tokens if tokens is None else tokens
     D, H = config.width, config.heads
+    if trainable == "tokens":
+        return 8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D
     return 3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D
 
 

@@ -78,10 +78,14 @@ class _Project(torch.autograd.Function):
         with plainly(first):
             used = weight if second is not None else weight[:split]
             working, biases = used.to(first.dtype), bias.to(first.dtype)
-            ctx.save_for_backward(first, second, weight if working.dtype == weight.dtype else working)
+            rows = (first, second) if ctx.needs_input_grad[2] else (None, None)
+            ctx.save_for_backward(*rows, weight if working.dtype == weight.dtype else working)
             ctx.split, ctx.shape, ctx.dtype = split, weight.shape, weight.dtype
             one = affine(first, working[:split], biases[:split])
-            return one, None if second is None else affine(second, working[split:], biases[split:])
+            two = None if second is None else affine(second, working[split:], biases[split:])
+            if two is not None and not any(ctx.needs_input_grad[1:3]):
+                ctx.mark_non_differentiable(two)  # else the gradients of keys and values would be made for nobody
+            return one, two
 
     @staticmethod
     @once_differentiable
@@ -90,16 +94,16 @@ class _Project(torch.autograd.Function):
         split = ctx.split
         wants_first, wants_second, wants_weight = ctx.needs_input_grad[:3]
         d_weight = d_bias = None
-        with plainly(first):
+        with plainly(weight):
             if wants_weight:
                 d_weight = torch.empty(ctx.shape, dtype=ctx.dtype, device=weight.device)
                 d_bias = torch.empty(len(d_weight), dtype=ctx.dtype, device=weight.device)
                 _fill(d_weight[:split], d_bias[:split], first, d_one)
                 _fill(d_weight[split:], d_bias[split:], second, d_two)
-            d_first = _input_gradient(first, d_one, weight[:split]) if wants_first else None
+            d_first = _input_gradient(d_one, weight[:split]) if wants_first else None
             d_second = None
-            if wants_second and second is not None and d_two is not None:
-                d_second = _input_gradient(second, d_two, weight[split:])
+            if wants_second and d_two is not None:
+                d_second = _input_gradient(d_two, weight[split:])
         return d_first, d_second, d_weight, d_bias, None
 
 
@@ -113,8 +117,8 @@ def _fill(d_weight: Tensor, d_bias: Tensor, x: Tensor | None, d_y: Tensor | None
     d_bias.copy_(flat.sum(0))
 
 
-def _input_gradient(x: Tensor, d_y: Tensor, weight: Tensor) -> Tensor:
-    return multiply(d_y.reshape(-1, d_y.shape[-1]), weight).view(x.shape)
+def _input_gradient(d_y: Tensor, weight: Tensor) -> Tensor:
+    return multiply(d_y.reshape(-1, d_y.shape[-1]), weight).view(*d_y.shape[:-1], -1)
 
 
 def project(
@@ -128,14 +132,14 @@ def project(
 class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return affine(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> Any:
         x, weight = ctx.saved_tensors
-        d_x = _input_gradient(x, d_y, weight) if ctx.needs_input_grad[0] else None
+        d_x = _input_gradient(d_y, weight) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return d_x, None, None
         flat = d_y.reshape(-1, d_y.shape[-1])

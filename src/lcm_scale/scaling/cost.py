@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.model.dispatch import FORMULATIONS
-from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, training_flops
+from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, token_parameters, training_flops
 from lcm_scale.model.presets import LCMConfig, resolve
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -92,44 +92,59 @@ def cost(recipe: Recipe) -> Cost:
         global_batch=batch,
         device_batch=device_batch,
         scan_flops={f: forward_flops(model, f) for f in FORMULATIONS},
-        step_flops={f: batch * training_flops(model, f) for f in FORMULATIONS},
+        step_flops={f: batch * training_flops(model, f, trainable=recipe.optim.trainable) for f in FORMULATIONS},
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
-        memory=tuple(memory(model, p, device_batch, recipe.trainer.checkpoint_layers) for p in PRECISIONS),
+        memory=tuple(memory_of(recipe, model, p, device_batch, recipe.trainer.checkpoint_layers) for p in PRECISIONS),
     )
 
 
-def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: bool = False) -> Memory:
+def memory_of(recipe: Recipe, config: LCMConfig, precision: str, device_batch: int, checkpointing: bool) -> Memory:
+    """`memory` with what a recipe trains and in which type its optimiser keeps its state."""
+    return memory(config, precision, device_batch, checkpointing, recipe.optim.trainable, recipe.optim.state)
+
+
+def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: bool = False, trainable: str = "all",
+           state: str = "fp32") -> Memory:  # fmt: skip
     """Bytes on one device that holds the whole model.
 
     Args:
         precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step lasts).
+        trainable: ``optim.trainable``; what does not train has neither gradient nor state.
+        state: ``optim.state``, fp32 or bf16.
     """
     parameters = parameter_count(config)
+    trained = parameters if trainable == "all" else token_parameters(config)
     # bf16-mixed casts what a layer multiplies with: its matrices, not its norms and biases.
     matrices = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
     copies = 2 * matrices if precision == "bf16-mixed" else 0
     return Memory(
         precision=precision,
         weights=4 * parameters + copies,
-        gradients=4 * parameters,
-        optimiser=2 * 4 * parameters,  # exp_avg and exp_avg_sq, in both stages
-        activations=device_batch * activation_bytes(config, precision, checkpointing),
+        gradients=4 * trained,
+        optimiser=2 * (2 if state == "bf16" else 4) * trained,  # exp_avg and exp_avg_sq, in both stages
+        activations=device_batch * activation_bytes(config, precision, checkpointing, trainable),
         workspace=device_batch * workspace_bytes(config, precision),
     )
 
 
-def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = False) -> int:
+def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = False, trainable: str = "all") -> int:
     """Bytes that one scan's forward pass keeps for backward, all tokens active.
 
     The factors count the tensors that autograd saves (a test measures them): inputs of products, outputs of softmax and
     activations, what norms normalise; dropout masks, a byte each; a few numbers a token.
-    Args: checkpointing: a layer keeps its input alone and runs again in backward.
+    Args: checkpointing: a layer keeps its input alone and runs again in backward.   trainable: ``optim.trainable``.
     """
-    M, R, D = config.n_tokens, config.n_regions, config.width
+    M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
     size = 2 if precision == "bf16-mixed" else 4
-    layer, first = _layer_bytes(config, size), _first_layer_saving(config, size)
+    layer, first = _layer_bytes(config, size), size * (5 * M * D + 2 * H * M * M - M * H)  # whose state is zero
     embedding = size * (R * R + R * D) + 4 * R
+    if trainable == "tokens":  # inputs of products whose weights stand still are not kept
+        layer -= size * (5 * M * D + M * F)
+        if formulation_of(config, M) == "projected":  # nor is what gradients of keys and values would need
+            layer -= size * (M * D + H * M * config.n_regions)
+        first = size * (3 * M * D + 2 * H * M * M)
+        embedding = size * R * D if formulation_of(config, M) == "absorbed" else 0
     if checkpointing:
         return embedding + config.layers * (size * 2 * M * D + 8 * M) + layer
     return embedding + config.layers * layer - first
@@ -154,12 +169,6 @@ def _layer_bytes(config: LCMConfig, size: int) -> int:
         numbers += 2 * R * D  # keys and values
     masks = 3 * M * D + H * M * R + M * F + H * M * M if config.dropout else 0
     return size * numbers + masks + 4 * 8 * M
-
-
-def _first_layer_saving(config: LCMConfig, size: int) -> int:
-    """What the first layer does not keep, its state being zero."""
-    M, D, H = config.n_tokens, config.width, config.heads
-    return size * (5 * M * D + 2 * H * M * M - M * H)
 
 
 def _steps(recipe: Recipe, scans: int) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.scaling.cards import USABLE, card_of
-from lcm_scale.scaling.cost import Cost, Memory, memory
+from lcm_scale.scaling.cost import Cost, Memory, memory_of
 from lcm_scale.scaling.plan import UPDATE_BYTES, hours_of
 from lcm_scale.sweep_config import BudgetConfig
 from lcm_scale.training.strategy import ZERO_BUCKET, ZERO_GATHERED
@@ -99,17 +99,17 @@ def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload
     """
     if not strategy.startswith("zero"):
         return kept.total
-    whole = 4 * parameters
-    share = whole / cards
-    bucket = 4 * min(ZERO_BUCKET, parameters)
+    whole, trained = 4 * parameters, kept.gradients
+    share = trained / cards
+    bucket = min(4 * ZERO_BUCKET, trained)
     on_the_way = kept.weights - whole + kept.activations + kept.workspace
     state = 0.0 if offload else kept.optimiser / cards + share
     piece = 0.0 if offload else share  # of the gradients
     if strategy == "zero1":
-        return whole + state + max(on_the_way, whole + piece + bucket)
+        return whole + state + max(on_the_way, trained + piece + bucket)
     if strategy == "zero2":
         return whole + state + max(on_the_way, piece + 2.5 * bucket)
-    weights = (0.0 if offload else share) + min(whole, 4 * ZERO_GATHERED)
+    weights = (0.0 if offload else whole / cards) + min(whole, 4 * ZERO_GATHERED)
     return weights + state + piece + bucket + max(on_the_way, 1.5 * bucket)
 
 
@@ -117,14 +117,15 @@ def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: 
             budget: BudgetConfig) -> Placement:  # fmt: skip
     model, card, parameters = counted.model, card_of(budget.gpu), counted.parameters
     batch = math.ceil(recipe.trainer.global_batch / cards)
-    kept = memory(model, card.precision_for(model.width), batch, again)
+    kept = memory_of(recipe, model, card.precision_for(model.width), batch, again)
     held = card_bytes(kept, parameters, strategy, cards, offload)
-    sent = sent_bytes(strategy, parameters, cards)
-    step = 3600 * hours_of(model, batch, 1, budget) * (4 / 3 if again else 1)
+    trained = kept.gradients // 4
+    sent = sent_bytes(strategy, trained, cards)
+    step = 3600 * hours_of(model, batch, 1, budget, recipe.optim.trainable) * (4 / 3 if again else 1)
     step += sent / (card.link if cards <= per_node else min(card.link, BETWEEN_NODES))
     if offload:
         # gradients to the host, weights back, the update in its memory
-        step += (8 * parameters / TO_HOST + UPDATE_BYTES * parameters * min(cards, per_node) / HOST_MEMORY) / cards
+        step += (8 * trained / TO_HOST + UPDATE_BYTES * trained * min(cards, per_node) / HOST_MEMORY) / cards
     assert counted.steps is not None
     hours = counted.steps * step / 3600
     fits = held <= USABLE * card.memory

@@ -18,7 +18,7 @@ import torch
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, training_flops
+from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, token_parameters, training_flops
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.scaling.cards import CARDS, USABLE, Card, card_of
 from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, memory
@@ -147,23 +147,25 @@ def design_of(made: Plan) -> Runs:
 # -- cost ---------------------------------------------------------------------------------------------------------------
 
 
-def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConfig) -> float:
+def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConfig, trainable: str = "all") -> float:
     """Hours on one card, without the start."""
     card = card_of(budget.gpu)
-    flops = flops_on(card, model, scans_a_step)
+    flops = flops_on(card, model, scans_a_step, trainable)
     rate, floor = (card.peak, 0.0) if card.measured else (card.peak * budget.mfu, budget.step_ms / 1000)
-    step = flops / rate + UPDATE_BYTES * parameter_count(model) / card.bandwidth
+    trained = parameter_count(model) if trainable == "all" else token_parameters(model)
+    step = flops / rate + UPDATE_BYTES * trained / card.bandwidth
     return steps * max(step, floor) / 3600
 
 
-def flops_on(card: Card, model: LCMConfig, scans: int) -> int:
-    return step_flops(model, scans, card.device, working_dtype(card.precision_for(model.width)))
+def flops_on(card: Card, model: LCMConfig, scans: int, trainable: str = "all") -> int:
+    return step_flops(model, scans, card.device, working_dtype(card.precision_for(model.width)), trainable)
 
 
-def step_flops(model: LCMConfig, scans: int, device: str, dtype: torch.dtype) -> int:
+def step_flops(model: LCMConfig, scans: int, device: str, dtype: torch.dtype, trainable: str = "all") -> int:
     """FLOPs of one optimiser step, by the formulation that would run there."""
     formulation = formulation_of(model, model.n_tokens, scans, device, dtype)
-    return scans * training_flops(model, formulation) + once_flops(model)
+    once = once_flops(model, trainable=trainable)
+    return scans * training_flops(model, formulation, trainable=trainable) + once
 
 
 def _cost(point: Point, recipe: Recipe, tokens: tuple[int, ...], regions: int, people: int, scans_each: float,

@@ -69,8 +69,9 @@ class Meter(L.Callback):
         per_device = scans / trainer.world_size
         batch = max(1, round(per_device / self.steps))
         formulation = formulation_of(config, tokens, batch, module.device.type, working_dtype(str(trainer.precision)))
-        counts = [training_flops(config, formulation, tokens, recomputed) for recomputed in (True, False)]
-        done, useful = (per_device * count + self.steps * once_flops(config, tokens) for count in counts)
+        trains = module.recipe.optim.trainable
+        counts = [training_flops(config, formulation, tokens, recomputed, trains) for recomputed in (True, False)]
+        done, useful = (per_device * count + self.steps * once_flops(config, tokens, trains) for count in counts)
         row = {
             "scans_per_s": scans / seconds,
             "tflops": trainer.world_size * done / seconds / 1e12,

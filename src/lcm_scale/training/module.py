@@ -92,7 +92,8 @@ class LCMModule(L.LightningModule):
         groups = parameter_groups(
             self.model, self.vocabulary.names, recipe.objective.edge_branch_decay, recipe.optim.edge_branch_lr
         )
-        return TwoStage(groups, stage=self.phases[0].stage)
+        kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
+        return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must say about its weights, as plain values."""

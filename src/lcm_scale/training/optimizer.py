@@ -5,6 +5,9 @@ object. State has Adam's names in both stages (`step`, `exp_avg`, `exp_avg_sq`):
 In the momentum stage `exp_avg` is SGD's momentum buffer; a switch starts the new rule from zero state, since a sum of
 gradients is no estimate of their mean. Groups with `active` false (targets that a phase leaves out) are not touched at
 all: no decay, no momentum.
+
+Averages may be kept in bf16, half the memory. A step changes `exp_avg_sq` by a thousandth, less than bf16 can tell apart, so
+it is rounded up or down at random, right in the mean; nearest rounding would freeze it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import torch
 from torch import Tensor, nn
 
 MOMENTUM, ADAPTIVE = "momentum", "adaptive"
+AVERAGES = ("exp_avg", "exp_avg_sq")
+# Numbers that are widened at a time where averages are bf16: on CPUs what their caches hold.
+PIECE = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 class TwoStage(torch.optim.Optimizer):
@@ -23,10 +29,13 @@ class TwoStage(torch.optim.Optimizer):
 
     Group keys: ``stage``, ``lr``, ``momentum`` (first stage), ``betas``, ``eps`` (second), ``weight_decay`` (L2 in the
     gradient in the first stage, decoupled in the second), ``active``.
+    Args: state_dtype: of the averages, float32 or bfloat16.
     """
 
     def __init__(self, params: Iterable[Any], stage: str = ADAPTIVE, lr: float = 1e-4, momentum: float = 0.9,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:  # fmt: skip
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
+                 state_dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+        self.state_dtype = state_dtype
         defaults = {"stage": stage, "lr": lr, "momentum": momentum, "betas": betas, "eps": eps,
                     "weight_decay": weight_decay, "active": True}  # fmt: skip
         super().__init__(params, defaults)
@@ -41,6 +50,11 @@ class TwoStage(torch.optim.Optimizer):
         for state in self.state.values():
             for value in state.values():
                 value.zero_()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for state in self.state.values():  # torch loads it in the parameters' type
+            state.update({name: state[name].to(self.state_dtype) for name in AVERAGES if name in state})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -60,18 +74,21 @@ class TwoStage(torch.optim.Optimizer):
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         steps = [s["step"] for s in states]
         torch._foreach_add_(steps, 1)
-        averages = [s["exp_avg"] for s in states]
-        if group["stage"] == MOMENTUM:
-            torch._fused_sgd_(
-                parameters, gradients, averages, weight_decay=group["weight_decay"], momentum=group["momentum"],
-                lr=group["lr"], dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
-            )  # fmt: skip
-        else:
-            torch._fused_adamw_(
-                parameters, gradients, averages, [s["exp_avg_sq"] for s in states], [], steps, lr=group["lr"],
-                beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
-                eps=group["eps"], amsgrad=False, maximize=False,
-            )  # fmt: skip
+        averages, squares = ([s[name] for s in states] for name in AVERAGES)
+        if self.state_dtype == torch.float32:
+            _fused(group, parameters, gradients, averages, squares, steps)
+            return
+        size = PIECE[parameters[0].device.type]
+        longest = max(p.numel() for p in parameters)
+        noise = _noise(min(size, longest), parameters[0].device, int(steps[0]))
+        for tensors in zip(parameters, gradients, averages, squares, steps, strict=True):
+            pieces = (x.reshape(-1).split(size) for x in tensors[:4])
+            for p, g, average, square in zip(*pieces, strict=True):
+                wide, wide_square = average.float(), square.float()
+                _fused(group, [p], [g], [wide], [wide_square], [tensors[4]])
+                average.copy_(wide)
+                if group["stage"] == ADAPTIVE:
+                    square.copy_(round_at_random(wide_square, noise))
 
     def fresh_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """The state of a parameter that has not been stepped yet, whatever was there."""
@@ -82,9 +99,38 @@ class TwoStage(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state.update({name: torch.zeros_like(parameter, dtype=self.state_dtype) for name in AVERAGES})
         return state
+
+
+def _fused(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], averages: list[Tensor],
+           squares: list[Tensor], steps: list[Tensor]) -> None:  # fmt: skip
+    """A group's rule, by torch's fused kernels."""
+    if group["stage"] == MOMENTUM:
+        torch._fused_sgd_(
+            parameters, gradients, averages, weight_decay=group["weight_decay"], momentum=group["momentum"],
+            lr=group["lr"], dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
+        )  # fmt: skip
+    else:
+        torch._fused_adamw_(
+            parameters, gradients, averages, squares, [], steps, lr=group["lr"], beta1=group["betas"][0],
+            beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+
+def round_at_random(x: Tensor, noise: Tensor) -> Tensor:
+    """float32 to the bfloat16 below or above (by magnitude), the nearer the likelier.
+
+    Args: noise: at least as many int32, uniform in [0, 65536): they carry from the bits that bfloat16 drops.
+    """
+    bits = x.view(torch.int32) + noise[: x.numel()]
+    return bits.bitwise_and_(-65536).view(torch.float32).to(torch.bfloat16)
+
+
+def _noise(size: int, device: torch.device, step: int) -> Tensor:
+    """For `round_at_random`; a function of the step, so that a resumed run rounds alike. All pieces share it."""
+    generator = torch.Generator(device).manual_seed(step)
+    return torch.randint(0, 65536, (size,), dtype=torch.int32, device=device, generator=generator)
 
 
 def parameter_groups(
