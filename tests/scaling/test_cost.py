@@ -202,6 +202,18 @@ def test_zero_stages_hold_less_and_beyond_what_stays_gathered_the_third_sends_mo
     assert sent_bytes("zero3", 2 * ZERO_GATHERED, 4) == 5 / 4 * sent_bytes("zero2", 2 * ZERO_GATHERED, 4)
 
 
+def test_the_largest_model_trains_on_24_gb_and_finetunes_its_tokens_on_12() -> None:
+    asked = ("model=1.2b", "data.scans=1000", "trainer.global_batch=32")
+    small, smaller = BudgetConfig(gpu="24GB"), BudgetConfig(gpu="12GB")
+    plain = placed(recipe(*asked, "optim.state=bf16"), 1, 1, small)[0]
+    assert plain.fits and (plain.strategy, plain.layers_again, plain.offload) == ("auto", False, False)
+    fp32 = placed(recipe(*asked), 1, 1, small)[0]
+    assert fp32.fits and fp32.layers_again and fp32.step > plain.step
+    tokens = placed(recipe(*asked, "optim.trainable=tokens"), 1, 1, smaller)[0]
+    assert tokens.fits and (tokens.strategy, tokens.layers_again, tokens.offload) == ("auto", False, False)
+    assert 2 * tokens.step < placed(recipe(*asked), 1, 1, smaller)[0].step
+
+
 def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe("model=147m", "data.scans=100")
     assert placed(made, 1, 1, BudgetConfig(gpu="cpu"))[0].memory == cost(made).memory[0].total

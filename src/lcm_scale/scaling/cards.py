@@ -51,6 +51,7 @@ CARDS = {
     "H100": Card(989e12, 3.35e12, 80e9, 450e9),
     "H200": Card(989e12, 4.8e12, 141e9, 450e9),
     "24GB": Card(165e12, 1.0e12, 24e9, 25e9),  # a consumer card of that size (RTX 4090): no NVLink
+    "12GB": Card(58e12, 0.5e12, 12e9, 25e9),  # the same, RTX 4070
     "cpu": Card(1.0e11, 1.0e10, 16e9, 5e9, "cpu", "32-true"),  # one core with avx512
 }
 YOURS = "yours"

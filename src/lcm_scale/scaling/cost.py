@@ -124,7 +124,7 @@ def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: 
         gradients=4 * trained,
         optimiser=2 * (2 if state == "bf16" else 4) * trained,  # exp_avg and exp_avg_sq, in both stages
         activations=device_batch * activation_bytes(config, precision, checkpointing, trainable),
-        workspace=device_batch * workspace_bytes(config, precision),
+        workspace=device_batch * workspace_bytes(config, precision, trainable),
     )
 
 
@@ -150,10 +150,12 @@ def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = Fa
     return embedding + config.layers * layer - first
 
 
-def workspace_bytes(config: LCMConfig, precision: str) -> int:
+def workspace_bytes(config: LCMConfig, precision: str, trainable: str = "all") -> int:
     """Bytes a scan that one layer's backward needs for a moment."""
     M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
     size = 2 if precision == "bf16-mixed" else 4
+    if trainable == "tokens":  # the way to the queries; what embedding the rows takes
+        return size * ((3 * H * M * D if formulation_of(config, M) == "absorbed" else 0) + 4 * R * D + 4 * M * D)
     # absorbed queries, attended rows and their gradients; or keys and values with their gradients; the memory's gradient
     attended = 6 * H * M * D if formulation_of(config, M) == "absorbed" else 4 * R * D
     return size * (attended + 2 * R * D + 4 * M * D)
