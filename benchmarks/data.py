@@ -4,13 +4,15 @@
 
 Random upper triangles of 116 regions in fp16 (reading does not care what they hold), written in each format into a
 temporary folder. All yield batches of 128 triangles in memory; expansion to matrices is the device's work. Ours shuffle,
-h5py reads in order, the others as they are read. `streamed memory`: the growth of this process while so many simulated scans
+h5py reads in order, the others as they are read. A tar's SHA-256 is checked in the first of three passes, as in a run; a
+figure is the median pass. `streamed memory`: the growth of this process while so many simulated scans
 are streamed through, which must not depend on their number.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -30,6 +32,7 @@ import numpy as np
 import torch
 import webdataset
 
+from lcm_scale.data.manifest import Shard
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.stream import BatchStream, Labels, ResidentEdges, StreamedEdges
 
@@ -46,18 +49,20 @@ def triangles(scans: int) -> Iterator[np.ndarray]:
 
 def write_ours(folder: Path, scans: int) -> Any:
     """Records as `lcm-scale shard` lays them out, with no more of a shard set around them than the stream asks for."""
-    blocks, spans = [], []
-    with tarfile.open(folder / "ours.tar", "w") as tar:
+    blocks, spans, path = [], [], folder / "ours.tar"
+    with tarfile.open(path, "w") as tar:
         for number, block in enumerate(triangles(scans)):
             start = tar.offset
             for name, array in (("fc.npy", block), ("bei.npy", np.zeros((len(block), 1), np.float32))):
                 add(tar, f"{number:08d}.{name}", npy(array))
             add(tar, f"{number:08d}.meta.json", json.dumps([{}] * len(block)).encode())
             spans.append((start, tar.offset - start, len(block)))
+    with open(path, "rb") as handle:
+        shard = Shard(path.name, path.stat().st_size, hashlib.file_digest(handle, "sha256").hexdigest(), scans, ())
     first = 0
     for number, (start, size, count) in enumerate(spans):
         record = SimpleNamespace(offset=start, bytes=size, scans=count, key=f"{number:08d}")
-        blocks.append(SimpleNamespace(path=folder / "ours.tar", record=record, first_scan=first, set_number=0))
+        blocks.append(SimpleNamespace(path=path, shard=shard, record=record, first_scan=first, set_number=0))
         first += count
     return SimpleNamespace(
         n_scans=scans, atlas=SimpleNamespace(n_edges=EDGES), blocks=blocks, edge_orders=[None],

@@ -46,6 +46,7 @@ ORDER = [
     "objectives",
     "training",
     "export",
+    "hub",
     "evaluation",
     "scaling",
     "doctor",

@@ -199,14 +199,26 @@ def import_(
 @app.command(epilog="Example: lcm-scale export runs/demo-pretrain demo.safetensors")
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file; a folder for official.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or a .safetensors file.")],
     format: Annotated[
-        str, typer.Option(help="plain: one safetensors file; official: the published model's pair.")
-    ] = "plain",
+        str,
+        typer.Option(help="hub: a folder with card; plain: one file; official: the published pair. Default: by OUT."),
+    ] = "",
+    dtype: Annotated[str, typer.Option(help="hub: fp32, bf16 or fp16.")] = "fp32",
+    shard_gb: Annotated[float, typer.Option(help="hub: the largest file.")] = 5.0,
+    results: Annotated[Path | None, typer.Option(help="hub: an evaluated run, for the card.")] = None,
+    licence: Annotated[str, typer.Option(help="hub: SPDX name, for the card.")] = "",
 ) -> None:
     """Write a checkpoint's weights for others to load."""
-    if format not in ("plain", "official"):
-        raise InputError(f"--format {format}: one of plain, official")
+    format = format or ("plain" if out.suffix == ".safetensors" else "hub")
+    if format not in ("hub", "plain", "official"):
+        raise InputError(f"--format {format}: one of hub, plain, official")
+    if format == "hub":
+        from lcm_scale.hub import export_hub
+
+        print(f"model: {export_hub(checkpoint, out, dtype, shard_gb, results, licence)}")
+        _next(f"hf upload OWNER/NAME {out}")
+        return
     from lcm_scale.export import export_official, export_plain
 
     if format == "plain":
@@ -300,7 +312,7 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
         **{f"target {t.name}": ", ".join(t.categories) + ("" if t.name in checkpoint.active else " (not active)")
            for t in checkpoint.vocabulary.targets},
         "trained on": ", ".join(f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()),
-        "people seen": len(checkpoint.subjects),
+        "people seen": f"{len(checkpoint.subjects)}{' and others: imported weights' if checkpoint.unknown_subjects else ''}",
     })  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from lcm_scale.files import replacing
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.official import Official, config_of, from_official, to_official
 from lcm_scale.training import checkpoints
+from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.provenance import versions
 
 BACKBONE, HEAD = "backbone.pth", "head.pth"
@@ -73,7 +74,8 @@ def import_official(backbone_file: Path, head_file: Path, vocabulary_file: Path,
             "phase": "imported",
             "readout": readout,
             "active": list(vocabulary.names),
-            "subjects": [],  # nobody can tell whom the published weights saw
+            "subjects": [],
+            "unknown_subjects": True,  # nobody can tell whom the published weights saw
             "salt_id": "",
             "fingerprints": {},
             "versions": versions(),
@@ -112,6 +114,26 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
+def about(loaded: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint's weights need in order to mean something, as plain values."""
+    return {
+        "format": PLAIN,
+        "run": loaded.run,
+        "model": asdict(loaded.model),
+        "vocabulary": loaded.vocabulary.to_json(),
+        "active": list(loaded.active),
+        "atlas": loaded.atlas.to_json(),
+        "edges": loaded.edges,
+        "readout": loaded.readout,
+        "scalars": {name: list(pair) for name, pair in loaded.scalars.items()},
+        "subjects": len(loaded.subjects),
+        "unknown_subjects": loaded.unknown_subjects,
+        "data": list(loaded.data),
+        "fingerprints": dict(loaded.fingerprints),
+        "versions": versions(),
+    }
+
+
 def export_plain(checkpoint: Path, path: Path) -> Path:
     """Write a checkpoint's weights as one safetensors file; its metadata `lcm` says in JSON what the weights need.
 
@@ -123,23 +145,9 @@ def export_plain(checkpoint: Path, path: Path) -> Path:
     if path.suffix != ".safetensors" or path.is_dir():
         raise InputError(f"{path}: weights go into a file that ends in .safetensors; --format official writes a folder")
     loaded = checkpoints.load(checkpoint)
-    about = {
-        "format": PLAIN,
-        "run": loaded.run,
-        "model": asdict(loaded.model),
-        "vocabulary": loaded.vocabulary.to_json(),
-        "active": loaded.active,
-        "atlas": loaded.atlas.to_json(),
-        "edges": loaded.edges,
-        "readout": loaded.readout,
-        "scalars": loaded.scalars,
-        "subjects": len(loaded.subjects),
-        "fingerprints": loaded.fingerprints,
-        "versions": versions(),
-    }
     with replacing(path) as aside:
         try:
-            save_file(dict(loaded.state), aside, {"lcm": json.dumps(about, ensure_ascii=False)})
+            save_file(dict(loaded.state), aside, {"lcm": json.dumps(about(loaded), ensure_ascii=False)})
         except SafetensorError as error:
             raise RuntimeError(str(error)) from error
     return path

@@ -74,7 +74,8 @@ class ResidentEdges:
 
     def gather(self, scans: np.ndarray) -> np.ndarray:
         """(n,) scan numbers -> (n, E)."""
-        return self.edges[scans]
+        rows = torch.from_numpy(self.edges)  # torch gathers with all its threads
+        return rows.index_select(0, torch.from_numpy(scans)).numpy()
 
 
 class StreamedEdges:
@@ -193,6 +194,8 @@ def padded(edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np
     n = len(scans)
 
     def fill(array: np.ndarray, value: float) -> Tensor:
+        if n == size:
+            return torch.from_numpy(array)
         out = np.full((size, *array.shape[1:]), value, dtype=array.dtype)
         out[:n] = array
         return torch.from_numpy(out)

@@ -31,6 +31,10 @@ from lcm_scale.training.provenance import provenance
 from lcm_scale.training.run import FitResult, fit, open_folder, prepare, run_folder
 
 MODEL = "LCM"
+UNKNOWN_SUBJECTS = (
+    "The model starts from imported weights, which do not say whom they saw: whether people evaluated here were among them "
+    "cannot be checked. If they were, its numbers are too good."
+)
 
 
 @dataclass(frozen=True)
@@ -290,8 +294,15 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
         )
     ]
     if model is not None:
-        stages.append(("pretrain", {"run": model.run, "people seen": len(model.subjects), "evaluated people among them": 0,
-                                    "targets": ", ".join(model.active)}))  # fmt: skip
+        known = len(model.subjects)
+        stages.append(("pretrain", {
+            "run": model.run,
+            "people seen": f"{known}, and others that imported weights do not name" if model.unknown_subjects else known,
+            "evaluated people among them": "cannot be checked" if model.unknown_subjects else 0,
+            "targets": ", ".join(model.active),
+        }))  # fmt: skip
+        if model.unknown_subjects:
+            notes.append(UNKNOWN_SUBJECTS)
     if runs:
         stages.append(("train" if start is None else "finetune", {
             "models": len(runs), "optimiser steps": sum(r.steps for r in runs),

@@ -84,6 +84,8 @@ class Checkpoint:
         edges: what the model was fed: raw or fisher_z.   readout: of the last phase.   active: names of its targets.
         scalars: scalar target -> (centre, scale).
         subjects: hashed ids of everybody who took part in training or in choosing the epoch.
+        unknown_subjects: whether it, or what it started from, was imported, so that it saw others that nobody can name.
+        data: of each set it was trained on name, scans, people, simulated, connectivity and notes.
         state: the model's weights.
     """
 
@@ -100,6 +102,8 @@ class Checkpoint:
     salt_id: str
     fingerprints: Mapping[str, str]
     state: Mapping[str, Tensor]
+    unknown_subjects: bool = False
+    data: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -170,6 +174,8 @@ def load(path: Path) -> Checkpoint:
         salt_id=meta["salt_id"],
         fingerprints=meta["fingerprints"],
         state={k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)},
+        unknown_subjects=meta.get("unknown_subjects", "official" in meta),
+        data=tuple(meta.get("data", ())),
     )
 
 

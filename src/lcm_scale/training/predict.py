@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from lcm_scale.atlas import Atlas
 from lcm_scale.config import Recipe
+from lcm_scale.data.environment import Vocabulary
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges
 from lcm_scale.model.lcm import LCM
 from lcm_scale.objectives import TargetLoss, evaluation_read
 from lcm_scale.training.checkpoints import Checkpoint
 from lcm_scale.training.module import matrices
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What fixes the meaning of a model's logits; attributes as in `Checkpoint`."""
+
+    vocabulary: Vocabulary
+    active: tuple[str, ...]
+    atlas: Atlas
+    edges: str
+    readout: str
+    scalars: Mapping[str, tuple[float, float]]
+
+
+def read_scores(network: LCM, about: Meaning | Checkpoint, edges_BE: Tensor) -> dict[str, Tensor]:
+    """Active targets' scores, read without labels, from raw triangles (B, E): (B, classes) logits or (B, 1) values."""
+    numbers = [i for i, name in enumerate(about.vocabulary.names) if name in about.active]
+    terms = [
+        TargetLoss(t, 1.0, *about.scalars.get(t.name, (0.0, 1.0)))
+        for t in map(about.vocabulary.targets.__getitem__, numbers)
+    ]
+    logits = network(matrices(edges_BE, about.edges, about.atlas.n_regions), numbers)
+    return dict(zip((term.target.name for term in terms), evaluation_read(logits, terms, about.readout), strict=True))
 
 
 class Predictor:
@@ -38,16 +65,11 @@ class Predictor:
         network = LCM(model.model)
         network.load_state_dict(dict(model.state))
         network.eval()
-        numbers = [i for i, name in enumerate(model.vocabulary.names) if name in model.active]
-        targets = [model.vocabulary.targets[i] for i in numbers]
-        terms = [TargetLoss(t, 1.0, *model.scalars.get(t.name, (0.0, 1.0))) for t in targets]
-        places = [[t.name for t in targets].index(name) for name, _ in questions]
         parts: list[list[np.ndarray]] = [[] for _ in questions]
         for start in range(0, len(scans), self.batch):
             edges = torch.from_numpy(self.source.gather(scans[start : start + self.batch]))
-            logits = network(matrices(edges, model.edges, model.atlas.n_regions), numbers)
-            scores = evaluation_read(logits, terms, model.readout)
-            for part, place, (_, codes) in zip(parts, places, questions, strict=True):
-                answer = scores[place]
+            scores = read_scores(network, model, edges)
+            for part, (name, codes) in zip(parts, questions, strict=True):
+                answer = scores[name]
                 part.append((answer[:, list(codes)].softmax(1) if codes else answer[:, 0]).numpy())
         return [np.concatenate(part) for part in parts]

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from lcm_scale import progress
 from lcm_scale.config import Recipe, dump, expand, read_yaml
+from lcm_scale.data.manifest import ShardManifest
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
@@ -154,7 +155,7 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     module.seen = sorted(
         set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set())
     )
-    module.sets = sets
+    module.sets, module.start = sets, start
     if module.model.edge_branch is not None:
         set_edge_scale(module, data, train)
     if start:
@@ -191,6 +192,7 @@ class RunModule(LCMModule):
 
     seen: list[str]
     sets: ShardSets
+    start: Checkpoint | None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["lcm"] = {
@@ -199,10 +201,18 @@ class RunModule(LCMModule):
             "recipe": dump(self.recipe),
             **self.describe(),
             "subjects": self.seen,
+            "unknown_subjects": self.start is not None and self.start.unknown_subjects,
+            "data": [*(self.start.data if self.start else ()), *(facts(m) for m in self.sets.manifests)],
             "salt_id": self.sets.manifests[0].salt_id,
             "fingerprints": self.sets.fingerprints,
             "versions": versions(),
         }
+
+
+def facts(manifest: ShardManifest) -> dict[str, Any]:
+    """What a model card says about a set."""
+    return {"name": manifest.name, "scans": manifest.scans, "people": len(manifest.subjects), "simulated": manifest.simulated,
+            "connectivity": dict(manifest.connectivity), "notes": list(manifest.notes)}  # fmt: skip
 
 
 class PseudoLabels(L.Callback):
