@@ -181,7 +181,7 @@ def card(config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: 
     known = [entry["simulated"] for entry in config["data"]]
     return environment.from_string(template).render(
         about=config, results=results, licence=licence, simulated=any(known),
-        targets=[t for t in config["vocabulary"]["targets"] if t["name"] in config["active"]],
+        targets=[t for t in config["vocabulary"] if t["name"] in config["active"]],
     )  # fmt: skip
 
 
