@@ -39,6 +39,11 @@ def token_parameters(config: LCMConfig) -> int:
     return config.n_tokens * D + 2 * D + (D + 1) + edges
 
 
+def trained_parameters(config: LCMConfig, trainable: str) -> int:
+    """Those with a gradient and optimiser state, by ``optim.trainable``."""
+    return parameter_count(config) if trainable == "all" else token_parameters(config)
+
+
 def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, int]:
     """Forward FLOPs of one decoder layer (not the first) for one scan, by part; `tokens`: active tokens M."""
     if formulation not in FORMULATIONS:

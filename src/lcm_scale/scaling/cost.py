@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.model.dispatch import FORMULATIONS
-from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, token_parameters, training_flops
+from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, trained_parameters, training_flops
 from lcm_scale.model.presets import LCMConfig, resolve
 
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -114,7 +114,7 @@ def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: 
         state: ``optim.state``, fp32 or bf16.
     """
     parameters = parameter_count(config)
-    trained = parameters if trainable == "all" else token_parameters(config)
+    trained = trained_parameters(config, trainable)
     # bf16-mixed casts what a layer multiplies with: its matrices, not its norms and biases.
     matrices = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
     copies = 2 * matrices if precision == "bf16-mixed" else 0

@@ -18,7 +18,7 @@ import torch
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, token_parameters, training_flops
+from lcm_scale.model.flops import formulation_of, once_flops, parameter_count, trained_parameters, training_flops
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.scaling.cards import CARDS, USABLE, Card, card_of
 from lcm_scale.scaling.cost import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, memory
@@ -152,8 +152,7 @@ def hours_of(model: LCMConfig, scans_a_step: int, steps: int, budget: BudgetConf
     card = card_of(budget.gpu)
     flops = flops_on(card, model, scans_a_step, trainable)
     rate, floor = (card.peak, 0.0) if card.measured else (card.peak * budget.mfu, budget.step_ms / 1000)
-    trained = parameter_count(model) if trainable == "all" else token_parameters(model)
-    step = flops / rate + UPDATE_BYTES * trained / card.bandwidth
+    step = flops / rate + UPDATE_BYTES * trained_parameters(model, trainable) / card.bandwidth
     return steps * max(step, floor) / 3600
 
 

@@ -21,8 +21,8 @@ def precision_of(asked: str, device: str, width: int) -> str:
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware (avx512_bf16, amx_bf16); without, torch emulates it slowly."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    # torch 2.11 is supported: its public list of capabilities may be younger than these.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def working_dtype(precision: str) -> torch.dtype:

@@ -22,10 +22,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lcm_scale.training.optimizer import TwoStage
+from lcm_scale.training.optimizer import AVERAGES, TwoStage
 from lcm_scale.training.strategy import ZERO_BUCKET, ZERO_GATHERED
-
-KEYS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class ZeroStrategy(DeepSpeedStrategy):
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": []})
             steps = self._steps(parameters)
             for parameter in parameters:
-                parts = {key: self._gather(parameter, key) for key in KEYS}
+                parts = {key: self._gather(parameter, key) for key in AVERAGES}
                 if steps.item() > 0 and self.is_global_zero:
                     state[number] = {"step": steps.clone(), **parts}
                 groups[-1]["params"].append(number)
@@ -148,7 +146,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         ):
             group.update({k: v for k, v in table.items() if k != "params"})
             for parameter, number in zip(parameters, table["params"], strict=True):
-                for key in KEYS if number in saved["state"] else ():
+                for key in AVERAGES if number in saved["state"] else ():
                     self._scatter(parameter, key, saved["state"][number][key])
                 piece = self._piece(parameter)
                 if piece is not None and number in saved["state"]:
