@@ -90,6 +90,9 @@ def test_what_cannot_be_read_is_one_clear_line(trained: Path, tmp_path: Path) ->
         export_hub(trained, folder)
     with pytest.raises(InputError, match="one of fp32"):
         export_hub(trained, tmp_path / "c", dtype="fp8")
+    (tmp_path / "results.json").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="not the results of an evaluation"):
+        export_hub(trained, tmp_path / "c", results=tmp_path)
     with pytest.raises(InputError, match="between -1 and 1"):
         load_model(folder).predict(correlations(load_model(folder).meaning.atlas.n_regions) * 3)
     weights = (folder / hub.WEIGHTS).read_bytes()

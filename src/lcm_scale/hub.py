@@ -146,7 +146,12 @@ def export_hub(checkpoint: Path, folder: Path, dtype: str = "fp32", shard_gb: fl
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists; name a new folder")
     loaded = checkpoints.load(checkpoint)
-    measured = None if results is None else _json(results / "results.json" if results.is_dir() else results)
+    measured = None
+    if results is not None:
+        file = results / "results.json" if results.is_dir() else results
+        measured = _json(file)
+        if not {"title", "simulated", "verdict", "protocol", "targets"} <= set(measured):
+            raise InputError(f"{file}: not the results of an evaluation; name a run that `lcm-scale evaluate` wrote")
     config = {**about(loaded), "dtype": dtype}
     texts = {
         CONFIG: _dumped(config),
