@@ -42,7 +42,8 @@ def epoch_order(blocks: np.ndarray, seed: int, epoch: int, window: int | None = 
     n = len(blocks)
     scans = mix(seed, epoch, 1, np.arange(n))
     if window is None:
-        return np.argsort(scans, kind="stable"), np.zeros(n, dtype=np.int64)
+        # any sort will do: `mix` maps its last number one to one, so there are no ties
+        return np.argsort(scans), np.zeros(n, dtype=np.int64)
     present, member = np.unique(blocks, return_inverse=True)
     rank = np.empty(len(present), dtype=np.int64)
     rank[np.argsort(mix(seed, epoch, 2, present), kind="stable")] = np.arange(len(present))

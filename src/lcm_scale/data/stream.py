@@ -131,8 +131,9 @@ class Labels:
 
     def weights(self, scans: np.ndarray, whole_step: np.ndarray) -> np.ndarray:
         """(n, C): each scan's share of its target's mean over the whole global batch; 0 where nobody is labelled."""
-        total = self.confidence[whole_step].sum(0)
-        return self.confidence[scans] / np.where(total > 0, total, 1.0)
+        # `take`, here and below: a fifth of the time of an index in brackets
+        total = self.confidence.take(whole_step, 0).sum(0)
+        return self.confidence.take(scans, 0) / (total + (total == 0))
 
 
 class BatchStream:
@@ -180,13 +181,14 @@ class BatchStream:
         piece = self.plan.piece(step, micro, self.rank)
         scans = self.scans[piece]
         share = self.plan.world * self.plan.accumulate
-        weights = self.labels.weights(scans, self.scans[whole])[:, self.columns] * share
+        weights = self.labels.weights(scans, self.scans[whole]).take(self.columns, 1) * share
         if isinstance(self.source, StreamedEdges):
             last_group = self.group[whole.stop - 1]
             edges = self.source.gather(scans, keep=self.scans[whole.start :][self.group[whole.start :] <= last_group])
         else:
             edges = self.source.gather(scans)
-        return padded(edges, self.labels.values[scans][:, self.columns], weights, scans, self.plan.local_batch)
+        labels = self.labels.values.take(scans, 0).take(self.columns, 1)
+        return padded(edges, labels, weights, scans, self.plan.local_batch)
 
 
 def padded(edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np.ndarray, size: int) -> Batch:
@@ -202,8 +204,8 @@ def padded(edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np
 
     return {
         "edges": fill(edges, 0.0),
-        "labels": fill(labels.astype(np.float32), np.nan),
-        "weights": fill(weights.astype(np.float32), 0.0),
+        "labels": fill(labels.astype(np.float32, copy=False), np.nan),
+        "weights": fill(weights.astype(np.float32, copy=False), 0.0),
         "valid": fill(np.ones(n, dtype=np.float32), 0.0),
         "scan": fill(scans.astype(np.int64), -1),
     }
