@@ -4,9 +4,10 @@
 
 Random upper triangles of 116 regions in fp16 (reading does not care what they hold), written in each format into a
 temporary folder. All yield batches of 128 triangles in memory; expansion to matrices is the device's work. Ours shuffle,
-h5py reads in order, the others as they are read. A tar's SHA-256 is checked in the first of five passes, as in a
-run; a figure is the median pass. Freed memory stays with the process, as in a run, for all sides. `streamed memory`: the
-growth of this process while so many simulated scans are streamed through, which must not depend on their number.
+h5py reads in order, the others as they are read. One thread each; the resident path also with all of torch's. A tar's
+SHA-256 is checked in the first of seven passes, as in a run; a figure is the median pass, and passes take turns. Freed
+memory stays with the process, as in a run, for all sides. `streamed memory`: the growth of this process while so many
+simulated scans are streamed through, which must not depend on their number.
 """
 
 from __future__ import annotations
@@ -107,15 +108,27 @@ def by_h5py(path: Path, scans: int) -> Iterator[Any]:
             yield torch.from_numpy(file["fc"][start : start + BATCH])
 
 
-def rate(batches: Callable[[], Iterator[Any]], scans: int, repeats: int = 5) -> float:
-    """Scans a second, the median of some passes."""
-    rates = []
+def rates(sides: dict[str, Callable[[], Iterator[Any]]], scans: int, repeats: int = 7) -> dict[str, float]:
+    """Scans a second of each side, the median of some passes that take turns."""
+    found: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(repeats):
-        start = time.perf_counter()
-        for _batch in batches():
-            pass
-        rates.append(scans / (time.perf_counter() - start))
-    return statistics.median(rates)
+        for side, batches in sides.items():
+            start = time.perf_counter()
+            for _batch in batches():
+                pass
+            found[side].append(scans / (time.perf_counter() - start))
+    return {side: statistics.median(values) for side, values in found.items()}
+
+
+def threaded(threads: int, batches: Callable[[], Iterator[Any]]) -> Callable[[], Iterator[Any]]:
+    """The same batches, made with so many of torch's threads; one for whoever comes next."""
+
+    def run() -> Iterator[Any]:
+        torch.set_num_threads(threads)
+        yield from batches()
+        torch.set_num_threads(1)
+
+    return run
 
 
 def streamed_growth(scans: int) -> float:
@@ -128,39 +141,45 @@ def streamed_growth(scans: int) -> float:
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def compare(scans: int) -> dict[str, float | str]:
-    result: dict[str, float | str] = {}
+def compare(scans: int, threads: int) -> dict[str, float | str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sets = write_ours(folder, scans)
         resident = ResidentEdges(sets)
-        result["ours, resident, shuffled"] = rate(lambda: ours(sets, resident, None), scans)
-        result["ours, streamed, shuffled in windows of 8 blocks"] = rate(
-            lambda: ours(sets, StreamedEdges(sets), 8), scans
-        )
         with tarfile.open(folder / "samples.tar", "w") as tar:
             number = 0
             for block in triangles(scans):
                 for row in block:
                     add(tar, f"{number:08d}.fc.npy", npy(row))
                     number += 1
-        result["webdataset, a sample a record"] = rate(lambda: by_webdataset(folder / "samples.tar"), scans)
         with h5py.File(folder / "fc.h5", "w") as file:
             file["fc"] = np.concatenate(list(triangles(scans)))
-        result["h5py, in order"] = rate(lambda: by_h5py(folder / "fc.h5", scans), scans)
-        result["litdata"] = by_litdata(folder, scans)
-    return result
+
+        def shuffled() -> Iterator[Any]:
+            return ours(sets, resident, None)
+
+        sides = {
+            "ours, resident, shuffled, one thread": threaded(1, shuffled),
+            f"ours, resident, shuffled, {threads} threads": threaded(threads, shuffled),
+            "ours, streamed, shuffled in windows of 8 blocks": lambda: ours(sets, StreamedEdges(sets), 8),
+            "webdataset, a sample a record": lambda: by_webdataset(folder / "samples.tar"),
+            "h5py, in order": lambda: by_h5py(folder / "fc.h5", scans),
+        }
+        by_litdata = litdata_side(folder, scans)
+        if by_litdata is None:
+            return {**rates(sides, scans), "litdata": "not installed here: not measured"}
+        return dict(rates({**sides, "litdata": by_litdata}, scans))
 
 
-def by_litdata(folder: Path, scans: int) -> float | str:
+def litdata_side(folder: Path, scans: int) -> Callable[[], Iterator[Any]] | None:
     try:
         import litdata
     except ImportError:
-        return "not installed here: not measured"
+        return None
     litdata.optimize(fn=_same, inputs=[row for block in triangles(scans) for row in block], output_dir=str(folder / "lit"),
                      chunk_bytes="64MB", num_workers=1)  # fmt: skip
     data = litdata.StreamingDataset(str(folder / "lit"), shuffle=True)
-    return rate(lambda: iter(litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0)), scans)
+    return lambda: iter(litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0))
 
 
 def _same(row: np.ndarray) -> np.ndarray:
@@ -175,11 +194,12 @@ def main() -> None:
     )
     options.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = options.parse_args()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     growth = {str(scans): streamed_growth(scans) for scans in sorted(arguments.memory_scans)}
     keep_freed_memory()  # for all sides, as in a run
-    rates = compare(arguments.scans)
-    result = {"scans": arguments.scans, "batch": BATCH, "scans_per_s": rates, "streamed memory, MB more": growth,
+    compared = compare(arguments.scans, threads)
+    result = {"scans": arguments.scans, "batch": BATCH, "scans_per_s": compared, "streamed memory, MB more": growth,
               "load": os.getloadavg()[0], "command": "python benchmarks/data.py " + " ".join(sys.argv[1:])}  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = arguments.out / "data.json"
