@@ -55,6 +55,29 @@ def test_a_folder_answers_as_its_checkpoint_does(trained: Path, tmp_path: Path, 
     assert load_atlas(str(folder / "atlas.tsv")).checksum == loaded.atlas.checksum
 
 
+def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path: Path) -> None:
+    results = {
+        "title": "Study",
+        "simulated": False,
+        "verdict": {"sentence": "A plain baseline wins."},
+        "protocol": "5 folds.",
+    }
+    measure = {"name": "auroc", "value": 0.7, "low": 0.6, "high": None, "n_scans": 20, "n_subjects": 10}
+    target = {"target": "frailty", "confounded": True, "results": {"LCM": [measure]}}
+    (tmp_path / "results.json").write_text(json.dumps({**results, "targets": [target]}))
+    folder = export_hub(trained, tmp_path / "out", results=tmp_path, licence="CC-BY-4.0")
+    text = (folder / "README.md").read_text()
+    assert "A plain baseline wins. 5 folds." in text and "license: CC-BY-4.0" in text
+    assert "none of these numbers is of this very file" in text
+    assert "does not answer frailty" in text
+    assert "| frailty (confounded) | LCM | auroc | 0.700 | - | 20 | 10 |" in text
+
+
+def test_whoever_may_read_a_new_file_here_may_read_the_weights(trained: Path, tmp_path: Path) -> None:
+    folder = export_hub(trained, tmp_path / "out")
+    assert (folder / hub.WEIGHTS).stat().st_mode == (folder / hub.CONFIG).stat().st_mode
+
+
 def test_huggingface_hubs_mixin_reads_it(trained: Path, tmp_path: Path) -> None:
     folder = export_hub(trained, tmp_path / "out")
     fc = correlations(checkpoints.load(trained).atlas.n_regions)
@@ -102,6 +125,11 @@ def test_what_cannot_be_read_is_one_clear_line(trained: Path, tmp_path: Path) ->
     (folder / hub.INDEX).write_text(json.dumps({"weight_map": {"x": "../elsewhere.safetensors"}}))
     with pytest.raises(InputError, match="outside its folder"):
         load_model(folder)
+    config = json.loads((folder / hub.CONFIG).read_text())
+    for damage in ({"model": {**config["model"], "depth": 3}}, {"atlas": 3}, {"scalars": {"age": [1.0]}}):
+        (folder / hub.CONFIG).write_text(json.dumps({**config, **damage}))
+        with pytest.raises(InputError, match=r"config\.json: damaged"):
+            load_model(folder)
     (folder / hub.CONFIG).write_text("{}")
     with pytest.raises(InputError, match="not of this format"):
         load_model(folder)

@@ -7,6 +7,8 @@ checkpoint keeps it. Nothing is pickled: those files are read with `weights_only
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,14 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
+def save_readable(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """safetensors, with the permissions that any new file has here: the library's own let nobody else of the group read it."""
+    save_file(dict(tensors), path, metadata)
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def about(loaded: Checkpoint) -> dict[str, Any]:
     """What a checkpoint's weights need in order to mean something, as plain values."""
     return {
@@ -147,7 +157,7 @@ def export_plain(checkpoint: Path, path: Path) -> Path:
     loaded = checkpoints.load(checkpoint)
     with replacing(path) as aside:
         try:
-            save_file(dict(loaded.state), aside, {"lcm": json.dumps(about(loaded), ensure_ascii=False)})
+            save_readable(loaded.state, aside, {"lcm": json.dumps(about(loaded), ensure_ascii=False)})
         except SafetensorError as error:
             raise RuntimeError(str(error)) from error
     return path

@@ -23,13 +23,13 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download, split_torch_state_dict_into_shards
 from jinja2 import Environment
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
 from lcm_scale.data.environment import Vocabulary
 from lcm_scale.errors import InputError
-from lcm_scale.export import PLAIN, about
+from lcm_scale.export import PLAIN, about, save_readable
 from lcm_scale.files import sync_folder
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
@@ -110,7 +110,10 @@ def load_model(
     Raises: InputError.
     """
     folder = _folder(path_or_repo, revision)
-    model = PretrainedLCM(_json(folder / CONFIG))
+    try:
+        model = PretrainedLCM(_json(folder / CONFIG))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / CONFIG}: damaged, or of another version ({_first_lines(error)})") from error
     try:
         model.load_state_dict(_weights(folder), strict=True)
     except RuntimeError as error:
@@ -201,7 +204,7 @@ def _write_weights(state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: fl
         sizes, filename_pattern="model{suffix}.safetensors", max_shard_size=int(shard_gb * 1e9)
     )
     for file, names in split.filename_to_tensors.items():
-        save_file({name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"})
+        save_readable({name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / INDEX).write_text(_dumped(index), encoding="utf-8")
