@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,20 @@ def test_a_model_of_ours_is_exported_in_the_official_keys(plain: ModuleType, tmp
     paths = export_official(tmp_path / "ours.ckpt", tmp_path / "out")
     backbone.load_state_dict(torch.load(paths[0], weights_only=True))  # strict: every key, no other
     head.load_state_dict(torch.load(paths[1], weights_only=True))
+
+
+@pytest.mark.parametrize("change", [{"edges": "fisher_z"}, {"model": {"mask_constant": True}}])
+def test_what_the_published_model_cannot_be_told_is_refused(
+    plain: ModuleType, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    files(plain, tmp_path, 8)
+    data = dict(checkpoints.read_file(imported(tmp_path)))
+    about = data["lcm"]
+    change = {k: {**about[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
+    checkpoints.AtomicCheckpointIO().save_checkpoint({**data, "lcm": {**about, **change}}, tmp_path / "ours.ckpt")
+    with pytest.raises(InputError, match="it cannot be told so"):
+        export_official(tmp_path / "ours.ckpt", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -188,11 +188,12 @@ def import_(
         str, typer.Option(help="The region order that the weights saw: a built-in name or a file.")
     ] = "aal116",
     readout: Annotated[str, typer.Option(help="adaptive (mixed runs), last (single-set runs) or mean.")] = "adaptive",
+    heads: Annotated[int, typer.Option(help="Of the attention, which the files do not say.")] = 8,
 ) -> None:
     """Turn the published model's pair of weight files into a checkpoint."""
     from lcm_scale.export import import_official
 
-    print(f"checkpoint: {import_official(backbone, head, vocabulary, atlas, run, readout)}")
+    print(f"checkpoint: {import_official(backbone, head, vocabulary, atlas, run, readout, heads)}")
     _next(f"lcm-scale inspect {run}")
 
 
@@ -220,6 +221,7 @@ def export(
         _next(f"hf upload OWNER/NAME {out}")
         return
     from lcm_scale.export import export_official, export_plain
+    from lcm_scale.training import checkpoints
 
     if format == "plain":
         print(f"weights: {export_plain(checkpoint, out)}")
@@ -227,7 +229,11 @@ def export(
         return
     paths = export_official(checkpoint, out)
     print(f"weights: {' '.join(map(str, paths))}")
-    _next(f"lcm-scale import {paths[0]} {paths[1]} GROUPS RUN")
+    told = checkpoints.load(checkpoint)  # what those files do not hold
+    _next(
+        f"lcm-scale import {paths[0]} {paths[1]} GROUPS RUN --atlas {told.atlas.name} --readout {told.readout} "
+        f"--heads {told.model.heads}"
+    )
 
 
 def _load(path: Path, overrides: list[str] | None) -> Recipe:

@@ -43,6 +43,7 @@ def import_official(backbone_file: Path, head_file: Path, vocabulary_file: Path,
             that came with finetuning stands last. Sex (M, F) and age follow by themselves.
         atlas: a built-in name or an atlas file whose row order is the one that the weights saw.
         readout: how logits are read at evaluation (objectives.READOUTS): the mixed runs adaptive, single-set runs last.
+        heads: of the attention, which the files do not say; 8 in every published model.
     Returns: the checkpoint.  Raises: InputError.
     """
     backbone, head = _load(backbone_file), _load(head_file)
@@ -103,6 +104,9 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
         )
     if tuple(loaded.scalars.get(AGE, (0.0, 1.0))) != (0.0, 1.0):
         raise InputError(f"{loaded.path}: predicts standardised ages, the published model years; it cannot be told so")
+    if loaded.edges != "raw" or loaded.model.mask_constant:
+        what = "Fisher z (data.edges)" if loaded.edges != "raw" else "no constant region (model.mask_constant)"
+        raise InputError(f"{loaded.path}: sees {what}, the published model raw correlations; it cannot be told so")
     kept = checkpoints.read_file(loaded.path)["lcm"].get("official")
     official = None
     if kept:
