@@ -122,6 +122,15 @@ def test_a_number_out_of_range_is_named_with_its_key(override: str) -> None:
         config.load(Recipe, None, [override])
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["block=0", "shard_scans=-1", "simulation.subjects=-1", "simulation.volumes=1", "simulation.sex_effect=1.0"],
+)
+def test_a_shard_recipes_numbers_are_checked_before_anything_is_written(override: str) -> None:
+    with pytest.raises(InputError, match=f"{override}: expected"):
+        config.load(ShardRecipe, None, [override])
+
+
 def test_a_dumped_recipe_loads_again(tmp_path: Path) -> None:
     recipe = config.load(Recipe, None, ["name=x", "model=1b", "optim.adaptive.lr=3e-5", "data=[a,b]"])
     (tmp_path / "again.yaml").write_text(config.dump(recipe))

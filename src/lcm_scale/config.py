@@ -266,7 +266,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fit.data": ("seen", "scans", "subjects"),
     "fit.epoch": ("chosen", "last"),
 }
-AT_LEAST = {"trainer.global_batch": 1, "trainer.accumulate": 1, "evaluate.repeats": 1, "evaluate.bootstrap": 1}
+AT_LEAST = {
+    "trainer.global_batch": 1, "trainer.accumulate": 1, "evaluate.repeats": 1, "evaluate.bootstrap": 1,
+    "block": 1, "shard_scans": 1, "simulation.subjects": 1, "simulation.sites": 1, "simulation.seed": 0,
+    "simulation.volumes": 2, "simulation.first_subject": 0,
+}  # fmt: skip
+SHARES = (
+    "data.validation",
+    "simulation.missing_labels",
+    *(f"simulation.{e}_effect" for e in ("group", "sex", "age", "task", "site")),
+)
 SHORTHAND = {"model": "preset", "data": "sets"}
 
 Schema = TypeVar("Schema")  # Recipe, ShardRecipe, sweep_config.SweepRecipe
@@ -386,14 +395,16 @@ def _check_choices(recipe: Any, where: str) -> None:
 
 
 def _check_numbers(recipe: Any, where: str) -> None:
-    if not isinstance(recipe, Recipe):
-        return
-    for key, least in AT_LEAST.items():
-        section, _, name = key.partition(".")
-        if (value := getattr(getattr(recipe, section), name)) < least:
-            raise InputError(f"{where}: {key}={value}: expected a whole number from {least} on")
-    if not 0 <= recipe.data.validation < 1:
-        raise InputError(f"{where}: data.validation={recipe.data.validation}: expected a share, 0 or more and below 1")
+    """Of the keys that this kind of recipe has."""
+    for key in (*AT_LEAST, *SHARES):
+        section, _, name = key.rpartition(".")
+        value = getattr(getattr(recipe, section, None) if section else recipe, name, None)
+        if value is None:
+            continue
+        if key in AT_LEAST and value < AT_LEAST[key]:
+            raise InputError(f"{where}: {key}={value}: expected a whole number from {AT_LEAST[key]} on")
+        if key in SHARES and not 0 <= value < 1:
+            raise InputError(f"{where}: {key}={value}: expected a share, 0 or more and below 1")
 
 
 def _first_line(error: Exception) -> str:

@@ -173,9 +173,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except checkpoints.UNREADABLE as error:
-        raise InputError(
-            f"{path}: no weights that can be read without unpickling code ({str(error).splitlines()[0][:80]})"
-        ) from error
+        raise InputError(f"{path}: damaged, or not weights alone; files that would run code are not read") from error
     if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
         raise InputError(f"{path}: expected a state dict, names to tensors")
     return dict(data)

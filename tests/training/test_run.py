@@ -182,3 +182,10 @@ def test_reference_layers_start_identical_and_adam_runs_throughout(recipe: Make)
 def test_golden_losses_of_the_tiny_model(recipe: Make, golden) -> None:
     folder = run.pretrain(recipe("model.edge_branch=true", "seed=5"))
     golden("tiny_pretrain", losses(folder))
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(recipe: Make) -> None:
+    asked = recipe("data.validation=0.9999")
+    with pytest.raises(InputError, match=r"no training scans .* data\.validation"):
+        run.pretrain(asked)
+    assert not run.run_folder(asked).exists()

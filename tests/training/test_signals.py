@@ -91,27 +91,6 @@ def test_the_command_line_exits_75_and_says_that_the_same_command_goes_on(monkey
     assert capsys.readouterr().err.strip().endswith("the same command goes on")
 
 
-def test_the_newest_intact_checkpoint_is_used_and_the_damaged_one_named(recipe: Make, capsys) -> None:
-    whole = run.pretrain(recipe("name=whole"))
-    folder = run.pretrain(recipe("name=parts", "trainer.max_steps=12"))
-    newest = checkpoints.newest(folder / "checkpoints")
-    assert newest is not None
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 2] ^= 1
-    newest.write_bytes(data)
-    capsys.readouterr()
-    assert losses(run.pretrain(recipe("name=parts"))) == losses(whole)
-    assert f"{newest}: damaged" in capsys.readouterr().err
-
-
-def test_some_checkpoints_are_kept_for_ever_and_the_rest_roll(recipe: Make) -> None:
-    folder = run.pretrain(
-        recipe("trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8")
-    )
-    steps = [int(p.stem.removeprefix("step-")) for p in sorted((folder / "checkpoints").glob("step-*.ckpt"))]
-    assert steps == [8, 16, 19, 20]
-
-
 STOPPED = """
 import pathlib, sys, time
 from lcm_scale.training.signals import Watchdog

@@ -55,7 +55,10 @@ class ConnectomeData(L.LightningDataModule):
         names, _ = self.phase_at(epoch)
         scans = np.intersect1d(self.train, self.sets.scans_of(names))
         if not len(scans):
-            raise InputError(f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}")
+            raise InputError(
+                f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}: data.validation holds back too many, "
+                "or the phase's sets have none"
+            )
         return scans
 
     def plan(self, epoch: int) -> BatchPlan:

@@ -128,7 +128,6 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         train, validation: scan numbers; whoever is in neither is never seen.
         start: weights to begin with.   stage_name: for the progress display.
     """
-    resume = open_folder(recipe, folder)
     phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
     data = ConnectomeData(
         sets, source, train, validation,
@@ -138,6 +137,7 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     epoch_steps = [
         BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch)
     ]
+    resume = open_folder(recipe, folder)  # not before the data are known to do
     total_steps = sum(epoch_steps)
     decay_step = sum(epoch_steps[: decay_epoch(recipe.optim, phases[-1].end_epoch)])
     torch.manual_seed(recipe.seed)
