@@ -14,7 +14,7 @@ from lcm_scale import hub
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.hub import PretrainedLCM, export_hub, load_model
+from lcm_scale.hub import PretrainedLCM, export_hub, import_hub, load_model
 from lcm_scale.model.lcm import LCM
 from lcm_scale.training import checkpoints, run
 from lcm_scale.training.predict import read_scores
@@ -97,6 +97,29 @@ def test_another_order_is_refused_or_brought_into_it_exactly(trained: Path, tmp_
     for name, expected in load_model(folder, atlas=own).predict(fc).items():
         torch.testing.assert_close(moved[name], expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(load_model(folder).predict(fc[:, order][:, :, order])[name], expected)
+
+
+@pytest.mark.parametrize("shard_gb", [5.0, 1e-5])
+def test_a_model_from_elsewhere_is_finetuned_and_whom_it_saw_is_unknown(
+    trained: Path, tmp_path: Path, recipe: Callable[..., Recipe], shard_gb: float
+) -> None:
+    folder = export_hub(trained, tmp_path / "out", shard_gb=shard_gb)
+    path = import_hub(folder, tmp_path / "runs" / "elsewhere")
+    ours, theirs = checkpoints.load(trained), checkpoints.load(path)
+    for name in ("model", "vocabulary", "atlas", "edges", "readout", "active", "scalars", "data"):
+        assert getattr(theirs, name) == getattr(ours, name), name
+    assert all(torch.equal(theirs.state[name], value) for name, value in ours.state.items())
+    assert theirs.unknown_subjects and not theirs.subjects
+    keys = ("model.edge_branch=true", "trainer.max_steps=3")
+    runs = [
+        run.finetune(recipe(f"name=from-{start.name}", f"init_from={start}", *keys))
+        for start in (path.parents[1], trained)
+    ]
+    one, other = (checkpoints.load(folder) for folder in runs)
+    assert all(torch.equal(one.state[name], value) for name, value in other.state.items())
+    assert one.unknown_subjects and not other.unknown_subjects
+    with pytest.raises(InputError, match="holds checkpoints already"):
+        import_hub(folder, path.parents[1])
 
 
 def test_weights_in_bf16_are_half_the_size_and_nearly_the_same(trained: Path, tmp_path: Path) -> None:

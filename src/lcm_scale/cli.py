@@ -175,26 +175,42 @@ def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:
     _next(_command("pretrain", recipe, overrides))
 
 
-@app.command(name="import", epilog="Example: lcm-scale import backbone.pth head.pth groups.yml runs/official-147m")
+@app.command(name="import", epilog="Example: lcm-scale import OWNER/NAME runs/pretrained")
 def import_(
-    backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="The official file with lin.0 and lin.1.")],
-    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The official file with object_query and decoder.")],
-    vocabulary: Annotated[
-        Path,
-        typer.Argument(metavar="GROUPS", help="YAML, group: [categories in token order, N/A first], a line a group."),
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... RUN",
+            help="A folder or hub repository that export made; or the published model's pair: BACKBONE (with lin.0 and lin.1), "
+            "HEAD (object_query, decoder) and GROUPS (YAML, group: [categories in token order, N/A first], a line a group). "
+            "Then the run folder to write.",
+        ),
     ],
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to write.")],
+    revision: Annotated[str, typer.Option(help="Of a repository.")] = "",
     atlas: Annotated[
-        str, typer.Option(help="The region order that the weights saw: a built-in name or a file.")
+        str, typer.Option(help="Pair: the region order that the weights saw, a built-in name or a file.")
     ] = "aal116",
-    readout: Annotated[str, typer.Option(help="adaptive (mixed runs), last (single-set runs) or mean.")] = "adaptive",
-    heads: Annotated[int, typer.Option(help="Of the attention, which the files do not say.")] = 8,
+    readout: Annotated[
+        str, typer.Option(help="Pair: adaptive (mixed runs), last (single-set runs) or mean.")
+    ] = "adaptive",
+    heads: Annotated[int, typer.Option(help="Pair: of the attention, which the files do not say.")] = 8,
 ) -> None:
-    """Turn the published model's pair of weight files into a checkpoint."""
-    from lcm_scale.export import import_official
+    """Turn weights from elsewhere into a checkpoint, to finetune or evaluate."""
+    *sources, last = words
+    run = Path(last)
+    if len(sources) == 1:
+        from lcm_scale.hub import import_hub
 
-    print(f"checkpoint: {import_official(backbone, head, vocabulary, atlas, run, readout, heads)}")
-    _next(f"lcm-scale inspect {run}")
+        path = import_hub(sources[0], run, revision or None)
+    elif len(sources) == 3:
+        from lcm_scale.export import import_official
+
+        backbone, head, groups = map(Path, sources)
+        path = import_official(backbone, head, groups, atlas, run, readout, heads)
+    else:
+        raise InputError("import: expected FOLDER RUN or BACKBONE HEAD GROUPS RUN")
+    print(f"checkpoint: {path}")
+    _next(f"lcm-scale finetune RECIPE init_from={run}")
 
 
 @app.command(epilog="Example: lcm-scale export runs/demo-pretrain demo.safetensors")

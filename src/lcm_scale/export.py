@@ -62,30 +62,48 @@ def import_official(backbone_file: Path, head_file: Path, vocabulary_file: Path,
         if key not in state or state[key].shape != value.shape:
             found = tuple(state[key].shape) if key in state else "nothing"
             raise InputError(f"{head_file}: for {key}, expected {tuple(value.shape)}, found {found}")
-    recipe = Recipe(name=run.name, title=f"imported from {backbone_file.name} and {head_file.name}")
-    data: dict[str, Any] = {
-        "state_dict": {f"model.{key}": state[key] for key in expected},
-        "lcm": {
-            "format": checkpoints.FORMAT,
-            "run": run.name,
-            "recipe": dump(recipe),
+    return write_imported(
+        run,
+        f"{backbone_file.name} and {head_file.name}",
+        {key: state[key] for key in expected},
+        {
             "model": asdict(config),
             "vocabulary": vocabulary.to_json(),
             "atlas": regions.to_json(),
             "edges": "raw",
             "scalars": {AGE: [0.0, 1.0]},
-            "phase": "imported",
             "readout": readout,
             "active": list(vocabulary.names),
+            "official": {**asdict(official), "unused": dict(official.unused)},
+        },
+    )
+
+
+def write_imported(run: Path, origin: str, state: Mapping[str, Tensor], meaning: dict[str, Any]) -> Path:
+    """Write weights that were not trained here as the checkpoint of a run folder.
+
+    Args:
+        origin: for the recipe's title.   meaning: what `checkpoints.load` reads, as far as the source says it.
+    Returns: the checkpoint.  Raises: InputError where the folder holds one already, or it cannot be written.
+    """
+    path = run / "checkpoints" / checkpoints.BEST
+    if path.parent.exists():
+        raise InputError(f"{run}: holds checkpoints already; name a new run folder")
+    data: dict[str, Any] = {
+        "state_dict": {f"model.{key}": value for key, value in state.items()},
+        "lcm": {
+            "format": checkpoints.FORMAT,
+            "run": run.name,
+            "recipe": dump(Recipe(name=run.name, title=f"imported from {origin}")),
+            "phase": "imported",
             "subjects": [],
-            "unknown_subjects": True,  # nobody can tell whom the published weights saw
+            "unknown_subjects": True,  # nobody can tell whom the weights saw
             "salt_id": "",
             "fingerprints": {},
             "versions": versions(),
-            "official": {**asdict(official), "unused": dict(official.unused)},
+            **meaning,
         },
     }
-    path = run / "checkpoints" / checkpoints.BEST
     checkpoints.AtomicCheckpointIO().save_checkpoint(data, path)
     return path
 

@@ -3,6 +3,7 @@
     export_hub(run, folder)            # what `lcm-scale export RUN FOLDER` writes
     model = load_model("folder-or-owner/name", atlas="my_order.tsv", reorder=True)
     model.predict(correlations)        # {"diagnosis": (B, categories), "age": (B,)}
+    import_hub("folder-or-owner/name", Path("runs/pretrained"))  # to finetune it
 
 `config.json` and `model.safetensors` are all that loading needs; huggingface_hub's mixin loads them too. The other files are
 for people. Nothing is pickled.
@@ -29,7 +30,7 @@ from torch import Tensor
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
 from lcm_scale.data.environment import Vocabulary
 from lcm_scale.errors import InputError
-from lcm_scale.export import PLAIN, about, save_readable
+from lcm_scale.export import PLAIN, about, save_readable, write_imported
 from lcm_scale.files import sync_folder
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
@@ -180,6 +181,17 @@ def export_hub(checkpoint: Path, folder: Path, dtype: str = "fp32", shard_gb: fl
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None) -> Path:
+    """Write a folder or repository that `export_hub` made as the checkpoint of a run folder, for `finetune` and `evaluate`.
+
+    Weights in bf16 or fp16 are widened.  Returns: the checkpoint.  Raises: InputError.
+    """
+    model = load_model(path_or_repo, revision=revision)
+    config = _json(_folder(path_or_repo, revision) / CONFIG)
+    kept = ("model", "vocabulary", "active", "atlas", "edges", "readout", "scalars", "data")
+    return write_imported(run, str(path_or_repo), model.state_dict(), {key: config[key] for key in kept})
 
 
 def card(config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: str) -> str:
