@@ -333,7 +333,7 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
         "edges": checkpoint.edges,
         **{f"target {t.name}": ", ".join(t.categories) + ("" if t.name in checkpoint.active else " (not active)")
            for t in checkpoint.vocabulary.targets},
-        "trained on": ", ".join(f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()),
+        "trained on": ", ".join(f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()) or "not recorded",
         "people seen": f"{len(checkpoint.subjects)}{' and others: imported weights' if checkpoint.unknown_subjects else ''}",
     })  # fmt: skip
 

@@ -190,7 +190,7 @@ def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None)
     """
     model = load_model(path_or_repo, revision=revision)
     config = _json(_folder(path_or_repo, revision) / CONFIG)
-    kept = ("model", "vocabulary", "active", "atlas", "edges", "readout", "scalars", "data")
+    kept = ("model", "vocabulary", "active", "atlas", "edges", "readout", "scalars", "data", "fingerprints")
     return write_imported(run, str(path_or_repo), model.state_dict(), {key: config[key] for key in kept})
 
 
