@@ -78,7 +78,8 @@ def main() -> None:
                 print(f"{side}, seed {seed}: {min(curves[side][-1]):.4f}", flush=True)
     result: dict[str, Any] = {
         "device": device_name("cpu"), "torch": torch.__version__, "recipe": arguments.recipe.name,
-        "overrides": [word for word in arguments.overrides if not word.startswith("data.shards_dir=")], "validation_loss": curves, "lowest": differences(curves),
+        "overrides": [word for word in arguments.overrides if not word.startswith("data.shards_dir=")],
+        "validation_loss": curves, "lowest": differences(curves),
     }  # fmt: skip
     path = arguments.out / f"precision_{arguments.recipe.stem}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
