@@ -141,7 +141,13 @@ def test_what_cannot_be_read_is_one_clear_line(trained: Path, tmp_path: Path) ->
         export_hub(trained, tmp_path / "c", results=tmp_path)
     with pytest.raises(InputError, match="between -1 and 1"):
         load_model(folder).predict(correlations(load_model(folder).meaning.atlas.n_regions) * 3)
-    weights = (folder / hub.WEIGHTS).read_bytes()
+    weights = bytearray((folder / hub.WEIGHTS).read_bytes())
+    weights[-3] ^= 1
+    (folder / hub.WEIGHTS).write_bytes(weights)
+    with pytest.raises(InputError, match="damaged: its SHA-256"):
+        load_model(folder)
+    (folder / hub.SUMS).unlink()
+    load_model(folder)  # only the sums can tell
     (folder / hub.WEIGHTS).write_bytes(weights[: len(weights) // 2])
     with pytest.raises(InputError, match="missing or damaged"):
         load_model(folder)

@@ -11,6 +11,7 @@ for people. Nothing is pickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ from lcm_scale.training import checkpoints
 from lcm_scale.training.predict import Meaning, read_scores
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+SUMS = "SHA256SUMS"  # of the weights, as `sha256sum -c` reads them: safetensors has no checksum of its own
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -217,6 +219,8 @@ def _write_weights(state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: fl
     )
     for file, names in split.filename_to_tensors.items():
         save_readable({name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"})
+    sums = [f"{_sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
+    (folder / SUMS).write_text("".join(sums), encoding="ascii")
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (folder / INDEX).write_text(_dumped(index), encoding="utf-8")
@@ -226,21 +230,32 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     names = [WEIGHTS]
     if (folder / INDEX).is_file():
         names = sorted(set(_json(folder / INDEX)["weight_map"].values()))
+    sums = {}
+    if (folder / SUMS).is_file():  # a folder that somebody else wrote need not have them
+        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        sums = {name.strip(): digest for digest, _, name in (line.partition(" ") for line in lines)}
     state: dict[str, Tensor] = {}
     for name in names:
         if Path(name).name != name:
             raise InputError(f"{folder / INDEX}: names a file outside its folder ({name})")
         try:
+            if name in sums and _sha256(folder / name) != sums[name]:
+                raise InputError(f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again")
             state |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{folder / name}: missing or damaged ({_first_lines(error)}); fetch it again") from error
     return state
 
 
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _folder(path_or_repo: str | Path, revision: str | None) -> Path:
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
-    wanted = [CONFIG, INDEX, "model*.safetensors"]
+    wanted = [CONFIG, INDEX, SUMS, "model*.safetensors"]
     try:
         return Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=wanted))
     except Exception as error:  # its errors have no common base; each is the user's name or network
