@@ -85,6 +85,24 @@ def test_huggingface_hubs_mixin_reads_it(trained: Path, tmp_path: Path) -> None:
     assert all(torch.equal(theirs[name], ours[name]) for name in ours)
 
 
+@pytest.mark.parametrize("shard_gb", [5.0, 1e-5])
+def test_what_the_mixin_saves_over_an_exported_folder_is_what_is_loaded(
+    trained: Path, tmp_path: Path, shard_gb: float
+) -> None:
+    folder = export_hub(trained, tmp_path / "out", shard_gb=shard_gb)
+    model = load_model(folder)
+    own = model.meaning.atlas
+    other = Atlas("mine", own.indices[::-1], own.names[::-1])
+    with torch.no_grad():
+        model.norm.weight.mul_(1.5)
+    model.reorder(other)
+    model.save_pretrained(str(folder))
+    again, fc = load_model(folder, atlas=other), correlations(own.n_regions)
+    assert again.meaning.atlas.checksum == other.checksum
+    expected, found = model.predict(fc), again.predict(fc)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_another_order_is_refused_or_brought_into_it_exactly(trained: Path, tmp_path: Path) -> None:
     folder = export_hub(trained, tmp_path / "out")
     own = load_model(folder).meaning.atlas

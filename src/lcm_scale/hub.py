@@ -99,6 +99,16 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
             for table in (branch.centre, branch.scale, *branch.table.parameters()):
                 table.copy_(torch.empty_like(table).index_copy_(-1, edges, table))
         self.meaning = replace(self.meaning, atlas=atlas)
+        self._hub_mixin_config = {
+            **(self._hub_mixin_config or {}),
+            "atlas": atlas.to_json(),
+        }  # what `save_pretrained` writes
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """As the mixin saves; what described other weights in that folder goes."""
+        super()._save_pretrained(save_directory)
+        for name in (INDEX, SUMS):
+            (save_directory / name).unlink(missing_ok=True)
 
 
 def load_model(
