@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download, split_torch_state_dict_into_shards
@@ -99,10 +99,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
             for table in (branch.centre, branch.scale, *branch.table.parameters()):
                 table.copy_(torch.empty_like(table).index_copy_(-1, edges, table))
         self.meaning = replace(self.meaning, atlas=atlas)
-        self._hub_mixin_config = {
-            **(self._hub_mixin_config or {}),
-            "atlas": atlas.to_json(),
-        }  # what `save_pretrained` writes
+        # what `save_pretrained` writes
+        self._hub_mixin_config = {**cast(dict[str, Any], self._hub_mixin_config), "atlas": atlas.to_json()}
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """As the mixin saves; what described other weights in that folder goes."""
