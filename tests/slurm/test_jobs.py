@@ -18,7 +18,13 @@ Desk = Any  # conftest's
 
 pytestmark = pytest.mark.slurm
 EPOCHS = 160  # 5 steps each, some 20 seconds
-LONG = f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, epochs: {EPOCHS // 2}}}]"
+
+
+def phases(epochs: int) -> str:
+    return f"phases=[{{name: momentum, epochs: {epochs // 2}, stage: momentum}}, {{name: adaptive, epochs: {epochs // 2}}}]"
+
+
+LONG = phases(EPOCHS)
 
 
 def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
@@ -48,14 +54,14 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
 
 
 def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
-    options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
-    job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
-    desk.wait_for_steps("limit", 5, job)
-    # The warning may come up to a minute early, so it may find the first steps; the run goes on as often as it takes.
-    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=400)
+    # The warning comes 60 s after a start, or up to a minute earlier, so it may find no step yet: the run goes on as often as
+    # it takes, and is too long to end before the first warning.
+    options = ("--nodes=2", "--time=3", "--signal=B:USR1@120")
+    job = desk.submit("pretrain_147m", "limit", phases(2 * EPOCHS), "trainer.strategy=ddp", options=options)
+    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=600)
     assert state == "COMPLETED", desk.output(job)
     assert resumes(desk.runs / "limit") >= 1
-    assert_nothing_lost(desk.runs / "limit", world, EPOCHS)
+    assert_nothing_lost(desk.runs / "limit", world, 2 * EPOCHS)
 
 
 def test_a_warning_to_the_batch_shell_requeues_at_once(desk: Desk, world: Path) -> None:
