@@ -11,7 +11,6 @@ for people. Nothing is pickled.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
 from lcm_scale.data.environment import Vocabulary
+from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError
 from lcm_scale.export import PLAIN, about, save_readable, write_imported
 from lcm_scale.files import sync_folder
@@ -199,7 +199,7 @@ def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None)
     Weights in bf16 or fp16 are widened.  Returns: the checkpoint.  Raises: InputError.
     """
     model = load_model(path_or_repo, revision=revision)
-    config = _json(_folder(path_or_repo, revision) / CONFIG)
+    config = cast(dict[str, Any], model._hub_mixin_config)  # what it was made from: a repository is asked once
     kept = ("model", "vocabulary", "active", "atlas", "edges", "readout", "scalars", "data", "fingerprints")
     return write_imported(run, str(path_or_repo), model.state_dict(), {key: config[key] for key in kept})
 
@@ -227,7 +227,7 @@ def _write_weights(state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: fl
     )
     for file, names in split.filename_to_tensors.items():
         save_readable({name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"})
-    sums = [f"{_sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
+    sums = [f"{sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
     (folder / SUMS).write_text("".join(sums), encoding="ascii")
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -247,17 +247,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         if Path(name).name != name:
             raise InputError(f"{folder / INDEX}: names a file outside its folder ({name})")
         try:
-            if name in sums and _sha256(folder / name) != sums[name]:
+            if name in sums and sha256(folder / name) != sums[name]:
                 raise InputError(f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again")
             state |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
             raise InputError(f"{folder / name}: missing or damaged ({_first_lines(error)}); fetch it again") from error
     return state
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _folder(path_or_repo: str | Path, revision: str | None) -> Path:
