@@ -51,7 +51,7 @@ def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Pat
     # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on as often as it takes.
     options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
     job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
-    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=600)
+    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=400)
     assert state == "COMPLETED", desk.output(job)
     assert resumes(desk.runs / "limit") >= 1
     assert_nothing_lost(desk.runs / "limit", world, EPOCHS)
