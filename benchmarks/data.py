@@ -36,7 +36,7 @@ import webdataset
 from lcm_scale.data.manifest import Shard
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.stream import BatchStream, Labels, ResidentEdges, StreamedEdges
-from lcm_scale.training.strategy import keep_freed_memory
+from lcm_scale.training.parallel.strategy import keep_freed_memory
 
 EDGES, BATCH, BLOCK = 116 * 115 // 2, 128, 128
 

@@ -16,8 +16,8 @@ import sys
 import numpy as np
 from scipy.stats import chi2
 
-from lcm_scale.scaling.fit import bootstrap, drop, fit, objective_at, percentile_interval, profile_interval, threshold
-from lcm_scale.scaling.laws import LAWS, Runs, Scale
+from lcm_scale.laws.fit import bootstrap, drop, fit, objective_at, percentile_interval, profile_interval, threshold
+from lcm_scale.laws.laws import LAWS, Runs, Scale
 
 TRUTH = {"E": 0.55, "A": 0.10, "B": 0.20, "a": 0.35, "b": 0.35}
 

@@ -34,7 +34,7 @@ from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import PRESETS, LCMConfig
 from lcm_scale.model.products import ONEDNN
 from lcm_scale.training.optimizer import TwoStage
-from lcm_scale.training.strategy import keep_freed_memory
+from lcm_scale.training.parallel.strategy import keep_freed_memory
 
 REGIONS = 116
 RESULTS = Path(__file__).parent / "results"

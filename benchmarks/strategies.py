@@ -25,10 +25,10 @@ import torch
 from lightning.pytorch.trainer import Trainer
 from torch.profiler import ProfilerActivity, profile
 
-from lcm_scale import cli
+from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe, load
-from lcm_scale.scaling.cost import cost, memory
-from lcm_scale.scaling.placement import COLLECTIVES, STRATEGIES, card_bytes, sent_bytes
+from lcm_scale.cost.count import cost, memory
+from lcm_scale.cost.placement import COLLECTIVES, STRATEGIES, card_bytes, sent_bytes
 
 ROOT = Path(__file__).parents[1]
 FROM, TO = 2, 5  # steps: DDP lays its buckets out anew in the first ones
@@ -151,7 +151,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shard = [sys.executable, "-m", "lcm_scale.cli", "shard", str(ROOT / "recipes" / "data" / "demo_pretrain.yaml"),
+        shard = [sys.executable, "-m", "lcm_scale.cli.app", "shard", str(ROOT / "recipes" / "data" / "demo_pretrain.yaml"),
                  "name=strategies", "simulation.subjects=120", f"shards_dir={folder}/shards", f"source.dir={folder}/raw"]  # fmt: skip
         subprocess.run(
             shard, check=True, capture_output=True, env={**os.environ, "LCM_SALT_FILE": str(folder / "salt")}

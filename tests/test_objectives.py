@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lcm_scale.data.environment import group, scalar, sex
+from lcm_scale.vocabulary import group, scalar, sex
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
 
 TERMS = [TargetLoss(group("diagnosis", ["CN", "AD"])), TargetLoss(sex()), TargetLoss(scalar(), 1e-4)]

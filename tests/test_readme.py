@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm_scale import cli, config
+from lcm_scale import config
+from lcm_scale.cli import app as cli
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import Recipe, ShardRecipe, SimulationConfig
-from lcm_scale.data import ds000140
+from lcm_scale.fetch import ds000140
 from lcm_scale.data.readers.simulated import write_cohort
 
 ROOT = Path(__file__).parents[1]

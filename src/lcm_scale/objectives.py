@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcm_scale.data.environment import Target
+from lcm_scale.vocabulary import Target
 
 READOUTS = ("mean", "adaptive", "last")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm_scale import cli
+from lcm_scale.cli import app as cli
 
 RECIPE = """
 name: tiny

@@ -9,7 +9,7 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import DataConfig, GroupConfig
-from lcm_scale.data.environment import Vocabulary, group, scalar
+from lcm_scale.vocabulary import Vocabulary, group, scalar
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
 from lcm_scale.data.stream import ResidentEdges

@@ -32,7 +32,7 @@ def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def call(name: str, *overrides: str, code: int = 0, phases: str = PHASES) -> Path:
         command = [
-            sys.executable, "-m", "lcm_scale.cli", "pretrain", str(tmp_path / "empty.yaml"), f"name={name}",
+            sys.executable, "-m", "lcm_scale.cli.app", "pretrain", str(tmp_path / "empty.yaml"), f"name={name}",
             f"runs_dir={tmp_path}/runs", f"data.shards_dir={world}/shards", "data=[first, second]", *MODEL, phases,
             "trainer.global_batch=12", "objective.scalar_scale=standardised", "objective.scalar_weight=1.0",
             "optim.clip_norm=1.0", "optim.adaptive.lr=1e-3", "trainer.threads=1", *overrides,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcm_scale.export import export_plain
-from lcm_scale.training import checkpoints
-from lcm_scale.training.recorder import read_log
+from lcm_scale.weights.plain import export_plain
+from lcm_scale.weights import checkpoints
+from lcm_scale.training.callbacks.log import read_log
 
 Run = Callable[..., Path]
 SWITCH = 6  # 33 scans of `first` are 3 steps an epoch of 12, two epochs; the rest has 5 steps an epoch

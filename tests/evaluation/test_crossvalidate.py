@@ -14,7 +14,8 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.crossvalidate import evaluate
-from lcm_scale.training import checkpoints, run
+from lcm_scale.weights import checkpoints
+from lcm_scale.training import fit as run
 
 Make = Callable[..., Recipe]
 QUICK = ("evaluate.folds=3", "evaluate.bootstrap=200", "evaluate.stratify=diagnosis", "data.validation=0.2",

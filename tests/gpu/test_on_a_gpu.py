@@ -13,7 +13,7 @@ from lcm_scale.model.attention import Attention
 from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.training import run
+from lcm_scale.training import fit as run
 from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM, TwoStage
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]

@@ -20,7 +20,7 @@ from lcm_scale.model.flops import (
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.model.products import ONEDNN
-from lcm_scale.training.strategy import prepare_model
+from lcm_scale.training.parallel.strategy import prepare_model
 
 REFERENCE_TOKENS = (4, 2, 1)  # four label categories, sex, age
 REFERENCE_PARAMETERS = {

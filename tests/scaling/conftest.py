@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lcm_scale.scaling import sweep as sweeps
-from lcm_scale.scaling.plan import Plan, plan
-from lcm_scale.scaling.points import open_sweep
+from lcm_scale.sweep import run as sweeps
+from lcm_scale.sweep.plan import Plan, plan
+from lcm_scale.sweep.points import open_sweep
 
 RUN = """
 name: run

@@ -13,8 +13,9 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.training import checkpoints, run
-from lcm_scale.training.recorder import read_log
+from lcm_scale.weights import checkpoints
+from lcm_scale.training import fit as run
+from lcm_scale.training.callbacks.log import read_log
 
 Make = Callable[..., Recipe]
 FINETUNE = "phases=[{name: tune, epochs: 2, stage: adaptive, pseudo_labels: true}]"

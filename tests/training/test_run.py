@@ -14,8 +14,9 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.order import epoch_order
 from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
-from lcm_scale.training import checkpoints, run
-from lcm_scale.training.recorder import read_log
+from lcm_scale.weights import checkpoints
+from lcm_scale.training import fit as run
+from lcm_scale.training.callbacks.log import read_log
 
 Make = Callable[..., Recipe]
 STEPS = 20  # 33 training scans in batches of 8 are 5 steps an epoch, 4 epochs

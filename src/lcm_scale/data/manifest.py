@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.data.environment import Vocabulary
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.errors import InputError
 
 FORMAT = "lcm-scale-shards/1"

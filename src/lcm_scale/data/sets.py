@@ -14,7 +14,7 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
-from lcm_scale.data.environment import Vocabulary, merge, recode
+from lcm_scale.vocabulary import Vocabulary, merge, recode
 from lcm_scale.data.manifest import Record, Shard, ShardManifest, read_index, read_manifest
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest

@@ -31,9 +31,10 @@ import lcm_scale
 from lcm_scale import progress
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import GroupConfig, ShardRecipe, expand
-from lcm_scale.data import environment, store
+from lcm_scale.data import store
+from lcm_scale import vocabulary as environment
 from lcm_scale.data.connectivity import Matrix, matrices
-from lcm_scale.data.environment import Target, Vocabulary
+from lcm_scale.vocabulary import Target, Vocabulary
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped

@@ -16,19 +16,19 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.config import Recipe, expand
-from lcm_scale.data.environment import NOT_APPLICABLE, Target
+from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, class_shortages, require_classes, subject_folds
 from lcm_scale.evaluation.metrics import PRIMARY, Predictions, evaluate_predictions, paired_difference
-from lcm_scale.evaluation.report import Report, TargetResult, write_report
-from lcm_scale.training import checkpoints
-from lcm_scale.training.checkpoints import Checkpoint
-from lcm_scale.training.predict import Predictor
-from lcm_scale.training.provenance import provenance
-from lcm_scale.training.run import FitResult, fit, open_folder, prepare, run_folder
+from lcm_scale.report.write import Report, TargetResult, write_report
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.inference.predictor import Predictor
+from lcm_scale.provenance import provenance
+from lcm_scale.training.fit import FitResult, fit, open_folder, prepare, run_folder
 
 MODEL = "LCM"
 UNKNOWN_SUBJECTS = (

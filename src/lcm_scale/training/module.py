@@ -15,14 +15,14 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import Recipe
-from lcm_scale.data.environment import Vocabulary
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
 from lcm_scale.model.lcm import LCM, expand
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
-from lcm_scale.training.phases import Phase
+from lcm_scale.training.schedule import Phase
 
 
 def matrices(edges_BE: Tensor, fed: str, n_regions: int) -> Tensor:

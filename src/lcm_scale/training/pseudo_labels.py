@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lcm_scale.config import PseudoConfig
-from lcm_scale.data.environment import NOT_APPLICABLE, Target
+from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule

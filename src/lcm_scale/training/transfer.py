@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.data.environment import Vocabulary
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import resolve
-from lcm_scale.training.checkpoints import Checkpoint
+from lcm_scale.weights.checkpoints import Checkpoint
 
 
 def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:

@@ -1,0 +1,260 @@
+"""Running a sweep: worker processes that take points one after the other, and a table of where every point stands.
+
+A worker stays up over many points, since importing torch takes longer than training a small one. The parent hands it a
+point's number at a time; a worker that dies loses that point alone, which is tried again by another. A point that is
+finished is never run again, so the same command goes on after anything, and a Slurm array (`--point K`) fills the same
+folders through the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lcm_scale import progress
+from lcm_scale.config import dump
+from lcm_scale.errors import InputError, Stopped
+from lcm_scale.files import write_atomic
+from lcm_scale.sweep.measure import RESULT, Busy, is_finished, run_point
+from lcm_scale.sweep.plan import Plan
+from lcm_scale.sweep.points import Point, Sweep
+from lcm_scale.training.callbacks.stop import StopFlag
+
+LIVE_SECONDS = 120.0  # a log that was written to so lately belongs to a run that is alive
+FAILED = "failed.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `run` came to: names of points, and (name, reason) of those that failed."""
+
+    done: tuple[str, ...]
+    before: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    busy: tuple[str, ...]
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    point: Point | None = None
+    heard: bytes = b""
+
+
+@dataclass
+class _Queue:
+    waiting: list[Point]
+    tries: dict[str, int] = field(default_factory=dict)
+    done: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+
+
+def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
+    """Run the points that are not finished, `jobs` at a time.
+
+    Args: command: how a worker is started (`lcm-scale sweep run RECIPE ... --point -`).
+    Raises: Stopped where a signal ended it; points in work have good checkpoints then.
+    """
+    sweep, points = made.sweep, made.runnable
+    before = tuple(p.name for p in points if is_finished(sweep.folder_of(p)))
+    queue = _Queue([p for p in points if p.name not in before])
+    write_atomic(sweep.folder / "sweep.yaml", dump(sweep.recipe).encode())
+    numbers = {p.name: number for number, p in enumerate(points, 1)}
+    flag = StopFlag()
+    with progress.stage(f"sweep {sweep.recipe.name}", len(points)) as advance, flag:
+        if before:
+            advance(len(before), note="finished before")
+        _Pool(sweep, queue, jobs, command, numbers, flag, advance).work()
+    if flag.raised:
+        raise Stopped(
+            f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of {len(points)} points done"
+        )
+    return Outcome(tuple(queue.done), before, tuple(queue.failed), tuple(queue.busy))
+
+
+class _Pool:
+    """Keeps `jobs` workers busy until the queue is empty or a signal comes."""
+
+    def __init__(self, sweep: Sweep, queue: _Queue, jobs: int, command: Sequence[str], numbers: dict[str, int],
+                 flag: StopFlag, advance: Any) -> None:  # fmt: skip
+        self.sweep, self.queue, self.command, self.numbers = sweep, queue, list(command), numbers
+        self.flag, self.advance = flag, advance
+        self.selector = selectors.DefaultSelector()
+        self.log = sweep.folder / "workers.log"
+        self.workers = [self._start() for _ in range(min(jobs, len(queue.waiting)))]
+
+    def _start(self) -> Worker:
+        with open(self.log, "ab") as log:
+            process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                env={**os.environ, "LCM_SWEEP_WORKER": "1"},
+            )  # fmt: skip
+        worker = Worker(process)
+        assert process.stdout is not None
+        self.selector.register(process.stdout, selectors.EVENT_READ, worker)
+        self._hand(worker)
+        return worker
+
+    def _hand(self, worker: Worker) -> None:
+        worker.point = self.queue.waiting.pop(0) if self.queue.waiting and not self.flag.raised else None
+        assert worker.process.stdin is not None
+        try:
+            if worker.point is None:
+                worker.process.stdin.close()
+            else:
+                worker.process.stdin.write(f"{self.numbers[worker.point.name]}\n".encode())
+                worker.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died in between; its closed output says so next
+
+    def work(self) -> None:
+        told = False
+        while self.workers:
+            if self.flag.raised and not told:
+                told = True
+                for worker in self.workers:
+                    worker.process.send_signal(signal.SIGTERM)
+            for key, _ in self.selector.select(timeout=0.5):
+                worker = key.data
+                data = os.read(key.fd, 65536)
+                if data:
+                    worker.heard += data
+                    while b"\n" in worker.heard:
+                        line, _, worker.heard = worker.heard.partition(b"\n")
+                        self._heard(worker, line.decode(errors="replace"))
+                else:
+                    self._ended(worker)
+
+    def _heard(self, worker: Worker, line: str) -> None:
+        """`point: done | busy | wrong REASON`, the worker's whole language."""
+        word, _, rest = line.removeprefix("point: ").partition(" ")
+        if worker.point is None or not line.startswith("point: "):
+            return
+        name = worker.point.name
+        if word == "done":
+            self.queue.done.append(name)
+        elif word == "busy":
+            self.queue.busy.append(name)
+        elif word == "wrong":
+            self._give_up(worker.point, rest)
+        self.advance(1, note=f"{name} {word}")
+        self._hand(worker)
+
+    def _ended(self, worker: Worker) -> None:
+        assert worker.process.stdout is not None
+        self.selector.unregister(worker.process.stdout)
+        code = worker.process.wait()
+        self.workers.remove(worker)
+        point = worker.point
+        if point is None or self.flag.raised:
+            return
+        tries = self.queue.tries[point.name] = self.queue.tries.get(point.name, 0) + 1
+        if tries > self.sweep.recipe.retries:
+            self._give_up(
+                point, f"its process died {tries} times, the last time with exit code {code} (see {self.log})"
+            )
+            self.advance(1, note=f"{point.name} died")
+        else:
+            self.queue.waiting.insert(0, point)
+        if self.queue.waiting:
+            self.workers.append(self._start())
+
+    def _give_up(self, point: Point, reason: str) -> None:
+        self.queue.failed.append((point.name, reason))
+        write_atomic(self.sweep.folder_of(point) / FAILED, json.dumps({"reason": reason}).encode())
+
+
+def serve(made: Plan) -> None:
+    """A worker: points by number from stdin, one word about each to stdout, until stdin ends."""
+    points = made.runnable
+    for line in sys.stdin:
+        try:
+            run_one(made.sweep, points[int(line) - 1])
+            answer = "done"
+        except Busy:
+            answer = "busy"
+        except InputError as error:
+            answer = f"wrong {error}"
+        print(f"point: {answer}", flush=True)
+
+
+def run_one(sweep: Sweep, point: Point) -> None:
+    """One point in this process.  Raises: InputError, Busy, Stopped."""
+    run_point(sweep, point)
+    (sweep.folder_of(point) / FAILED).unlink(missing_ok=True)
+
+
+# -- status -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a point stands: finished, diverged, running, failed, stopped or waiting; with what is known of it."""
+
+    point: Point
+    state: str
+    epoch: int
+    loss: float | None
+    note: str = ""
+
+
+def status(made: Plan) -> list[State]:
+    """Every point's state, read from its folder."""
+    return [state_of(made.sweep, point) for point in made.runnable]
+
+
+def state_of(sweep: Sweep, point: Point) -> State:
+    folder = sweep.folder_of(point)
+    if is_finished(folder):
+        facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        name = "diverged" if diverged(facts) else "finished"
+        return State(point, name, facts.get("epochs", 0), facts["loss"], _headline(facts))
+    if (folder / FAILED).is_file():
+        return State(point, "failed", 0, None, json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
+    log = folder / "log.jsonl"
+    if log.is_file():
+        epochs, loss = _epochs(log)
+        alive = time.time() - log.stat().st_mtime < LIVE_SECONDS
+        return State(point, "running" if alive else "stopped", epochs, loss)
+    return State(point, "running" if _lately(folder / ".lock") else "waiting", 0, None)
+
+
+def diverged(facts: dict[str, Any]) -> bool:
+    """A loss that is no number, or twice what the class frequencies alone would cost."""
+    loss = facts["loss"]
+    return loss is None or not loss < 2 * facts["chance"]
+
+
+def _lately(file: Path) -> bool:
+    return file.is_file() and time.time() - file.stat().st_mtime < LIVE_SECONDS
+
+
+def _epochs(log: Path) -> tuple[int, float | None]:
+    epochs, loss = 0, None
+    for line in log.read_text(encoding="utf-8").splitlines():
+        if line.startswith('{"event": "epoch"'):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            epochs, loss = row["epoch"] + 1, row.get("val_loss", row["train_loss"])
+    return epochs, loss
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    words = [
+        f"{m['target']} {m['metric'].upper()} {m['value']:.3f}"
+        for m in facts["metrics"]
+        if m["metric"] in ("auroc", "r2")
+    ]
+    return ", ".join(words[:2])

@@ -1,0 +1,402 @@
+"""The report: the verdict first, every number with its interval and its warning, one file that needs nothing else."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lcm_scale.errors import InputError
+from lcm_scale.report import plots
+from lcm_scale.evaluation.metrics import PRIMARY, Predictions, evaluate_predictions, paired_difference
+from lcm_scale.report.write import Report, TargetResult, verdict, write_report
+from lcm_scale.report.wording import MINUS
+
+N = 120
+REASON = "all patients come from one scanner."
+NASTY = '<script>alert("x")</script>&../../etc'
+
+
+def predictions(target: str, model: str, skill: float, categories: tuple[str, ...]) -> Predictions:
+    """Truth is the same for every model of a target; `skill` 0 is a constant guess."""
+    rng = np.random.default_rng(len(target))
+    subject, fold, scan = np.array([f"{i:04x}" for i in range(N)]), np.arange(N) % 4 + 1, np.arange(N)
+    if len(categories) == 1:
+        truth = rng.uniform(8, 60, N)
+        noise = np.random.default_rng(len(model)).normal(0, 5 / max(skill, 1e-9) if skill else 0, N)
+        scores = truth + noise if skill else np.full(N, truth.mean())
+        return Predictions(model, target, "scalar", categories, truth, scores, subject, fold, scan)
+    codes = rng.permutation(np.arange(N) % len(categories))
+    noise = np.random.default_rng(len(model)).normal(size=(N, len(categories)))
+    logits = noise + skill * np.eye(len(categories))[codes] if skill else np.zeros((N, len(categories)))
+    scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return Predictions(model, target, "class", categories, codes, scores, subject, fold, scan)
+
+
+def result(
+    target: str, categories: tuple[str, ...], skills: dict[str, float], confounded: str | None = None
+) -> TargetResult:
+    by_model = {model: predictions(target, model, skill, categories) for model, skill in skills.items()}
+    ours = by_model["LCM"]
+    return TargetResult(
+        target=target,
+        kind=ours.kind,
+        categories=categories,
+        n_scans=N,
+        n_subjects=N,
+        results={model: tuple(evaluate_predictions(p, 100, 0)) for model, p in by_model.items()},
+        differences={
+            m: paired_difference(ours, p, PRIMARY[ours.kind], 100, 0) for m, p in by_model.items() if m != "LCM"
+        },
+        confounded=confounded,
+        predictions=tuple(by_model.values()),
+    )
+
+
+WINS = {"LCM": 3.0, "majority": 0.0, "linear": 1.0}
+LOSES = {"LCM": 0.6, "majority": 0.0, "linear": 3.0}
+
+
+@cache
+def report(simulated: bool = True) -> Report:
+    return Report(
+        title="A small study",
+        simulated=simulated,
+        headline="diagnosis",
+        targets=(
+            result("age", ("age",), WINS),
+            result("diagnosis", ("CN", "Autism"), LOSES),
+            result("site", tuple(f"site {i}" for i in range(10)), WINS, confounded=REASON),
+        ),
+        notes=("One note.",),
+        protocol="Nested cross-validation: 4 folds.",
+        data={"set": "toy", "scans": N},
+        stages=(("shard", {"toy": "120 scans"}), ("evaluate", {"folds": 4})),
+        curves=[
+            {
+                "epoch": e,
+                "phase": "momentum" if e < 3 else "adaptive",
+                "train_loss": 2 / (e + 1),
+                "val_loss": None if e == 0 else 1.0,
+            }
+            for e in range(6)
+        ],
+        pseudo_labels=[
+            {
+                "phase": "momentum",
+                "target": "sex",
+                "missing": 45,
+                "given": 40,
+                "mean_confidence": 0.978,
+                "categories": "M: 31, F: 9",
+                "known": 83,
+                "agreement": 0.9759,
+            },
+            {
+                "phase": "momentum",
+                "target": "age",
+                "missing": 51,
+                "given": 51,
+                "mean_confidence": float("nan"),
+                "categories": "13.5 to 50.4",
+                "known": 77,
+                "agreement": 7.319,
+            },
+        ],
+        quality={
+            "scans": N,
+            "skipped": {},
+            "constant regions, in scans": {"Dead_L": N, **{f"R{i}": i + 1 for i in range(60)}},
+        },
+        provenance={"versions": {"torch": "2"}, "seed": 1, "tokens": np.int64(12), "rate": float("nan")},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(report(), tmp_path_factory.mktemp("reports") / "runs" / "toy").parent
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    """What a reader reads: no markup, no styles."""
+    bare = re.sub(r"</?span[^>]*>", "", page)
+    bare = re.sub(r"<[^>]+>", " ", re.sub(r"<style>.*?</style>", "", bare, flags=re.DOTALL))
+    return re.sub(r"\s+", " ", html.unescape(bare))
+
+
+def small(tmp_path: Path, **changes: Any) -> str:
+    only = replace(report(), targets=report().targets[1:2], curves=(), pseudo_labels=(), **changes)
+    return write_report(only, tmp_path / "r").read_text(encoding="utf-8")
+
+
+# -- the page -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_one_file_without_script_or_link(page: str) -> None:
+    assert "<script" not in page and "http" not in re.sub(r"base64,[\w+/=]+", "", page)
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
+    assert sources and all(s.startswith(("data:image/svg+xml;base64", "#target-")) for s in sources)
+    assert "@import" not in page and "url(" not in page
+
+
+def test_the_verdict_is_the_first_thing_a_reader_reads(page: str) -> None:
+    body = text_of(page[page.index("<main>") :])
+    assert body.strip().startswith(
+        "A small study A plain baseline beats LCM on diagnosis (120 simulated scans, 120 people)"
+    )
+
+
+def test_the_first_screen_holds_n_interval_baseline_and_difference(page: str) -> None:
+    card = text_of(page[page.index('<section class="card') : page.index("</section>")])
+    assert re.search(r"120 simulated scans, 120 people", card)
+    assert re.search(
+        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has 0\.\d{3} \[", card
+    )
+    assert (
+        f"The paired difference, LCM minus a linear model on the edges, is {MINUS}0." in card
+        and "it excludes zero" in card
+    )
+
+
+def test_a_number_is_not_parted_from_its_interval(page: str) -> None:
+    assert re.search(r'<span class="whole">0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]</span>', page)
+
+
+def test_the_headline_comes_first_whatever_the_order_of_the_targets(page: str) -> None:
+    headings = re.findall(r"<h2>(\w+)", page)
+    assert headings[:4] == ["At", "Diagnosis", "Age", "Site"]
+
+
+def test_simulated_stands_in_title_banner_and_every_heading_table_and_figure(folder: Path, page: str) -> None:
+    assert "<title>SIMULATED · A small study</title>" in page
+    assert '<div class="banner" role="note"><b>SIMULATED</b>' in page
+    for table in re.findall(r"<h2>(.*?)</table>", page, re.DOTALL):
+        assert "SIMULATED" in table
+    assert all("SIMULATED" in alt for alt in re.findall(r'<img [^>]*alt="([^"]*)"', page)[:-1])
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert {row["simulated"] for row in rows} == {"True"}
+
+
+def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
+    page = small(tmp_path, simulated=False)
+    assert "simulated" not in text_of(page).lower() and 'banner"' not in page
+
+
+def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
+    read = text_of(page)
+    for words in ("Accuracy", "Balanced accuracy", "Weighted F1", "AUROC", "Calibration error", "Mean absolute error", "R²",
+                  "Pearson r", "LCM minus baseline", "Majority", "Linear, edges", "At a glance", "Pseudo-labels", "Quality",
+                  "Provenance", "One note.", "Nested cross-validation: 4 folds."):  # fmt: skip
+        assert words in read, words
+    assert sorted(p.stem for p in (folder / "figures").iterdir()) == FIGURES
+    assert page.count("<img ") == len(FIGURES)
+
+
+FIGURES = [
+    "age-comparison-mae",
+    "age-comparison-r2",
+    "age-scatter",
+    "diagnosis-calibration",
+    "diagnosis-comparison-accuracy",
+    "diagnosis-comparison-auroc",
+    "diagnosis-confusion",
+    "diagnosis-roc",
+    "learning-curve",
+    "site-calibration",
+    "site-comparison-accuracy",
+    "site-comparison-auroc",
+    "site-confusion",
+]
+
+
+def test_confounded_numbers_are_marked_wherever_they_stand(folder: Path, page: str) -> None:
+    section = page[page.index('<section id="target-3">') :]
+    section = section[: section.index("</section>")]
+    assert f"Do not believe these numbers: {REASON}" in section
+    assert section.count('<span class="mark">CONFOUNDED</span>') == 2, "heading and table"
+    assert all("CONFOUNDED" in alt for alt in re.findall(r'alt="([^"]*)"', section))
+    glance = page[page.index("At a glance") : page.index('<section id="target-1">')]
+    assert re.search(r"site</a>.{0,80}CONFOUNDED", glance)
+    marked = {row["target"]: row["confounded"] for row in csv.DictReader((folder / "results.csv").open())}
+    assert marked == {"age": "", "diagnosis": "", "site": REASON}
+
+
+def test_a_confounded_headline_says_so_beside_the_verdict(tmp_path: Path) -> None:
+    confounded = replace(report(), headline="site", targets=report().targets[2:])
+    page = write_report(confounded, tmp_path / "r").read_text()
+    card = page[page.index('<section class="card') : page.index("</section>")]
+    assert "CONFOUNDED" in card and REASON in card
+
+
+def test_constant_regions_are_named_or_counted(page: str) -> None:
+    """A region that is constant in every scan is named; sixty others are a count that unfolds."""
+    quality = page[page.index("<h3>Quality</h3>") :]
+    assert "<dt>constant in every scan</dt><dd>Dead_L</dd>" in quality
+    assert re.search(r"<details><summary>60 regions, each in at most 60 scans</summary>R0: 1, R1: 2,", quality)
+
+
+def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
+    table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
+    assert "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it Agreement" in table
+    assert "97.6 % right" in table and "off by 7.32 years" in table and "mean absolute error of a number" in table
+    assert "mean_confidence" not in page
+
+
+def test_a_nasty_target_name_is_text_on_the_page_and_stays_in_the_folder(tmp_path: Path) -> None:
+    nasty = replace(result("diagnosis", (NASTY, "b"), LOSES), target=NASTY)
+    nasty = replace(nasty, predictions=tuple(replace(p, target=NASTY) for p in nasty.predictions))
+    page = write_report(
+        replace(report(), title=NASTY, headline=NASTY, targets=(nasty,), notes=(NASTY,)), tmp_path / "in" / "r"
+    ).read_text(encoding="utf-8")
+    assert "<script" not in page and page.count(html.escape(NASTY, quote=False)[:20]) > 3
+    assert {p.parent for p in tmp_path.rglob("*") if p.is_file()} == {
+        tmp_path / "in" / "r",
+        tmp_path / "in" / "r" / "figures",
+    }
+    drawn = {p.name for p in (tmp_path / "in" / "r" / "figures").iterdir()}
+    assert len(drawn) == 6 and all(re.fullmatch(r"[\w.-]+", name) for name in drawn)
+
+
+def test_no_path_of_this_machine_is_written(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            assert (
+                str(folder).encode() not in file.read_bytes()
+                and str(Path.home()).encode() + b"/" not in file.read_bytes()
+            )
+
+
+# -- the verdict --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("skills", "standing", "words"),
+    [
+        (LOSES, "behind", "A plain baseline beats LCM on t "),
+        (WINS, "ahead", "LCM beats the best baseline on t "),
+        ({"LCM": 0.0, "majority": 0.0}, "level", "LCM is level with the best baseline on t "),
+        ({"LCM": 1.0}, "alone", "On t "),
+    ],
+)
+@pytest.mark.parametrize("categories", [("a", "b"), ("t",)], ids=["class", "scalar"])
+def test_the_verdict_says_who_wins(
+    skills: dict[str, float], standing: str, words: str, categories: tuple[str, ...]
+) -> None:
+    found = verdict(result("t", categories, skills))
+    assert found.standing == standing and found.sentence.startswith(words)
+
+
+def test_a_lead_within_the_interval_is_no_victory() -> None:
+    t = result("t", ("a", "b"), {"LCM": 1.5, "linear": 1.4, "majority": 0.0})
+    assert t.differences["linear"].low < 0 < t.differences["linear"].high, "the case must be close"
+    found = verdict(t)
+    assert not found.certain and "beats" not in found.sentence and "is ahead of" in found.sentence
+    assert "it includes zero, so who leads may be an accident" in found.detail
+
+
+def test_the_best_baseline_is_the_one_compared_with() -> None:
+    t = result("t", ("a", "b"), {"LCM": 1.0, "majority": 0.0, "linear": 1.5, "tangent": 3.0})
+    assert t.best_baseline == "tangent" and "tangent space" in verdict(t).sentence
+    assert result("t", ("t",), {"LCM": 1.0, "majority": 0.0, "linear": 3.0}).best_baseline == "linear", "smaller error"
+
+
+def test_even_guessing_may_win_and_is_named() -> None:
+    t = result("t", ("t",), {"LCM": 0.1, "majority": 0.0})
+    assert "always guessing the mean has mean absolute error" in verdict(t).sentence
+
+
+# -- the files ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_json_is_plain_and_holds_every_number(folder: Path) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert data["verdict"]["standing"] == "behind" and data["simulated"] is True
+    assert data["provenance"] == {"versions": {"torch": "2"}, "seed": 1, "tokens": 12, "rate": None}
+    by_target = {t["target"]: t for t in data["targets"]}
+    assert by_target["site"]["confounded"] == REASON
+    accuracy = by_target["diagnosis"]["results"]["LCM"][0]
+    assert accuracy["name"] == "accuracy" and accuracy["low"] < accuracy["value"] < accuracy["high"]
+    constant = next(m for m in by_target["age"]["results"]["majority"] if m["name"] == "pearson_r")
+    assert constant["value"] is None, "undefined is null, not NaN"
+    assert len(data["quality"]["constant regions, in scans"]) == 61, "the page folds, the file keeps"
+
+
+def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) -> None:
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert len(rows) == 3 * (3 + 5 + 5) + 3 * 2
+    assert {(r["model"], r["minus"]) for r in rows if r["minus"]} == {("LCM", "majority"), ("LCM", "linear")}
+    scans = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert len(scans) == 3 * 3 * N
+    first = next(row for row in scans if row["target"] == "diagnosis" and row["model"] == "LCM")
+    assert first["truth"] in ("CN", "Autism") and re.fullmatch(r"CN=0\.\d{5};Autism=0\.\d{5}", first["scores"])
+
+
+def test_the_same_report_is_the_same_files(folder: Path, tmp_path: Path) -> None:
+    again = write_report(report(), tmp_path / "r").parent
+    assert sorted(p.relative_to(again) for p in again.rglob("*")) == sorted(
+        p.relative_to(folder) for p in folder.rglob("*")
+    )
+    for name in ("report.html", "results.json", "results.csv", "predictions.csv"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_figures_of_an_earlier_report_are_cleared_and_other_files_left(tmp_path: Path) -> None:
+    (tmp_path / "r" / "figures").mkdir(parents=True)
+    (tmp_path / "r" / "figures" / "eye_status-roc.png").write_bytes(b"old")
+    (tmp_path / "r" / "figures" / "mine.svg").write_bytes(b"mine")
+    small(tmp_path)
+    left = {p.name for p in (tmp_path / "r" / "figures").iterdir()}
+    assert "eye_status-roc.png" not in left and "mine.svg" in left and "diagnosis-roc.png" in left
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(replace(report(), targets=report().targets[1:2]), tmp_path / "r")
+
+
+# -- the figures --------------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_has_one_colour_and_marker_in_every_figure() -> None:
+    names = ["Majority", "Linear, edges", "Linear, tangent"]
+    looks = [plots.look(name, "LCM", names) for name in ["LCM", *names]]
+    assert len(set(looks)) == 4 and looks[0] == (plots.MODEL, "o")
+    assert len({marker for _, marker in looks}) == 4, "never colour alone"
+    rows = {name: report().targets[1].results["LCM"][0] for name in ("LCM", "Linear, tangent")}
+    figure = plots.comparison(rows, "Accuracy", 0.5, "LCM", names, 3)
+    drawn = {line.get_marker(): line.get_color() for line in figure.axes[0].lines}
+    assert drawn["^"] == looks[3][0], "its place among all baselines, though two are not drawn"
+
+
+def test_names_of_neighbouring_phases_do_not_overlap() -> None:
+    rows = [
+        {"epoch": e, "phase": "momentum" if e < 2 else "adaptive", "train_loss": 1.0, "val_loss": 1.0}
+        for e in range(200)
+    ]
+    figure = plots.learning_curve(rows)
+    with plots.style():
+        figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 2 and not boxes[0].overlaps(boxes[1])
+
+
+def test_a_single_epoch_without_validation_can_be_drawn() -> None:
+    figure = plots.learning_curve([{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}])
+    assert figure.axes[0].lines

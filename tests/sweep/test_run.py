@@ -1,0 +1,154 @@
+"""Points that are run once, tried again when they die, and kept when axes grow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import open_sets
+from lcm_scale.errors import InputError
+from lcm_scale.sweep import run as sweeps
+from lcm_scale.sweep.measure import Busy, _alone, is_finished, split_of
+from lcm_scale.sweep.plan import Plan, plan
+from lcm_scale.sweep.points import open_sweep
+from lcm_scale.training import fit as run
+from lcm_scale.training.callbacks.log import read_log
+
+Make = Callable[..., Plan]
+
+# A worker whose work is a file: what it dies of, and how often, stands in its arguments.
+WORKER = """
+import json, os, sys
+from pathlib import Path
+points, counts, deadly, deaths = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+for line in sys.stdin:
+    folder = Path(points[int(line) - 1])
+    counts.open("a").write(line)
+    if int(line) == deadly and counts.read_text().split().count(str(deadly)) <= deaths:
+        os.kill(os.getpid(), 9)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "point.json").write_text('{"loss": 1, "chance": 2, "metrics": []}')
+    print("point: done", flush=True)
+"""
+
+
+def workers(made: Plan, counts: Path, deadly: int, deaths: int) -> list[str]:
+    folders = json.dumps([str(made.sweep.folder_of(p)) for p in made.runnable])
+    return [sys.executable, "-c", WORKER, folders, str(counts), str(deadly), str(deaths)]
+
+
+def test_a_point_whose_process_died_is_tried_again(make_sweep: Make, tmp_path: Path) -> None:
+    made = make_sweep()
+    outcome = sweeps.run(made, 2, workers(made, tmp_path / "counts", deadly=3, deaths=2))
+    assert len(outcome.done) == len(made.runnable)
+    assert not outcome.failed
+    assert (tmp_path / "counts").read_text().split().count("3") == 3
+
+
+def test_a_point_that_dies_every_time_is_given_up_and_the_others_go_on(make_sweep: Make, tmp_path: Path) -> None:
+    made = make_sweep("retries=1")
+    outcome = sweeps.run(made, 1, workers(made, tmp_path / "counts", deadly=2, deaths=99))
+    assert [name for name, _ in outcome.failed] == [made.runnable[1].name]
+    assert "died 2 times, the last time with exit code -9" in outcome.failed[0][1]
+    assert len(outcome.done) == len(made.runnable) - 1
+    assert sweeps.state_of(made.sweep, made.runnable[1]).state == "failed"
+
+
+def test_a_finished_point_is_never_run_again_and_new_ones_are_added(make_sweep: Make, tmp_path: Path) -> None:
+    made = make_sweep()
+    sweeps.run(made, 1, workers(made, tmp_path / "counts", 0, 0))
+    more = make_sweep("axes.size=[8x1,16x1,16x2,32x2,32x3]")
+    outcome = sweeps.run(more, 1, workers(more, tmp_path / "counts2", 0, 0))
+    assert len(outcome.before) == len(made.runnable)
+    assert all("32x3" in name for name in outcome.done)
+    assert len(outcome.done) == 3
+
+
+def test_two_processes_never_work_at_one_point(make_sweep: Make) -> None:
+    made = make_sweep()
+    point = made.runnable[0]
+    with _alone(made.sweep.folder_of(point)), pytest.raises(Busy):
+        sweeps.run_one(made.sweep, point)
+
+
+def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
+    made = plan(open_sweep(finished))
+    folder = made.sweep.folder_of(made.runnable[0])
+    there = {p.name for p in folder.iterdir()}
+    assert {"recipe.yaml", "provenance.json", "metrics.csv", "log.jsonl", "checkpoints", "point.json"} <= there
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
+
+
+def test_a_point_that_was_stopped_goes_on_where_it_stood(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_sweep()
+    point = made.runnable[0]
+    fit = run.fit
+
+    def half(recipe: Recipe, *rest: object, **more: object) -> object:
+        fit(replace(recipe, trainer=replace(recipe.trainer, max_steps=1)), *rest, **more)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lcm_scale.sweep.measure.fit", half)
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run_one(made.sweep, point)
+    monkeypatch.undo()
+    assert not is_finished(made.sweep.folder_of(point))
+    sweeps.run_one(made.sweep, point)
+    steps = [e for e in read_log(made.sweep.folder_of(point) / "log.jsonl") if e["event"] == "step"]
+    assert [e["step"] for e in steps] == [1, 2, 3, 4]
+    assert any(e["event"] == "resumed" for e in read_log(made.sweep.folder_of(point) / "log.jsonl"))
+
+
+def test_fewer_people_lie_within_more_and_nobody_is_trained_and_tested(make_sweep: Make) -> None:
+    made = make_sweep()
+    few, more = (next(p for p in made.runnable if p.size == "8x1" and p.subjects == n) for n in (12, 16))
+    sets = open_sets(made.sweep.base.data)
+    a, b = (split_of(sets, None, made.sweep.recipe_of(p), p) for p in (few, more))
+    assert set(a.train) < set(b.train)
+    assert len(np.unique(sets.subject[a.train])) == 12
+    for split in (a, b):
+        parts = [set(sets.subject[x].tolist()) for x in (split.train, split.validation, split.test)]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert list(a.test) == list(b.test) and list(a.validation) == list(b.validation)
+
+
+def test_a_share_of_labels_hides_the_headline_of_the_others_from_training(make_sweep: Make) -> None:
+    made = make_sweep("axes.label_share=[0.5]")
+    point = next(p for p in made.runnable if p.subjects == 20)
+    sets = open_sets(made.sweep.base.data)
+    split = split_of(sets, None, made.sweep.recipe_of(point), point)
+    column = split.questions[0].column
+    before, after = (np.isfinite(s.labels[split.train, column]).sum() for s in (sets, split.sets))
+    assert after < before
+    assert np.array_equal(split.sets.labels[split.test], sets.labels[split.test], equal_nan=True)
+
+
+def test_more_people_than_the_fold_has_is_the_users_mistake(make_sweep: Make) -> None:
+    made = make_sweep("axes.subjects=[900]", "also=[]")
+    with pytest.raises(InputError, match=r"asks for 900 people, fold 1 has \d+ to train on"):
+        sweeps.run_one(made.sweep, made.runnable[0])
+
+
+def test_too_few_people_for_a_baseline_are_named(make_sweep: Make) -> None:
+    made = make_sweep("axes.subjects=[4]", "also=[]")
+    with pytest.raises(
+        InputError, match=r"linear-u4-s0-f1: 4 scans with a known diagnosis are too few to tune a baseline"
+    ):
+        sweeps.run_one(made.sweep, made.runnable[-1])
+
+
+def test_status_tells_finished_waiting_and_diverged_apart(make_sweep: Make) -> None:
+    made = make_sweep()
+    good, bad = made.runnable[:2]
+    for point, loss in ((good, 1.0), (bad, float("nan"))):
+        folder = made.sweep.folder_of(point)
+        folder.mkdir(parents=True)
+        (folder / "point.json").write_text(json.dumps({"loss": loss, "chance": 2.0, "metrics": [], "epochs": 2}))
+    assert [s.state for s in sweeps.status(made)[:3]] == ["finished", "diverged", "waiting"]
