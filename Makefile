@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## Simulated scans to an honest report, in minutes: runs/demo
 	@echo runs/demo/report.html
 
 demo-real: $(INSTALLED) ## The same on 33 real people (heat pain and its regulation): runs/demo-real/report.html
-	$(BIN)/python -m lcm_scale.data.ds000140 raw/ds000140
+	$(BIN)/python -m lcm_scale.fetch.ds000140 raw/ds000140
 	$(LCM) shard recipes/data/ds000140.yaml
 	$(LCM) verify shards/ds000140
 	$(LCM) evaluate recipes/demo_real.yaml

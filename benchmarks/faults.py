@@ -1,15 +1,18 @@
-"""Kill training, saving and sharding at random instants, damage files, fill the disk, go on: is anything lost?
+"""Kill training, saving and sharding at random instants, damage files, fill the disk, go on: is
+anything lost?
 
     python benchmarks/faults.py [--kills 300] [--seed 0]       # into benchmarks/results/, named after the CPU
 
-Children are forked from one parent that has imported everything. A trial is one run (or one shard set) that is killed
-with SIGKILL at random instants and started again by the same call until it ends. After one kill in ten a random file of
-its checkpoints or of its shard set is flipped, cut or deleted; one trial in eight begins on a small file system that is
-almost full. What a one-line error advises is done (free space, shard again, remove the run folder), nothing else.
+Children are forked from one parent that has imported everything. A trial is one run (or one shard
+set) that is killed with SIGKILL at random instants and started again by the same call until it
+ends. After one kill in ten a random file of its checkpoints or of its shard set is flipped, cut or
+deleted; one trial in eight begins on a small file system that is almost full. What a one-line error
+advises is done (free space, shard again, remove the run folder), nothing else.
 
-Counted: trials that finished; scans lost or doubled (by log.jsonl: every step once, every epoch's scans once); wrong
-results (weights, losses or shards that are not those of the undisturbed run, bit for bit; a set that is neither the old
-one nor the new one); unclear errors (neither success nor a one-line InputError that the state of things explains).
+Counted: trials that finished; scans lost or doubled (by log.jsonl: every step once, every epoch's
+scans once); wrong results (weights, losses or shards that are not those of the undisturbed run, bit
+for bit; a set that is neither the old one nor the new one); unclear errors (neither success nor a
+one-line InputError that the state of things explains).
 """
 
 from __future__ import annotations
@@ -43,10 +46,10 @@ from lcm_scale.data import shards
 from lcm_scale.data.manifest import MANIFEST
 from lcm_scale.data.verify import verify_shards
 from lcm_scale.errors import InputError
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
-from lcm_scale.weights.checkpoints import AtomicCheckpointIO
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import AtomicCheckpointIO
 
 KINDS = ("train", "save", "train", "shard", "save", "train", "train", "shard")
 MOST_KILLS = 12  # of one trial
@@ -71,27 +74,57 @@ class Tally:
 
 def recipe_in(folder: Path) -> Recipe:
     """20 steps of 4 epochs in two phases, dropout on, saved every 2 steps."""
-    return config.load(Recipe, None, [
-        "name=run", f"runs_dir={folder}/runs", f"data.shards_dir={folder}/shards", "data=first", "model.width=16",
-        "model.heads=2", "model.ffn=16", "trainer.global_batch=8", "trainer.threads=1", "trainer.accelerator=cpu",
-        "trainer.checkpoint_steps=2", "objective.scalar_scale=standardised", "objective.scalar_weight=1.0",
-        "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
-    ])  # fmt: skip
+    return config.load(
+        Recipe,
+        None,
+        [
+            "name=run",
+            f"runs_dir={folder}/runs",
+            f"data.shards_dir={folder}/shards",
+            "data=first",
+            "model.width=16",
+            "model.heads=2",
+            "model.ffn=16",
+            "trainer.global_batch=8",
+            "trainer.threads=1",
+            "trainer.accelerator=cpu",
+            "trainer.checkpoint_steps=2",
+            "objective.scalar_scale=standardised",
+            "objective.scalar_weight=1.0",
+            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+        ],
+    )
 
 
 def shard_recipe(raw: Path, shards: Path, block: int) -> ShardRecipe:
     groups = "groups=[{name: diagnosis, labels: [CN, Autism]}, {name: eye_status, merge: false}]"
-    return config.load(ShardRecipe, None, [
-        "name=first", "reader=simulated", "atlas=toy:12", "simulation.volumes=40", "simulation.subjects=37",
-        "simulation.missing_labels=0.3", "simulation.seed=3", groups, f"source.dir={raw}", f"shards_dir={shards}",
-        f"block={block}", "shard_scans=16", "cohort=toy",
-    ])  # fmt: skip
+    return config.load(
+        ShardRecipe,
+        None,
+        [
+            "name=first",
+            "reader=simulated",
+            "atlas=toy:12",
+            "simulation.volumes=40",
+            "simulation.subjects=37",
+            "simulation.missing_labels=0.3",
+            "simulation.seed=3",
+            groups,
+            f"source.dir={raw}",
+            f"shards_dir={shards}",
+            f"block={block}",
+            "shard_scans=16",
+            "cohort=toy",
+        ],
+    )
 
 
 class Child:
     """`work` in a forked process; its errors come back as text."""
 
-    def __init__(self, work: Callable[[int], Any], folder: Path, file_limit: int | None = None) -> None:
+    def __init__(
+        self, work: Callable[[int], Any], folder: Path, file_limit: int | None = None
+    ) -> None:
         self.report = folder / "child.txt"
         self.report.unlink(missing_ok=True)
         self.saving, announce = os.pipe()
@@ -119,7 +152,9 @@ class Child:
 
     def _tell(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            resource.setrlimit(
+                resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            )
         self.report.write_text(text)
 
     def wait_for_save(self) -> None:
@@ -141,7 +176,9 @@ class Child:
         """Exit code (-9: killed) and error text."""
         _, status = os.waitpid(self.pid, 0)
         os.close(self.saving)
-        return os.waitstatus_to_exitcode(status), self.report.read_text() if self.report.is_file() else ""
+        return os.waitstatus_to_exitcode(
+            status
+        ), self.report.read_text() if self.report.is_file() else ""
 
 
 def train(folder: Path, at_save: int | None = None) -> Callable[[int], None]:
@@ -164,7 +201,8 @@ def train(folder: Path, at_save: int | None = None) -> Callable[[int], None]:
 
 
 def shard(recipe: ShardRecipe, announces: bool = False) -> Callable[[int], None]:
-    """Work for a child: the set; it announces that it writes the manifest, after which the sets change places."""
+    """Work for a child: the set; it announces that it writes the manifest, after which the sets
+    change places."""
 
     def work(announce: int) -> None:
         real = shards.write_atomic
@@ -211,9 +249,13 @@ def establish(folder: Path) -> Truth:
     there = folder / "runs" / "run"
     marks = tuple(verify_shards(folder / f"sets-{block}" / "first").fingerprint for block in (4, 8))
     return Truth(
-        folder, seconds, state_of(newest(there)), state_of(there / "checkpoints" / checkpoints.BEST), steps_of(there),
+        folder,
+        seconds,
+        state_of(newest(there)),
+        state_of(there / "checkpoints" / checkpoints.BEST),
+        steps_of(there),
         (marks[0], marks[1]),
-    )  # fmt: skip
+    )
 
 
 def newest(folder: Path) -> Path:
@@ -236,12 +278,15 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 class Disk:
-    """The folder of a trial; where `full`, on a small file system that has a few kilobytes left until `free` is called.
+    """The folder of a trial; where `full`, on a small file system that has a few kilobytes left
+    until `free` is called.
 
     Root mounts a tmpfs; anybody else gets a limit on the size of each file instead.
     """
 
-    def __init__(self, folder: Path, rng: random.Random, full: bool, seed_with: Path, name: str) -> None:
+    def __init__(
+        self, folder: Path, rng: random.Random, full: bool, seed_with: Path, name: str
+    ) -> None:
         self.folder, self.mounted = folder, False
         self.limit: int | None = None
         folder.mkdir()
@@ -250,7 +295,9 @@ class Disk:
             self.mounted = subprocess.run(mount, capture_output=True).returncode == 0
         shutil.copytree(seed_with, folder / name)
         self.ballast = folder / "ballast"
-        left = int(10 ** rng.uniform(3.0, 6.3))  # a run takes about a megabyte, a shard set a tenth of it
+        left = int(
+            10 ** rng.uniform(3.0, 6.3)
+        )  # a run takes about a megabyte, a shard set a tenth of it
         if self.mounted:
             there = shutil.disk_usage(folder).free
             self.ballast.write_bytes(bytes(max(0, there - left)))
@@ -306,7 +353,9 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
     tally.full_disks += full
     kills = rng.randint(1, MOST_KILLS)
     name = f"{kind} {number}"
-    with disk(truth.folder / f"trial-{number}", rng, full, truth.folder / "sets-8", "shards") as place:
+    with disk(
+        truth.folder / f"trial-{number}", rng, full, truth.folder / "sets-8", "shards"
+    ) as place:
         folder = place.folder / "runs" / "run"
         harmed: set[str] = set()
         for _ in range(kills + 12):
@@ -323,7 +372,11 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
                 tally.kills[kind] += 1
                 if rng.random() < 0.1:
                     done = harm(
-                        rng, [*folder.glob("checkpoints/*.ckpt"), *(place.folder / "shards" / "first").iterdir()]
+                        rng,
+                        [
+                            *folder.glob("checkpoints/*.ckpt"),
+                            *(place.folder / "shards" / "first").iterdir(),
+                        ],
                     )
                     if done:
                         tally.damage[done] += 1
@@ -337,7 +390,9 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
             if "cannot be written" in text and (place.limit is not None or place.ballast.exists()):
                 tally.clear_errors["no room"] += 1
                 place.free()
-            elif "checkpoints are damaged; remove the run folder" in text and "checkpoint" in harmed:
+            elif (
+                "checkpoints are damaged; remove the run folder" in text and "checkpoint" in harmed
+            ):
                 tally.clear_errors["all checkpoints damaged"] += 1
                 shutil.rmtree(folder)
             elif str(place.folder / "shards") in text and "shard set" in harmed:
@@ -352,7 +407,9 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
     return False
 
 
-def judge_run(name: str, folder: Path, truth: Truth, checkpoints_harmed: bool, tally: Tally) -> bool:
+def judge_run(
+    name: str, folder: Path, truth: Truth, checkpoints_harmed: bool, tally: Tally
+) -> bool:
     steps = steps_of(folder)
     if [s[:2] for s in steps] != [s[:2] for s in truth.steps]:
         tally.scans_lost_or_doubled.append(f"{name}: {[s[:2] for s in steps]}")
@@ -376,13 +433,19 @@ def judge_run(name: str, folder: Path, truth: Truth, checkpoints_harmed: bool, t
 
 
 def trial_sharding(number: int, truth: Truth, rng: random.Random, tally: Tally) -> bool:
-    """A set written in place of an old one, killed and started again until it is done.  Returns: whether it was."""
+    """A set written in place of an old one, killed and started again until it is done.  Returns:
+    whether it was."""
     full = number % FULL_EVERY == 3
     tally.full_disks += full
     kills = rng.randint(1, MOST_KILLS)
     name = f"shard {number}"
-    with disk(truth.folder / f"trial-{number}", rng, full, truth.folder / "sets-4", "shards") as place:
-        sets, wanted = place.folder / "shards", shard_recipe(truth.folder / "raw", place.folder / "shards", 8)
+    with disk(
+        truth.folder / f"trial-{number}", rng, full, truth.folder / "sets-4", "shards"
+    ) as place:
+        sets, wanted = (
+            place.folder / "shards",
+            shard_recipe(truth.folder / "raw", place.folder / "shards", 8),
+        )
         harmed = False
         for _ in range(kills + 12):
             # As often where the sets change places as before it.
@@ -436,7 +499,8 @@ def trial_sharding(number: int, truth: Truth, rng: random.Random, tally: Tally) 
 
 
 def judge_set(name: str, sets: Path, truth: Truth, tally: Tally) -> None:
-    """A set under its name is the old one or the new one, whole; between two renames it may stand aside, whole."""
+    """A set under its name is the old one or the new one, whole; between two renames it may stand
+    aside, whole."""
     there = [sets / "first"] if (sets / "first").exists() else list(sets.glob(".first.*.old"))
     try:
         found = verify_shards(there[0]).fingerprint if there else "gone"
@@ -447,7 +511,9 @@ def judge_set(name: str, sets: Path, truth: Truth, tally: Tally) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -470,7 +536,11 @@ def main() -> None:
                 else:
                     tally.finished[kind] += trial_training(kind, number, truth, rng, tally)
                 number += 1
-                bad = len(tally.scans_lost_or_doubled) + len(tally.wrong_results) + len(tally.unclear_errors)
+                bad = (
+                    len(tally.scans_lost_or_doubled)
+                    + len(tally.wrong_results)
+                    + len(tally.unclear_errors)
+                )
                 print(
                     f"\r{tally.kills.total()} kills, {number} trials, {bad} bad",
                     end="",

@@ -1,12 +1,14 @@
-"""Speed and memory of our model beside the published one, alternating in one run; JSON and a picture.
+"""Speed and memory of our model beside the published one, alternating in one run; JSON and a
+picture.
 
     python benchmarks/model.py                      # 147m stack, batch 16, both precisions, into benchmarks/results/
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
-Two sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam and its fused one) and `ours` (the
-formulation that `auto` takes, our optimiser). A round does each once, in turn, so that what else the machine does meets both;
-a figure is the median of the rounds. With one thread, ratios are of processor time, which others' load hardly touches.
-Kept activations are what autograd saves in a forward pass, peak what was allocated above weights and gradients.
+Two sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam and its fused
+one) and `ours` (the formulation that `auto` takes, our optimiser). A round does each once, in turn,
+so that what else the machine does meets both; a figure is the median of the rounds. With one
+thread, ratios are of processor time, which others' load hardly touches. Kept activations are what
+autograd saves in a forward pass, peak what was allocated above weights and gradients.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ import torch
 from official_model import OfficialModel
 from torch import Tensor, nn
 
+from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.model.flops import formulation_of, training_flops
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import PRESETS, LCMConfig
 from lcm_scale.model.products import ONEDNN
 from lcm_scale.training.optimizer import TwoStage
-from lcm_scale.training.parallel.strategy import keep_freed_memory
 
 REGIONS = 116
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +44,8 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Side:
-    """One implementation under one precision, with one optimiser or more, and its times by part of a step."""
+    """One implementation under one precision, with one optimiser or more, and its times by part of
+    a step."""
 
     name: str
     model: nn.Module
@@ -74,7 +77,8 @@ class Side:
         self.processor.setdefault(what, []).append(time.process_time() - processor)
 
     def round(self, fc: Tensor) -> None:
-        """One evaluation, one forward and backward, one step of each optimiser on those gradients."""
+        """One evaluation, one forward and backward, one step of each optimiser on those
+        gradients."""
         self.time("forward", lambda: self.evaluate(fc), fc)
         self.time("gradients", lambda: self.differentiate(fc), fc)
         for name, optimizer in self.optimizers.items():
@@ -87,7 +91,10 @@ class Side:
         for suffix, times in (("_s", self.wall), ("_processor_s", self.processor)):
             middle = {what: statistics.median(values) for what, values in times.items()}
             result |= {f"{what}{suffix}": value for what, value in middle.items()}
-            result |= {f"step, {name}{suffix}": middle["gradients"] + middle[name] for name in self.optimizers}
+            result |= {
+                f"step, {name}{suffix}": middle["gradients"] + middle[name]
+                for name in self.optimizers
+            }
         return result
 
 
@@ -99,8 +106,13 @@ def synchronise(fc: Tensor) -> None:
 def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
     torch.manual_seed(0)
     with torch.device(device):
-        ours, official = LCM(LCMConfig(REGIONS, (tokens,), layers=layers)), OfficialModel(tokens, layers)
-    default, fused = (torch.optim.Adam(official.parameters(), lr=1e-5, fused=fused) for fused in (None, True))
+        ours, official = (
+            LCM(LCMConfig(REGIONS, (tokens,), layers=layers)),
+            OfficialModel(tokens, layers),
+        )
+    default, fused = (
+        torch.optim.Adam(official.parameters(), lr=1e-5, fused=fused) for fused in (None, True)
+    )
     return [
         Side("published", official, {"adam": default, "fused adam": fused}, precision),
         Side("ours", ours, {"adam": TwoStage(ours.parameters(), lr=1e-5)}, precision),
@@ -108,7 +120,8 @@ def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
 
 
 def kept_bytes(side: Side, fc: Tensor) -> int:
-    """Bytes that autograd keeps of one forward pass, weights and their copies aside (they do not grow with the batch)."""
+    """Bytes that autograd keeps of one forward pass, weights and their copies aside (they do not
+    grow with the batch)."""
 
     def saved(scans: Tensor) -> int:
         own = {p.untyped_storage().data_ptr() for p in side.model.parameters()}
@@ -129,7 +142,8 @@ def kept_bytes(side: Side, fc: Tensor) -> int:
 
 
 def peak_bytes(side: Side, fc: Tensor) -> int:
-    """The most that was allocated at once in forward and backward above weights, gradients and optimiser state."""
+    """The most that was allocated at once in forward and backward above weights, gradients and
+    optimiser state."""
     for parameter in side.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     if fc.device.type == "cuda":
@@ -138,11 +152,15 @@ def peak_bytes(side: Side, fc: Tensor) -> int:
         side.differentiate(fc)
         side.model.zero_grad(set_to_none=True)
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
         side.differentiate(fc)
     side.model.zero_grad(set_to_none=True)
     now = most = 0
-    events = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
+    events = (
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    )
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
@@ -165,16 +183,24 @@ def compare(
     config = LCMConfig(REGIONS, (tokens,), layers=layers)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     formulation = formulation_of(config, tokens, batch, device, dtype)
-    row: dict[str, Any] = {"tokens": tokens, "precision": precision, "batch": batch, "formulation": formulation,
-                           "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False)}  # fmt: skip
+    row: dict[str, Any] = {
+        "tokens": tokens,
+        "precision": precision,
+        "batch": batch,
+        "formulation": formulation,
+        "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False),
+    }
     for side in both:
         memory = {"kept_mb": kept_bytes(side, fc) / 1e6, "peak_mb": peak_bytes(side, fc) / 1e6}
-        row[side.name] = {key: float(f"{value:.5g}") for key, value in (side.figures() | memory).items()}
+        row[side.name] = {
+            key: float(f"{value:.5g}") for key, value in (side.figures() | memory).items()
+        }
     return row
 
 
 def add_ratios(rows: list[dict[str, Any]], clock: str) -> None:
-    """Published over ours, in the row's precision; and published fp32 over ours in each precision."""
+    """Published over ours, in the row's precision; and published fp32 over ours in each
+    precision."""
     fp32 = {row["tokens"]: row["published"] for row in rows if row["precision"] == "fp32"}
     for row in rows:
         theirs, ours = row["published"], row["ours"]
@@ -185,9 +211,15 @@ def add_ratios(rows: list[dict[str, Any]], clock: str) -> None:
             "step, published with fused adam": theirs[f"step, fused adam{clock}"] / step,
         }
         if row["tokens"] in fp32:
-            row["times_faster"]["step, published in fp32"] = fp32[row["tokens"]][f"step, adam{clock}"] / step
-        row["times_faster"] = {key: float(f"{value:.3g}") for key, value in row["times_faster"].items()}
-        row["memory_share"] = {key: round(ours[f"{key}_mb"] / theirs[f"{key}_mb"], 3) for key in ("kept", "peak")}
+            row["times_faster"]["step, published in fp32"] = (
+                fp32[row["tokens"]][f"step, adam{clock}"] / step
+            )
+        row["times_faster"] = {
+            key: float(f"{value:.3g}") for key, value in row["times_faster"].items()
+        }
+        row["memory_share"] = {
+            key: round(ours[f"{key}_mb"] / theirs[f"{key}_mb"], 3) for key in ("kept", "peak")
+        }
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
@@ -201,7 +233,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
         rows = [row for row in result["rows"] if row["precision"] == precision]
         if rows:
             tokens = [row["tokens"] for row in rows]
-            left.plot(tokens, [row["times_faster"]["step"] for row in rows], marker=marker, label=f"{precision} step")
+            left.plot(
+                tokens,
+                [row["times_faster"]["step"] for row in rows],
+                marker=marker,
+                label=f"{precision} step",
+            )
             left.plot(
                 tokens,
                 [row["times_faster"]["forward"] for row in rows],
@@ -216,8 +253,17 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 label=f"{precision} kept activations",
             )
     left.axhline(1, color="grey", lw=0.8)
-    left.set(xlabel="BEI tokens (M)", ylabel="times faster than published, same precision", title=result["device"])
-    right.set(xlabel="BEI tokens (M)", ylabel="share of the published model's", ylim=(0, 1.05), title="memory")
+    left.set(
+        xlabel="BEI tokens (M)",
+        ylabel="times faster than published, same precision",
+        title=result["device"],
+    )
+    right.set(
+        xlabel="BEI tokens (M)",
+        ylabel="share of the published model's",
+        ylim=(0, 1.05),
+        title="memory",
+    )
     for axis in (left, right):
         axis.legend(frameon=False)
     figure.savefig(path, dpi=120)
@@ -236,20 +282,40 @@ def device_name(device: str) -> str:
     return f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, {', '.join(flags) or 'no bf16'})"
 
 
-def run(arguments: argparse.Namespace, say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Path:
+def run(
+    arguments: argparse.Namespace,
+    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+) -> Path:
     clock = "_processor_s" if arguments.device == "cpu" and arguments.threads == 1 else "_s"
     layers = PRESETS[arguments.preset].layers
     result: dict[str, Any] = {
-        "device": device_name(arguments.device), "threads": arguments.threads, "torch": torch.__version__,
-        "onednn_fp32": ONEDNN, "preset": arguments.preset, "repeats": arguments.repeats,
+        "device": device_name(arguments.device),
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "onednn_fp32": ONEDNN,
+        "preset": arguments.preset,
+        "repeats": arguments.repeats,
         "ratios_of": "processor time" if clock == "_processor_s" else "wall time",
-        "load_before": os.getloadavg()[0], "command": "python benchmarks/model.py " + " ".join(sys.argv[1:]), "rows": [],
-    }  # fmt: skip
+        "load_before": os.getloadavg()[0],
+        "command": "python benchmarks/model.py " + " ".join(sys.argv[1:]),
+        "rows": [],
+    }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
+    path = (
+        arguments.out
+        / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
+    )
     for precision in arguments.precision:
         for tokens in arguments.tokens:
-            work = (layers, tokens, arguments.batch, precision, arguments.repeats, arguments.device, arguments.threads)
+            work = (
+                layers,
+                tokens,
+                arguments.batch,
+                precision,
+                arguments.repeats,
+                arguments.device,
+                arguments.threads,
+            )
             # A process a row: what one row's memory was cut into does not fit the next one's.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 row = pool.submit(compare, *work).result()
@@ -266,10 +332,14 @@ def run(arguments: argparse.Namespace, say: Callable[[str], None] = lambda text:
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--preset", default="147m", choices=list(PRESETS))
     options.add_argument("--tokens", type=int, nargs="+", default=[7, 14, 27, 50, 80, 116])
-    options.add_argument("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"])
+    options.add_argument(
+        "--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16"]
+    )
     options.add_argument("--batch", type=int, default=16)
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)

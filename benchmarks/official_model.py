@@ -1,8 +1,10 @@
-"""The published model written plainly with `nn.MultiheadAttention`, as the side that ours is measured against.
+"""The published model written plainly with `nn.MultiheadAttention`, as the side that ours is
+measured against.
 
-Ours, written from the facts in the paper and the official checkpoint's key names: a backbone `lin` (Linear, BatchNorm1d,
-LeakyReLU) that turns FC rows into memory, and DETR's post-norm decoder over learnable queries. Parameter names are the
-official files', so that they load into it as they are. Tensors run sequence first, as in DETR: (rows, scans, width).
+Ours, written from the facts in the paper and the official checkpoint's key names: a backbone `lin`
+(Linear, BatchNorm1d, LeakyReLU) that turns FC rows into memory, and DETR's post-norm decoder over
+learnable queries. Parameter names are the official files', so that they load into it as they are.
+Tensors run sequence first, as in DETR: (rows, scans, width).
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ class Layer(nn.Module):
         self.self_attn = nn.MultiheadAttention(width, heads, dropout=dropout)
         self.multihead_attn = nn.MultiheadAttention(width, heads, dropout=dropout)
         self.linear1, self.linear2 = nn.Linear(width, ffn), nn.Linear(ffn, width)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.LayerNorm(width),
+            nn.LayerNorm(width),
+            nn.LayerNorm(width),
+        )
         self.dropout, self.dropout1 = nn.Dropout(dropout), nn.Dropout(dropout)
         self.dropout2, self.dropout3 = nn.Dropout(dropout), nn.Dropout(dropout)
 
@@ -64,11 +70,20 @@ class Head(nn.Module):
 
     Args:
         tokens: rows of `object_query`: classes, male, female, age.
-        finetuned: rows of `finetune_query`, which stand between the classes and the last three; 0: none.
+        finetuned: rows of `finetune_query`, which stand between the classes and the last three; 0:
+            none.
     """
 
-    def __init__(self, tokens: int, layers: int = 4, width: int = 2048, heads: int = 8, ffn: int = 768,
-                 dropout: float = 0.1, finetuned: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tokens: int,
+        layers: int = 4,
+        width: int = 2048,
+        heads: int = 8,
+        ffn: int = 768,
+        dropout: float = 0.1,
+        finetuned: int = 0,
+    ) -> None:
         super().__init__()
         self.object_query = nn.Embedding(tokens, width)
         self.decoder = Decoder(Layer(width, heads, ffn, dropout), layers, width)
@@ -87,16 +102,27 @@ class Head(nn.Module):
 
     def forward(self, memory: Tensor) -> Tensor:
         position = self.queries().unsqueeze(1).repeat(1, len(memory), 1)
-        # Contiguous, in the published model's favour: of a transposed memory torch makes 116 small products without autograd.
-        outputs = self.decoder(torch.zeros_like(position), memory.transpose(0, 1).contiguous(), position)
+        # Contiguous, in the published model's favour: of a transposed memory torch makes 116 small
+        # products without autograd.
+        outputs = self.decoder(
+            torch.zeros_like(position), memory.transpose(0, 1).contiguous(), position
+        )
         return self.class_embed(outputs).squeeze(-1).transpose(1, 2)
 
 
 class OfficialModel(nn.Module):
     """Both halves."""
 
-    def __init__(self, tokens: int, layers: int = 4, regions: int = 116, width: int = 2048, heads: int = 8,
-                 ffn: int = 768, dropout: float = 0.1) -> None:  # fmt: skip
+    def __init__(
+        self,
+        tokens: int,
+        layers: int = 4,
+        regions: int = 116,
+        width: int = 2048,
+        heads: int = 8,
+        ffn: int = 768,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         self.backbone = Backbone(regions, width)
         self.head = Head(tokens, layers, width, heads, ffn, dropout)

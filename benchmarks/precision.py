@@ -1,9 +1,11 @@
-"""Loss curves of what is computed or kept in bf16, beside fp32: the same runs, the same seeds. JSON and a picture.
+"""Loss curves of what is computed or kept in bf16, beside fp32: the same runs, the same seeds. JSON
+and a picture.
 
     python benchmarks/precision.py recipes/scaling_abide.yaml model.width=512 model.ffn=512 model.layers=4
 
-Three sides: everything in fp32; products in bf16 (`trainer.precision=bf16-mixed`); averages of the optimiser in bf16
-(`optim.state=bf16`). Seeds are paired: they fix the split, the first weights and the order, so a difference is the side's.
+Three sides: everything in fp32; products in bf16 (`trainer.precision=bf16-mixed`); averages of the
+optimiser in bf16 (`optim.state=bf16`). Seeds are paired: they fix the split, the first weights and
+the order, so a difference is the side's.
 """
 
 from __future__ import annotations
@@ -31,13 +33,18 @@ SIDES = {
 
 
 def differences(curves: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]:
-    """A side's lowest validation loss less that of fp32, over paired seeds: mean and standard error."""
+    """A side's lowest validation loss less that of fp32, over paired seeds: mean and standard
+    error."""
     lowest = {side: [min(curve) for curve in found] for side, found in curves.items()}
     result = {}
     for side in SIDES:
         apart = [mine - other for mine, other in zip(lowest[side], lowest["fp32"], strict=True)]
         error = statistics.stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else float("nan")
-        result[side] = {"lowest": statistics.mean(lowest[side]), "apart": statistics.mean(apart), "error": error}
+        result[side] = {
+            "lowest": statistics.mean(lowest[side]),
+            "apart": statistics.mean(apart),
+            "error": error,
+        }
     return result
 
 
@@ -60,7 +67,9 @@ def draw(curves: dict[str, list[list[float]]], title: str, path: Path) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("recipe", type=Path)
     options.add_argument("overrides", nargs="*", default=[])
     options.add_argument("--seeds", type=int, default=5)
@@ -71,16 +80,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, arguments.seeds + 1):
             for side, words in SIDES.items():
-                where = (f"runs_dir={folder}", f"name={side.replace(' ', '-')}-{seed}", f"seed={seed}")
+                where = (
+                    f"runs_dir={folder}",
+                    f"name={side.replace(' ', '-')}-{seed}",
+                    f"seed={seed}",
+                )
                 recipe = load(Recipe, arguments.recipe, [*arguments.overrides, *where, *words])
                 rows = epochs_of(read_log(run.pretrain(recipe) / "log.jsonl"))
                 curves[side].append([row["val_loss"] for row in rows])
                 print(f"{side}, seed {seed}: {min(curves[side][-1]):.4f}", flush=True)
     result: dict[str, Any] = {
-        "device": device_name("cpu"), "torch": torch.__version__, "recipe": arguments.recipe.name,
-        "overrides": [word for word in arguments.overrides if not word.startswith("data.shards_dir=")],
-        "validation_loss": curves, "lowest": differences(curves),
-    }  # fmt: skip
+        "device": device_name("cpu"),
+        "torch": torch.__version__,
+        "recipe": arguments.recipe.name,
+        "overrides": [
+            word for word in arguments.overrides if not word.startswith("data.shards_dir=")
+        ],
+        "validation_loss": curves,
+        "lowest": differences(curves),
+    }
     path = arguments.out / f"precision_{arguments.recipe.stem}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(curves, arguments.title or arguments.recipe.stem, path.with_suffix(".png"))

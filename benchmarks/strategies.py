@@ -1,8 +1,9 @@
 """What each strategy sends and holds, counted in real gloo runs beside what `lcm-scale cost` plans.
 
-Bytes sent are counted twice: the numbers that each collective moves, from the profiler, and the bytes that the loopback
-device carried. Memory is torch's own: live tensors before a step and the most that the step allocated on top, so that
-neither a C library's habits nor imports count. Simulated people; the model's weights are what matters here.
+Bytes sent are counted twice: the numbers that each collective moves, from the profiler, and the
+bytes that the loopback device carried. Memory is torch's own: live tensors before a step and the
+most that the step allocated on top, so that neither a C library's habits nor imports count.
+Simulated people; the model's weights are what matters here.
 
     python benchmarks/strategies.py --out benchmarks/results/strategies.json
 """
@@ -36,7 +37,8 @@ RESULT = "LCM_STRATEGY_RESULT"
 
 
 class Count(L.Callback):
-    """Counts collectives, loopback bytes and memory over some steps; each rank writes its own file."""
+    """Counts collectives, loopback bytes and memory over some steps; each rank writes its own
+    file."""
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -45,7 +47,9 @@ class Count(L.Callback):
             self.live = live_bytes()
             torch.distributed.barrier()
             self.loopback = loopback_bytes()
-            self.profile = profile(activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True)
+            self.profile = profile(
+                activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True
+            )
             self.profile.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -55,7 +59,9 @@ class Count(L.Callback):
         loopback = loopback_bytes() - self.loopback
         self.profile.stop()
         now = most = 0
-        for event in sorted(self.profile.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        for event in sorted(
+            self.profile.profiler.kineto_results.events(), key=lambda e: e.start_ns()
+        ):
             if event.name() == "[memory]":
                 now += event.nbytes()
                 most = max(most, now)
@@ -84,18 +90,25 @@ class Count(L.Callback):
 
 def live_bytes() -> int:
     """Bytes of all tensors that there are."""
-    tensors = (o for o in gc.get_objects() if isinstance(o, torch.Tensor) and o.device.type == "cpu")
+    tensors = (
+        o for o in gc.get_objects() if isinstance(o, torch.Tensor) and o.device.type == "cpu"
+    )
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
 
 def loopback_bytes() -> int:
-    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    line = next(
+        line
+        for line in Path("/proc/net/dev").read_text().splitlines()
+        if line.strip().startswith("lo:")
+    )
     return int(line.split()[9])
 
 
 def rank_main() -> None:
-    """The command line, with one more callback; Lightning starts the other ranks with the same words."""
+    """The command line, with one more callback; Lightning starts the other ranks with the same
+    words."""
     build = Trainer.__init__
 
     def with_count(self: Trainer, *positional: Any, **named: Any) -> None:
@@ -106,15 +119,26 @@ def rank_main() -> None:
     cli.main()
 
 
-def measure(folder: Path, strategy: str, world: int, precision: str, model: list[str]) -> dict[str, Any]:
+def measure(
+    folder: Path, strategy: str, world: int, precision: str, model: list[str]
+) -> dict[str, Any]:
     """Run some steps and put what was counted beside what is planned."""
     name = f"{strategy}-{world}-{precision}"
     run = [
-        f"name={name}", f"runs_dir={folder}/runs", f"data.shards_dir={folder}/shards", "data=[strategies]",
-        "model.edge_branch=false", f"trainer.strategy={strategy}", f"trainer.devices={world}", "trainer.threads=1",
-        f"trainer.max_steps={TO + 1}", "trainer.accelerator=cpu",
-        f"trainer.precision={precision}", "trainer.global_batch=16", *model,
-    ]  # fmt: skip
+        f"name={name}",
+        f"runs_dir={folder}/runs",
+        f"data.shards_dir={folder}/shards",
+        "data=[strategies]",
+        "model.edge_branch=false",
+        f"trainer.strategy={strategy}",
+        f"trainer.devices={world}",
+        "trainer.threads=1",
+        f"trainer.max_steps={TO + 1}",
+        "trainer.accelerator=cpu",
+        f"trainer.precision={precision}",
+        "trainer.global_batch=16",
+        *model,
+    ]
     recipe = load(Recipe, ROOT / "recipes" / "demo.yaml", run)
     result = folder / name
     environment = {**os.environ, RESULT: str(result), "OMP_NUM_THREADS": "1"}
@@ -128,33 +152,55 @@ def measure(folder: Path, strategy: str, world: int, precision: str, model: list
     planned = card_bytes(kept, counted.parameters, strategy, world)
     most = max(rank["memory"] for rank in ranks)
     return {
-        "strategy": strategy, "world": world, "precision": precision, "parameters": counted.parameters,
+        "strategy": strategy,
+        "world": world,
+        "precision": precision,
+        "parameters": counted.parameters,
         "numbers": ranks[0]["numbers"],
         "numbers_planned": {k: v * counted.parameters for k, v in COLLECTIVES[strategy].items()},
-        "sent": ranks[0]["sent"], "sent_planned": sent_bytes(strategy, counted.parameters, world),
-        "memory": most, "memory_planned": planned, "memory_ratio": planned / most,
-    }  # fmt: skip
+        "sent": ranks[0]["sent"],
+        "sent_planned": sent_bytes(strategy, counted.parameters, world),
+        "memory": most,
+        "memory_planned": planned,
+        "memory_ratio": planned / most,
+    }
 
 
 def main() -> None:
     if RESULT in os.environ:
         return rank_main()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
     parser.add_argument("--worlds", nargs="+", type=int, default=[2, 4])
     parser.add_argument("--precision", nargs="+", default=["32-true", "bf16-mixed"])
     parser.add_argument(
-        "--model", nargs="+", default=["model.width=2048", "model.layers=2", "model.heads=8", "model.ffn=512"]
+        "--model",
+        nargs="+",
+        default=["model.width=2048", "model.layers=2", "model.heads=8", "model.ffn=512"],
     )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shard = [sys.executable, "-m", "lcm_scale.cli.app", "shard", str(ROOT / "recipes" / "data" / "demo_pretrain.yaml"),
-                 "name=strategies", "simulation.subjects=120", f"shards_dir={folder}/shards", f"source.dir={folder}/raw"]  # fmt: skip
+        shard = [
+            sys.executable,
+            "-m",
+            "lcm_scale.cli",
+            "shard",
+            str(ROOT / "recipes" / "data" / "demo_pretrain.yaml"),
+            "name=strategies",
+            "simulation.subjects=120",
+            f"shards_dir={folder}/shards",
+            f"source.dir={folder}/raw",
+        ]
         subprocess.run(
-            shard, check=True, capture_output=True, env={**os.environ, "LCM_SALT_FILE": str(folder / "salt")}
+            shard,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "LCM_SALT_FILE": str(folder / "salt")},
         )
         for world in arguments.worlds:
             for strategy in arguments.strategies:
@@ -162,7 +208,9 @@ def main() -> None:
                     rows.append(measure(folder, strategy, world, precision, arguments.model))
                     print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

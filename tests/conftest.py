@@ -1,5 +1,5 @@
-"""Fixtures for all tests: the data folder beside the repository, golden numbers, and small simulated shard sets on which
-real runs take a second."""
+"""Fixtures for all tests: the data folder beside the repository, golden numbers, and small
+simulated shard sets on which real runs take a second."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import pytest
 
 from lcm_scale import config
 from lcm_scale.config import Recipe, ShardRecipe
+from lcm_scale.sweep import run as sweeps
+from lcm_scale.sweep.plan import Plan, plan
+from lcm_scale.sweep.points import open_sweep
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
@@ -18,12 +21,17 @@ REGIONS = 12  # of the small sets
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-golden", action="store_true", help="write tests/golden/*.txt anew instead of comparing")
+    parser.addoption(
+        "--write-golden",
+        action="store_true",
+        help="write tests/golden/*.txt anew instead of comparing",
+    )
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data beside the repository (LCM_SHARED overrides); skips where it is absent."""
+    """The folder of real data beside the repository (LCM_SHARED overrides); skips where it is
+    absent."""
     folder = Path(os.environ.get("LCM_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip("no shared/ data folder beside the repository (LCM_SHARED names another)")
@@ -32,9 +40,11 @@ def shared() -> Path:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Sequence[float]], None]:
-    """`golden(name, losses)` compares with tests/golden/<name>.txt, or writes it under `make golden`.
+    """`golden(name, losses)` compares with tests/golden/<name>.txt, or writes it under `make
+    golden`.
 
-    A line a step; the head names the torch that wrote it. Other builds round differently, so equal means 1e-4.
+    A line a step; the head names the torch that wrote it. Other builds round differently, so equal
+    means 1e-4.
     """
     import torch
 
@@ -42,11 +52,20 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Sequence[float]], N
         file = GOLDEN / f"{name}.txt"
         if request.config.getoption("--write-golden"):
             file.parent.mkdir(exist_ok=True)
-            lines = [f"# torch {torch.__version__}", *(f"{step} {loss:.7g}" for step, loss in enumerate(losses))]
+            lines = [
+                f"# torch {torch.__version__}",
+                *(f"{step} {loss:.7g}" for step, loss in enumerate(losses)),
+            ]
             file.write_text("\n".join(lines) + "\n", encoding="utf-8")
             return
-        stored = [float(line.split()[1]) for line in file.read_text(encoding="utf-8").splitlines() if line[0] != "#"]
-        assert list(losses) == pytest.approx(stored, rel=1e-4), f"{file.name}: losses moved; make golden, and say why"
+        stored = [
+            float(line.split()[1])
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line[0] != "#"
+        ]
+        assert list(losses) == pytest.approx(stored, rel=1e-4), (
+            f"{file.name}: losses moved; make golden, and say why"
+        )
 
     return check
 
@@ -56,20 +75,42 @@ def shard_set(folder: Path, name: str, overrides: list[str]) -> None:
     from lcm_scale.data.shards import write_shards
 
     groups = "groups=[{name: diagnosis, labels: [CN, Autism]}, {name: eye_status, merge: false}]"
-    common = [f"name={name}", "reader=simulated", f"atlas=toy:{REGIONS}", "simulation.volumes=40", groups,
-              f"source.dir={folder}/raw/{name}", f"shards_dir={folder}/shards", "block=8", "cohort=toy"]  # fmt: skip
+    common = [
+        f"name={name}",
+        "reader=simulated",
+        f"atlas=toy:{REGIONS}",
+        "simulation.volumes=40",
+        groups,
+        f"source.dir={folder}/raw/{name}",
+        f"shards_dir={folder}/shards",
+        "block=8",
+        "cohort=toy",
+    ]
     write_shards(config.load(ShardRecipe, None, [*common, *overrides]))
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the shard sets `first` (37 people, 30 % of facts missing) and `second` (26 other people)."""
+    """A folder with the shard sets `first` (37 people, 30 % of facts missing) and `second` (26
+    other people)."""
     folder = tmp_path_factory.mktemp("world")
     (folder / "salt").write_text("5a" * 32)
     os.environ["LCM_SALT_FILE"] = str(folder / "salt")
-    shard_set(folder, "first", ["simulation.subjects=37", "simulation.missing_labels=0.3", "simulation.seed=3"])
-    shard_set(folder, "second", ["simulation.subjects=26", "simulation.first_subject=70001", "simulation.seed=4",
-                                 "groups=[{name: outcome, column: diagnosis, merge: false}]"])  # fmt: skip
+    shard_set(
+        folder,
+        "first",
+        ["simulation.subjects=37", "simulation.missing_labels=0.3", "simulation.seed=3"],
+    )
+    shard_set(
+        folder,
+        "second",
+        [
+            "simulation.subjects=26",
+            "simulation.first_subject=70001",
+            "simulation.seed=4",
+            "groups=[{name: outcome, column: diagnosis, merge: false}]",
+        ],
+    )
     return folder
 
 
@@ -80,15 +121,76 @@ def make_set(world: Path) -> Callable[[Path, str, list[str]], None]:
 
 @pytest.fixture
 def recipe(world: Path, tmp_path: Path) -> Callable[..., Recipe]:
-    """`recipe("seed=2", ...)`: a tiny run on `first` with a momentum and an adaptive phase, into a folder of its own."""
+    """`recipe("seed=2", ...)`: a tiny run on `first` with a momentum and an adaptive phase, into a
+    folder of its own."""
 
     def make(*overrides: str) -> Recipe:
-        return config.load(Recipe, None, [
-            "name=run", f"runs_dir={tmp_path}/runs", f"data.shards_dir={world}/shards", "data=first",
-            "model.width=16", "model.heads=2", "model.ffn=16", "trainer.global_batch=8", "trainer.threads=1",
-            "objective.scalar_scale=standardised", "objective.scalar_weight=1.0",
-            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
-            *overrides,
-        ])  # fmt: skip
+        return config.load(
+            Recipe,
+            None,
+            [
+                "name=run",
+                f"runs_dir={tmp_path}/runs",
+                f"data.shards_dir={world}/shards",
+                "data=first",
+                "model.width=16",
+                "model.heads=2",
+                "model.ffn=16",
+                "trainer.global_batch=8",
+                "trainer.threads=1",
+                "objective.scalar_scale=standardised",
+                "objective.scalar_weight=1.0",
+                "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+                *overrides,
+            ],
+        )
 
     return make
+
+
+# -- sweeps: a real one of tiny models on `first`, run once for all tests that read it --
+
+RUN = """
+name: run
+data: {{sets: [first], targets: [diagnosis, age], shards_dir: {world}/shards, validation: 0.2}}
+model: {{preset: tiny}}
+objective: {{scalar_scale: standardised, scalar_weight: 1.0}}
+phases: [{{name: adaptive, epochs: 2}}]
+trainer: {{global_batch: 8, threads: 1, accelerator: cpu}}
+evaluate: {{target: diagnosis, folds: 4, stratify: diagnosis, baselines: [linear]}}
+"""
+SWEEP = """
+name: sizes
+runs_dir: {folder}/runs
+recipe: run
+axes: {{size: [8x1, 16x1, 16x2, 32x2], subjects: [12, 16, 20], epochs: [2]}}
+also: [{{size: [8x1], subjects: [20], epochs: [2], seed: [1], draw: [0]}}]
+baselines: [linear]
+fit: {{bootstrap: 20}}
+"""
+
+
+def write_sweep(folder: Path, world: Path, text: str = SWEEP) -> Path:
+    (folder / "run.yaml").write_text(RUN.format(world=world))
+    (folder / "sweep_sizes.yaml").write_text(text.format(folder=folder))
+    return folder / "sweep_sizes.yaml"
+
+
+@pytest.fixture
+def make_sweep(world: Path, tmp_path: Path) -> Callable[..., Plan]:
+    """`make_sweep("axes.seed=[0,1]", ...)`: the tiny sweep in a folder of its own, nothing run."""
+
+    def make(*overrides: str, text: str = SWEEP) -> Plan:
+        return plan(open_sweep(write_sweep(tmp_path, world, text), overrides))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny sweep's recipe, all its points finished; tests read it and leave it as it is."""
+    recipe = write_sweep(tmp_path_factory.mktemp("sweep"), world)
+    made = plan(open_sweep(recipe))
+    for point in made.runnable:
+        sweeps.run_one(made.sweep, point)
+    return recipe

@@ -22,13 +22,16 @@ def salt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("0050003", "50003"), (" 50003 ", "50003"), ("000", "0"), ("sub-01", "sub-01 ")]
+    ("first", "second"),
+    [("0050003", "50003"), (" 50003 ", "50003"), ("000", "0"), ("sub-01", "sub-01 ")],
 )
 def test_two_spellings_of_an_id_are_one_person(first: str, second: str) -> None:
     assert hash_subject(SALT, "abide", first) == hash_subject(SALT, "abide", second)
 
 
-@pytest.mark.parametrize(("first", "second"), [("50003", "50030"), ("sub-01", "sub-1"), ("s1", "S1"), ("10", "1")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("50003", "50030"), ("sub-01", "sub-1"), ("s1", "S1"), ("10", "1")]
+)
 def test_other_ids_are_other_people(first: str, second: str) -> None:
     assert hash_subject(SALT, "abide", first) != hash_subject(SALT, "abide", second)
 
@@ -56,7 +59,9 @@ def test_parts_do_not_run_into_each_other(a: str, b: str, c: str) -> None:
         assert hash_scan(SALT, "x", "1", a + b, c, 0) != hash_scan(SALT, "x", "1", a, b + c, 0)
 
 
-@pytest.mark.parametrize("change", [{"session": "2"}, {"run": "2"}, {"window": 1}, {"subject": "2"}, {"cohort": "y"}])
+@pytest.mark.parametrize(
+    "change", [{"session": "2"}, {"run": "2"}, {"window": 1}, {"subject": "2"}, {"cohort": "y"}]
+)
 def test_each_scan_of_a_person_has_its_own_hash(change: dict[str, object]) -> None:
     scan = {"cohort": "x", "subject": "1", "session": "1", "run": "1", "window": 0}
     assert hash_scan(SALT, **scan) != hash_scan(SALT, **(scan | change))  # type: ignore[arg-type]
@@ -81,7 +86,9 @@ def test_two_projects_have_two_salts(salt_file: Path) -> None:
     assert project_salt() != first
 
 
-@pytest.mark.parametrize("content", ["", "abcd\n", "no hex digits at all, but long enough to be a salt"])
+@pytest.mark.parametrize(
+    "content", ["", "abcd\n", "no hex digits at all, but long enough to be a salt"]
+)
 def test_a_damaged_salt_is_refused_and_left_as_it_is(content: str, salt_file: Path) -> None:
     salt_file.parent.mkdir()
     salt_file.write_text(content)
@@ -90,7 +97,9 @@ def test_a_damaged_salt_is_refused_and_left_as_it_is(content: str, salt_file: Pa
     assert salt_file.read_text() == content
 
 
-def test_a_salt_that_cannot_be_written_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_salt_that_cannot_be_written_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LCM_SALT_FILE", str(tmp_path / "file" / "salt"))
     with pytest.raises(InputError, match="LCM_SALT_FILE"):

@@ -2,10 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lcm_scale.vocabulary import group, scalar, sex
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
+from lcm_scale.vocabulary import group, scalar, sex
 
-TERMS = [TargetLoss(group("diagnosis", ["CN", "AD"])), TargetLoss(sex()), TargetLoss(scalar(), 1e-4)]
+TERMS = [
+    TargetLoss(group("diagnosis", ["CN", "AD"])),
+    TargetLoss(sex()),
+    TargetLoss(scalar(), 1e-4),
+]
 NAN = float("nan")
 
 
@@ -17,18 +21,22 @@ def setup(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return logits, labels, known / known.sum(0)
 
 
-def total(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, readout: str) -> torch.Tensor:
+def total(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, readout: str
+) -> torch.Tensor:
     return losses(read(logits, labels, TERMS, readout), labels, weights, TERMS)
 
 
 def test_mean_readout_is_the_published_sum_of_means_over_known_labels() -> None:
     logits, labels, weights = setup()
     mean = logits.mean(0)
-    expected = torch.stack([
-        F.cross_entropy(mean[:, :3], labels[:, 0].long()),
-        F.cross_entropy(mean[[0, 2, 3], 3:5], labels[[0, 2, 3], 1].long()),
-        1e-4 * (mean[[0, 1, 3], 5] - labels[[0, 1, 3], 2]).square().mean(),
-    ])  # fmt: skip
+    expected = torch.stack(
+        [
+            F.cross_entropy(mean[:, :3], labels[:, 0].long()),
+            F.cross_entropy(mean[[0, 2, 3], 3:5], labels[[0, 2, 3], 1].long()),
+            1e-4 * (mean[[0, 1, 3], 5] - labels[[0, 1, 3], 2]).square().mean(),
+        ]
+    )
     torch.testing.assert_close(total(logits, labels, weights, "mean"), expected)
 
 
@@ -44,7 +52,9 @@ def test_adaptive_readout_takes_all_logits_of_the_layer_whose_true_logit_is_larg
     loss[0].backward()
     reached = (logits.grad[:, :, :3] != 0).any(2).sum(0)
     assert reached.tolist() == [1, 1, 1, 1]  # the gradient reaches one layer a scan
-    torch.testing.assert_close(loss[2], total(logits, labels, weights, "mean")[2])  # age stays the mean
+    torch.testing.assert_close(
+        loss[2], total(logits, labels, weights, "mean")[2]
+    )  # age stays the mean
 
 
 def test_a_batch_without_any_sex_or_age_contributes_zero_not_nan() -> None:
@@ -57,7 +67,9 @@ def test_a_batch_without_any_sex_or_age_contributes_zero_not_nan() -> None:
     assert torch.isfinite(logits.grad).all() and not logits.grad[:, :, 3:].any()
 
 
-@pytest.mark.parametrize(("readout", "classes"), [("adaptive", "max"), ("mean", "mean"), ("last", "last")])
+@pytest.mark.parametrize(
+    ("readout", "classes"), [("adaptive", "max"), ("mean", "mean"), ("last", "last")]
+)
 def test_evaluation_reads_without_labels(readout: str, classes: str) -> None:
     logits, _, _ = setup()
     diagnosis, sex_logits, age = evaluation_read(logits, TERMS, readout)
@@ -73,4 +85,6 @@ def test_standardised_age_is_predicted_in_years_and_scored_in_its_scale() -> Non
     years = read(logits, labels, term, "mean")[2]
     torch.testing.assert_close(years[:, 0], 70 + 10 * logits.mean(0)[:, 5])
     expected = ((labels[[0, 1, 3], 2] - 70) / 10 - logits.mean(0)[[0, 1, 3], 5]).square().mean()
-    torch.testing.assert_close(losses(read(logits, labels, term, "mean"), labels, weights, term)[2], expected)
+    torch.testing.assert_close(
+        losses(read(logits, labels, term, "mean"), labels, weights, term)[2], expected
+    )

@@ -1,6 +1,8 @@
-"""README.md can be followed from top to bottom: its commands are run in a small copy of the project, its links exist.
+"""README.md can be followed from top to bottom: its commands are run in a small copy of the
+project, its links exist.
 
-How each command is shortened stands in SHORTER and in `carried_out`; `make test` alone is left out, being what runs this.
+How each command is shortened stands in SHORTER and in `carried_out`; `make test` alone is left out,
+being what runs this.
 The pages of docs/ are held to less: their recipes, keys and values compose, and their links exist.
 """
 
@@ -19,11 +21,11 @@ import numpy as np
 import pytest
 
 from lcm_scale import config
-from lcm_scale.cli import app as cli
 from lcm_scale.atlas import load_atlas
+from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe, ShardRecipe, SimulationConfig
-from lcm_scale.fetch import ds000140
 from lcm_scale.data.readers.simulated import write_cohort
+from lcm_scale.fetch import ds000140
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -32,7 +34,8 @@ PAGES = [
     *(ROOT / d / "README.md" for d in ("recipes", "shards")),
 ]
 LEFT_OUT = ["make test"]
-# What is added to a verb's line, so that it takes a second; verbs that are not named here run as they stand.
+# What is added to a verb's line, so that it takes a second; verbs that are not named here run as
+# they stand.
 TINY = [
     "model.preset=tiny",
     "model.width=16",
@@ -74,30 +77,49 @@ def program(words: list[str]) -> str:
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a reader's clone is, with small raw data where README expects them: simulated people in the layout of
-    ABIDE, and six people of the task data, so that nothing is downloaded."""
+    """A folder as a reader's clone is, with small raw data where README expects them: simulated
+    people in the layout of ABIDE, and six people of the task data, so that nothing is
+    downloaded."""
     for name in ("Makefile", "recipes", "slurm"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    write_cohort(tmp_path / "raw" / "abide", SimulationConfig(subjects=40, sites=2, volumes=40), load_atlas("aal116"))
+    write_cohort(
+        tmp_path / "raw" / "abide",
+        SimulationConfig(subjects=40, sites=2, volumes=40),
+        load_atlas("aal116"),
+    )
     task = tmp_path / "raw" / "ds000140"
     task.mkdir()
     names = [f"R{i}" for i in range(1, 7)]
-    ds000140.write_csv(task / "mist122.csv", ["index", "name"], [[i, name] for i, name in enumerate(names, 1)])
+    ds000140.write_csv(
+        task / "mist122.csv", ["index", "name"], [[i, name] for i, name in enumerate(names, 1)]
+    )
     rows: list[list[object]] = []
     for subject in range(1, 9):
         for run, state in (("01", "passive"), ("03", "up"), ("07", "down")):
             file = f"{subject}_{run}.tsv"
             values = np.random.default_rng(len(rows)).standard_normal((195, 7))
-            np.savetxt(task / file, values, delimiter="\t", header="\t".join(["GlobSig", *names]), comments="")
-            rows.append([file, subject, run, 2.0, 0.1, state, "n/a" if state == "passive" else state])
-    ds000140.write_csv(task / "table.csv", ["file", "subject", "run", "tr", "mean_fd", "state", "regulation"], rows)
+            np.savetxt(
+                task / file,
+                values,
+                delimiter="\t",
+                header="\t".join(["GlobSig", *names]),
+                comments="",
+            )
+            rows.append(
+                [file, subject, run, 2.0, 0.1, state, "n/a" if state == "passive" else state]
+            )
+    ds000140.write_csv(
+        task / "table.csv", ["file", "subject", "run", "tr", "mean_fd", "state", "regulation"], rows
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LCM_SALT_FILE", str(tmp_path / "salt"))
     return tmp_path
 
 
 @pytest.fixture
-def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[list[str]], str]:
+def verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[list[str]], str]:
     """`verb(["cost", "model=1b"])` -> stdout, in this process; an error fails the test."""
 
     def call(words: list[str]) -> str:
@@ -112,23 +134,30 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def carried_out(words: list[str], verb: Callable[[list[str]], str]) -> None:
-    """Run a command: verbs with SHORTER; a make target line by line as `make -n` prints them, the making of the
-    environment left out; of a batch script its syntax, and the recipe with the line's overrides."""
+    """Run a command: verbs with SHORTER; a make target line by line as `make -n` prints them, the
+    making of the environment left out; of a batch script its syntax, and the recipe with the line's
+    overrides."""
     if program(words) == "lcm-scale":
         verb([*words[1:], *SHORTER.get(words[1], [])])
     elif words[0] == "make":
-        # An environment newer than everything it is made from, so that only the target's own lines are printed.
+        # An environment newer than everything it is made from, so that only the target's own lines
+        # are printed.
         Path(".venv").mkdir(exist_ok=True)
         for name in ("constraints.txt", "setup.cfg", "pyproject.toml", ".venv/.installed"):
             Path(name).touch()
         printed = subprocess.run(
-            ["make", "--no-print-directory", "-n", *words[1:]], capture_output=True, text=True, check=True
+            ["make", "--no-print-directory", "-n", *words[1:]],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for line in lines(printed):
             carried_out(line, verb)
     elif words[0] == "sbatch":
         subprocess.run(["bash", "-n", words[1]], check=True)
-        named = re.search(r"run \w+ (recipes/\S+\.yaml)", Path(words[1]).read_text(encoding="utf-8"))
+        named = re.search(
+            r"run \w+ (recipes/\S+\.yaml)", Path(words[1]).read_text(encoding="utf-8")
+        )
         assert named, f"{words[1]} names no recipe"
         config.load(Recipe, named[1], words[2:])
     elif program(words) == "python":
@@ -140,7 +169,11 @@ def carried_out(words: list[str], verb: Callable[[list[str]], str]) -> None:
 
 def test_commands_are_found_joined_and_stripped() -> None:
     text = "a\n```bash\n# first\nmake demo  # ten minutes\nlcm-scale cost \\\n  model=1b\npython -c '\n1'\n```\n```\nnot this\n```\n"
-    assert commands(text) == [["make", "demo"], ["lcm-scale", "cost", "model=1b"], ["python", "-c", "\n1"]]
+    assert commands(text) == [
+        ["make", "demo"],
+        ["lcm-scale", "cost", "model=1b"],
+        ["python", "-c", "\n1"],
+    ]
 
 
 def test_readme_can_be_followed_from_top_to_bottom(copy: Path, verb) -> None:
@@ -160,7 +193,12 @@ def test_the_first_screen_holds_the_two_commands_and_the_picture() -> None:
 
 def test_readme_names_every_verb_and_no_other(verb) -> None:
     there = re.findall(r"^  (\w+)  ", verb(["--help"]).partition("Commands:")[2], re.MULTILINE)
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Verbs")[2].partition("\n## ")[0]
+    table = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .partition("## Verbs")[2]
+        .partition("\n## ")[0]
+    )
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert named == set(there)
@@ -175,13 +213,20 @@ def test_every_linked_file_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_commands_of_a_page_name_recipes_and_keys_that_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes that a page asks its reader to write (its own YAML blocks follow the name in backticks) are left out."""
+def test_commands_of_a_page_name_recipes_and_keys_that_exist(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipes that a page asks its reader to write (its own YAML blocks follow the name in
+    backticks) are left out."""
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(ROOT)
     for words in commands(text):
         if program(words) == "lcm-scale" and words[1] in COMPOSED and f"`{words[2]}`" not in text:
-            config.load(COMPOSED[words[1]], words[2], [word for word in words[3:] if not word.startswith("-")])
+            config.load(
+                COMPOSED[words[1]],
+                words[2],
+                [word for word in words[3:] if not word.startswith("-")],
+            )
 
 
 def test_a_recipe_that_a_page_asks_for_is_one(tmp_path: Path) -> None:

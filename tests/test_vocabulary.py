@@ -1,4 +1,5 @@
-"""The vocabulary of what is recorded beside a scan, and how those of several data sets become one."""
+"""The vocabulary of what is recorded beside a scan, and how those of several data sets become
+one."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lcm_scale.vocabulary import Target, Vocabulary, group, merge, recode, scalar, sex
 from lcm_scale.errors import InputError
+from lcm_scale.vocabulary import Target, Vocabulary, group, merge, recode, scalar, sex
 
 PPMI = Vocabulary((group("stage", ["CN", "PD", "prodromal", "SWEDD"]), sex(), scalar()))
 TAOWU = Vocabulary((group("diagnosis", ["PD", "CN"]), scalar()))
@@ -36,22 +37,32 @@ def test_groups_of_equal_labels_are_one_in_the_first_ones_words() -> None:
     adni, oasis = vocabulary(dx=["CN", "AD"]), vocabulary(state=["AD", "CN"])
     merged = merge([("adni", adni), ("oasis", oasis)])
     assert merged.vocabulary == adni
-    codes = recode(np.array([[0.0], [1.0], [2.0], [NAN]]), oasis, merged.renames[1], merged.vocabulary)
+    codes = recode(
+        np.array([[0.0], [1.0], [2.0], [NAN]]), oasis, merged.renames[1], merged.vocabulary
+    )
     assert np.array_equal(codes[:, 0], [0, 2, 1, NAN], equal_nan=True)
 
 
 def test_groups_that_only_overlap_stay_apart() -> None:
-    assert merge([("a", vocabulary(x=["CN", "AD"])), ("b", vocabulary(y=["CN", "PD"]))]).vocabulary.names == ("x", "y")
+    assert merge(
+        [("a", vocabulary(x=["CN", "AD"])), ("b", vocabulary(y=["CN", "PD"]))]
+    ).vocabulary.names == ("x", "y")
 
 
 def test_a_group_may_refuse_to_be_merged() -> None:
     alone = Vocabulary((group("site", ["NYU"], merge=False),))
-    assert merge([("a", vocabulary(place=["NYU", "PITT"])), ("b", alone)]).vocabulary.names == ("place", "site")
+    assert merge([("a", vocabulary(place=["NYU", "PITT"])), ("b", alone)]).vocabulary.names == (
+        "place",
+        "site",
+    )
 
 
 def test_groups_of_one_name_unite_without_being_asked() -> None:
-    """Two sets of sites, or a checkpoint's task and its data's own, are one group: `merge` is about other names."""
-    many, few = (Vocabulary((group("site", labels, merge=False),)) for labels in (["NYU", "PITT"], ["PITT"]))
+    """Two sets of sites, or a checkpoint's task and its data's own, are one group: `merge` is about
+    other names."""
+    many, few = (
+        Vocabulary((group("site", labels, merge=False),)) for labels in (["NYU", "PITT"], ["PITT"])
+    )
     merged = merge([("a", many), ("b", few)])
     assert merged.vocabulary == many
     assert merged.renames == ({"site": "site"}, {"site": "site"})
@@ -64,14 +75,23 @@ def test_groups_of_one_set_are_never_united() -> None:
 
 
 def test_groups_of_one_name_and_other_labels_are_told_apart_by_their_sets() -> None:
-    merged = merge([("abide", vocabulary(diagnosis=["CN", "Autism"])), ("adni", vocabulary(diagnosis=["CN", "AD"]))])
+    merged = merge(
+        [
+            ("abide", vocabulary(diagnosis=["CN", "Autism"])),
+            ("adni", vocabulary(diagnosis=["CN", "AD"])),
+        ]
+    )
     assert merged.vocabulary.names == ("diagnosis@abide", "diagnosis@adni")
     assert merged.renames == ({"diagnosis": "diagnosis@abide"}, {"diagnosis": "diagnosis@adni"})
 
 
 def test_two_widened_groups_that_share_a_name_are_told_apart_too() -> None:
     narrow = vocabulary(p=["a", "b"], q=["c", "d"])
-    sets = [("x", narrow), ("y", vocabulary(d=["a", "b", "e"])), ("z", vocabulary(d=["c", "d", "f"]))]
+    sets = [
+        ("x", narrow),
+        ("y", vocabulary(d=["a", "b", "e"])),
+        ("z", vocabulary(d=["c", "d", "f"])),
+    ]
     merged = merge(sets)
     assert merged.vocabulary.names == ("d@y", "d@z")
     assert merged.renames[0] == {"p": "d@y", "q": "d@z"}
@@ -80,16 +100,36 @@ def test_two_widened_groups_that_share_a_name_are_told_apart_too() -> None:
 def test_targets_of_a_checkpoint_stand_first_and_all_stay() -> None:
     merged = merge([("checkpoint", PPMI), ("new", TASKS)])
     assert merged.vocabulary.names == ("stage", "task", "sex", "age")
-    assert merge([("new", TASKS), ("checkpoint", PPMI)]).vocabulary.names == ("task", "stage", "sex", "age")
+    assert merge([("new", TASKS), ("checkpoint", PPMI)]).vocabulary.names == (
+        "task",
+        "stage",
+        "sex",
+        "age",
+    )
 
 
 def test_tokens_stand_as_published() -> None:
     """Classes group by group, N/A first, then M, F, then age (REFERENCE section 1)."""
     merged = merge([("ppmi", PPMI), ("hcp", TASKS)]).vocabulary
     assert [c for t in merged.targets for c in t.categories] == [
-        "N/A", "CN", "PD", "prodromal", "SWEDD", "N/A", "task-REST", "task-FACE", "M", "F", "age",
-    ]  # fmt: skip
-    assert merged.slices() == {"stage": slice(0, 5), "task": slice(5, 8), "sex": slice(8, 10), "age": slice(10, 11)}
+        "N/A",
+        "CN",
+        "PD",
+        "prodromal",
+        "SWEDD",
+        "N/A",
+        "task-REST",
+        "task-FACE",
+        "M",
+        "F",
+        "age",
+    ]
+    assert merged.slices() == {
+        "stage": slice(0, 5),
+        "task": slice(5, 8),
+        "sex": slice(8, 10),
+        "age": slice(10, 11),
+    }
     assert merged.n_tokens == 11
 
 
@@ -98,7 +138,9 @@ def test_scans_outside_a_group_carry_its_default() -> None:
     codes = recode(np.array([[2.0, 1.0, 61.5]]), PPMI, merged.renames[0], merged.vocabulary)
     assert codes.tolist() == [[2.0, 1.0, 1.0, 61.5]]  # PD, task-REST, F, age
     (codes,) = recode(np.array([[2.0, NAN]]), TASKS, merged.renames[1], merged.vocabulary)
-    assert np.array_equal(codes, [0, 2, NAN, NAN], equal_nan=True)  # N/A, task-FACE, sex and age missing
+    assert np.array_equal(
+        codes, [0, 2, NAN, NAN], equal_nan=True
+    )  # N/A, task-FACE, sex and age missing
 
 
 def test_a_missing_label_is_not_the_default() -> None:
@@ -124,10 +166,18 @@ GROUPS = st.dictionaries(st.sampled_from(["dx", "task", "site"]), WORDS, min_siz
 
 @settings(max_examples=300)
 @given(st.lists(st.tuples(GROUPS, st.booleans(), st.booleans()), min_size=1, max_size=4))
-def test_every_label_says_the_same_after_merging(drawn: list[tuple[dict[str, list[str]], bool, bool]]) -> None:
-    """Whatever sets are mixed: each label of each set is still the same word, and the groups of a set stay apart."""
+def test_every_label_says_the_same_after_merging(
+    drawn: list[tuple[dict[str, list[str]], bool, bool]],
+) -> None:
+    """Whatever sets are mixed: each label of each set is still the same word, and the groups of a
+    set stay apart."""
     sets = [
-        (f"set{i}", Vocabulary((*vocabulary(**groups).targets, *([sex()] if s else []), *([scalar()] if a else []))))
+        (
+            f"set{i}",
+            Vocabulary(
+                (*vocabulary(**groups).targets, *([sex()] if s else []), *([scalar()] if a else []))
+            ),
+        )
         for i, (groups, s, a) in enumerate(drawn)
     ]
     merged = merge(sets)
@@ -138,7 +188,9 @@ def test_every_label_says_the_same_after_merging(drawn: list[tuple[dict[str, lis
             new = merged.vocabulary[renames[target.name]]
             rows = np.zeros((len(target.categories), len(own.targets)))
             rows[:, i] = np.arange(len(rows))
-            column = recode(rows, own, renames, merged.vocabulary)[:, merged.vocabulary.names.index(new.name)]
+            column = recode(rows, own, renames, merged.vocabulary)[
+                :, merged.vocabulary.names.index(new.name)
+            ]
             if target.is_class:
                 assert [new.categories[int(c)] for c in column] == list(target.categories)
             else:

@@ -1,4 +1,5 @@
-"""The one exception for mistakes that the user can mend: the CLI prints its single line and exits 2."""
+"""The one exception for mistakes that the user can mend: the CLI prints its single line and exits
+2."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """The input is wrong. The message says what was read, where, what was expected and what to do, in one line."""
+    """The input is wrong. The message says what was read, where, what was expected and what to do,
+    in one line."""
 
 
 class Stopped(Exception):
-    """A signal ended a run, and a good checkpoint exists: the CLI exits 75, on which a batch script requeues."""
+    """A signal ended a run, and a good checkpoint exists: the CLI exits 75, on which a batch script
+    requeues."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

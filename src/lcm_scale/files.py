@@ -11,14 +11,16 @@ from lcm_scale.errors import InputError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write aside, fsync, rename.  Raises: InputError where the folder cannot be written or the disk is full."""
+    """Write aside, fsync, rename.  Raises: InputError where the folder cannot be written or the
+    disk is full."""
     with replacing(path) as aside:
         aside.write_bytes(data)
 
 
 @contextlib.contextmanager
 def replacing(path: Path, advice: str = "check space and permissions") -> Iterator[Path]:
-    """Yields a name beside `path` for the block to write to; then that file, on disk, takes the place of `path`.
+    """Yields a name beside `path` for the block to write to; then that file, on disk, takes the
+    place of `path`.
 
     Raises: InputError where the file cannot be written; what stood at `path` is as it was.
     """

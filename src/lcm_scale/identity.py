@@ -1,7 +1,9 @@
-"""Who is who, without names: subject ids are hashed as (cohort, subject) with one secret salt per project.
+"""Who is who, without names: subject ids are hashed as (cohort, subject) with one secret salt per
+project.
 
-The salt (`.lcm-salt` beside the project's .git, or LCM_SALT_FILE) is made at the first shard and never leaves that file:
-shards hold hashes and the salt's fingerprint, by which sets that cannot recognise each other's people are told apart.
+The salt (`.lcm-salt` beside the project's .git, or LCM_SALT_FILE) is made at the first shard and
+never leaves that file: shards hold hashes and the salt's fingerprint, by which sets that cannot
+recognise each other's people are told apart.
 """
 
 from __future__ import annotations
@@ -31,14 +33,19 @@ def project_salt() -> bytes:
     try:
         salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no readable salt ({type(error).__name__}); restore it from a backup") from error
+        raise InputError(
+            f"{path}: no readable salt ({type(error).__name__}); restore it from a backup"
+        ) from error
     if len(salt) < 16:
-        raise InputError(f"{path}: the salt is cut short; restore it from a backup, or people will not be recognised")
+        raise InputError(
+            f"{path}: the salt is cut short; restore it from a backup, or people will not be recognised"
+        )
     return salt
 
 
 def salt_path() -> Path:
-    """LCM_SALT_FILE, or `.lcm-salt` in the nearest folder upwards that has one or is a git checkout, or here."""
+    """LCM_SALT_FILE, or `.lcm-salt` in the nearest folder upwards that has one or is a git
+    checkout, or here."""
     if os.environ.get(SALT_VARIABLE):
         return Path(os.environ[SALT_VARIABLE]).expanduser()
     here = Path.cwd()
@@ -49,11 +56,14 @@ def salt_path() -> Path:
 
 
 def _create(path: Path) -> None:
-    """Readable by its owner only, there whole or not at all; of two processes at once, the first one's stays."""
+    """Readable by its owner only, there whole or not at all; of two processes at once, the first
+    one's stays."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as handle:
+        with open(
+            os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
+        ) as handle:
             handle.write(secrets.token_hex(32) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
@@ -85,7 +95,8 @@ def hash_scan(salt: bytes, cohort: str, subject: str, session: str, run: str, wi
 
 
 def salt_id(salt: bytes) -> str:
-    """The salt's fingerprint: equal where two sets were hashed alike; the salt cannot be had from it."""
+    """The salt's fingerprint: equal where two sets were hashed alike; the salt cannot be had from
+    it."""
     return hashlib.sha256(b"lcm-scale salt fingerprint\0" + salt).hexdigest()[:HASH_DIGITS]
 
 

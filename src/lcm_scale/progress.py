@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from lcm_scale.ranks import is_first
 
@@ -22,8 +29,14 @@ def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
         yield lambda steps=1, note="": None
         return
     if sys.stderr.isatty():
-        columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+        columns = (
+            TextColumn("{task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(name, total=total, note="")
             yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
@@ -40,4 +53,6 @@ def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
             last = now
 
     yield advance
-    print(f"{name}: {done}/{total} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    print(
+        f"{name}: {done}/{total} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True
+    )

@@ -1,37 +1,46 @@
-"""Where a run comes from: versions, commit, seed and hardware. No host, user or path of a machine."""
+"""Where a run comes from: versions, commit, seed and hardware. No host, user or path of a
+machine."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 
 import lcm_scale
-from lcm_scale.config import Recipe
 
 
 def versions() -> dict[str, str]:
-    return {"lcm_scale": lcm_scale.__version__, "torch": str(torch.__version__), "lightning": L.__version__,
-            "numpy": np.__version__, "python": platform.python_version()}  # fmt: skip
+    return {
+        "lcm_scale": lcm_scale.__version__,
+        "torch": str(torch.__version__),
+        "lightning": metadata.version("lightning"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
-def provenance(recipe: Recipe) -> dict[str, Any]:
+def provenance(seed: int) -> dict[str, Any]:
     """Versions, commit, seeds and hardware; no host or user name."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     return {
         "versions": versions(),
         "commit": os.environ.get("LCM_COMMIT") or git("rev-parse", "HEAD") or "unknown",
         "clean_tree": git("status", "--porcelain", "--untracked-files=no") == "",
-        "seed": recipe.seed,
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU",
+        "seed": seed,
+        "hardware": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.machine()} CPU",
     }

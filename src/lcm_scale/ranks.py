@@ -6,8 +6,10 @@ import os
 
 
 def rank() -> int:
-    """The global rank as torchrun, Slurm or Lightning's launcher tell it; 0 where there is one process."""
-    # Lightning's own launcher gives its children LOCAL_RANK and NODE_RANK; the first process of a node has none yet.
+    """The global rank as torchrun, Slurm or Lightning's launcher tell it; 0 where there is one
+    process."""
+    # Lightning's own launcher gives its children LOCAL_RANK and NODE_RANK; the first process of a
+    # node has none yet.
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ:
             return int(os.environ[name])

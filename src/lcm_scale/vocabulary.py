@@ -1,12 +1,13 @@
 """BEI: the vocabulary of what is recorded beside a scan, and its merging across data sets.
 
-A *target* is something a scan may be labelled with: a label group (diagnosis, task, site ...), sex, or a number (age).
-Each category of a class target is one token of the model; a scalar target is one token. Token order: classes group by
-group (each group's N/A first), then M, F, then scalars (paper section 3; REFERENCE of the published model).
+A *target* is something a scan may be labelled with: a label group (diagnosis, task, site ...), sex,
+or a number (age). Each category of a class target is one token of the model; a scalar target is one
+token. Token order: classes group by group (each group's N/A first), then M, F, then scalars (paper
+section 3; REFERENCE of the published model).
 
-In arrays a class is its position in `Target.categories` (N/A is 0 where the group has it), a scalar its value, and
--1 / NaN a missing label that contributes to nothing. N/A is different: it *is* a label, the one that scans of data sets
-outside the group carry by default.
+In arrays a class is its position in `Target.categories` (N/A is 0 where the group has it), a scalar
+its value, and -1 / NaN a missing label that contributes to nothing. N/A is different: it *is* a
+label, the one that scans of data sets outside the group carry by default.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ class Target:
         name: its name, unique in a vocabulary.
         kind: ``group`` (classes), ``sex`` (M, F) or ``scalar``.
         categories: class names in token order; for a scalar just its name.
-        default: what a scan from a data set outside the group carries, one of `categories` ('' for sex and scalars: missing).
-        merge: whether `merge` may unite it with another set's group of another name by their labels alone.
+        default: what a scan from a data set outside the group carries, one of `categories` ('' for
+            sex and scalars: missing).
+        merge: whether `merge` may unite it with another set's group of another name by their labels
+            alone.
     """
 
     name: str
@@ -46,11 +49,15 @@ class Target:
         if self.kind not in ("group", "sex", "scalar"):
             raise InputError(f"target {self.name}: kind '{self.kind}' is not group, sex or scalar")
         if len(set(self.categories)) != len(self.categories):
-            raise InputError(f"target {self.name}: a category occurs twice in {list(self.categories)}")
+            raise InputError(
+                f"target {self.name}: a category occurs twice in {list(self.categories)}"
+            )
         if self.kind == "group" and not self.labels:
             raise InputError(f"target {self.name}: no categories")
         if self.default and self.default not in self.categories:
-            raise InputError(f"target {self.name}: its default '{self.default}' is not one of its categories")
+            raise InputError(
+                f"target {self.name}: its default '{self.default}' is not one of its categories"
+            )
 
     @property
     def n_tokens(self) -> int:
@@ -75,11 +82,15 @@ class Target:
         if not self.is_class:
             return float(value)
         if value not in self.categories:
-            raise InputError(f"'{value}' is not a category of {self.name} ({', '.join(self.categories)})")
+            raise InputError(
+                f"'{value}' is not a category of {self.name} ({', '.join(self.categories)})"
+            )
         return float(self.categories.index(str(value)))
 
 
-def group(name: str, labels: Sequence[str], default: str = NOT_APPLICABLE, merge: bool = True) -> Target:
+def group(
+    name: str, labels: Sequence[str], default: str = NOT_APPLICABLE, merge: bool = True
+) -> Target:
     """A label group with N/A in front."""
     return Target(name, "group", (NOT_APPLICABLE, *labels), default, merge)
 
@@ -129,20 +140,31 @@ class Vocabulary:
         return result
 
     def select(self, names: Sequence[str]) -> Vocabulary:
-        """The named targets only, in this vocabulary's order.  Raises: InputError for an unknown name."""
+        """The named targets only, in this vocabulary's order.  Raises: InputError for an unknown
+        name."""
         for name in names:
             self[name]
         return Vocabulary(tuple(t for t in self.targets if t.name in set(names)))
 
     def without_not_applicable(self) -> Vocabulary:
-        """Groups without their N/A, as the published single-set runs have them (class codes shift by one)."""
+        """Groups without their N/A, as the published single-set runs have them (class codes shift
+        by one)."""
         return Vocabulary(
-            tuple(replace(t, categories=t.labels, default="") if t.kind == "group" else t for t in self.targets)
+            tuple(
+                replace(t, categories=t.labels, default="") if t.kind == "group" else t
+                for t in self.targets
+            )
         )
 
     def to_json(self) -> list[dict[str, Any]]:
         return [
-            {"name": t.name, "kind": t.kind, "categories": list(t.categories), "default": t.default, "merge": t.merge}
+            {
+                "name": t.name,
+                "kind": t.kind,
+                "categories": list(t.categories),
+                "default": t.default,
+                "merge": t.merge,
+            }
             for t in self.targets
         ]
 
@@ -150,7 +172,13 @@ class Vocabulary:
     def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Vocabulary:
         return cls(
             tuple(
-                Target(t["name"], t["kind"], tuple(t["categories"]), t.get("default", ""), t.get("merge", True))
+                Target(
+                    t["name"],
+                    t["kind"],
+                    tuple(t["categories"]),
+                    t.get("default", ""),
+                    t.get("merge", True),
+                )
                 for t in data
             )
         )
@@ -172,10 +200,10 @@ class Merged:
 def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     """Unite the vocabularies of several data sets.
 
-    Two groups of *different* sets become one where the labels of one contain or equal those of the other (the published
-    code misses the equal case and loses a group), and either their names are equal or both have `merge`. Groups of one
-    set are never united. Groups that share a name but not their labels are told apart as ``name@set``. Sex is one,
-    scalars unite by name.
+    Two groups of *different* sets become one where the labels of one contain or equal those of the
+    other (the published code misses the equal case and loses a group), and either their names are
+    equal or both have `merge`. Groups of one set are never united. Groups that share a name but not
+    their labels are told apart as ``name@set``. Sex is one, scalars unite by name.
 
     Args: sets: (set name, its vocabulary) in order; the order decides the order of tokens.
     """
@@ -205,7 +233,8 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     final: list[Target] = []
     for (target, _), used in zip(groups, members, strict=True):
         clash = sum(other.name == target.name for other, _ in groups) > 1
-        # The set that calls its group so: a name is unique within a set, while one set may have joined both groups.
+        # The set that calls its group so: a name is unique within a set, while one set may have
+        # joined both groups.
         origin = next(number for number, old_name in used if old_name == target.name)
         name = f"{target.name}@{sets[origin][0]}" if clash else target.name
         final.append(replace(target, name=name))
@@ -217,7 +246,8 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
 
 
 def _mergeable(target: Target, number: int, groups: list[tuple[Target, set[int]]]) -> int | None:
-    """The group of other sets only that `target` unites with: of its own name, else the first that merges by labels."""
+    """The group of other sets only that `target` unites with: of its own name, else the first that
+    merges by labels."""
     labels = set(target.labels)
     fitting = []
     for place, (other, seen) in enumerate(groups):
@@ -236,14 +266,17 @@ def _wider(a: Target, b: Target) -> Target:
     return replace(wide, default=default or wide.default)
 
 
-def recode(bei: np.ndarray, source: Vocabulary, renames: Mapping[str, str], vocabulary: Vocabulary) -> np.ndarray:
+def recode(
+    bei: np.ndarray, source: Vocabulary, renames: Mapping[str, str], vocabulary: Vocabulary
+) -> np.ndarray:
     """Labels of one data set in the codes of a merged vocabulary.
 
     Args:
         bei: (N, columns of `source`) float, NaN where missing.
-        renames: source target -> target in `vocabulary`; targets that `vocabulary` lacks are left out.
-    Returns: float32 (N, targets of `vocabulary`). A target that the set does not have at all gets its default, or NaN
-        where it has none.
+        renames: source target -> target in `vocabulary`; targets that `vocabulary` lacks are left
+            out.
+    Returns: float32 (N, targets of `vocabulary`). A target that the set does not have at all gets
+        its default, or NaN where it has none.
     """
     out = np.full((len(bei), len(vocabulary.targets)), np.nan, dtype=np.float32)
     for j, target in enumerate(vocabulary.targets):
@@ -260,7 +293,8 @@ def recode(bei: np.ndarray, source: Vocabulary, renames: Mapping[str, str], voca
             continue
         new = vocabulary.targets[j]
         table = np.array(
-            [new.categories.index(c) if c in new.categories else np.nan for c in old.categories], np.float32
+            [new.categories.index(c) if c in new.categories else np.nan for c in old.categories],
+            np.float32,
         )
         known = np.isfinite(column)
         out[:, j] = np.nan

@@ -20,7 +20,11 @@ def test_aal116_is_the_order_of_the_published_files() -> None:
     assert (atlas.n_regions, atlas.n_edges) == (116, 6670)
     assert (atlas.indices[0], atlas.indices[-1]) == (2001, 9170)
     assert list(atlas.indices) == sorted(atlas.indices)
-    assert (atlas.label(0), len(atlas.networks), len(atlas.coordinates)) == ("Precentral_L (2001)", 116, 116)
+    assert (atlas.label(0), len(atlas.networks), len(atlas.coordinates)) == (
+        "Precentral_L (2001)",
+        116,
+        116,
+    )
 
 
 def test_left_and_right_regions_lie_on_their_sides() -> None:
@@ -31,7 +35,10 @@ def test_left_and_right_regions_lie_on_their_sides() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [Atlas("abc", (2, 1, 3), ("right", "left", "right")), Atlas("abc", (1, 2, 3), ("left", "right", "middle"))],
+    [
+        Atlas("abc", (2, 1, 3), ("right", "left", "right")),
+        Atlas("abc", (1, 2, 3), ("left", "right", "middle")),
+    ],
     ids=["order", "name"],
 )
 def test_checksum_changes_with_order_and_names(other: Atlas) -> None:
@@ -48,7 +55,9 @@ def test_reordering_edges_is_reordering_the_matrix(positions: list[int]) -> None
     matrix = np.arange(n * n).reshape(n, n)
     matrix = matrix + matrix.T
     upper = np.triu_indices(n, 1)
-    assert np.array_equal(matrix[np.ix_(positions, positions)][upper], matrix[upper][edge_order(positions)])
+    assert np.array_equal(
+        matrix[np.ix_(positions, positions)][upper], matrix[upper][edge_order(positions)]
+    )
 
 
 def test_regions_are_matched_by_index_though_names_repeat() -> None:
@@ -58,7 +67,9 @@ def test_regions_are_matched_by_index_though_names_repeat() -> None:
     assert tuple(other.indices[p] for p in positions) == ABC.indices
 
 
-@pytest.mark.parametrize("other", [numbered("more", 4), numbered("less", 2), Atlas("else", (1, 2, 4), ("a", "b", "c"))])
+@pytest.mark.parametrize(
+    "other", [numbered("more", 4), numbered("less", 2), Atlas("else", (1, 2, 4), ("a", "b", "c"))]
+)
 def test_other_regions_cannot_be_brought_into_order(other: Atlas) -> None:
     with pytest.raises(InputError, match="only data of one atlas can be mixed"):
         ABC.order_from(other)
@@ -105,7 +116,16 @@ def test_an_atlas_file_has_optional_networks_and_coordinates(mark: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "number,name\n1,A\n", "index,name\n", "index,name\nx,A\n", "\xff", "index,name,x,y\n1,A,1,2\n"]
+    "text",
+    [
+        "",
+        "\n",
+        "number,name\n1,A\n",
+        "index,name\n",
+        "index,name\nx,A\n",
+        "\xff",
+        "index,name,x,y\n1,A,1,2\n",
+    ],
 )
 def test_a_file_that_is_no_atlas_is_refused_by_name(text: str, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text(text, encoding="latin-1")

@@ -1,4 +1,5 @@
-"""The command line from outside: exit codes, one-line errors, help that works, and an answer in well under a second."""
+"""The command line from outside: exit codes, one-line errors, help that works, and an answer in
+well under a second."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
         "finally: print('heavy:', sorted({'torch', 'lightning', 'numpy', 'omegaconf'} & set(sys.modules)))"
     )
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "src", check=True
+    )
     assert "heavy: []" in done.stdout
     assert time.perf_counter() - start < 5  # 0.2 s alone; other tests may run beside it
 
@@ -98,7 +101,9 @@ def test_help_of_a_verb_shows_an_example_that_parses(verb: str, lcm) -> None:
         ("inspect .", "no manifest.json"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_2(line: str, expected: str, lcm, tmp_path, monkeypatch) -> None:
+def test_a_users_mistake_is_one_line_and_exit_2(
+    line: str, expected: str, lcm, tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = lcm(line)
     assert code == 2
@@ -109,7 +114,9 @@ def test_a_users_mistake_is_one_line_and_exit_2(line: str, expected: str, lcm, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", ["nonsense", "pretrain", "verify", "cost --nonsense", "verify a b"])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "pretrain", "verify", "cost --nonsense", "verify a b"]
+)
 def test_wrong_usage_is_exit_2(line: str, lcm) -> None:
     code, _, err = lcm(line)
     assert code == 2
@@ -150,7 +157,10 @@ def test_cost_reads_a_recipe_and_its_overrides(lcm, tmp_path) -> None:
 
 def test_an_input_error_never_escapes_as_a_traceback() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lcm_scale.cli.app", "cost", "model=1bb"], capture_output=True, text=True, cwd=ROOT / "src"
+        [sys.executable, "-m", "lcm_scale.cli", "cost", "model=1bb"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "src",
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

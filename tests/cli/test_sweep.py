@@ -35,7 +35,9 @@ def lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def test_run_starts_workers_and_ends_with_the_next_command(make_sweep: Make, lcm: Call, tmp_path: Path) -> None:
+def test_run_starts_workers_and_ends_with_the_next_command(
+    make_sweep: Make, lcm: Call, tmp_path: Path
+) -> None:
     made = make_sweep()
     few = "axes.size=[8x1] axes.subjects=[12] also=[]"
     code, out, err = lcm(f"sweep run {tmp_path}/sweep_sizes.yaml {few} --jobs 2")
@@ -47,19 +49,26 @@ def test_run_starts_workers_and_ends_with_the_next_command(make_sweep: Make, lcm
     assert (code, "0 points run, 2 were finished before" in out) == (0, True)
 
 
-def test_a_point_by_its_number_runs_in_the_same_folders(make_sweep: Make, lcm: Call, tmp_path: Path) -> None:
+def test_a_point_by_its_number_runs_in_the_same_folders(
+    make_sweep: Make, lcm: Call, tmp_path: Path
+) -> None:
     made = make_sweep()
     assert lcm(f"sweep run {tmp_path}/sweep_sizes.yaml --point 2")[0] == 0
     assert [is_finished(made.sweep.folder_of(p)) for p in made.runnable[:3]] == [False, True, False]
 
 
-def test_points_that_fail_end_in_exit_code_2_and_one_line(make_sweep: Make, lcm: Call, tmp_path: Path) -> None:
+def test_points_that_fail_end_in_exit_code_2_and_one_line(
+    make_sweep: Make, lcm: Call, tmp_path: Path
+) -> None:
     make_sweep()
     code, _, err = lcm(
         f"sweep run {tmp_path}/sweep_sizes.yaml axes.size=[8x1] axes.subjects=[900] also=[] baselines=[]"
     )
     assert code == 2
-    assert "error: 1 of 1 points failed, the first 8x1-u900-e2: 8x1-u900-e2: asks for 900 people" in err
+    assert (
+        "error: 1 of 1 points failed, the first 8x1-u900-e2: 8x1-u900-e2: asks for 900 people"
+        in err
+    )
 
 
 def test_plan_shows_cost_and_what_it_can_tell(make_sweep: Make, lcm: Call, tmp_path: Path) -> None:
@@ -83,7 +92,10 @@ def test_status_and_fit_read_a_finished_sweep(finished: Path, lcm: Call, tmp_pat
 def test_cost_tabulates_the_published_sizes(lcm: Call) -> None:
     code, out, _ = lcm("sweep cost --scans 10000 --epochs 200")
     assert code == 0
-    assert all(f"│ {size} " in out for size in ("147m", "294m", "441m", "588m", "735m", "882m", "1b", "1.2b"))
+    assert all(
+        f"│ {size} " in out
+        for size in ("147m", "294m", "441m", "588m", "735m", "882m", "1b", "1.2b")
+    )
     assert all(f"{card} hours" in out for card in ("A100", "H100", "H200"))
     assert "one card" in out
 
@@ -104,7 +116,12 @@ def test_cost_tabulates_the_published_sizes(lcm: Call) -> None:
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_2(
-    line: str, expected: str, make_sweep: Make, lcm: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str,
+    expected: str,
+    make_sweep: Make,
+    lcm: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_sweep()
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,5 @@
-"""Composition of recipes, overrides, and errors that name the key; every recipe that ships composes."""
+"""Composition of recipes, overrides, and errors that name the key; every recipe that ships
+composes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def test_layers_overlay_in_order_and_overrides_come_last(tmp_path: Path) -> None
     (tmp_path / "optim").mkdir()
     (tmp_path / "optim" / "calm.yaml").write_text("adaptive: {lr: 1.0e-5}\nwarmup_steps: 7\n")
     (tmp_path / "base.yaml").write_text("seed: 1\nname: base\n")
-    (tmp_path / "run.yaml").write_text("defaults: [base, optim/calm]\nseed: 2\noptim: {adaptive: {eps: 1.0e-6}}\n")
+    (tmp_path / "run.yaml").write_text(
+        "defaults: [base, optim/calm]\nseed: 2\noptim: {adaptive: {eps: 1.0e-6}}\n"
+    )
     recipe = config.load(Recipe, tmp_path / "run.yaml", ["optim.warmup_steps=9"])
     assert (recipe.name, recipe.seed, recipe.optim.warmup_steps) == ("base", 2, 9)
     assert (recipe.optim.adaptive.lr, recipe.optim.adaptive.eps) == (1e-5, 1e-6)
@@ -101,7 +104,9 @@ def test_a_misspelt_file_suggests_its_neighbour(tmp_path: Path) -> None:
         config.load(Recipe, tmp_path / "abide_smal.yaml")
 
 
-@pytest.mark.parametrize("override", ["trainer.max_stepz=3", "seed", "=3", "seed=[", "trainer.max_steps=few"])
+@pytest.mark.parametrize(
+    "override", ["trainer.max_stepz=3", "seed", "=3", "seed=[", "trainer.max_steps=few"]
+)
 def test_a_bad_override_is_quoted(override: str) -> None:
     with pytest.raises(InputError, match="override"):
         config.load(Recipe, None, [override])
@@ -124,7 +129,13 @@ def test_a_number_out_of_range_is_named_with_its_key(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["block=0", "shard_scans=-1", "simulation.subjects=-1", "simulation.volumes=1", "simulation.sex_effect=1.0"],
+    [
+        "block=0",
+        "shard_scans=-1",
+        "simulation.subjects=-1",
+        "simulation.volumes=1",
+        "simulation.sex_effect=1.0",
+    ],
 )
 def test_a_shard_recipes_numbers_are_checked_before_anything_is_written(override: str) -> None:
     with pytest.raises(InputError, match=f"{override}: expected"):
@@ -132,6 +143,8 @@ def test_a_shard_recipes_numbers_are_checked_before_anything_is_written(override
 
 
 def test_a_dumped_recipe_loads_again(tmp_path: Path) -> None:
-    recipe = config.load(Recipe, None, ["name=x", "model=1b", "optim.adaptive.lr=3e-5", "data=[a,b]"])
+    recipe = config.load(
+        Recipe, None, ["name=x", "model=1b", "optim.adaptive.lr=3e-5", "data=[a,b]"]
+    )
     (tmp_path / "again.yaml").write_text(config.dump(recipe))
     assert config.load(Recipe, tmp_path / "again.yaml") == recipe

@@ -1,4 +1,5 @@
-"""`cost` against REFERENCE.md's figures and against the tensors that the real model really keeps."""
+"""`cost` against REFERENCE.md's figures and against the tensors that the real model really
+keeps."""
 
 from __future__ import annotations
 
@@ -10,16 +11,11 @@ import pytest
 import torch
 
 from lcm_scale import config
-from lcm_scale.config import TrainerConfig
-from lcm_scale.errors import InputError
-from lcm_scale.model.flops import parameter_count
-from lcm_scale.model.lcm import LCM
-from lcm_scale.model.presets import LCMConfig
-from lcm_scale.hardware import cards
-from lcm_scale.hardware.cards import Card
+from lcm_scale.config import BudgetConfig, TrainerConfig
 from lcm_scale.cost.count import activation_bytes, cost, memory
 from lcm_scale.cost.placement import (
     STRATEGIES,
+    ZERO_GATHERED,
     Placement,
     card_bytes,
     placements,
@@ -27,8 +23,13 @@ from lcm_scale.cost.placement import (
     recommended,
     sent_bytes,
 )
-from lcm_scale.config import BudgetConfig
-from lcm_scale.training.parallel.strategy import ZERO_GATHERED, prepare_model
+from lcm_scale.errors import InputError
+from lcm_scale.hardware import cards
+from lcm_scale.hardware.cards import Card
+from lcm_scale.model.flops import parameter_count
+from lcm_scale.model.lcm import LCM
+from lcm_scale.model.presets import LCMConfig
+from lcm_scale.training.parallel.strategy import prepare_model
 
 SHAPE = LCMConfig(n_regions=40, target_tokens=(7, 2), width=96, layers=2, heads=4, ffn=36)
 
@@ -52,7 +53,10 @@ def test_full_state_of_the_largest_model_is_what_planning_counted() -> None:
 
 
 def test_step_flops_do_not_depend_on_devices_and_memory_does() -> None:
-    one, four = cost(recipe("model=147m")), cost(recipe("model=147m", "trainer.devices=2", "trainer.nodes=2"))
+    one, four = (
+        cost(recipe("model=147m")),
+        cost(recipe("model=147m", "trainer.devices=2", "trainer.nodes=2")),
+    )
     assert one.step_flops == four.step_flops
     assert one.memory[0].activations == 4 * four.memory[0].activations
     assert one.memory[0].optimiser == four.memory[0].optimiser
@@ -72,11 +76,15 @@ def test_an_unknown_size_is_the_users_mistake() -> None:
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("attention", ["projected", "absorbed"])
 @pytest.mark.parametrize("trainable", ["all", "tokens"])
-def test_activations_are_what_autograd_keeps(precision: str, attention: str, trainable: str) -> None:
+def test_activations_are_what_autograd_keeps(
+    precision: str, attention: str, trainable: str
+) -> None:
     shape = replace(SHAPE, attention=attention)
     few, many = (saved_bytes(shape, scans, precision, trainable) for scans in (2, 6))
     kept = many - few  # leaves out copies of weights
-    assert activation_bytes(shape, precision, trainable=trainable) == pytest.approx(kept / 4, rel=0.01)
+    assert activation_bytes(shape, precision, trainable=trainable) == pytest.approx(
+        kept / 4, rel=0.01
+    )
 
 
 def test_copies_of_weights_are_what_autocast_keeps() -> None:
@@ -98,7 +106,9 @@ def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: str = "
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.untyped_storage().data_ptr() not in parameters:
-            kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no address is used twice
+            kept[tensor.untyped_storage().data_ptr()] = (
+                tensor  # alive, so that no address is used twice
+            )
         return tensor
 
     with (
@@ -135,7 +145,8 @@ for _ in range(2):
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-# The kernel's own mark of this address space: getrusage's would begin at what the parent held when it forked.
+# The kernel's own mark of this address space: getrusage's would begin at what the parent held when
+# it forked.
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(int(peak[1]) * 1024 - before)
 """
@@ -156,8 +167,12 @@ def test_the_processs_peak_memory_is_predicted_within_a_tenth(
     precision: str, checkpointing: bool, trainable: str, state: str
 ) -> None:
     words = [precision, str(checkpointing), trainable, state]
-    done = subprocess.run([sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True)
-    predicted = memory(LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trainable, state).total
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True
+    )
+    predicted = memory(
+        LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trainable, state
+    ).total
     assert predicted == pytest.approx(int(done.stdout), rel=0.1)
 
 
@@ -180,7 +195,11 @@ def test_what_one_small_card_cannot_hold_is_offloaded_or_spread() -> None:
     ddp, zero1 = (next(w for w in ways if w.strategy == name) for name in ("ddp", "zero1"))
     assert ddp.layers_again and not zero1.layers_again and ddp.fits and zero1.fits
     written = recipe_for(made, ways[0], 4)
-    assert (written.trainer.strategy, written.trainer.devices, written.trainer.offload) == ("zero2", 1, True)
+    assert (written.trainer.strategy, written.trainer.devices, written.trainer.offload) == (
+        "zero2",
+        1,
+        True,
+    )
     assert written.name == "1.2b"
     none_fits = placed(recipe("model=1.2b", "model.layers=400", "data.scans=10"), 1, 1, budget)
     with pytest.raises(InputError, match="no strategy fits"):
@@ -194,42 +213,67 @@ def test_zero_stages_hold_less_and_beyond_what_stays_gathered_the_third_sends_mo
     assert held == sorted(held, reverse=True)
     assert card_bytes(kept, parameters, "zero2", 16, offload=True) < held[2]
     assert [sent_bytes(s, 100, 4) for s in STRATEGIES] == [600, 600, 600, 600]
-    assert sent_bytes("zero3", 2 * ZERO_GATHERED, 4) == 5 / 4 * sent_bytes("zero2", 2 * ZERO_GATHERED, 4)
+    assert sent_bytes("zero3", 2 * ZERO_GATHERED, 4) == 5 / 4 * sent_bytes(
+        "zero2", 2 * ZERO_GATHERED, 4
+    )
 
 
 def test_the_largest_model_trains_on_24_gb_and_finetunes_its_tokens_on_12() -> None:
     asked = ("model=1.2b", "data.scans=1000", "trainer.global_batch=32")
     small, smaller = BudgetConfig(gpu="24GB"), BudgetConfig(gpu="12GB")
     plain = placed(recipe(*asked, "optim.state=bf16"), 1, 1, small)[0]
-    assert plain.fits and (plain.strategy, plain.layers_again, plain.offload) == ("auto", False, False)
+    assert plain.fits and (plain.strategy, plain.layers_again, plain.offload) == (
+        "auto",
+        False,
+        False,
+    )
     fp32 = placed(recipe(*asked), 1, 1, small)[0]
     assert fp32.fits and fp32.layers_again and fp32.step > plain.step
     tokens = placed(recipe(*asked, "optim.trainable=tokens"), 1, 1, smaller)[0]
-    assert tokens.fits and (tokens.strategy, tokens.layers_again, tokens.offload) == ("auto", False, False)
+    assert tokens.fits and (tokens.strategy, tokens.layers_again, tokens.offload) == (
+        "auto",
+        False,
+        False,
+    )
     assert 2 * tokens.step < placed(recipe(*asked), 1, 1, smaller)[0].step
 
 
-def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = recipe("model=147m", "data.scans=100")
     assert placed(made, 1, 1, BudgetConfig(gpu="cpu"))[0].memory == cost(made).memory[0].total
-    card = Card(2e11, 1e11, memory=64e9, link=1e10, device="cpu", precision="32-true", measured=True)
+    card = Card(
+        2e11, 1e11, memory=64e9, link=1e10, device="cpu", precision="32-true", measured=True
+    )
     monkeypatch.setattr(cards, "probe", lambda: card)
     counted = cost(made)
     flops = counted.step_flops[counted.formulation]
-    assert placed(made, 1, 1, BudgetConfig(gpu="yours", mfu=0.1))[0].step == pytest.approx(flops / 2e11, rel=0.1)
+    assert placed(made, 1, 1, BudgetConfig(gpu="yours", mfu=0.1))[0].step == pytest.approx(
+        flops / 2e11, rel=0.1
+    )
 
 
 def test_a_cpu_with_bf16_trains_wide_models_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cards, "probe", lambda: Card(2e11, 1e11, 64e9, 1e10, "cpu", "bf16-mixed", measured=True))
+    monkeypatch.setattr(
+        cards, "probe", lambda: Card(2e11, 1e11, 64e9, 1e10, "cpu", "bf16-mixed", measured=True)
+    )
     for overrides, row in (("model=147m",), 1), (("model=small",), 0):
         made = recipe(*overrides, "data.scans=100")
-        assert placed(made, 1, 1, BudgetConfig(gpu="yours"))[0].memory == cost(made).memory[row].total
+        assert (
+            placed(made, 1, 1, BudgetConfig(gpu="yours"))[0].memory == cost(made).memory[row].total
+        )
 
 
 @pytest.mark.slow
 def test_the_probe_finds_a_pace_between_a_slow_core_and_a_whole_cluster() -> None:
     card = cards.probe()
-    assert card.measured and 1e9 < card.peak < 1e16 and 1e8 < card.bandwidth < 1e14 and card.memory > 1e9
+    assert (
+        card.measured
+        and 1e9 < card.peak < 1e16
+        and 1e8 < card.bandwidth < 1e14
+        and card.memory > 1e9
+    )
 
 
 def test_a_plan_without_data_says_what_it_needs() -> None:

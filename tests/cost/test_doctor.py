@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lcm_scale.cost import doctor
 from lcm_scale.config import Recipe
+from lcm_scale.cost import doctor
 
 Make = Callable[..., Recipe]
 
@@ -53,7 +53,10 @@ def test_a_folder_that_cannot_be_written_is_named(recipe: Make, tmp_path: Path) 
 
 def test_advice_stands_below_what_is_not_in_order() -> None:
     text = doctor.report(
-        [doctor.Finding("a", "ok", "fine", "never shown"), doctor.Finding("b", "fail", "bad", "mend it")]
+        [
+            doctor.Finding("a", "ok", "fine", "never shown"),
+            doctor.Finding("b", "fail", "bad", "mend it"),
+        ]
     )
     assert text.splitlines()[-1].strip() == "-> mend it"
     assert "never shown" not in text

@@ -1,4 +1,5 @@
-"""Bad input through the command line: exit code 2, one line that names file and field, nothing written."""
+"""Bad input through the command line: exit code 2, one line that names file and field, nothing
+written."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ LAST = "raw/Site_0050003_rois_aal.1D"
 
 
 @pytest.fixture
-def lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, str, str]]:
+def lcm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
     """`lcm("verify shards/tiny")` -> (exit code, stdout, stderr), in this process."""
 
     def call(line: str) -> tuple[int, str, str]:
@@ -73,7 +76,9 @@ def text_in_a_cell(path: Path) -> None:
 
 
 def all_constant(path: Path) -> None:
-    path.write_text("\n".join(["\t".join(f"#{i}" for i in range(1, 7)), *["5\t5\t5\t5\t5\t5"] * 40]))
+    path.write_text(
+        "\n".join(["\t".join(f"#{i}" for i in range(1, 7)), *["5\t5\t5\t5\t5\t5"] * 40])
+    )
 
 
 def empty(path: Path) -> None:
@@ -112,11 +117,15 @@ def test_a_broken_scan_is_one_line_naming_the_file(
     assert not list(tmp_path.glob("shards/*"))
 
 
-def test_115_columns_are_refused_for_aal116_with_both_numbers(raw, lcm, tmp_path, write_1d, bold) -> None:
+def test_115_columns_are_refused_for_aal116_with_both_numbers(
+    raw, lcm, tmp_path, write_1d, bold
+) -> None:
     write_1d(tmp_path / LAST, bold(0, regions=115), range(115))
     for other in (tmp_path / "raw").glob("*_005000[012]_*"):
         other.unlink()
-    refused(lcm("shard tiny.yaml atlas=aal116"), rf"{LAST}: 115 columns, atlas aal116 has 116 regions")
+    refused(
+        lcm("shard tiny.yaml atlas=aal116"), rf"{LAST}: 115 columns, atlas aal116 has 116 regions"
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,9 @@ def test_115_columns_are_refused_for_aal116_with_both_numbers(raw, lcm, tmp_path
         ("name=..", r"name '\.\.': a shard set's name holds"),
     ],
 )
-def test_a_recipe_that_cannot_work_is_one_line_naming_the_key(overrides: str, message: str, raw, lcm, tmp_path) -> None:
+def test_a_recipe_that_cannot_work_is_one_line_naming_the_key(
+    overrides: str, message: str, raw, lcm, tmp_path
+) -> None:
     code, out, err = lcm(f"shard tiny.yaml {overrides}")
     error = err.splitlines()[-1]
     assert (code, out) == (2, "")
@@ -155,12 +166,17 @@ def test_a_recipe_that_cannot_work_is_one_line_naming_the_key(overrides: str, me
     assert not list(tmp_path.glob("shards/*"))
 
 
-@pytest.mark.parametrize(("field", "cell"), [("AGE_AT_SCAN", "old"), ("SEX", "9"), ("DX_GROUP", "ASD"), ("SUB_ID", "")])
+@pytest.mark.parametrize(
+    ("field", "cell"), [("AGE_AT_SCAN", "old"), ("SEX", "9"), ("DX_GROUP", "ASD"), ("SUB_ID", "")]
+)
 def test_a_wrong_phenotype_is_one_line_naming_row_and_column(
     field: str, cell: str, abide_folder, raw, lcm, tmp_path
 ) -> None:
     abide_folder(changes={2: {field: cell}})
-    refused(lcm("shard tiny.yaml"), rf"raw/phenotypes\.csv, row 4: {field} is {'empty' if not cell else repr(cell)}")
+    refused(
+        lcm("shard tiny.yaml"),
+        rf"raw/phenotypes\.csv, row 4: {field} is {'empty' if not cell else repr(cell)}",
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1])
@@ -190,7 +206,10 @@ def test_files_of_numpy_and_matlab_that_are_cut_off_are_named(raw, lcm, tmp_path
     for suffix in ("npy", "npz", "mat"):
         (tmp_path / f"scan.{suffix}").write_bytes(b"\x93NUMPY\x01\x00")
         (tmp_path / "scans.csv").write_text(f"file,subject,diagnosis\nscan.{suffix},1,CN\n")
-        refused(lcm("shard tiny.yaml reader=table source.table=scans.csv"), rf"scan\.{suffix}: cannot be read as")
+        refused(
+            lcm("shard tiny.yaml reader=table source.table=scans.csv"),
+            rf"scan\.{suffix}: cannot be read as",
+        )
 
 
 def test_a_ready_matrix_out_of_range_is_named_with_its_place(raw, lcm, tmp_path) -> None:

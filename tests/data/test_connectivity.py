@@ -1,4 +1,5 @@
-"""Region series to matrices: Pearson as published, windows and padding, what a constant or broken region becomes."""
+"""Region series to matrices: Pearson as published, windows and padding, what a constant or broken
+region becomes."""
 
 from __future__ import annotations
 
@@ -29,9 +30,15 @@ def only(recording: Recording, atlas: Atlas = ATLAS, **keys: Any) -> Matrix:
 
 
 @given(
-    st.integers(0, 2**32 - 1), st.integers(3, 60), st.integers(2, 8), st.floats(-8, 8), st.sampled_from([0.0, 1.0, 1e4])
+    st.integers(0, 2**32 - 1),
+    st.integers(3, 60),
+    st.integers(2, 8),
+    st.floats(-8, 8),
+    st.sampled_from([0.0, 1.0, 1e4]),
 )
-def test_pearson_is_numpys_in_any_unit(seed: int, volumes: int, regions: int, magnitude: float, mean: float) -> None:
+def test_pearson_is_numpys_in_any_unit(
+    seed: int, volumes: int, regions: int, magnitude: float, mean: float
+) -> None:
     x = np.random.default_rng(seed).standard_normal((volumes, regions)) + mean
     found = pearson(x * 10.0**magnitude)
     assert found.dtype == np.float32
@@ -66,7 +73,9 @@ def test_a_region_with_nan_or_inf_is_a_row_of_zeros_and_counted(value: float, bo
     assert np.isfinite(matrix.values).all()
     assert not matrix.values[1].any()
     keep = [0, 2, 3]
-    assert np.allclose(matrix.values[np.ix_(keep, keep)], np.corrcoef(x[:, keep], rowvar=False), atol=1e-6)
+    assert np.allclose(
+        matrix.values[np.ix_(keep, keep)], np.corrcoef(x[:, keep], rowvar=False), atol=1e-6
+    )
     assert (matrix.constant, matrix.not_finite) == ((), (1,))
 
 
@@ -85,13 +94,21 @@ def test_without_a_window_there_is_one_matrix_of_all_volumes(bold) -> None:
 def test_padding_safe_correlates_what_is_there(bold) -> None:
     x = bold(0, 115, 4)
     found = matrices(scan(x), ConnectivityConfig(window=40, min_volumes=30), ATLAS)
-    assert [(m.window, m.volumes) for m in found if isinstance(m, Matrix)] == [(0, 40), (1, 40), (2, 35)]
+    assert [(m.window, m.volumes) for m in found if isinstance(m, Matrix)] == [
+        (0, 40),
+        (1, 40),
+        (2, 35),
+    ]
     assert np.allclose(found[2].values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("pad", "why"), [("safe", "under 30 volumes"), ("drop", "shorter than connectivity.window")])
+@pytest.mark.parametrize(
+    ("pad", "why"), [("safe", "under 30 volumes"), ("drop", "shorter than connectivity.window")]
+)
 def test_a_last_window_that_is_too_short_is_named_and_skipped(pad: str, why: str, bold) -> None:
-    found = matrices(scan(bold(0, 105, 4)), ConnectivityConfig(window=40, pad=pad, min_volumes=30), ATLAS)
+    found = matrices(
+        scan(bold(0, 105, 4)), ConnectivityConfig(window=40, pad=pad, min_volumes=30), ATLAS
+    )
     assert [type(m) for m in found] == [Matrix, Matrix, Skipped]
     assert why in found[2].why and found[2].what == "scan.1D, window 2"  # type: ignore[union-attr]
 
@@ -110,7 +127,9 @@ def test_padding_as_published_drives_every_correlation_to_one() -> None:
     assert padded.values[upper].min() > 0.999
     assert np.abs(safe.values[upper]).max() < 0.2
     assert padded.volumes == safe.volumes == 300
-    assert np.allclose(padded.values, np.corrcoef(np.vstack([x, np.zeros((200, 4))]), rowvar=False), atol=1e-6)
+    assert np.allclose(
+        padded.values, np.corrcoef(np.vstack([x, np.zeros((200, 4))]), rowvar=False), atol=1e-6
+    )
 
 
 def test_crop_keeps_the_first_volumes(bold) -> None:
@@ -120,8 +139,12 @@ def test_crop_keeps_the_first_volumes(bold) -> None:
     assert np.array_equal(matrix.values, pearson(x[:50]))
 
 
-@pytest.mark.parametrize(("keys", "why"), [({"crop": 41}, "connectivity.crop"), ({"min_volumes": 41}, "min_volumes")])
-def test_a_scan_that_is_too_short_is_skipped_with_the_key_that_asked(keys: dict[str, int], why: str, bold) -> None:
+@pytest.mark.parametrize(
+    ("keys", "why"), [({"crop": 41}, "connectivity.crop"), ({"min_volumes": 41}, "min_volumes")]
+)
+def test_a_scan_that_is_too_short_is_skipped_with_the_key_that_asked(
+    keys: dict[str, int], why: str, bold
+) -> None:
     (skip,) = matrices(scan(bold(0, 40, 4)), ConnectivityConfig(**keys), ATLAS)
     assert isinstance(skip, Skipped) and why in skip.why
 
@@ -140,7 +163,9 @@ def test_columns_in_another_order_give_the_same_matrix(order: list[int]) -> None
 def test_a_ready_matrix_in_another_order_is_brought_into_the_atlass(order: list[int]) -> None:
     ready = pearson(np.random.default_rng(0).standard_normal((40, 4)))
     named = tuple(ATLAS.indices[i] for i in order)
-    assert np.array_equal(only(scan(ready[np.ix_(order, order)], True, region_indices=named)).values, ready)
+    assert np.array_equal(
+        only(scan(ready[np.ix_(order, order)], True, region_indices=named)).values, ready
+    )
 
 
 @pytest.mark.parametrize(

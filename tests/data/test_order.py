@@ -8,9 +8,14 @@ from lcm_scale.data.order import BatchPlan, epoch_order, mix
 
 @settings(max_examples=400, deadline=None)
 @given(
-    n=st.integers(1, 300), batch=st.integers(1, 70), world=st.integers(1, 9), accumulate=st.integers(1, 4),
-    window=st.one_of(st.none(), st.integers(1, 5)), block=st.integers(1, 40), seed=st.integers(0, 2**63 - 1),
-)  # fmt: skip
+    n=st.integers(1, 300),
+    batch=st.integers(1, 70),
+    world=st.integers(1, 9),
+    accumulate=st.integers(1, 4),
+    window=st.one_of(st.none(), st.integers(1, 5)),
+    block=st.integers(1, 40),
+    seed=st.integers(0, 2**63 - 1),
+)
 def test_each_scan_is_seen_exactly_once_whatever_divides_what(
     n: int, batch: int, world: int, accumulate: int, window: int | None, block: int, seed: int
 ) -> None:
@@ -27,12 +32,21 @@ def test_each_scan_is_seen_exactly_once_whatever_divides_what(
 
 
 @settings(max_examples=100, deadline=None)
-@given(n=st.integers(1, 200), batch=st.integers(1, 40), world=st.integers(1, 5), accumulate=st.integers(1, 3))
-def test_a_steps_scans_do_not_depend_on_the_world_size(n: int, batch: int, world: int, accumulate: int) -> None:
+@given(
+    n=st.integers(1, 200),
+    batch=st.integers(1, 40),
+    world=st.integers(1, 5),
+    accumulate=st.integers(1, 3),
+)
+def test_a_steps_scans_do_not_depend_on_the_world_size(
+    n: int, batch: int, world: int, accumulate: int
+) -> None:
     alone, many = BatchPlan(n, batch), BatchPlan(n, batch, world, accumulate)
     assert alone.steps == many.steps
     for step in range(alone.steps):
-        pieces = [many.piece(step, micro, rank) for micro in range(accumulate) for rank in range(world)]
+        pieces = [
+            many.piece(step, micro, rank) for micro in range(accumulate) for rank in range(world)
+        ]
         together = [p for piece in pieces for p in range(piece.start, piece.stop)]
         assert together == list(range(alone.step(step).start, alone.step(step).stop))
 
@@ -55,13 +69,16 @@ def test_orders_differ_between_epochs_and_seeds_and_repeat_for_the_same() -> Non
 
 
 def test_the_order_is_the_same_for_ever() -> None:
-    """Hashed, not drawn: no numpy version may change it, or a run could not be resumed after an upgrade."""
+    """Hashed, not drawn: no numpy version may change it, or a run could not be resumed after an
+    upgrade."""
     assert epoch_order(np.zeros(8, dtype=np.int64), 7, 2)[0].tolist() == [6, 0, 5, 3, 7, 1, 2, 4]
 
 
 def test_positions_are_spread_evenly() -> None:
     """Over many epochs every scan comes first about equally often."""
-    first = np.array([epoch_order(np.zeros(10, dtype=np.int64), 0, epoch)[0][0] for epoch in range(2000)])
+    first = np.array(
+        [epoch_order(np.zeros(10, dtype=np.int64), 0, epoch)[0][0] for epoch in range(2000)]
+    )
     counts = np.bincount(first, minlength=10)
     assert counts.min() > 140 and counts.max() < 260  # 200 +- 4.5 standard deviations
 

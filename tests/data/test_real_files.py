@@ -1,4 +1,5 @@
-"""Real files as people have them, from the data folder beside the repository; skipped where it is absent."""
+"""Real files as people have them, from the data folder beside the repository; skipped where it is
+absent."""
 
 from __future__ import annotations
 
@@ -27,12 +28,15 @@ PHENOTYPES = "data/abide_phenotypes/Phenotypic_V1_0b_preprocessed1.csv"
 DIAGNOSIS = GroupConfig("diagnosis", labels=["CN", "Autism"])
 
 
-def test_two_native_files_of_the_preprocessed_connectomes_project(shared: Path, recipe, read_all) -> None:
+def test_two_native_files_of_the_preprocessed_connectomes_project(
+    shared: Path, recipe, read_all
+) -> None:
     folder = shared / "data/abide_native_samples/original_1D"
     scans, skipped = read_all(recipe(dir=folder, phenotypes=shared / PHENOTYPES, atlas="aal116"))
     assert [(s.subject, s.site, s.labels["diagnosis"], s.sex) for s in scans] == [
-        ("51456", "CALTECH", "Autism", "M"), ("51475", "CALTECH", "CN", "M"),
-    ]  # fmt: skip
+        ("51456", "CALTECH", "Autism", "M"),
+        ("51475", "CALTECH", "CN", "M"),
+    ]
     assert {s.series.shape for s in scans} == {(145, 116)}
     assert {s.region_indices for s in scans} == {load_atlas("aal116").indices}
     assert len(skipped) == 1112 - 2
@@ -43,9 +47,16 @@ def test_two_native_files_of_the_preprocessed_connectomes_project(shared: Path, 
 
 def test_six_native_matlab_files(shared: Path, recipe) -> None:
     folder = shared / "data/abide_native_samples/original_mat"
-    manifest = write_shards(recipe(
-        reader="mat", dir=folder, phenotypes=shared / PHENOTYPES, atlas="aal116", cohort="abide", groups=[DIAGNOSIS]
-    ))  # fmt: skip
+    manifest = write_shards(
+        recipe(
+            reader="mat",
+            dir=folder,
+            phenotypes=shared / PHENOTYPES,
+            atlas="aal116",
+            cohort="abide",
+            groups=[DIAGNOSIS],
+        )
+    )
     assert (manifest.scans, len(manifest.subjects)) == (6, 6)
     assert manifest.quality["skipped"] == {"table row without a file": 1112 - 6}
     sets = open_sets(DataConfig(sets=["tiny"]))
@@ -54,13 +65,21 @@ def test_six_native_matlab_files(shared: Path, recipe) -> None:
     assert np.abs(ResidentEdges(sets).edges[0] - expected).max() < 1e-3
 
 
-def test_resting_bold_of_94_regions_in_windows(shared: Path, recipe, read_all, write_csv, tmp_path) -> None:
+def test_resting_bold_of_94_regions_in_windows(
+    shared: Path, recipe, read_all, write_csv, tmp_path
+) -> None:
     folder = shared / "data/real_bold_aal2"
     rows = [{"subject": p.stem, "site": p.stem.split("_")[0]} for p in sorted(folder.glob("*.mat"))]
     made = recipe(
-        reader="mat", dir=folder, table=write_csv(tmp_path / "people.csv", rows), key="tc", atlas="aal2:94",
-        connectivity=ConnectivityConfig(window=500), groups=[GroupConfig("site", merge=False)], cohort="bold",
-    )  # fmt: skip
+        reader="mat",
+        dir=folder,
+        table=write_csv(tmp_path / "people.csv", rows),
+        key="tc",
+        atlas="aal2:94",
+        connectivity=ConnectivityConfig(window=500),
+        groups=[GroupConfig("site", merge=False)],
+        cohort="bold",
+    )
     scans, _ = read_all(made)
     assert sorted({s.series.shape for s in scans}) == [(355, 94), (1200, 94)]
     manifest = write_shards(made)
@@ -71,11 +90,17 @@ def test_resting_bold_of_94_regions_in_windows(shared: Path, recipe, read_all, w
 
 
 def test_a_window_of_a_person_is_likest_to_another_of_hers(shared: Path, recipe, write_csv) -> None:
-    """Fingerprinting (Finn et al. 2015): windows, regions and people were not mixed up on the way."""
+    """Fingerprinting (Finn et al. 2015): windows, regions and people were not mixed up on the
+    way."""
     pad = ConnectivityConfig(window=500, pad="drop")
-    made = recipe(reader="mat", dir=shared / "data/real_bold_aal2", pattern="hcp_*.mat", atlas="aal2:94")
+    made = recipe(
+        reader="mat", dir=shared / "data/real_bold_aal2", pattern="hcp_*.mat", atlas="aal2:94"
+    )
     made.connectivity, made.groups, made.source.table = pad, [GroupConfig("site")], "people.csv"
-    write_csv(Path("people.csv"), [{"subject": p.stem, "site": "hcp"} for p in Path(made.source.dir).glob("hcp_*")])
+    write_csv(
+        Path("people.csv"),
+        [{"subject": p.stem, "site": "hcp"} for p in Path(made.source.dir).glob("hcp_*")],
+    )
     write_shards(made)
     sets = open_sets(DataConfig(sets=["tiny"]))
     likeness = np.corrcoef(ResidentEdges(sets).edges.astype(np.float64))
@@ -87,26 +112,38 @@ def test_a_window_of_a_person_is_likest_to_another_of_hers(shared: Path, recipe,
 def test_all_884_scans_are_sharded_in_under_two_minutes(shared: Path, recipe, tmp_path) -> None:
     start = time.perf_counter()
     tool = shared / "tools/write_abide_1d.py"
-    subprocess.run([sys.executable, str(tool), str(tmp_path / "raw")], check=True, capture_output=True)
-    manifest = write_shards(recipe(
-        dir=tmp_path / "raw", phenotypes=shared / PHENOTYPES, atlas="aal116", cohort="abide",
-        groups=[DIAGNOSIS, GroupConfig("site", merge=False)],
-    ))  # fmt: skip
+    subprocess.run(
+        [sys.executable, str(tool), str(tmp_path / "raw")], check=True, capture_output=True
+    )
+    manifest = write_shards(
+        recipe(
+            dir=tmp_path / "raw",
+            phenotypes=shared / PHENOTYPES,
+            atlas="aal116",
+            cohort="abide",
+            groups=[DIAGNOSIS, GroupConfig("site", merge=False)],
+        )
+    )
     assert time.perf_counter() - start < 120
     assert (manifest.scans, len(manifest.subjects), manifest.simulated) == (884, 884, False)
     assert len(manifest.vocabulary["site"].labels) == 20
     constant = manifest.quality["constant regions, in scans"]
     assert {name for name, scans in constant.items() if scans == 884} == {
-        "Cerebelum_7b_L (9051)", "Cerebelum_7b_R (9052)",
-    }  # fmt: skip
+        "Cerebelum_7b_L (9051)",
+        "Cerebelum_7b_R (9052)",
+    }
     assert verify_shards(tmp_path / "shards" / "tiny") == manifest
     sets = open_sets(DataConfig(sets=["tiny"]))
     with np.load(shared / "data/abide884_aal116/fc_triu_fp16.npz") as archive:
         given = dict(archive)
     with (shared / "data/abide884_aal116/labels.tsv").open(newline="") as handle:
-        rows = sorted(csv.DictReader(handle, delimiter="\t"), key=lambda row: str(int(row["SUB_ID"])))
+        rows = sorted(
+            csv.DictReader(handle, delimiter="\t"), key=lambda row: str(int(row["SUB_ID"]))
+        )
     codes = sets.labels[:, sets.vocabulary.names.index("diagnosis")]
     assert codes.tolist() == [2.0 if row["DX_GROUP"] == "1" else 1.0 for row in rows]
     place = {int(subject): i for i, subject in enumerate(given["ids"])}
     expected = given["fc"][[place[int(row["SUB_ID"])] for row in rows]].astype(np.float32)
-    assert np.abs(ResidentEdges(sets).edges - expected).max() < 5e-3  # theirs and ours both went through half precision
+    assert (
+        np.abs(ResidentEdges(sets).edges - expected).max() < 5e-3
+    )  # theirs and ours both went through half precision

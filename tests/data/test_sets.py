@@ -1,4 +1,5 @@
-"""Shard sets opened together: one numbering, one vocabulary, one order of regions, one number a person."""
+"""Shard sets opened together: one numbering, one vocabulary, one order of regions, one number a
+person."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import DataConfig, GroupConfig
-from lcm_scale.vocabulary import Vocabulary, group, scalar
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
 from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.errors import InputError
+from lcm_scale.vocabulary import Vocabulary, group, scalar
 
 ORDER = [3, 0, 5, 1, 4, 2]
 INDICES = [i + 1 for i in ORDER]
@@ -29,7 +30,18 @@ def test_sets_are_numbered_through_in_the_order_of_the_recipe(tiny_set) -> None:
     sets = opened("b", "a")
     assert (sets.n_scans, sets.names) == (10, ("b", "a"))
     assert sets.set_number.tolist() == [0] * 4 + [1] * 6
-    assert sets.labels[:, sets.vocabulary.names.index("age")].tolist() == [31, 32, 33, 34, 21, 21, 22, 22, 23, 23]
+    assert sets.labels[:, sets.vocabulary.names.index("age")].tolist() == [
+        31,
+        32,
+        33,
+        34,
+        21,
+        21,
+        22,
+        22,
+        23,
+        23,
+    ]
     assert sets.subject.tolist() == [0, 1, 2, 3, 4, 4, 5, 5, 6, 6]
     assert sets.scans_of(["a"]).tolist() == [4, 5, 6, 7, 8, 9]
     assert sets.scans_of([]).tolist() == list(range(10))
@@ -101,7 +113,10 @@ def test_another_atlas_is_refused_whatever_the_recipe_says(tiny_set, atlas_file)
 def test_labels_of_all_sets_are_in_one_vocabulary(tiny_set) -> None:
     tiny_set("a", people=4, labels=["CN", "PD"])
     tiny_set(
-        "b", people=4, labels=["CN", "PD", "SWEDD"], groups=[GroupConfig("diagnosis"), GroupConfig("site", merge=False)]
+        "b",
+        people=4,
+        labels=["CN", "PD", "SWEDD"],
+        groups=[GroupConfig("diagnosis"), GroupConfig("site", merge=False)],
     )
     sets = opened("a", "b")
     assert sets.vocabulary.names == ("diagnosis", "site", "sex", "age")
@@ -146,10 +161,16 @@ def test_sites_are_one_list_and_an_unknown_one_stays_unknown(tiny_set, tiny_reci
         (["tiiny"], {}, r"data\.sets: no shards in .*tiiny, did you mean 'tiny'\? \(there: tiny\)"),
         ([], {}, r"data\.sets is empty"),
         (["tiny", "tiny"], {}, "a set is named twice"),
-        (["tiny"], {"targets": ["diagnosys"]}, r"no set has a target 'diagnosys', did you mean 'diagnosis'\?"),
+        (
+            ["tiny"],
+            {"targets": ["diagnosys"]},
+            r"no set has a target 'diagnosys', did you mean 'diagnosis'\?",
+        ),
     ],
 )
-def test_what_the_recipe_names_and_is_not_there_is_said(names: list[str], keys: dict, message: str, tiny_set) -> None:
+def test_what_the_recipe_names_and_is_not_there_is_said(
+    names: list[str], keys: dict, message: str, tiny_set
+) -> None:
     tiny_set()
     with pytest.raises(InputError, match=message):
         opened(*names, **keys)

@@ -1,4 +1,5 @@
-"""Raw files to a shard set: what stands in it, in which order, and that it is there whole or not at all."""
+"""Raw files to a shard set: what stands in it, in which order, and that it is there whole or not at
+all."""
 
 from __future__ import annotations
 
@@ -53,8 +54,19 @@ def test_half_precision_costs_a_thousandth(tiny_set, bold) -> None:
 def test_facts_of_a_scan_stand_beside_it(tiny_set) -> None:
     (block,) = blocks_of(tiny_set(people=2, tr=2.0, cohort="c"))
     fact = block.meta[0]
-    assert (fact["site"], fact["run"], fact["age"], fact["sex"], fact["tr"]) == ("south", "1", 21.0, "F", 2.0)
-    assert (fact["volumes"], fact["window"], fact["mean_fd"], fact["constant_regions"]) == (40, 0, None, 0)
+    assert (fact["site"], fact["run"], fact["age"], fact["sex"], fact["tr"]) == (
+        "south",
+        "1",
+        21.0,
+        "F",
+        2.0,
+    )
+    assert (fact["volumes"], fact["window"], fact["mean_fd"], fact["constant_regions"]) == (
+        40,
+        0,
+        None,
+        0,
+    )
 
 
 def test_equal_input_gives_equal_bytes(tiny_recipe, shard_bytes) -> None:
@@ -81,11 +93,17 @@ def test_scans_stand_by_subject_id_however_they_are_listed(tiny_recipe, shard_by
     assert manifest.subject_ranks == (0, 1, 2, 3, 4)
 
 
-@pytest.mark.parametrize(("people", "block", "shard_scans"), [(7, 3, 6), (6, 3, 6), (7, 128, 4), (1, 1, 1), (7, 4, 6)])
-def test_blocks_and_tars_hold_every_scan_once_in_order(people: int, block: int, shard_scans: int, tiny_set) -> None:
+@pytest.mark.parametrize(
+    ("people", "block", "shard_scans"), [(7, 3, 6), (6, 3, 6), (7, 128, 4), (1, 1, 1), (7, 4, 6)]
+)
+def test_blocks_and_tars_hold_every_scan_once_in_order(
+    people: int, block: int, shard_scans: int, tiny_set
+) -> None:
     folder = tiny_set(people=people, block=block, shard_scans=shard_scans)
     manifest = verify_shards(folder)
-    assert [s.scans for s in manifest.shards] == [min(shard_scans, people - i) for i in range(0, people, shard_scans)]
+    assert [s.scans for s in manifest.shards] == [
+        min(shard_scans, people - i) for i in range(0, people, shard_scans)
+    ]
     assert max(r.scans for s in manifest.shards for r in s.records) <= block
     ages = [fact["age"] for record in blocks_of(folder) for fact in record.meta]
     assert ages == [21.0 + i for i in range(people)]
@@ -98,8 +116,14 @@ def test_plain_tarfile_reads_a_set(tiny_set) -> None:
     with tarfile.open(folder / "tiny-000000.tar") as tar:
         names = tar.getnames()
         members = [tar.extractfile(name) for name in names if name.endswith(".fc.npy")]
-        loaded = [np.load(BytesIO(member.read()), allow_pickle=False) for member in members if member]
-    assert sorted(names[:3]) == ["tiny-000000000.bei.npy", "tiny-000000000.fc.npy", "tiny-000000000.meta.json"]
+        loaded = [
+            np.load(BytesIO(member.read()), allow_pickle=False) for member in members if member
+        ]
+    assert sorted(names[:3]) == [
+        "tiny-000000000.bei.npy",
+        "tiny-000000000.fc.npy",
+        "tiny-000000000.meta.json",
+    ]
     assert [x.shape for x in loaded] == [(2, 15), (2, 15), (1, 15)]
 
 
@@ -116,7 +140,9 @@ def test_no_raw_id_or_file_name_is_written(tiny_recipe, shard_bytes, tmp_path) -
     """Neither as bytes nor as numpy's four bytes a letter; not the folder, and not the salt."""
     made = tiny_recipe(people=4, runs=2)
     table = Path(made.source.table or "")
-    table.write_text(table.read_text().replace(",001,", ",Mustermann,").replace(",002,", ",0051234,"))
+    table.write_text(
+        table.read_text().replace(",001,", ",Mustermann,").replace(",002,", ",0051234,")
+    )
     write_shards(made)
     secrets = ["Mustermann", "0051234", "51234", "scan-of", ".npy\n", str(tmp_path), "table.csv"]
     secrets.append((tmp_path / "salt").read_text().strip())
@@ -143,13 +169,22 @@ def test_the_index_tells_of_each_scan_without_a_tar(tiny_set) -> None:
     folder = tiny_set(people=3, runs=2)
     index = read_index(folder, read_manifest(folder))
     assert index.subject.tolist() == [0, 0, 1, 1, 2, 2]
-    assert [index.sites[s] for s in index.site] == ["south", "south", "north", "north", "south", "south"]
+    assert [index.sites[s] for s in index.site] == [
+        "south",
+        "south",
+        "north",
+        "north",
+        "south",
+        "south",
+    ]
     assert index.bei[:, 2].tolist() == [21, 21, 22, 22, 23, 23]
     assert index.volumes.tolist() == [40] * 6
 
 
 def test_windows_are_scans_of_one_person(tiny_set) -> None:
-    folder = tiny_set(people=2, connectivity=ConnectivityConfig(window=15, min_volumes=10, pad="safe"))
+    folder = tiny_set(
+        people=2, connectivity=ConnectivityConfig(window=15, min_volumes=10, pad="safe")
+    )
     manifest = read_manifest(folder)
     (block,) = blocks_of(folder)
     assert [fact["window"] for fact in block.meta] == [0, 1, 2, 0, 1, 2]
@@ -170,7 +205,10 @@ def test_quality_counts_what_was_constant_broken_and_left_out(tiny_recipe, bold,
     (raw / "scan-of-4-1.npy").unlink()
     assert write_shards(made).quality == {
         "scans": 2,
-        "skipped": {"fewer than 30 volumes (connectivity.min_volumes)": 1, "table row without a file": 1},
+        "skipped": {
+            "fewer than 30 volumes (connectivity.min_volumes)": 1,
+            "table row without a file": 1,
+        },
         "constant regions, in scans": {"region 5 (5)": 2},
         "scans with NaN or inf": 1,
     }
@@ -200,7 +238,9 @@ def test_after_a_bad_file_the_older_set_is_intact(tiny_recipe, shard_bytes, tmp_
     assert shard_bytes(tmp_path / "shards") == before
 
 
-def test_where_the_last_rename_fails_the_older_set_is_put_back(tiny_recipe, shard_bytes, tmp_path, monkeypatch) -> None:
+def test_where_the_last_rename_fails_the_older_set_is_put_back(
+    tiny_recipe, shard_bytes, tmp_path, monkeypatch
+) -> None:
     made = tiny_recipe(people=4)
     write_shards(made)
     before = shard_bytes(tmp_path / "shards")
@@ -220,8 +260,12 @@ def test_a_new_set_takes_the_old_ones_place_wholly(tiny_set, shard_bytes, tmp_pa
     tiny_set(people=7, shard_scans=2)
     tiny_set(people=3, shard_scans=2)
     assert sorted(shard_bytes(tmp_path / "shards" / "tiny")) == [
-        "index.npz", "manifest.json", "tiny-000000.tar", "tiny-000001.tar", "tiny.h5",
-    ]  # fmt: skip
+        "index.npz",
+        "manifest.json",
+        "tiny-000000.tar",
+        "tiny-000001.tar",
+        "tiny.h5",
+    ]
     assert [p.name for p in (tmp_path / "shards").iterdir()] == ["tiny"]
 
 
@@ -237,18 +281,28 @@ def test_one_scan_listed_twice_is_refused_with_both_files(tiny_recipe) -> None:
     made = tiny_recipe(people=2)
     table = Path(made.source.table or "")
     table.write_text(table.read_text().replace(",002,", ",1,"))
-    shards_unchanged(made, r"scan-of-2-1\.npy: the same subject, session and run as .*scan-of-1-1\.npy")
+    shards_unchanged(
+        made, r"scan-of-2-1\.npy: the same subject, session and run as .*scan-of-1-1\.npy"
+    )
 
 
 @pytest.mark.parametrize(
     ("group", "message"),
     [
-        (GroupConfig("diagnosis", labels=["CN", "Autsm"]), r"diagnosis is 'Autism', did you mean 'Autsm'\?"),
-        (GroupConfig("diagnosys"), r"no label column 'diagnosys' for group 'diagnosys', did you mean 'diagnosis'\?"),
+        (
+            GroupConfig("diagnosis", labels=["CN", "Autsm"]),
+            r"diagnosis is 'Autism', did you mean 'Autsm'\?",
+        ),
+        (
+            GroupConfig("diagnosys"),
+            r"no label column 'diagnosys' for group 'diagnosys', did you mean 'diagnosis'\?",
+        ),
         (GroupConfig("diagnosis", default="rest"), "default 'rest' is not one of its categories"),
     ],
 )
-def test_labels_that_the_recipe_does_not_know_are_refused(group: GroupConfig, message: str, tiny_recipe) -> None:
+def test_labels_that_the_recipe_does_not_know_are_refused(
+    group: GroupConfig, message: str, tiny_recipe
+) -> None:
     shards_unchanged(tiny_recipe(groups=[group]), message)
 
 
@@ -263,7 +317,9 @@ def test_a_set_needs_a_label_and_a_scan(tiny_recipe) -> None:
     shards_unchanged(tiny_recipe(connectivity=long), "no usable scan .*fewer than 50 volumes")
 
 
-def test_a_set_that_a_kill_between_two_renames_left_aside_is_put_back(tiny_set, tiny_recipe) -> None:
+def test_a_set_that_a_kill_between_two_renames_left_aside_is_put_back(
+    tiny_set, tiny_recipe
+) -> None:
     folder = tiny_set(people=3)
     before = read_manifest(folder)
     folder.rename(folder.with_name(f".{folder.name}.1.old"))

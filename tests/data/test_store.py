@@ -22,7 +22,12 @@ def test_what_is_appended_in_parts_is_read_in_one(tmp_path) -> None:
     triangles = np.random.default_rng(0).random((5, 3)).astype(np.float32)
     for part in (slice(0, 2), slice(2, 5)):
         n = len(triangles[part])
-        store.append(path, triangles[part], [replace(FACT, window=part.start)] * n, [{"dx": "CN", "hand": None}] * n)
+        store.append(
+            path,
+            triangles[part],
+            [replace(FACT, window=part.start)] * n,
+            [{"dx": "CN", "hand": None}] * n,
+        )
     with h5py.File(path) as file:
         content = store.read(file)
         assert np.array_equal(content.fc[:], triangles)
@@ -35,5 +40,8 @@ def test_what_is_appended_in_parts_is_read_in_one(tmp_path) -> None:
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path) -> None:
-    with h5py.File(tmp_path / "b.h5", "w") as file, pytest.raises(InputError, match=r"b\.h5: not a store"):
+    with (
+        h5py.File(tmp_path / "b.h5", "w") as file,
+        pytest.raises(InputError, match=r"b\.h5: not a store"),
+    ):
         store.read(file)

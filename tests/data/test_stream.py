@@ -1,4 +1,5 @@
-"""Batches: the same from memory and from tars, short ones padded and masked, weights of the whole step."""
+"""Batches: the same from memory and from tars, short ones padded and masked, weights of the whole
+step."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import torch
 from lcm_scale.config import DataConfig
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets
-from lcm_scale.data.stream import Batch, BatchStream, Labels, ResidentEdges, StreamedEdges, open_edges, read_block
+from lcm_scale.data.stream import (
+    Batch,
+    BatchStream,
+    Labels,
+    ResidentEdges,
+    StreamedEdges,
+    open_edges,
+    read_block,
+)
 from lcm_scale.errors import InputError
 
 ORDER = [3, 0, 5, 1, 4, 2]
@@ -26,22 +35,34 @@ def mixed(tiny_set, atlas_file) -> ShardSets:
     return open_sets(DataConfig(sets=["a", "b"]))
 
 
-def stream(sets: ShardSets, source: ResidentEdges | StreamedEdges, plan: BatchPlan, **keys: object) -> BatchStream:
+def stream(
+    sets: ShardSets, source: ResidentEdges | StreamedEdges, plan: BatchPlan, **keys: object
+) -> BatchStream:
     labels, every = Labels.recorded(sets.labels), np.arange(sets.n_scans)
-    given = {"labels": labels, "selection": every, "columns": [0, 1, 2], "seed": 5, "epoch": 1, "window": None} | keys
+    given = {
+        "labels": labels,
+        "selection": every,
+        "columns": [0, 1, 2],
+        "seed": 5,
+        "epoch": 1,
+        "window": None,
+    } | keys
     return BatchStream(sets, source, plan=plan, **given)  # type: ignore[arg-type]
 
 
 def same(one: Batch, other: Batch) -> bool:
     """Bit for bit, NaN included, and of the same dtype."""
     return one.keys() == other.keys() and all(
-        one[k].dtype == other[k].dtype and one[k].numpy().tobytes() == other[k].numpy().tobytes() for k in one
+        one[k].dtype == other[k].dtype and one[k].numpy().tobytes() == other[k].numpy().tobytes()
+        for k in one
     )
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 3])
 @pytest.mark.parametrize("first_step", [0, 2])
-def test_streamed_and_resident_batches_are_the_same_bits(window: int | None, first_step: int, mixed: ShardSets) -> None:
+def test_streamed_and_resident_batches_are_the_same_bits(
+    window: int | None, first_step: int, mixed: ShardSets
+) -> None:
     plan = BatchPlan(22, 6)
     resident, streamed = (
         list(stream(mixed, source, plan, window=window, first_step=first_step))
@@ -61,7 +82,9 @@ def test_sets_of_two_precisions_lose_none(first: str, mixed: ShardSets) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_an_epoch_that_goes_on_in_its_middle_is_the_rest_of_it(window: int | None, mixed: ShardSets) -> None:
+def test_an_epoch_that_goes_on_in_its_middle_is_the_rest_of_it(
+    window: int | None, mixed: ShardSets
+) -> None:
     plan = BatchPlan(22, 4, accumulate=2)
     whole = list(stream(mixed, ResidentEdges(mixed), plan, window=window))
     rest = list(stream(mixed, StreamedEdges(mixed), plan, window=window, first_step=3))
@@ -82,7 +105,9 @@ def test_each_row_is_the_scan_it_says(mixed: ShardSets) -> None:
         real = batch["valid"] == 1
         scans = batch["scan"][real].numpy()
         assert np.array_equal(batch["edges"][real].numpy(), source.edges[scans])
-        assert np.array_equal(batch["labels"][real].numpy(), mixed.labels[scans][:, :3], equal_nan=True)
+        assert np.array_equal(
+            batch["labels"][real].numpy(), mixed.labels[scans][:, :3], equal_nan=True
+        )
 
 
 def test_a_short_batch_is_padded_and_masked_never_dropped(mixed: ShardSets) -> None:
@@ -90,7 +115,11 @@ def test_a_short_batch_is_padded_and_masked_never_dropped(mixed: ShardSets) -> N
     assert [int(b["valid"].sum()) for b in batches] == [8, 8, 6]
     last = batches[-1]
     assert {tuple(b["edges"].shape) for b in batches} == {(8, 15)}
-    assert not last["edges"][6:].any() and not last["weights"][6:].any() and not last["valid"][6:].any()
+    assert (
+        not last["edges"][6:].any()
+        and not last["weights"][6:].any()
+        and not last["valid"][6:].any()
+    )
     assert torch.isnan(last["labels"][6:]).all() and (last["scan"][6:] == -1).all()
 
 
@@ -98,7 +127,8 @@ def test_a_short_batch_is_padded_and_masked_never_dropped(mixed: ShardSets) -> N
 def test_weights_of_a_labelled_target_sum_to_one_over_the_global_batch(
     world: int, accumulate: int, mixed: ShardSets
 ) -> None:
-    """The mean over ranks and micro-batches of the weighted sums is the mean over the labelled scans of the step."""
+    """The mean over ranks and micro-batches of the weighted sums is the mean over the labelled
+    scans of the step."""
     labels = Labels.recorded(mixed.labels)
     labels.values[::3, 1] = np.nan
     labels.confidence[::3, 1] = 0
@@ -109,7 +139,9 @@ def test_weights_of_a_labelled_target_sum_to_one_over_the_global_batch(
     ranks = [stream(mixed, source, plan, labels=labels, rank=rank) for rank in range(world)]
     seen = []
     for step in range(plan.steps):
-        pieces = [ranks[rank].batch(step, micro) for micro in range(accumulate) for rank in range(world)]
+        pieces = [
+            ranks[rank].batch(step, micro) for micro in range(accumulate) for rank in range(world)
+        ]
         total = sum(piece["weights"].sum(0) for piece in pieces) / (world * accumulate)
         assert torch.allclose(total, torch.tensor([1.0, 1.0, 0.0]))
         seen += [int(s) for piece in pieces for s in piece["scan"] if s >= 0]
@@ -128,7 +160,9 @@ def test_a_missing_label_has_no_weight_and_a_pseudo_label_less(mixed: ShardSets)
 
 def test_only_selected_scans_and_columns_are_seen(mixed: ShardSets) -> None:
     selection = np.array([1, 4, 9, 20])
-    batches = list(stream(mixed, ResidentEdges(mixed), BatchPlan(4, 3), selection=selection, columns=[2]))
+    batches = list(
+        stream(mixed, ResidentEdges(mixed), BatchPlan(4, 3), selection=selection, columns=[2])
+    )
     assert sorted(int(s) for b in batches for s in b["scan"] if s >= 0) == selection.tolist()
     assert batches[0]["labels"].shape == (3, 1)
     assert np.nanmin(batches[0]["labels"].numpy()) > 20  # ages
@@ -152,7 +186,9 @@ def test_a_tar_that_was_damaged_since_is_named(damage: str, mixed: ShardSets) ->
 
 
 @pytest.mark.parametrize("kind", [ResidentEdges, StreamedEdges])
-def test_a_flipped_bit_in_a_matrix_is_found_when_its_tar_is_first_read(kind: type, mixed: ShardSets) -> None:
+def test_a_flipped_bit_in_a_matrix_is_found_when_its_tar_is_first_read(
+    kind: type, mixed: ShardSets
+) -> None:
     ResidentEdges(mixed)  # it was whole, and checked, before
     block = mixed.blocks[1]
     data = bytearray(block.path.read_bytes())

@@ -115,10 +115,15 @@ def swap_regions(data: dict[str, Any]) -> None:
         (lambda d: d.update(fingerprint="0" * 16), "fingerprint"),
         (lambda d: d.pop("vocabulary"), "damaged manifest .*vocabulary"),
         (lambda d: d.update(shards=3), "damaged manifest"),
-        (lambda d: d.update(format="lcm-scale-shards/9"), "format 'lcm-scale-shards/9', this version reads"),
+        (
+            lambda d: d.update(format="lcm-scale-shards/9"),
+            "format 'lcm-scale-shards/9', this version reads",
+        ),
     ],
 )
-def test_an_edited_manifest_is_refused(change: Callable[[dict[str, Any]], Any], message: str, folder: Path) -> None:
+def test_an_edited_manifest_is_refused(
+    change: Callable[[dict[str, Any]], Any], message: str, folder: Path
+) -> None:
     edit(folder, change)
     refused(folder, message)
 

@@ -1,4 +1,5 @@
-"""Real processes: each run goes through the command line, and Lightning starts the other ranks (gloo, on CPU)."""
+"""Real processes: each run goes through the command line, and Lightning starts the other ranks
+(gloo, on CPU)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ MODEL = [
     "model.edge_dropout=0.0",
     "model.edge_branch=true",
 ]
-# The optimiser's stage, the readout, the active targets, the scans and pseudo-labels all switch in the middle.
+# The optimiser's stage, the readout, the active targets, the scans and pseudo-labels all switch in
+# the middle.
 PHASES = (
     "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
     "{name: finetune, epochs: 3, readout: adaptive, sets: [first, second], pseudo_labels: true}]"
@@ -28,15 +30,30 @@ PHASES = (
 
 @pytest.fixture
 def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`run_cli("name", "trainer.devices=2", ...)` -> run folder; fails where the exit code is not `code`."""
+    """`run_cli("name", "trainer.devices=2", ...)` -> run folder; fails where the exit code is not
+    `code`."""
 
     def call(name: str, *overrides: str, code: int = 0, phases: str = PHASES) -> Path:
         command = [
-            sys.executable, "-m", "lcm_scale.cli.app", "pretrain", str(tmp_path / "empty.yaml"), f"name={name}",
-            f"runs_dir={tmp_path}/runs", f"data.shards_dir={world}/shards", "data=[first, second]", *MODEL, phases,
-            "trainer.global_batch=12", "objective.scalar_scale=standardised", "objective.scalar_weight=1.0",
-            "optim.clip_norm=1.0", "optim.adaptive.lr=1e-3", "trainer.threads=1", *overrides,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "lcm_scale.cli",
+            "pretrain",
+            str(tmp_path / "empty.yaml"),
+            f"name={name}",
+            f"runs_dir={tmp_path}/runs",
+            f"data.shards_dir={world}/shards",
+            "data=[first, second]",
+            *MODEL,
+            phases,
+            "trainer.global_batch=12",
+            "objective.scalar_scale=standardised",
+            "objective.scalar_weight=1.0",
+            "optim.clip_norm=1.0",
+            "optim.adaptive.lr=1e-3",
+            "trainer.threads=1",
+            *overrides,
+        ]
         (tmp_path / "empty.yaml").touch()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "LCM_SALT_FILE": str(world / "salt")}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

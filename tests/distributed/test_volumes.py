@@ -16,7 +16,16 @@ pytestmark = pytest.mark.slow
 
 
 def test_each_strategy_moves_the_numbers_that_are_planned() -> None:
-    command = [sys.executable, str(BENCHMARK), "--worlds", "2", "--precision", "32-true", "--model", *MODEL]
+    command = [
+        sys.executable,
+        str(BENCHMARK),
+        "--worlds",
+        "2",
+        "--precision",
+        "32-true",
+        "--model",
+        *MODEL,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]

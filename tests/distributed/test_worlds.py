@@ -1,4 +1,5 @@
-"""One process, two and four, plain, DDP and ZeRO: the same losses, the same checkpoints, in any order."""
+"""One process, two and four, plain, DDP and ZeRO: the same losses, the same checkpoints, in any
+order."""
 
 from __future__ import annotations
 
@@ -9,17 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcm_scale.weights.plain import export_plain
-from lcm_scale.weights import checkpoints
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.plain import export_plain
 
 Run = Callable[..., Path]
-SWITCH = 6  # 33 scans of `first` are 3 steps an epoch of 12, two epochs; the rest has 5 steps an epoch
+SWITCH = (
+    6  # 33 scans of `first` are 3 steps an epoch of 12, two epochs; the rest has 5 steps an epoch
+)
 MIDDLE = SWITCH + 3  # in the middle of an epoch after it
 STEPS = 21
 
-# Batch norm takes the bias before it away and softmax a key's bias: their gradients are rounding errors, which Adam turns
-# into steps of its own size. They do not touch the function.
+# Batch norm takes the bias before it away and softmax a key's bias: their gradients are rounding
+# errors, which Adam turns into steps of its own size. They do not touch the function.
 DRIFTING = ("embedding.linear.bias", "running_mean", "in_proj_bias")
 
 pytestmark = pytest.mark.slow
@@ -41,12 +44,16 @@ def assert_same_state(a: Path, b: Path, tolerance: float) -> None:
     assert one["state_dict"].keys() == other["state_dict"].keys()
     for name, value in one["state_dict"].items():
         slack = 50 if name.endswith(DRIFTING) else 1
-        torch.testing.assert_close(other["state_dict"][name], value, atol=slack * tolerance, rtol=slack * tolerance)
+        torch.testing.assert_close(
+            other["state_dict"][name], value, atol=slack * tolerance, rtol=slack * tolerance
+        )
     mine, theirs = one["optimizer_states"][0], other["optimizer_states"][0]
     assert mine["state"].keys() == theirs["state"].keys()
     for number, state in mine["state"].items():
         for key, value in state.items():
-            torch.testing.assert_close(theirs["state"][number][key], value, atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(
+                theirs["state"][number][key], value, atol=tolerance, rtol=tolerance
+            )
     assert mine["param_groups"] == theirs["param_groups"]
 
 
@@ -69,10 +76,14 @@ def assert_same_state(a: Path, b: Path, tolerance: float) -> None:
 def test_every_world_and_strategy_gives_the_losses_of_one_process(
     devices: int, strategy: str, accumulate: int, run_cli: Run, plain: Callable[[int], Path]
 ) -> None:
-    """Through the switch of stage, readout, targets and scans; some batches hold no label of some target; clipping on."""
+    """Through the switch of stage, readout, targets and scans; some batches hold no label of some
+    target; clipping on."""
     whole = plain(accumulate)
     many = run_cli(
-        "many", f"trainer.devices={devices}", f"trainer.strategy={strategy}", f"trainer.accumulate={accumulate}"
+        "many",
+        f"trainer.devices={devices}",
+        f"trainer.strategy={strategy}",
+        f"trainer.accumulate={accumulate}",
     )
     assert len(losses(whole)) == STEPS
     assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
@@ -80,16 +91,24 @@ def test_every_world_and_strategy_gives_the_losses_of_one_process(
 
 
 @pytest.mark.parametrize("strategy", ["zero1", "zero3"])
-def test_zero_computes_in_bf16_on_fp32_weights_as_one_process_does(strategy: str, run_cli: Run) -> None:
+def test_zero_computes_in_bf16_on_fp32_weights_as_one_process_does(
+    strategy: str, run_cli: Run
+) -> None:
     """What every run on a GPU does: precision is bf16-mixed there."""
     short = ("trainer.precision=bf16-mixed", f"trainer.max_steps={MIDDLE}")
     whole = run_cli("plain", *short)
     many = run_cli("many", *short, "trainer.devices=2", f"trainer.strategy={strategy}")
     assert losses(many) == pytest.approx(losses(whole), rel=1e-2)
-    assert losses(many) != pytest.approx(losses(run_cli("fp32", f"trainer.max_steps={MIDDLE}")), rel=1e-5)
+    assert losses(many) != pytest.approx(
+        losses(run_cli("fp32", f"trainer.max_steps={MIDDLE}")), rel=1e-5
+    )
     weights = newest(many)["state_dict"]
-    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
-    assert any((value != value.bfloat16()).any() for value in weights.values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32 for value in weights.values() if value.is_floating_point()
+    )
+    assert any(
+        (value != value.bfloat16()).any() for value in weights.values() if value.is_floating_point()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +141,19 @@ def plain(run_cli: Run, _plain_runs: dict[int, Path]) -> Callable[[int], Path]:
     ],
 )
 def test_a_run_goes_on_at_another_world_size(
-    before: tuple[int, str], after: tuple[int, str], stop: int, run_cli: Run, plain: Callable[[int], Path]
+    before: tuple[int, str],
+    after: tuple[int, str],
+    stop: int,
+    run_cli: Run,
+    plain: Callable[[int], Path],
 ) -> None:
     """Stopped exactly at the switch of stage, and in the middle of an epoch after it."""
-    run_cli("parts", f"trainer.devices={before[0]}", f"trainer.strategy={before[1]}", f"trainer.max_steps={stop}")
+    run_cli(
+        "parts",
+        f"trainer.devices={before[0]}",
+        f"trainer.strategy={before[1]}",
+        f"trainer.max_steps={stop}",
+    )
     parts = run_cli("parts", f"trainer.devices={after[0]}", f"trainer.strategy={after[1]}")
     whole = plain(1)
     assert losses(parts) == pytest.approx(losses(whole), rel=2e-4)
@@ -133,7 +161,9 @@ def test_a_run_goes_on_at_another_world_size(
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero3"])
-def test_at_the_same_world_size_a_resume_is_bit_for_bit_with_dropout_on(strategy: str, run_cli: Run) -> None:
+def test_at_the_same_world_size_a_resume_is_bit_for_bit_with_dropout_on(
+    strategy: str, run_cli: Run
+) -> None:
     spread = ("trainer.devices=2", f"trainer.strategy={strategy}", "model.dropout=0.1")
     whole = run_cli("whole", *spread)
     run_cli("parts", *spread, f"trainer.max_steps={SWITCH + 2}")
@@ -158,7 +188,8 @@ def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(
     whole = run_cli("again", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=50")
     for step in (5, SWITCH + 1, STEPS - 1):
         mine, theirs = (
-            checkpoints.read_file(f / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"] for f in (whole, parts)
+            checkpoints.read_file(f / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"]
+            for f in (whole, parts)
         )
         for name, value in mine.items():
             slack = 50 if name.endswith(DRIFTING) else 1
@@ -169,7 +200,9 @@ def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
     run_cli: Run, plain: Callable[[int], Path], tmp_path: Path
 ) -> None:
     many = run_cli("many", "trainer.devices=2", "trainer.strategy=zero3")
-    mine, theirs = (load_file(export_plain(f, tmp_path / f"{f.name}.safetensors")) for f in (plain(1), many))
+    mine, theirs = (
+        load_file(export_plain(f, tmp_path / f"{f.name}.safetensors")) for f in (plain(1), many)
+    )
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():
         assert theirs[name].dtype == value.dtype

@@ -1,4 +1,5 @@
-"""The baselines are what they say they are, tuned on training people alone, and see nothing of the test scans."""
+"""The baselines are what they say they are, tuned on training people alone, and see nothing of the
+test scans."""
 
 from __future__ import annotations
 
@@ -26,8 +27,11 @@ EDGES = REGIONS * (REGIONS - 1) // 2
 FITTED = ["linear", "tangent"]
 
 
-def correlations(n: int, seed: int = 0, effect: np.ndarray | None = None, length: int = 60) -> np.ndarray:
-    """(n, EDGES) correlations of random series; `effect` (n,) strengthens the coupling of the first four regions."""
+def correlations(
+    n: int, seed: int = 0, effect: np.ndarray | None = None, length: int = 60
+) -> np.ndarray:
+    """(n, EDGES) correlations of random series; `effect` (n,) strengthens the coupling of the first
+    four regions."""
     rng = np.random.default_rng(seed)
     series = rng.normal(size=(n, length, REGIONS)) + 0.8 * rng.normal(size=(n, length, 1))
     if effect is not None:
@@ -50,14 +54,16 @@ def problem(n: int = 90, m: int = 30, seed: int = 0) -> tuple[Problem, np.ndarra
     return Problem(train @ train.T, test @ train.T, truth[:n], np.arange(n), 2, seed), train, test
 
 
-# -- what they are ------------------------------------------------------------------------------------------------------
+# -- what they are ---------------------------------------------------------------------------------
 
 
 def test_fisher_features_are_arctanh_centred_on_the_training_mean() -> None:
     edges = correlations(20)
     train, test = fisher_features(edges[:15], edges[15:])
     z = np.arctanh(edges.astype(np.float64))
-    assert np.allclose(train.mean(0), 0, atol=1e-12) and np.allclose(test, z[15:] - z[:15].mean(0), atol=1e-12)
+    assert np.allclose(train.mean(0), 0, atol=1e-12) and np.allclose(
+        test, z[15:] - z[:15].mean(0), atol=1e-12
+    )
 
 
 def test_correlations_of_one_have_a_finite_fisher_z() -> None:
@@ -79,10 +85,14 @@ def test_the_ridge_path_needs_no_centred_features() -> None:
     train, test = train + 3, test + 3
     truth = p.truth[:, None].astype(float)
     ours = ridge_path(train @ train.T, test @ train.T, truth, np.array([0.3]))[0]
-    assert np.allclose(ours[:, 0], Ridge(alpha=0.3).fit(train, truth[:, 0]).predict(test), atol=1e-6)
+    assert np.allclose(
+        ours[:, 0], Ridge(alpha=0.3).fit(train, truth[:, 0]).predict(test), atol=1e-6
+    )
 
 
-def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(baselines, "RIDGE_ALPHAS", np.array([0.3]))
     p, train, test = problem()
     ours = baselines._ridge_classes(p)
@@ -95,16 +105,18 @@ def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(monkeypatch
 def test_svm_margins_equal_a_linear_svm_on_the_features(cost: float) -> None:
     p, train, test = problem()
     ours = baselines._margins(p.train, p.test, p.truth == 1, cost, 0)
-    assert np.allclose(ours, SVC(C=cost, kernel="linear").fit(train, p.truth).decision_function(test), atol=2e-3)
+    assert np.allclose(
+        ours, SVC(C=cost, kernel="linear").fit(train, p.truth).decision_function(test), atol=2e-3
+    )
 
 
 def test_svm_margins_rank_as_liblinear_does() -> None:
     """LinearSVC with the hinge penalises its intercept, hence a correlation, not equality."""
     p, train, test = problem()
     ours = baselines._margins(p.train, p.test, p.truth == 1, 1.0, 0)
-    machine = LinearSVC(C=1.0, loss="hinge", intercept_scaling=10.0, max_iter=1_000_000, random_state=0).fit(
-        train, p.truth
-    )
+    machine = LinearSVC(
+        C=1.0, loss="hinge", intercept_scaling=10.0, max_iter=1_000_000, random_state=0
+    ).fit(train, p.truth)
     assert np.corrcoef(ours, machine.decision_function(test))[0, 1] > 0.999
 
 
@@ -116,8 +128,11 @@ def as_matrices(vectors: np.ndarray) -> np.ndarray:
     return out + np.swapaxes(np.triu(out, 1), 1, 2)
 
 
-def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nilearn shrinks by Ledoit-Wolf from the series; here it gets series whose empirical covariance is our shrunk matrix."""
+def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """nilearn shrinks by Ledoit-Wolf from the series; here it gets series whose empirical
+    covariance is our shrunk matrix."""
     connectivity = pytest.importorskip("nilearn.connectome")
     from sklearn.covariance import EmpiricalCovariance
 
@@ -131,7 +146,9 @@ def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(monke
         noise -= noise.mean(0)
         white = noise @ np.linalg.inv(np.linalg.cholesky(noise.T @ noise / 50)).T
         series.append(white @ np.linalg.cholesky(matrix).T)
-    measure = connectivity.ConnectivityMeasure(cov_estimator=EmpiricalCovariance(), kind="tangent", standardize=False)
+    measure = connectivity.ConnectivityMeasure(
+        cov_estimator=EmpiricalCovariance(), kind="tangent", standardize=False
+    )
     train, test = measure.fit_transform(series[:10]), measure.transform(series[10:])
     ours_train, ours_test = tangent_features(edges[:10], edges[10:])
     assert np.allclose(as_matrices(ours_train), train, atol=1e-5)
@@ -142,7 +159,9 @@ def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
     edges = correlations(2)
     matrices = baselines._positive_definite(edges)
     rows, columns = np.triu_indices(REGIONS, 1)
-    assert np.allclose(matrices[:, rows, columns], 0.9 * edges) and np.allclose(np.einsum("nii->ni", matrices), 1)
+    assert np.allclose(matrices[:, rows, columns], 0.9 * edges) and np.allclose(
+        np.einsum("nii->ni", matrices), 1
+    )
 
 
 def test_the_geometric_mean_of_commuting_matrices_is_that_of_their_eigenvalues() -> None:
@@ -167,7 +186,7 @@ def test_a_matrix_that_is_not_positive_definite_and_a_constant_region_are_surviv
     assert np.isfinite(train).all() and np.isfinite(test).all()
 
 
-# -- what they see ------------------------------------------------------------------------------------------------------
+# -- what they see ---------------------------------------------------------------------------------
 
 
 def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
@@ -187,7 +206,9 @@ def test_a_test_scans_score_does_not_depend_on_the_other_test_scans(name: str, k
     together = fit_predict(name, *arguments, edges[60:], kind, 2, 0)
     among_others = fit_predict(name, *arguments, other, kind, 2, 0)
     alone = fit_predict(name, *arguments, edges[60:61], kind, 2, 0)
-    assert np.allclose(together[0], among_others[0], atol=1e-9) and np.allclose(together[0], alone[0], atol=1e-9)
+    assert np.allclose(together[0], among_others[0], atol=1e-9) and np.allclose(
+        together[0], alone[0], atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -197,7 +218,9 @@ def test_what_is_remembered_between_targets_never_answers_for_other_scans(name: 
     fresh = fit_predict(name, *arguments, edges[60:], "class", 2, 0)
     changed = edges[:60].copy()
     changed[0, 0] += 0.5  # one number of one training scan
-    assert not np.array_equal(fit_predict(name, changed, *arguments[1:], edges[60:], "class", 2, 0), fresh)
+    assert not np.array_equal(
+        fit_predict(name, changed, *arguments[1:], edges[60:], "class", 2, 0), fresh
+    )
     assert np.array_equal(fit_predict(name, *arguments, edges[60:], "class", 2, 0), fresh)
     reordered = fit_predict(name, *arguments, edges[60:][::-1], "class", 2, 0)
     assert np.allclose(reordered, fresh[::-1], atol=1e-9)
@@ -211,23 +234,31 @@ def test_a_person_never_stands_on_both_sides_of_the_tuning() -> None:
             assert not set(subject[fit]) & set(subject[held])
 
 
-# -- what they give -----------------------------------------------------------------------------------------------------
+# -- what they give --------------------------------------------------------------------------------
 
 
 def test_majority_gives_the_training_frequencies_and_the_training_mean() -> None:
     edges = correlations(10)
-    scores = fit_predict("majority", edges[:6], np.array([1, 1, 1, 0, 1, 2]), np.arange(6), edges[6:], "class", 4, 0)
+    scores = fit_predict(
+        "majority", edges[:6], np.array([1, 1, 1, 0, 1, 2]), np.arange(6), edges[6:], "class", 4, 0
+    )
     assert np.allclose(scores, [[1 / 6, 4 / 6, 1 / 6, 0]] * 4)
-    ages = fit_predict("majority", edges[:3], np.array([20.0, 30.0, 70.0]), np.arange(3), edges[6:], "scalar", 1, 0)
+    ages = fit_predict(
+        "majority", edges[:3], np.array([20.0, 30.0, 70.0]), np.arange(3), edges[6:], "scalar", 1, 0
+    )
     assert np.allclose(ages, [40.0] * 4)
 
 
 @pytest.mark.parametrize("name", FITTED)
 @pytest.mark.parametrize("n_classes", [2, 3, 9])
-def test_a_planted_effect_is_found_and_probabilities_are_probabilities(name: str, n_classes: int) -> None:
+def test_a_planted_effect_is_found_and_probabilities_are_probabilities(
+    name: str, n_classes: int
+) -> None:
     """Two classes and three by SVM, nine by ridge (beyond `MAX_SVM_CLASSES`)."""
     edges, truth = labelled(240, n_classes=n_classes)
-    scores = fit_predict(name, edges[:180], truth[:180], np.arange(180), edges[180:], "class", n_classes, 0)
+    scores = fit_predict(
+        name, edges[:180], truth[:180], np.arange(180), edges[180:], "class", n_classes, 0
+    )
     assert scores.shape == (60, n_classes) and np.allclose(scores.sum(1), 1) and (scores >= 0).all()
     chance = 1 / n_classes
     assert (scores.argmax(1) == truth[180:]).mean() > chance + 0.15
@@ -243,7 +274,8 @@ def test_a_planted_value_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", FITTED)
 def test_noise_is_told_from_signal_by_nobody(name: str) -> None:
-    """On labels drawn by lot the AUROC's interval holds one half, and the probabilities stay near the frequencies."""
+    """On labels drawn by lot the AUROC's interval holds one half, and the probabilities stay near
+    the frequencies."""
     truth = np.random.default_rng(4).integers(0, 2, 200)
     edges = correlations(200, seed=4)
     scores = fit_predict(name, edges[:100], truth[:100], np.arange(100), edges[100:], "class", 2, 0)
@@ -263,7 +295,9 @@ def test_a_class_without_a_training_scan_gets_probability_zero(name: str) -> Non
 
 @pytest.mark.parametrize("name", FITTED)
 def test_a_single_training_class_is_predicted_with_certainty(name: str) -> None:
-    scores = fit_predict(name, correlations(8), np.full(8, 1), np.arange(8), correlations(2), "class", 3, 0)
+    scores = fit_predict(
+        name, correlations(8), np.full(8, 1), np.arange(8), correlations(2), "class", 3, 0
+    )
     assert np.array_equal(scores, [[0, 1, 0]] * 2)
 
 
@@ -279,7 +313,9 @@ def test_a_class_of_two_people_is_survived(name: str) -> None:
 def test_probabilities_keep_the_frequency_of_a_rare_class() -> None:
     truth = (np.arange(300) % 6 == 0).astype(int)
     edges = correlations(300, effect=0.4 * truth)
-    scores = fit_predict("linear", edges[:240], truth[:240], np.arange(240), edges[240:], "class", 2, 0)
+    scores = fit_predict(
+        "linear", edges[:240], truth[:240], np.arange(240), edges[240:], "class", 2, 0
+    )
     assert scores[:, 1].mean() == pytest.approx(1 / 6, abs=0.06)
 
 
@@ -289,18 +325,28 @@ def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> N
     used: list[float] = []
     original = baselines._margins
 
-    def spy(a: np.ndarray, b: np.ndarray, positive: np.ndarray, cost: float, seed: int) -> np.ndarray:
+    def spy(
+        a: np.ndarray, b: np.ndarray, positive: np.ndarray, cost: float, seed: int
+    ) -> np.ndarray:
         used.append(cost)
         return original(a, b, positive, cost, seed)
 
     monkeypatch.setattr(baselines, "_margins", spy)
     baselines._svm(p)
     means = []
-    splits = list(StratifiedGroupKFold(5, shuffle=True, random_state=p.seed).split(p.truth, p.truth, p.subject))
+    splits = list(
+        StratifiedGroupKFold(5, shuffle=True, random_state=p.seed).split(
+            p.truth, p.truth, p.subject
+        )
+    )
     for cost in baselines.SVM_COSTS:
         aurocs = []
         for fit, held in splits:
-            margin = SVC(C=cost, kernel="linear").fit(train[fit], p.truth[fit]).decision_function(train[held])
+            margin = (
+                SVC(C=cost, kernel="linear")
+                .fit(train[fit], p.truth[fit])
+                .decision_function(train[held])
+            )
             up, down = margin[p.truth[held] == 1], margin[p.truth[held] == 0]
             aurocs.append((up[:, None] > down).mean())
         means.append(np.mean(aurocs))
@@ -310,6 +356,7 @@ def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_same_seed_gives_the_same_scores() -> None:
     edges, truth = labelled(60)
     first, again = (
-        fit_predict("linear", edges[:40], truth[:40], np.arange(40), edges[40:], "class", 2, 7) for _ in range(2)
+        fit_predict("linear", edges[:40], truth[:40], np.arange(40), edges[40:], "class", 2, 7)
+        for _ in range(2)
     )
     assert np.array_equal(first, again)

@@ -1,4 +1,5 @@
-"""The whole evaluation on small simulated sets: who is trained on, who is read once, and what is refused."""
+"""The whole evaluation on small simulated sets: who is trained on, who is read once, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -14,12 +15,17 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.crossvalidate import evaluate
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
-QUICK = ("evaluate.folds=3", "evaluate.bootstrap=200", "evaluate.stratify=diagnosis", "data.validation=0.2",
-         "phases=[{name: one, epochs: 2}]")  # fmt: skip
+QUICK = (
+    "evaluate.folds=3",
+    "evaluate.bootstrap=200",
+    "evaluate.stratify=diagnosis",
+    "data.validation=0.2",
+    "phases=[{name: one, epochs: 2}]",
+)
 
 
 def test_every_scan_is_predicted_once_by_a_model_that_never_saw_the_person(recipe: Make) -> None:
@@ -59,10 +65,13 @@ def test_a_checkpoint_that_saw_an_evaluated_person_is_refused_before_anything_is
 
 
 def test_a_person_in_two_sets_never_straddles(recipe: Make, make_set, tmp_path: Path) -> None:
-    """`first` again under another name: everybody is in both sets, so the other set's scans follow the fold."""
+    """`first` again under another name: everybody is in both sets, so the other set's scans follow
+    the fold."""
     make_set(tmp_path, "first", ["simulation.subjects=37", "simulation.seed=3"])
     make_set(tmp_path, "again", ["simulation.subjects=37", "simulation.seed=3"])
-    report = evaluate(recipe("name=eval", f"data.shards_dir={tmp_path}/shards", "data=[again, first]", *QUICK))
+    report = evaluate(
+        recipe("name=eval", f"data.shards_dir={tmp_path}/shards", "data=[again, first]", *QUICK)
+    )
     for fold in (1, 2, 3):
         seen = checkpoints.load(report.parent / "folds" / f"fold-{fold}").subjects
         rows = csv.DictReader((report.parent / "predictions.csv").open())
@@ -71,15 +80,30 @@ def test_a_person_in_two_sets_never_straddles(recipe: Make, make_set, tmp_path: 
 
 def test_a_fixed_model_is_scored_as_it_is(recipe: Make) -> None:
     start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]"))
-    report = evaluate(recipe("name=eval", "data=second", f"evaluate.checkpoint={start}", "evaluate.targets=[sex, age]",
-                             "evaluate.folds=3", "evaluate.bootstrap=200"))  # fmt: skip
+    report = evaluate(
+        recipe(
+            "name=eval",
+            "data=second",
+            f"evaluate.checkpoint={start}",
+            "evaluate.targets=[sex, age]",
+            "evaluate.folds=3",
+            "evaluate.bootstrap=200",
+        )
+    )
     assert not (report.parent / "folds").exists()
 
 
 def test_a_fixed_model_of_another_vocabulary_is_refused(recipe: Make) -> None:
     start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]", "trainer.max_steps=1"))
     with pytest.raises(InputError, match="another vocabulary: it does not know outcome"):
-        evaluate(recipe("name=eval", "data=second", f"evaluate.checkpoint={start}", "evaluate.target=outcome"))
+        evaluate(
+            recipe(
+                "name=eval",
+                "data=second",
+                f"evaluate.checkpoint={start}",
+                "evaluate.target=outcome",
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -92,16 +116,24 @@ def test_a_fixed_model_of_another_vocabulary_is_refused(recipe: Make) -> None:
         ("evaluate.confounded={statt: because}", "'statt' is not evaluated"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_trained(change: str, expected: str, recipe: Make, tmp_path: Path) -> None:
+def test_a_mistake_is_told_before_anything_is_trained(
+    change: str, expected: str, recipe: Make, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=expected):
         evaluate(recipe("name=eval", *QUICK, change))
     assert not (tmp_path / "runs" / "eval").exists()
 
 
-def test_fewer_than_two_people_of_a_class_in_a_fold_is_refused(recipe: Make, make_set, tmp_path: Path) -> None:
+def test_fewer_than_two_people_of_a_class_in_a_fold_is_refused(
+    recipe: Make, make_set, tmp_path: Path
+) -> None:
     make_set(tmp_path, "few", ["simulation.subjects=6", "simulation.seed=8"])
     few = recipe(
-        "name=eval", f"data.shards_dir={tmp_path}/shards", "data=few", "evaluate.folds=5", "data.validation=0.2"
+        "name=eval",
+        f"data.shards_dir={tmp_path}/shards",
+        "data=few",
+        "evaluate.folds=5",
+        "data.validation=0.2",
     )
     labels = open_sets(few.data).labels[:, 0]
     assert min(np.bincount(labels.astype(int))[1:]) < 4
@@ -110,11 +142,16 @@ def test_fewer_than_two_people_of_a_class_in_a_fold_is_refused(recipe: Make, mak
 
 
 def test_the_same_recipe_gives_the_same_report(recipe: Make) -> None:
-    pages = [evaluate(recipe(f"name=eval{i}", "title=same", *QUICK)).parent / "results.csv" for i in (1, 2)]
+    pages = [
+        evaluate(recipe(f"name=eval{i}", "title=same", *QUICK)).parent / "results.csv"
+        for i in (1, 2)
+    ]
     assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
-def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import lcm_scale.evaluation.crossvalidate as module
 
     real, calls = module.fit, []

@@ -1,4 +1,5 @@
-"""Folds: nobody stands on two sides, the published folds are reproduced, and what cannot be measured is said."""
+"""Folds: nobody stands on two sides, the published folds are reproduced, and what cannot be
+measured is said."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_without_stratification_the_folds_are_the_published_ones() -> None:
     ranks = np.argsort(np.argsort(raw_ids))
     ours = subject_folds(subject, ranks, 5, PUBLISHED_SEED, None, 0.2)
     by_id = np.array(sorted(raw_ids))
-    for fold, (_, test) in zip(ours, KFold(5, shuffle=True, random_state=PUBLISHED_SEED).split(by_id), strict=True):
+    for fold, (_, test) in zip(
+        ours, KFold(5, shuffle=True, random_state=PUBLISHED_SEED).split(by_id), strict=True
+    ):
         assert {raw_ids[s] for s in subject[fold.test]} == set(by_id[test])
 
 
@@ -85,7 +88,9 @@ def test_validation_takes_about_its_share_and_always_leaves_someone_to_train_on(
 
 def test_another_seed_gives_other_folds_and_the_same_seed_the_same() -> None:
     def tests(seed: int) -> list[list[int]]:
-        return [f.test.tolist() for f in subject_folds(np.arange(30), np.arange(30), 3, seed, None, 0.2)]
+        return [
+            f.test.tolist() for f in subject_folds(np.arange(30), np.arange(30), 3, seed, None, 0.2)
+        ]
 
     assert tests(1) == tests(1) != tests(2)
 
@@ -114,19 +119,33 @@ def test_shortages_count_people_not_scans_and_skip_classes_that_nobody_has() -> 
 
 def test_missing_labels_are_no_class() -> None:
     codes = np.array([0, 0, 1, 1, -1, np.nan, 0, 1])
-    assert class_shortages(fold_of([0, 1, 2, 3, 4, 5], [6, 7]), codes, ["a", "b"], np.arange(8)) == []
+    assert (
+        class_shortages(fold_of([0, 1, 2, 3, 4, 5], [6, 7]), codes, ["a", "b"], np.arange(8)) == []
+    )
 
 
 def test_a_fold_that_cannot_measure_the_headline_is_refused_with_the_way_out() -> None:
     codes = np.array([0, 0, 0, 1, 1, 0])
     with pytest.raises(InputError) as caught:
-        require_classes(fold_of([0, 1, 2, 3], [4, 5]), codes, "diagnosis", ["CN", "AD"], np.arange(6), 3)
+        require_classes(
+            fold_of([0, 1, 2, 3], [4, 5]), codes, "diagnosis", ["CN", "AD"], np.arange(6), 3
+        )
     message = str(caught.value)
-    assert message.startswith("target diagnosis, fold 3: 'AD' has 1 training subject, needs at least 2")
-    assert "evaluate.folds" in message and "evaluate.stratify=diagnosis" in message and "\n" not in message
+    assert message.startswith(
+        "target diagnosis, fold 3: 'AD' has 1 training subject, needs at least 2"
+    )
+    assert (
+        "evaluate.folds" in message
+        and "evaluate.stratify=diagnosis" in message
+        and "\n" not in message
+    )
 
 
-@pytest.mark.parametrize(("codes", "words"), [([1, 1, 1, 1], "only 'AD'"), ([-1, -1, -1, -1], "no label")])
+@pytest.mark.parametrize(
+    ("codes", "words"), [([1, 1, 1, 1], "only 'AD'"), ([-1, -1, -1, -1], "no label")]
+)
 def test_a_target_with_fewer_than_two_classes_is_refused(codes: list[int], words: str) -> None:
     with pytest.raises(InputError, match=rf"{words} occurs in the data; at least two classes"):
-        require_classes(fold_of([0, 1, 2], [3]), np.array(codes), "diagnosis", ["CN", "AD"], np.arange(4), 1)
+        require_classes(
+            fold_of([0, 1, 2], [3]), np.array(codes), "diagnosis", ["CN", "AD"], np.arange(4), 1
+        )

@@ -10,17 +10,35 @@ import pytest
 from sklearn import metrics as reference
 
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, evaluate_predictions, paired_difference
+from lcm_scale.evaluation.metrics import (
+    METRICS,
+    Metric,
+    Predictions,
+    evaluate_predictions,
+    paired_difference,
+)
 
 
-def classes(n: int = 200, n_classes: int = 2, skill: float = 1.0, seed: int = 0, n_folds: int = 1) -> Predictions:
+def classes(
+    n: int = 200, n_classes: int = 2, skill: float = 1.0, seed: int = 0, n_folds: int = 1
+) -> Predictions:
     rng = np.random.default_rng(seed)
-    truth = rng.choice(n_classes, n, p=np.arange(1, n_classes + 1) / np.arange(1, n_classes + 1).sum())
+    truth = rng.choice(
+        n_classes, n, p=np.arange(1, n_classes + 1) / np.arange(1, n_classes + 1).sum()
+    )
     logits = rng.normal(size=(n, n_classes)) + skill * np.eye(n_classes)[truth]
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     names = tuple("abcdefgh"[:n_classes])
     return Predictions(
-        "LCM", "diagnosis", "class", names, truth, scores, np.arange(n), np.arange(n) % n_folds, np.arange(n)
+        "LCM",
+        "diagnosis",
+        "class",
+        names,
+        truth,
+        scores,
+        np.arange(n),
+        np.arange(n) % n_folds,
+        np.arange(n),
     )
 
 
@@ -29,7 +47,15 @@ def values(n: int = 200, noise: float = 5.0, seed: int = 0, n_folds: int = 1) ->
     truth = rng.uniform(10, 60, n)
     scores = truth + rng.normal(0, noise, n)
     return Predictions(
-        "LCM", "age", "scalar", ("age",), truth, scores, np.arange(n), np.arange(n) % n_folds, np.arange(n)
+        "LCM",
+        "age",
+        "scalar",
+        ("age",),
+        truth,
+        scores,
+        np.arange(n),
+        np.arange(n) % n_folds,
+        np.arange(n),
     )
 
 
@@ -68,7 +94,9 @@ def test_binary_auroc_is_that_of_scikit_learn_ties_included() -> None:
     p = classes()
     p = replace(p, scores=np.round(p.scores, 1))
     assert len(np.unique(p.scores[:, 1])) < 12, "the case must hold ties"
-    assert point(p, "auroc") == pytest.approx(reference.roc_auc_score(p.truth, p.scores[:, 1]), abs=1e-12)
+    assert point(p, "auroc") == pytest.approx(
+        reference.roc_auc_score(p.truth, p.scores[:, 1]), abs=1e-12
+    )
 
 
 def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
@@ -90,7 +118,9 @@ def test_a_predicted_class_that_never_occurs_counts_as_wrong() -> None:
     scores[:50] = [0, 0, 1]
     p = replace(p, categories=("a", "b", "c"), scores=scores)
     assert point(p, "accuracy") == pytest.approx(reference.accuracy_score(p.truth, p.predicted))
-    assert point(p, "weighted_f1") == pytest.approx(reference.f1_score(p.truth, p.predicted, average="weighted"))
+    assert point(p, "weighted_f1") == pytest.approx(
+        reference.f1_score(p.truth, p.predicted, average="weighted")
+    )
 
 
 def test_calibration_error_is_its_textbook_sum() -> None:
@@ -109,7 +139,9 @@ def test_ranks_are_compared_within_a_fold_only(name: str) -> None:
     """Each fold's model has its own scale: shifting a fold's scores changes nothing."""
     p = classes(n_folds=4) if name == "auroc" else values(n_folds=4)
     shift = 100.0 * p.fold if p.kind == "scalar" else 100.0 * p.fold[:, None] * [0, 1]
-    assert point(replace(p, scores=p.scores + shift), name) == pytest.approx(point(p, name), abs=1e-9)
+    assert point(replace(p, scores=p.scores + shift), name) == pytest.approx(
+        point(p, name), abs=1e-9
+    )
 
 
 def test_auroc_over_folds_is_the_mean_weighted_by_pairs() -> None:
@@ -124,7 +156,8 @@ def test_auroc_over_folds_is_the_mean_weighted_by_pairs() -> None:
 
 
 def test_a_constant_guess_is_at_chance_although_its_constant_differs_by_fold() -> None:
-    """Pooled over folds it would fall below .5: a fold with more patients to train on has fewer to test."""
+    """Pooled over folds it would fall below .5: a fold with more patients to train on has fewer to
+    test."""
     p = classes(n_folds=5)
     rates = np.array([p.truth[p.fold != f].mean() for f in p.fold])
     guess = replace(p, scores=np.c_[1 - rates, rates])
@@ -139,7 +172,10 @@ def test_weights_mean_repeated_scans(name: str) -> None:
     if name == "r2":  # measured about the mean of the scans at hand, hence of the copies
         p = replace(p, truth=p.truth - p.truth.mean(), scores=p.scores - p.truth.mean())
     weights = np.random.default_rng(0).integers(0, 4, 60)
-    copies = {k: np.repeat(getattr(p, k), weights, axis=0) for k in ("truth", "scores", "subject", "fold", "scan")}
+    copies = {
+        k: np.repeat(getattr(p, k), weights, axis=0)
+        for k in ("truth", "scores", "subject", "fold", "scan")
+    }
     weighted = METRICS[p.kind][name].compute(p, weights[None].astype(float))[0]
     assert weighted == pytest.approx(point(replace(p, **copies), name), abs=1e-9)
 
@@ -148,7 +184,9 @@ def test_weights_mean_repeated_scans(name: str) -> None:
 def test_a_second_scan_of_each_person_does_not_narrow_the_interval(name: str) -> None:
     p = classes(80) if name in METRICS["class"] else values(80)
     once, twice = measured(p, name), measured(doubled(p), name)
-    assert (twice.value, twice.low, twice.high) == pytest.approx((once.value, once.low, once.high), abs=1e-9)
+    assert (twice.value, twice.low, twice.high) == pytest.approx(
+        (once.value, once.low, once.high), abs=1e-9
+    )
     assert (twice.n_scans, twice.n_subjects) == (160, 80)
 
 
@@ -161,7 +199,8 @@ def test_treating_those_scans_as_people_would_narrow_it() -> None:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    """200 studies of 60 people, two scans each that agree: 95 % intervals of the accuracy hold .7 in 88 to 99 %."""
+    """200 studies of 60 people, two scans each that agree: 95 % intervals of the accuracy hold .7
+    in 88 to 99 %."""
     rng = np.random.default_rng(3)
     covered = []
     for study in range(200):
@@ -169,7 +208,15 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         truth = rng.integers(0, 2, 120)
         scores = np.eye(2)[np.where(right, truth, 1 - truth)]
         p = Predictions(
-            "LCM", "t", "class", ("a", "b"), truth, scores, np.repeat(np.arange(60), 2), np.zeros(120), np.arange(120)
+            "LCM",
+            "t",
+            "class",
+            ("a", "b"),
+            truth,
+            scores,
+            np.repeat(np.arange(60), 2),
+            np.zeros(120),
+            np.arange(120),
         )
         weights_of_study = measured(p, "accuracy", 300, study)
         covered.append(weights_of_study.low <= 0.7 <= weights_of_study.high)
@@ -182,11 +229,14 @@ def test_a_flipped_sign_is_seen(p: Predictions) -> None:
     for name, kind in METRICS[p.kind].items():
         if name != "calibration_error":
             better, worse = measured(p, name, 200), measured(flipped, name, 200)
-            assert (better.low > worse.high) if kind.higher_is_better else (better.high < worse.low), name
+            assert (
+                (better.low > worse.high) if kind.higher_is_better else (better.high < worse.low)
+            ), name
 
 
 def test_the_difference_is_paired() -> None:
-    """A model that is right on two people more, the same otherwise: unpaired intervals overlap, the paired excludes 0."""
+    """A model that is right on two people more, the same otherwise: unpaired intervals overlap, the
+    paired excludes 0."""
     p = classes(300)
     scores = p.scores.copy()
     wrong = np.flatnonzero(p.predicted != p.truth)[:12]
@@ -196,7 +246,9 @@ def test_the_difference_is_paired() -> None:
     assert difference.value == pytest.approx(12 / 300) and difference.low > 0
     assert measured(better, "accuracy").low < measured(p, "accuracy").high
     back = paired_difference(p, better, "accuracy", 1000, 1)
-    assert (back.value, back.low, back.high) == pytest.approx((-difference.value, -difference.high, -difference.low))
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-difference.value, -difference.high, -difference.low)
+    )
 
 
 def test_a_model_minus_itself_is_zero() -> None:
@@ -206,7 +258,9 @@ def test_a_model_minus_itself_is_zero() -> None:
 
 def test_predictions_of_other_scans_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different scans"):
-        paired_difference(classes(), replace(classes(), scan=np.arange(200)[::-1]), "accuracy", 10, 0)
+        paired_difference(
+            classes(), replace(classes(), scan=np.arange(200)[::-1]), "accuracy", 10, 0
+        )
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
@@ -234,7 +288,11 @@ def test_a_target_that_nobody_has_is_named() -> None:
     with pytest.raises(InputError, match="target diagnosis: no scan to evaluate has this label"):
         evaluate_predictions(
             replace(
-                classes(1), **{k: getattr(classes(1), k)[:0] for k in ("truth", "scores", "subject", "fold", "scan")}
+                classes(1),
+                **{
+                    k: getattr(classes(1), k)[:0]
+                    for k in ("truth", "scores", "subject", "fold", "scan")
+                },
             ),
             10,
             0,
@@ -242,7 +300,9 @@ def test_a_target_that_nobody_has_is_named() -> None:
 
 
 def test_a_diverged_model_is_refused_with_the_way_out() -> None:
-    with pytest.raises(InputError, match=r"LCM, target age: a prediction is not a number.*clip_norm"):
+    with pytest.raises(
+        InputError, match=r"LCM, target age: a prediction is not a number.*clip_norm"
+    ):
         replace(values(), scores=np.full(200, np.nan))
 
 

@@ -1,4 +1,5 @@
-"""The real task data of `make demo-real`, on a tiny wheel made here: no network, and no path of an archive."""
+"""The real task data of `make demo-real`, on a tiny wheel made here: no network, and no path of an
+archive."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, GroupConfig
-from lcm_scale.fetch import ds000140
 from lcm_scale.data.shards import write_shards
 from lcm_scale.errors import InputError
+from lcm_scale.fetch import ds000140
 
 NAMES = ["GlobSig", *(f"R{i}" for i in range(1, 6))]
 
@@ -30,11 +31,17 @@ def wheel(files: dict[str, str]) -> bytes:
 
 def series(seed: int, volumes: int, names: list[str] = NAMES) -> str:
     values = np.random.default_rng(seed).standard_normal((volumes, len(names)))
-    return "\n".join(["\t".join(names), *("\t".join(f"{v:.5f}" for v in row) for row in values)]) + "\n"
+    return (
+        "\n".join(["\t".join(names), *("\t".join(f"{v:.5f}" for v in row) for row in values)])
+        + "\n"
+    )
 
 
 def events(*states: str) -> str:
-    return "\n".join(["onset\tregulate-up/down", *(f"{i}\t{state}" for i, state in enumerate(states))]) + "\n"
+    return (
+        "\n".join(["onset\tregulate-up/down", *(f"{i}\t{state}" for i, state in enumerate(states))])
+        + "\n"
+    )
 
 
 def small_wheel() -> bytes:
@@ -47,7 +54,9 @@ def small_wheel() -> bytes:
     for subject in (1, 2):
         for run, name, fd, event in ds000140.RUNS:
             if (subject, run) != (1, "01"):
-                files[place + name.format(subject)] = series(10 * subject + int(run), 45 if run == "01" else 40)
+                files[place + name.format(subject)] = series(
+                    10 * subject + int(run), 45 if run == "01" else 40
+                )
                 files[place + fd.format(subject)] = "FramewiseDisplacement\n0.1\n0.3\n"
                 files[place + event.format(subject)] = states[run]
     doubled = "onset\tregulate-up/down\tregulate-up/down\n0\tup\tdown\n"
@@ -75,10 +84,23 @@ def test_a_runs_state_is_what_its_events_name_once(run: str, text: str, state: s
 
 @pytest.mark.parametrize(
     "name",
-    ["../sub-01_ts.txt", "/sub-01_ts.txt", "a/sub-01_ts.txt", "sub-01_ts.py", "sub-01_ts.txt/../../x.txt", "sub-..txt"],
+    [
+        "../sub-01_ts.txt",
+        "/sub-01_ts.txt",
+        "a/sub-01_ts.txt",
+        "sub-01_ts.py",
+        "sub-01_ts.txt/../../x.txt",
+        "sub-..txt",
+    ],
 )
 def test_no_other_path_is_taken_from_the_archive(name: str) -> None:
-    data = wheel({ds000140.INSIDE + name: "x", "../../etc/sub-01_ts.txt": "x", ds000140.INSIDE + "sub-02_ts.txt": "y"})
+    data = wheel(
+        {
+            ds000140.INSIDE + name: "x",
+            "../../etc/sub-01_ts.txt": "x",
+            ds000140.INSIDE + "sub-02_ts.txt": "y",
+        }
+    )
     assert dict(ds000140.members(data)) == {"sub-02_ts.txt": b"y"}
 
 
@@ -87,12 +109,17 @@ def test_a_wheel_becomes_series_a_table_and_an_atlas(tmp_path) -> None:
     with (tmp_path / "table.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert [(r["subject"], r["run"], r["state"], r["regulation"]) for r in rows] == [
-        ("01", "03", "up", "up"), ("01", "07", "down", "down"),
-        ("02", "01", "passive", "n/a"), ("02", "03", "up", "up"), ("02", "07", "n/a", "n/a"),
-    ]  # fmt: skip
+        ("01", "03", "up", "up"),
+        ("01", "07", "down", "down"),
+        ("02", "01", "passive", "n/a"),
+        ("02", "03", "up", "up"),
+        ("02", "07", "n/a", "n/a"),
+    ]
     assert {r["mean_fd"] for r in rows} == {"0.2000"}
     assert load_atlas(str(tmp_path / "mist122.csv")).names == ("R1", "R2", "R3", "R4", "R5")
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("sub-")) == sorted(r["file"] for r in rows)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("sub-")) == sorted(
+        r["file"] for r in rows
+    )
 
 
 def test_series_of_other_columns_are_refused(tmp_path) -> None:
@@ -107,13 +134,20 @@ def test_series_of_other_columns_are_refused(tmp_path) -> None:
         ds000140.unpack(wheel(files), tmp_path)
 
 
-def test_what_was_unpacked_is_sharded_cropped_and_without_the_global_signal(tmp_path, recipe) -> None:
+def test_what_was_unpacked_is_sharded_cropped_and_without_the_global_signal(
+    tmp_path, recipe
+) -> None:
     ds000140.unpack(small_wheel(), tmp_path)
-    manifest = write_shards(recipe(
-        reader="table", table=tmp_path / "table.csv", drop_columns=["GlobSig"], atlas=str(tmp_path / "mist122.csv"),
-        connectivity=ConnectivityConfig(crop=40),
-        groups=[GroupConfig("regulation", labels=["down", "up"], merge=False)],
-    ))  # fmt: skip
+    manifest = write_shards(
+        recipe(
+            reader="table",
+            table=tmp_path / "table.csv",
+            drop_columns=["GlobSig"],
+            atlas=str(tmp_path / "mist122.csv"),
+            connectivity=ConnectivityConfig(crop=40),
+            groups=[GroupConfig("regulation", labels=["down", "up"], merge=False)],
+        )
+    )
     assert (manifest.scans, len(manifest.subjects), manifest.simulated) == (5, 2, False)
     assert manifest.quality["skipped"] == {}
 
@@ -145,5 +179,10 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path, monkeypatch) -> None:
 
 
 def test_without_a_folder_it_says_how_it_is_used() -> None:
-    done = subprocess.run([sys.executable, "-m", "lcm_scale.fetch.ds000140"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr.splitlines()) == (2, ["usage: python -m lcm_scale.fetch.ds000140 FOLDER"])
+    done = subprocess.run(
+        [sys.executable, "-m", "lcm_scale.fetch.ds000140"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["usage: python -m lcm_scale.fetch.ds000140 FOLDER"],
+    )

@@ -1,4 +1,5 @@
-"""Which precision runs when a recipe leaves it open, and that what is learnt does not depend on it."""
+"""Which precision runs when a recipe leaves it open, and that what is learnt does not depend on
+it."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import torch
 
 from lcm_scale.config import Recipe, TrainerConfig
 from lcm_scale.hardware import precision
-from lcm_scale.training import fit as run
 from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
+from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import epochs_of, read_log
 from lcm_scale.training.parallel.strategy import trainer_arguments
 
@@ -42,17 +43,28 @@ def test_a_wide_model_learns_in_bf16_what_it_learns_in_fp32(
     losses = {}
     for name, asked in (("bf16", "auto"), ("fp32", "32-true")):
         made = recipe(
-            f"name={name}", f"model.width={BF16_WIDTH}", "model.ffn=64", f"trainer.precision={asked}",
-            "phases=[{name: only, epochs: 3}]", "optim.adaptive.lr=1e-5",
-        )  # fmt: skip
+            f"name={name}",
+            f"model.width={BF16_WIDTH}",
+            "model.ffn=64",
+            f"trainer.precision={asked}",
+            "phases=[{name: only, epochs: 3}]",
+            "optim.adaptive.lr=1e-5",
+        )
         log = read_log(run.pretrain(made) / "log.jsonl")
         rows = epochs_of(log)
         assert {row["precision"] for row in rows} == {"bf16-mixed" if name == "bf16" else "32-true"}
-        losses[name] = [event["loss"] for event in log if event["event"] == "step"] + [row["val_loss"] for row in rows]
+        losses[name] = [event["loss"] for event in log if event["event"] == "step"] + [
+            row["val_loss"] for row in rows
+        ]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
 def test_the_dtype_of_each_precision() -> None:
     names = ("bf16-mixed", "bf16-true", "16-mixed", "32-true")
-    assert [working_dtype(name) for name in names] == [torch.bfloat16, torch.bfloat16, torch.float16, torch.float32]
+    assert [working_dtype(name) for name in names] == [
+        torch.bfloat16,
+        torch.bfloat16,
+        torch.float16,
+        torch.float32,
+    ]

@@ -36,17 +36,23 @@ Make = Callable[..., Plan]
 
 
 def sample(law: str, noise: float = 0.01, seed: int = 0, **values: float) -> Runs:
-    n, u, s = (x.ravel() for x in np.meshgrid(np.geomspace(5e4, 2e7, 6), np.geomspace(100, 1340, 4), range(2)))
+    n, u, s = (
+        x.ravel()
+        for x in np.meshgrid(np.geomspace(5e4, 2e7, 6), np.geomspace(100, 1340, 4), range(2))
+    )
     runs = Runs(np.ones_like(n), n, 10 * u, u, np.full_like(n, 10.0), np.arange(n.size) + 0 * s)
     truth = {"E": 0.55, "A": 0.10, "B": 0.20, "a": 0.35, "b": 0.35, **values}
     clean = LAWS[law].predict(runs, Scale.of(runs), np.array([truth[k] for k in LAWS[law].names]))
-    return runs.with_loss(clean * np.exp(noise * np.random.default_rng(seed).standard_normal(n.size)))
+    return runs.with_loss(
+        clean * np.exp(noise * np.random.default_rng(seed).standard_normal(n.size))
+    )
 
 
 def coefficients(runs: Runs, law: str = "chinchilla") -> tuple:
     fitted = fit(LAWS[law], runs)
     return fitted, [
-        Coefficient(n, fitted.named[n], profile_interval(fitted, n), Interval(0, 0)) for n in LAWS[law].names
+        Coefficient(n, fitted.named[n], profile_interval(fitted, n), Interval(0, 0))
+        for n in LAWS[law].names
     ]
 
 
@@ -57,7 +63,9 @@ def test_the_law_is_chosen_by_what_it_foretells_of_the_largest_size(truth: str) 
 
 
 def test_of_equals_the_law_with_fewer_parameters_is_chosen() -> None:
-    assert chosen([Candidate("chinchilla", 0.01, 0.0100), Candidate("data", 0.03, 0.0101)]) == "data"
+    assert (
+        chosen([Candidate("chinchilla", 0.01, 0.0100), Candidate("data", 0.03, 0.0101)]) == "data"
+    )
 
 
 def test_a_frontier_is_refused_where_e_may_be_anything() -> None:
@@ -78,7 +86,9 @@ def test_the_run_that_pulls_hardest_is_named_first() -> None:
     runs = sample("chinchilla", noise=0.003)
     loss = runs.loss.copy()
     loss[np.argmax(runs.seen)] *= 1.1
-    fitted = fit(LAWS["chinchilla"], runs.with_loss(loss), delta=1.0)  # plain squares: nothing is damped
+    fitted = fit(
+        LAWS["chinchilla"], runs.with_loss(loss), delta=1.0
+    )  # plain squares: nothing is damped
     rows = influence(fitted, [str(i) for i in range(len(runs))], profile_interval(fitted, "E"))
     assert rows[0].name == str(np.argmax(runs.seen))
 
@@ -109,7 +119,14 @@ def test_the_report_of_a_real_sweep_says_all_it_should(finished: Path, tmp_path:
     assert {c["name"] for c in numbers["coefficients"]} == set(LAWS[numbers["law"]].names)
     assert [a["people"] for a in numbers["against"]] == [12, 16, 20]
     assert numbers["ensembles"][0]["seeds"] == 2
-    for stem in ("loss-parameters", "loss-people", "loss-flops", "metric-people", "metric-hours", "ensembles"):
+    for stem in (
+        "loss-parameters",
+        "loss-people",
+        "loss-flops",
+        "metric-people",
+        "metric-hours",
+        "ensembles",
+    ):
         assert (path.parent / "figures" / f"{stem}.png").stat().st_size > 5000
         assert "linear" in (path.parent / "figures" / "loss-people.csv").read_text()
 
@@ -133,7 +150,9 @@ def test_points_of_mixed_vocabularies_are_refused(finished: Path, tmp_path: Path
     made = plan(open_sweep(copy_of(finished, tmp_path)))
     file = made.sweep.folder_of(made.runnable[0]) / "point.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "vocabulary": "other"}))
-    with pytest.raises(InputError, match=rf"2 different data sets or vocabularies.*{made.runnable[0].name}"):
+    with pytest.raises(
+        InputError, match=rf"2 different data sets or vocabularies.*{made.runnable[0].name}"
+    ):
         collect(made)
 
 
@@ -145,10 +164,28 @@ def test_too_few_points_say_how_many_more(finished: Path, tmp_path: Path) -> Non
 
 def row(**values: Any) -> Row:
     usual = {
-        "size": "8x1", "name": "", "is_baseline": False, "parameters": 100, "body": 50, "people": 20, "scans": 20, "epochs": 2,
-        "seed": 0, "draw": 0, "label_share": 1.0, "rate": (), "loss": 1.0, "last_loss": 1.0, "chance": 2.0, "losses": {},
-        "metrics": {}, "flops": 1.0, "seconds": 1.0, "hours": 1.0, "folders": (),
-    }  # fmt: skip
+        "size": "8x1",
+        "name": "",
+        "is_baseline": False,
+        "parameters": 100,
+        "body": 50,
+        "people": 20,
+        "scans": 20,
+        "epochs": 2,
+        "seed": 0,
+        "draw": 0,
+        "label_share": 1.0,
+        "rate": (),
+        "loss": 1.0,
+        "last_loss": 1.0,
+        "chance": 2.0,
+        "losses": {},
+        "metrics": {},
+        "flops": 1.0,
+        "seconds": 1.0,
+        "hours": 1.0,
+        "folders": (),
+    }
     return Row(**{**usual, **values})
 
 
@@ -160,7 +197,10 @@ def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were
         row(loss=5.0, epochs=8, rate=("optim.adaptive.lr=1",)),
         row(loss=1.5, epochs=8, label_share=0.5),
     ]
-    baselines = [row(size="linear", loss=1.2, epochs=0), row(size="linear", loss=1.4, epochs=0, label_share=0.5)]
+    baselines = [
+        row(size="linear", loss=1.2, epochs=0),
+        row(size="linear", loss=1.4, epochs=0, label_share=0.5),
+    ]
     found = {(a.people, a.label_share): (a.loss, a.baseline_loss) for a in against(rows, baselines)}
     assert found == {(20, 1.0): (1.0, 1.2), (20, 0.5): (1.5, 1.4)}
 
@@ -168,10 +208,18 @@ def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were
 def test_the_best_rate_of_each_size_stands_beside_the_smallest_sizes() -> None:
     losses = {("8x1", 1e-3): 2.0, ("8x1", 1e-2): 1.0, ("32x2", 1e-3): 0.5, ("32x2", 1e-2): 0.8}
     rows = [
-        row(size=size, parameters=10 if size == "8x1" else 90, rate=(f"optim.adaptive.lr={rate}",), loss=loss)
+        row(
+            size=size,
+            parameters=10 if size == "8x1" else 90,
+            rate=(f"optim.adaptive.lr={rate}",),
+            loss=loss,
+        )
         for (size, rate), loss in losses.items()
     ]
-    assert best_rate_by_size(rows) == [BestRate("8x1", 0.01, 1.0, 1.0), BestRate("32x2", 0.001, 0.5, 0.8)]
+    assert best_rate_by_size(rows) == [
+        BestRate("8x1", 0.01, 1.0, 1.0),
+        BestRate("32x2", 0.001, 0.5, 0.8),
+    ]
     assert best_rate_by_size(rows[:1]) == []
 
 

@@ -24,21 +24,31 @@ LAW = LAWS["chinchilla"]
 TRUTH = {"E": 0.55, "A": 0.10, "B": 0.20, "a": 0.35, "b": 0.35}
 
 
-def design(sizes: int = 6, people: int = 4, seeds: int = 2, epochs: tuple[float, ...] = (10.0,)) -> Runs:
-    grid = np.meshgrid(np.geomspace(5e4, 2e7, sizes), np.geomspace(100, 1340, people), range(seeds), epochs)
+def design(
+    sizes: int = 6, people: int = 4, seeds: int = 2, epochs: tuple[float, ...] = (10.0,)
+) -> Runs:
+    grid = np.meshgrid(
+        np.geomspace(5e4, 2e7, sizes), np.geomspace(100, 1340, people), range(seeds), epochs
+    )
     n, u, _, e = (x.ravel() for x in grid)
     return Runs(np.ones(n.size), n, u * e, u, e, np.arange(n.size))
 
 
-def sample(runs: Runs, noise: float, seed: int = 0, law: str = "chinchilla", **more: float) -> tuple[Runs, Scale]:
+def sample(
+    runs: Runs, noise: float, seed: int = 0, law: str = "chinchilla", **more: float
+) -> tuple[Runs, Scale]:
     scale, values = Scale.of(runs), {**TRUTH, **more}
     clean = LAWS[law].predict(runs, scale, np.array([values[n] for n in LAWS[law].names]))
-    return runs.with_loss(clean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(runs)))), scale
+    return runs.with_loss(
+        clean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(runs)))
+    ), scale
 
 
 def test_points_rebuilt_from_the_published_coefficients_give_them_back() -> None:
     # Besiroglu et al. 2024, arXiv 2404.10102: E 1.82, A 482, B 2085, alpha .348, beta .366.
-    n, ratio = (x.ravel() for x in np.meshgrid(np.geomspace(4.4e7, 1.6e10, 12), np.geomspace(3, 300, 6)))
+    n, ratio = (
+        x.ravel() for x in np.meshgrid(np.geomspace(4.4e7, 1.6e10, 12), np.geomspace(3, 300, 6))
+    )
     d = n * ratio
     loss = 1.82 + 482 / n**0.348 + 2085 / d**0.366
     found = fit(LAW, Runs(loss, n, d, d, np.ones_like(n), np.arange(n.size)))
@@ -47,7 +57,9 @@ def test_points_rebuilt_from_the_published_coefficients_give_them_back() -> None
     assert [found.named["a"], found.named["b"]] == pytest.approx([0.348, 0.366], rel=1e-6)
 
 
-@pytest.mark.parametrize(("law", "more"), [("repeated", {"R": 12.0}), ("overfit", {"P": 0.05, "c": 0.5}), ("data", {})])
+@pytest.mark.parametrize(
+    ("law", "more"), [("repeated", {"R": 12.0}), ("overfit", {"P": 0.05, "c": 0.5}), ("data", {})]
+)
 def test_every_law_finds_its_own_coefficients_again(law: str, more: dict[str, float]) -> None:
     runs, scale = sample(design(seeds=1, epochs=(2.0, 10.0, 50.0)), 0.0, law=law, **more)
     found = fit(LAWS[law], runs, scale)
@@ -84,7 +96,8 @@ def test_the_grid_solves_non_negative_least_squares_exactly() -> None:
 
 @pytest.mark.parametrize("shape", [(6, 4, 2), (5, 3, 1)], ids=["48 runs", "15 runs"])
 def test_profile_intervals_hold_the_truth_as_often_as_promised(shape: tuple[int, int, int]) -> None:
-    # 60 repetitions: within three binomial standard deviations of 95 %; benchmarks/fit_coverage.py does 200.
+    # 60 repetitions: within three binomial standard deviations of 95 %; benchmarks/fit_coverage.py
+    # does 200.
     blank, inside = design(*shape), 0
     for repetition in range(60):
         runs, scale = sample(blank, 0.02, repetition)
@@ -98,12 +111,17 @@ def test_an_interval_ends_where_the_loss_has_risen_to_the_quantile() -> None:
     found = fit(LAW, runs, scale)
     interval = profile_interval(found, "E")
     for end in (interval.low, interval.high):
-        assert drop(found, objective_at(found, "E", end)[0]) == pytest.approx(threshold(found), rel=0.1)
+        assert drop(found, objective_at(found, "E", end)[0]) == pytest.approx(
+            threshold(found), rel=0.1
+        )
 
 
 def test_fewer_runs_widen_the_interval() -> None:
     def width(*shape: int) -> float:
-        return sum(profile_interval(fit(LAW, *sample(design(*shape), 0.02, seed)), "E").width for seed in range(3))
+        return sum(
+            profile_interval(fit(LAW, *sample(design(*shape), 0.02, seed)), "E").width
+            for seed in range(3)
+        )
 
     assert width(5, 3, 1) > 1.3 * width(6, 4, 3)
 
@@ -128,11 +146,15 @@ def test_the_bootstrap_draws_whole_clusters() -> None:
 
 
 def test_too_few_runs_say_how_many_more() -> None:
-    with pytest.raises(InputError, match=r"4 usable runs, it has 5 parameters and needs at least 7: 3 more"):
+    with pytest.raises(
+        InputError, match=r"4 usable runs, it has 5 parameters and needs at least 7: 3 more"
+    ):
         check(LAW, design(2, 2, 1))
     assert needed(LAW) == 7
 
 
 def test_too_few_sizes_say_which_are_missing() -> None:
-    with pytest.raises(InputError, match=r"2 different values of parameters, it needs at least 3: 1 more"):
+    with pytest.raises(
+        InputError, match=r"2 different values of parameters, it needs at least 3: 1 more"
+    ):
         check(LAW, design(2, 4, 2))

@@ -11,7 +11,9 @@ from lcm_scale.laws.laws import LAWS, Runs, Scale, law_of, raw_coefficients
 
 def runs(parameters: float = 1e6, people: float = 100, epochs: float = 1) -> Runs:
     one = np.ones(1)
-    return Runs(one, one * parameters, one * people * epochs, one * people, one * epochs, np.zeros(1, int))
+    return Runs(
+        one, one * parameters, one * people * epochs, one * people, one * epochs, np.zeros(1, int)
+    )
 
 
 SCALE = Scale(parameters=1e6, seen=100, unique=100)
@@ -55,7 +57,9 @@ def test_raw_coefficients_give_the_same_loss_with_undivided_sizes() -> None:
     values = {"E": 0.5, "A": 0.1, "B": 0.2, "a": 0.3, "b": 0.4}
     raw = raw_coefficients(LAWS["chinchilla"], SCALE, values)
     of = runs(parameters=3e7, people=900, epochs=4)
-    assert raw["E"] + raw["A"] / 3e7**0.3 + raw["B"] / 3600**0.4 == pytest.approx(value("chinchilla", of, **values))
+    assert raw["E"] + raw["A"] / 3e7**0.3 + raw["B"] / 3600**0.4 == pytest.approx(
+        value("chinchilla", of, **values)
+    )
 
 
 def test_an_unknown_law_names_the_nearest() -> None:

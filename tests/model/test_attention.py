@@ -6,14 +6,23 @@ import torch
 from lcm_scale.model.attention import Attention, SelfAttention, absorbed, projected
 from lcm_scale.model.dispatch import FORMULATIONS, choose
 
-SHAPES = [(1, 1, 5), (3, 7, 12), (2, 12, 4)]  # scans, tokens, regions: fewer and more tokens than regions
+SHAPES = [
+    (1, 1, 5),
+    (3, 7, 12),
+    (2, 12, 4),
+]  # scans, tokens, regions: fewer and more tokens than regions
 MASKED = [False, True]
 
 
 def run(
-    formulation: str, dtype: torch.dtype, shape: tuple[int, int, int], dropout: float, masked: bool = False,
-    width: int = 16, autocast: bool = False,
-) -> list[torch.Tensor]:  # fmt: skip
+    formulation: str,
+    dtype: torch.dtype,
+    shape: tuple[int, int, int],
+    dropout: float,
+    masked: bool = False,
+    width: int = 16,
+    autocast: bool = False,
+) -> list[torch.Tensor]:
     """Output and gradients of inputs and parameters."""
     B, M, R = shape
     generator = torch.Generator().manual_seed(1)
@@ -39,16 +48,22 @@ def assert_close(expected: list[torch.Tensor], found: list[torch.Tensor], tolera
     assert len(expected) == len(found) == 7
     for a, b in zip(expected, found, strict=True):
         assert a.dtype == b.dtype
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(a.abs().max())))
+        torch.testing.assert_close(
+            a, b, rtol=tolerance, atol=tolerance * max(1.0, float(a.abs().max()))
+        )
 
 
-@pytest.mark.parametrize(("shape", "dropout", "masked"), itertools.product(SHAPES, (0.0, 0.3), MASKED))
+@pytest.mark.parametrize(
+    ("shape", "dropout", "masked"), itertools.product(SHAPES, (0.0, 0.3), MASKED)
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_absorbed_equals_projected_in_output_and_every_gradient(
     shape: tuple[int, int, int], dropout: float, masked: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     """Also for the same dropout mask, also where regions are masked."""
-    assert_close(*(run(f, dtype, shape, dropout, masked) for f in ("projected", "absorbed")), tolerance)
+    assert_close(
+        *(run(f, dtype, shape, dropout, masked) for f in ("projected", "absorbed")), tolerance
+    )
 
 
 @pytest.mark.parametrize(("shape", "masked"), itertools.product(SHAPES, MASKED))
@@ -75,13 +90,22 @@ def test_flash_is_right_in_distribution_under_dropout() -> None:
 
 
 @pytest.mark.parametrize(("dropout", "masked"), itertools.product((0.0, 0.3), MASKED))
-def test_formulations_agree_at_sizes_that_take_the_quick_kernels(dropout: float, masked: bool) -> None:
+def test_formulations_agree_at_sizes_that_take_the_quick_kernels(
+    dropout: float, masked: bool
+) -> None:
     """Large enough for oneDNN's products and for masks from raw random bits."""
     shape = (20, 40, 90)
     expected = run("projected", torch.float64, shape, 0.0, masked, width=256)
     for formulation in ("projected", "absorbed"):
-        assert_close(expected, [t.double() for t in run(formulation, torch.float32, shape, 0.0, masked, 256)], 1e-5)
-    assert_close(*(run(f, torch.float32, shape, dropout, masked, 256) for f in ("projected", "absorbed")), 1e-5)
+        assert_close(
+            expected,
+            [t.double() for t in run(formulation, torch.float32, shape, 0.0, masked, 256)],
+            1e-5,
+        )
+    assert_close(
+        *(run(f, torch.float32, shape, dropout, masked, 256) for f in ("projected", "absorbed")),
+        1e-5,
+    )
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
@@ -136,7 +160,11 @@ def test_self_attention_of_a_zero_state_is_the_plain_one(dropout: float, trainin
             module.in_proj_bias.normal_()
         position = torch.randn(5, 16).double().requires_grad_()
         torch.manual_seed(1)
-        out = module.of_zero_state(position, 3) if short else module(torch.zeros(3, 5, 16).double(), position)
+        out = (
+            module.of_zero_state(position, 3)
+            if short
+            else module(torch.zeros(3, 5, 16).double(), position)
+        )
         out = out.expand(3, 5, 16)
         (out * torch.arange(240).view(3, 5, 16)).sum().backward()
         gradients = [t.grad for t in (*module.parameters(), position)]
@@ -169,7 +197,8 @@ def test_choice_goes_with_the_number_of_tokens() -> None:
 
 
 def test_value_bias_enters_times_the_kept_weights() -> None:
-    """Under dropout the weights do not sum to 1; a formulation that adds the bias once would be off."""
+    """Under dropout the weights do not sum to 1; a formulation that adds the bias once would be
+    off."""
     weight, bias = torch.zeros(48, 16), torch.cat([torch.zeros(32), torch.ones(16)])
     query, memory = torch.randn(2, 3, 16), torch.randn(2, 5, 16)
     for attend in (projected, absorbed):

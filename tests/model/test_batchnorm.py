@@ -7,7 +7,10 @@ from lcm_scale.model.batchnorm import MaskedBatchNorm
 
 def both(rows: torch.Tensor) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
     torch.manual_seed(0)
-    ours, theirs = MaskedBatchNorm(rows.shape[-1]).to(rows.dtype), torch.nn.BatchNorm1d(rows.shape[-1]).to(rows.dtype)
+    ours, theirs = (
+        MaskedBatchNorm(rows.shape[-1]).to(rows.dtype),
+        torch.nn.BatchNorm1d(rows.shape[-1]).to(rows.dtype),
+    )
     with torch.no_grad():
         theirs.weight.uniform_(0.5, 2)
         theirs.bias.uniform_(-1, 1)
@@ -25,7 +28,9 @@ def test_equals_torchs_batch_norm_in_output_gradients_buffers_and_eval() -> None
     (out_b * target).sum().backward()
     torch.testing.assert_close(out_a, out_b)
     torch.testing.assert_close(a.grad, b.grad)
-    for (name, mine), (_, reference) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+    for (name, mine), (_, reference) in zip(
+        ours.named_parameters(), theirs.named_parameters(), strict=True
+    ):
         torch.testing.assert_close(mine.grad, reference.grad, msg=name)
     torch.testing.assert_close(dict(ours.named_buffers()), dict(theirs.named_buffers()))
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x.reshape(24, 5)).view(4, 6, 5))
@@ -44,7 +49,11 @@ def _rank(rank: int, x: torch.Tensor, file: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     norm = MaskedBatchNorm(5).double()
     # Rank 1 holds one real and two padded scans: unequal shares.
-    mine = torch.cat([x[:3], x[3:], x[3:] * 9, x[3:] * 9])[rank * 3 : rank * 3 + 3].clone().requires_grad_()
+    mine = (
+        torch.cat([x[:3], x[3:], x[3:] * 9, x[3:] * 9])[rank * 3 : rank * 3 + 3]
+        .clone()
+        .requires_grad_()
+    )
     valid = torch.tensor([[1.0, 1, 1], [1, 0, 0]])[rank]
     y = norm(mine, valid)
     (y.square() * valid[:, None, None] * torch.arange(5)).sum().backward()

@@ -1,4 +1,5 @@
-"""The counts against REFERENCE.md's figures, against the real model's parameters and against torch's FLOP counter."""
+"""The counts against REFERENCE.md's figures, against the real model's parameters and against
+torch's FLOP counter."""
 
 from __future__ import annotations
 
@@ -53,7 +54,15 @@ def test_formula_and_real_model_have_exactly_the_published_parameters(preset: st
 
 @pytest.mark.parametrize("edge_branch", [False, True])
 def test_formula_counts_any_shape(edge_branch: bool) -> None:
-    config = LCMConfig(n_regions=13, target_tokens=(3, 2), width=24, layers=3, heads=4, ffn=10, edge_branch=edge_branch)
+    config = LCMConfig(
+        n_regions=13,
+        target_tokens=(3, 2),
+        width=24,
+        layers=3,
+        heads=4,
+        ffn=10,
+        edge_branch=edge_branch,
+    )
     assert parameter_count(config) == sum(p.numel() for p in LCM(config).parameters())
 
 
@@ -62,7 +71,9 @@ def test_formula_counts_any_shape(edge_branch: bool) -> None:
 )  # REFERENCE.md section 6, GFLOP a layer and scan
 def test_layer_costs_what_planning_measured(tokens: int, absorbed: float, projected: float) -> None:
     config = published("147m")
-    cost = {f: sum(layer_flops(config, tokens, f).values()) / 1e9 for f in ("absorbed", "projected")}
+    cost = {
+        f: sum(layer_flops(config, tokens, f).values()) / 1e9 for f in ("absorbed", "projected")
+    }
     assert round(cost["absorbed"], 2) == absorbed
     assert round(cost["projected"], 2) == projected
 
@@ -72,20 +83,26 @@ def test_formulations_cost_the_same_at_the_crossover() -> None:
     assert 83 < cross < 84
 
     def dearer(tokens: int) -> bool:
-        cost = {f: layer_flops(config, tokens, f)["cross-attention"] for f in ("absorbed", "projected")}
+        cost = {
+            f: layer_flops(config, tokens, f)["cross-attention"] for f in ("absorbed", "projected")
+        }
         return cost["absorbed"] > cost["projected"]
 
     assert not dearer(83)
     assert dearer(84)
 
 
-@pytest.mark.parametrize(("tokens", "expected"), [(5, "absorbed"), (25, "absorbed"), (116, "projected")])
+@pytest.mark.parametrize(
+    ("tokens", "expected"), [(5, "absorbed"), (25, "absorbed"), (116, "projected")]
+)
 def test_auto_is_counted_as_the_formulation_that_runs(tokens: int, expected: str) -> None:
     assert formulation_of(published("147m"), tokens) == expected
     assert formulation_of(published("147m", attention="flash"), tokens) == "flash"
 
 
-def count_onednn(x_shape: tuple[int, ...], w_shape: tuple[int, ...], *_: object, **__: object) -> int:
+def count_onednn(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *_: object, **__: object
+) -> int:
     return 2 * x_shape[0] * x_shape[1] * w_shape[0]
 
 
@@ -97,7 +114,9 @@ def counter() -> FlopCounterMode:
 @pytest.mark.parametrize("formulation", ["projected", "absorbed"])
 @pytest.mark.parametrize("edge_branch", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("width", [24, 512])  # the larger one's products go to oneDNN where there is one
+@pytest.mark.parametrize(
+    "width", [24, 512]
+)  # the larger one's products go to oneDNN where there is one
 @pytest.mark.parametrize("trainable", ["all", "tokens"])
 def test_counts_equal_torchs_counter_on_the_real_model(
     formulation: str, edge_branch: bool, dropout: float, width: int, trainable: str
@@ -118,7 +137,10 @@ def test_counts_equal_torchs_counter_on_the_real_model(
     with counter() as found:
         model(torch.rand(scans, 13, 13), active).sum().backward()
     once = once_flops(config, 4, trainable)
-    assert found.get_total_flops() == scans * training_flops(config, formulation, 4, trainable=trainable) + once
+    assert (
+        found.get_total_flops()
+        == scans * training_flops(config, formulation, 4, trainable=trainable) + once
+    )
     with torch.no_grad(), counter() as found:
         model.eval().requires_grad_(False)(torch.rand(scans, 13, 13), active)
     forward = 2 * 4 * width  # the first layer's self-attention, once
@@ -127,7 +149,10 @@ def test_counts_equal_torchs_counter_on_the_real_model(
 
 def test_recomputed_products_are_no_work_towards_mfu() -> None:
     config = published("147m")
-    again = {f: training_flops(config, f, 27) - training_flops(config, f, 27, recomputed=False) for f in FORMULATIONS}
+    again = {
+        f: training_flops(config, f, 27) - training_flops(config, f, 27, recomputed=False)
+        for f in FORMULATIONS
+    }
     assert again["projected"] == again["flash"] == 2 * 116 * 116 * 2048  # the embedding
     queries_and_rows = 2 * 27 * 2048 * 2048 + 2 * 8 * 27 * 116 * 2048
     assert again["absorbed"] == again["projected"] + 4 * queries_and_rows

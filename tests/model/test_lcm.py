@@ -8,9 +8,15 @@ from lcm_scale.model.presets import resolve
 
 # REFERENCE section 1, "used = ours", counted with 4 class, 2 sex and 1 age token.
 PUBLISHED = {
-    "147m": 147_190_785, "294m": 294_117_377, "441m": 441_043_969, "588m": 587_970_561,
-    "735m": 734_897_153, "882m": 881_823_745, "1b": 1_028_750_337, "1.2b": 1_175_676_929,
-}  # fmt: skip
+    "147m": 147_190_785,
+    "294m": 294_117_377,
+    "441m": 441_043_969,
+    "588m": 587_970_561,
+    "735m": 734_897_153,
+    "882m": 881_823_745,
+    "1b": 1_028_750_337,
+    "1.2b": 1_175_676_929,
+}
 
 
 def tiny(**changes: object) -> LCM:
@@ -58,7 +64,10 @@ def test_initial_values_are_pytorchs_defaults_as_published() -> None:
     layer = model.layers[0].requires_grad_(False)
     bound = (6 / (4 * 2048)) ** 0.5  # Xavier-uniform on (3D, D): .02706
     assert layer.cross_attention.in_proj_weight.abs().max() == pytest.approx(bound, rel=1e-3)
-    assert not layer.cross_attention.in_proj_bias.any() and not layer.cross_attention.out_proj.bias.any()
+    assert (
+        not layer.cross_attention.in_proj_bias.any()
+        and not layer.cross_attention.out_proj.bias.any()
+    )
     assert layer.linear1.weight.abs().max() == pytest.approx(2048**-0.5, rel=1e-3)
     assert model.tokens.target_0.detach().std() == pytest.approx(1.0, rel=0.05)
 
@@ -81,7 +90,12 @@ def test_decoder_equals_torchs_own_attention_modules_in_eval() -> None:
             theirs = torch.nn.MultiheadAttention(64, 4, batch_first=True).double()
             theirs.load_state_dict(ours.state_dict())
             placed = state + position
-            state = norm(state + theirs(placed, placed if key is None else key, state if value is None else value)[0])
+            state = norm(
+                state
+                + theirs(placed, placed if key is None else key, state if value is None else value)[
+                    0
+                ]
+            )
         state = layer.norm3(state + layer.linear2(torch.relu(layer.linear1(state))))
         expected.append(model.readout(model.norm(state)).squeeze(-1))
     torch.testing.assert_close(model(fc), torch.stack(expected), rtol=0, atol=1e-12)
@@ -94,7 +108,9 @@ def test_first_layers_self_attention_is_the_same_for_every_scan_and_token() -> N
 
 
 def test_expanded_matrix_is_symmetric_with_unit_diagonal_but_for_constant_regions() -> None:
-    edges = torch.tensor([[0.5, 0.0, 0.2, 0.0, 0.1, 0.0]], dtype=torch.float16)  # region 2 of 4 is constant
+    edges = torch.tensor(
+        [[0.5, 0.0, 0.2, 0.0, 0.1, 0.0]], dtype=torch.float16
+    )  # region 2 of 4 is constant
     fc = expand(edges, 4)
     assert torch.equal(fc, fc.transpose(1, 2))
     assert fc[0].diagonal().tolist() == [1, 1, 0, 1]
@@ -161,7 +177,9 @@ def test_a_masked_constant_region_is_as_good_as_absent(formulation: str) -> None
     memory = model.embedding(fc, None)
     before = model(fc)
     other = model.embedding.forward
-    model.embedding.forward = lambda *a: torch.where(torch.arange(12)[:, None] == 3, 99.0, other(*a))  # type: ignore[method-assign]
+    model.embedding.forward = lambda *a: torch.where(
+        torch.arange(12)[:, None] == 3, 99.0, other(*a)
+    )  # type: ignore[method-assign]
     assert torch.allclose(model(fc)[:, 0], before[:, 0])  # what stands in its row is not seen
     assert not torch.allclose(model(fc)[:, 1], before[:, 1])
     assert memory.shape == (2, 12, 64)

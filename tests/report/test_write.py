@@ -1,4 +1,5 @@
-"""The report: the verdict first, every number with its interval and its warning, one file that needs nothing else."""
+"""The report: the verdict first, every number with its interval and its warning, one file that
+needs nothing else."""
 
 from __future__ import annotations
 
@@ -15,10 +16,16 @@ import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.metrics import (
+    PRIMARY,
+    Predictions,
+    evaluate_predictions,
+    paired_difference,
+)
+from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.report import plots
-from lcm_scale.evaluation.metrics import PRIMARY, Predictions, evaluate_predictions, paired_difference
-from lcm_scale.report.write import Report, TargetResult, verdict, write_report
 from lcm_scale.report.wording import MINUS
+from lcm_scale.report.write import verdict, write_report
 
 N = 120
 REASON = "all patients come from one scanner."
@@ -28,7 +35,11 @@ NASTY = '<script>alert("x")</script>&../../etc'
 def predictions(target: str, model: str, skill: float, categories: tuple[str, ...]) -> Predictions:
     """Truth is the same for every model of a target; `skill` 0 is a constant guess."""
     rng = np.random.default_rng(len(target))
-    subject, fold, scan = np.array([f"{i:04x}" for i in range(N)]), np.arange(N) % 4 + 1, np.arange(N)
+    subject, fold, scan = (
+        np.array([f"{i:04x}" for i in range(N)]),
+        np.arange(N) % 4 + 1,
+        np.arange(N),
+    )
     if len(categories) == 1:
         truth = rng.uniform(8, 60, N)
         noise = np.random.default_rng(len(model)).normal(0, 5 / max(skill, 1e-9) if skill else 0, N)
@@ -36,15 +47,22 @@ def predictions(target: str, model: str, skill: float, categories: tuple[str, ..
         return Predictions(model, target, "scalar", categories, truth, scores, subject, fold, scan)
     codes = rng.permutation(np.arange(N) % len(categories))
     noise = np.random.default_rng(len(model)).normal(size=(N, len(categories)))
-    logits = noise + skill * np.eye(len(categories))[codes] if skill else np.zeros((N, len(categories)))
+    logits = (
+        noise + skill * np.eye(len(categories))[codes] if skill else np.zeros((N, len(categories)))
+    )
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     return Predictions(model, target, "class", categories, codes, scores, subject, fold, scan)
 
 
 def result(
-    target: str, categories: tuple[str, ...], skills: dict[str, float], confounded: str | None = None
+    target: str,
+    categories: tuple[str, ...],
+    skills: dict[str, float],
+    confounded: str | None = None,
 ) -> TargetResult:
-    by_model = {model: predictions(target, model, skill, categories) for model, skill in skills.items()}
+    by_model = {
+        model: predictions(target, model, skill, categories) for model, skill in skills.items()
+    }
     ours = by_model["LCM"]
     return TargetResult(
         target=target,
@@ -54,7 +72,9 @@ def result(
         n_subjects=N,
         results={model: tuple(evaluate_predictions(p, 100, 0)) for model, p in by_model.items()},
         differences={
-            m: paired_difference(ours, p, PRIMARY[ours.kind], 100, 0) for m, p in by_model.items() if m != "LCM"
+            m: paired_difference(ours, p, PRIMARY[ours.kind], 100, 0)
+            for m, p in by_model.items()
+            if m != "LCM"
         },
         confounded=confounded,
         predictions=tuple(by_model.values()),
@@ -116,7 +136,12 @@ def report(simulated: bool = True) -> Report:
             "skipped": {},
             "constant regions, in scans": {"Dead_L": N, **{f"R{i}": i + 1 for i in range(60)}},
         },
-        provenance={"versions": {"torch": "2"}, "seed": 1, "tokens": np.int64(12), "rate": float("nan")},
+        provenance={
+            "versions": {"torch": "2"},
+            "seed": 1,
+            "tokens": np.int64(12),
+            "rate": float("nan"),
+        },
     )
 
 
@@ -142,7 +167,7 @@ def small(tmp_path: Path, **changes: Any) -> str:
     return write_report(only, tmp_path / "r").read_text(encoding="utf-8")
 
 
-# -- the page -----------------------------------------------------------------------------------------------------------
+# -- the page --------------------------------------------------------------------------------------
 
 
 def test_the_page_is_one_file_without_script_or_link(page: str) -> None:
@@ -163,7 +188,8 @@ def test_the_first_screen_holds_n_interval_baseline_and_difference(page: str) ->
     card = text_of(page[page.index('<section class="card') : page.index("</section>")])
     assert re.search(r"120 simulated scans, 120 people", card)
     assert re.search(
-        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has 0\.\d{3} \[", card
+        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has 0\.\d{3} \[",
+        card,
     )
     assert (
         f"The paired difference, LCM minus a linear model on the edges, is {MINUS}0." in card
@@ -180,7 +206,9 @@ def test_the_headline_comes_first_whatever_the_order_of_the_targets(page: str) -
     assert headings[:4] == ["At", "Diagnosis", "Age", "Site"]
 
 
-def test_simulated_stands_in_title_banner_and_every_heading_table_and_figure(folder: Path, page: str) -> None:
+def test_simulated_stands_in_title_banner_and_every_heading_table_and_figure(
+    folder: Path, page: str
+) -> None:
     assert "<title>SIMULATED · A small study</title>" in page
     assert '<div class="banner" role="note"><b>SIMULATED</b>' in page
     for table in re.findall(r"<h2>(.*?)</table>", page, re.DOTALL):
@@ -197,9 +225,25 @@ def test_real_data_are_not_called_simulated(tmp_path: Path) -> None:
 
 def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
     read = text_of(page)
-    for words in ("Accuracy", "Balanced accuracy", "Weighted F1", "AUROC", "Calibration error", "Mean absolute error", "R²",
-                  "Pearson r", "LCM minus baseline", "Majority", "Linear, edges", "At a glance", "Pseudo-labels", "Quality",
-                  "Provenance", "One note.", "Nested cross-validation: 4 folds."):  # fmt: skip
+    for words in (
+        "Accuracy",
+        "Balanced accuracy",
+        "Weighted F1",
+        "AUROC",
+        "Calibration error",
+        "Mean absolute error",
+        "R²",
+        "Pearson r",
+        "LCM minus baseline",
+        "Majority",
+        "Linear, edges",
+        "At a glance",
+        "Pseudo-labels",
+        "Quality",
+        "Provenance",
+        "One note.",
+        "Nested cross-validation: 4 folds.",
+    ):
         assert words in read, words
     assert sorted(p.stem for p in (folder / "figures").iterdir()) == FIGURES
     assert page.count("<img ") == len(FIGURES)
@@ -230,7 +274,9 @@ def test_confounded_numbers_are_marked_wherever_they_stand(folder: Path, page: s
     assert all("CONFOUNDED" in alt for alt in re.findall(r'alt="([^"]*)"', section))
     glance = page[page.index("At a glance") : page.index('<section id="target-1">')]
     assert re.search(r"site</a>.{0,80}CONFOUNDED", glance)
-    marked = {row["target"]: row["confounded"] for row in csv.DictReader((folder / "results.csv").open())}
+    marked = {
+        row["target"]: row["confounded"] for row in csv.DictReader((folder / "results.csv").open())
+    }
     assert marked == {"age": "", "diagnosis": "", "site": REASON}
 
 
@@ -245,13 +291,22 @@ def test_constant_regions_are_named_or_counted(page: str) -> None:
     """A region that is constant in every scan is named; sixty others are a count that unfolds."""
     quality = page[page.index("<h3>Quality</h3>") :]
     assert "<dt>constant in every scan</dt><dd>Dead_L</dd>" in quality
-    assert re.search(r"<details><summary>60 regions, each in at most 60 scans</summary>R0: 1, R1: 2,", quality)
+    assert re.search(
+        r"<details><summary>60 regions, each in at most 60 scans</summary>R0: 1, R1: 2,", quality
+    )
 
 
 def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
     table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
-    assert "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it Agreement" in table
-    assert "97.6 % right" in table and "off by 7.32 years" in table and "mean absolute error of a number" in table
+    assert (
+        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it Agreement"
+        in table
+    )
+    assert (
+        "97.6 % right" in table
+        and "off by 7.32 years" in table
+        and "mean absolute error of a number" in table
+    )
     assert "mean_confidence" not in page
 
 
@@ -259,7 +314,8 @@ def test_a_nasty_target_name_is_text_on_the_page_and_stays_in_the_folder(tmp_pat
     nasty = replace(result("diagnosis", (NASTY, "b"), LOSES), target=NASTY)
     nasty = replace(nasty, predictions=tuple(replace(p, target=NASTY) for p in nasty.predictions))
     page = write_report(
-        replace(report(), title=NASTY, headline=NASTY, targets=(nasty,), notes=(NASTY,)), tmp_path / "in" / "r"
+        replace(report(), title=NASTY, headline=NASTY, targets=(nasty,), notes=(NASTY,)),
+        tmp_path / "in" / "r",
     ).read_text(encoding="utf-8")
     assert "<script" not in page and page.count(html.escape(NASTY, quote=False)[:20]) > 3
     assert {p.parent for p in tmp_path.rglob("*") if p.is_file()} == {
@@ -279,7 +335,7 @@ def test_no_path_of_this_machine_is_written(folder: Path) -> None:
             )
 
 
-# -- the verdict --------------------------------------------------------------------------------------------------------
+# -- the verdict -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +366,9 @@ def test_a_lead_within_the_interval_is_no_victory() -> None:
 def test_the_best_baseline_is_the_one_compared_with() -> None:
     t = result("t", ("a", "b"), {"LCM": 1.0, "majority": 0.0, "linear": 1.5, "tangent": 3.0})
     assert t.best_baseline == "tangent" and "tangent space" in verdict(t).sentence
-    assert result("t", ("t",), {"LCM": 1.0, "majority": 0.0, "linear": 3.0}).best_baseline == "linear", "smaller error"
+    assert (
+        result("t", ("t",), {"LCM": 1.0, "majority": 0.0, "linear": 3.0}).best_baseline == "linear"
+    ), "smaller error"
 
 
 def test_even_guessing_may_win_and_is_named() -> None:
@@ -318,7 +376,7 @@ def test_even_guessing_may_win_and_is_named() -> None:
     assert "always guessing the mean has mean absolute error" in verdict(t).sentence
 
 
-# -- the files ----------------------------------------------------------------------------------------------------------
+# -- the files -------------------------------------------------------------------------------------
 
 
 def test_the_json_is_plain_and_holds_every_number(folder: Path) -> None:
@@ -334,17 +392,24 @@ def test_the_json_is_plain_and_holds_every_number(folder: Path) -> None:
     assert accuracy["name"] == "accuracy" and accuracy["low"] < accuracy["value"] < accuracy["high"]
     constant = next(m for m in by_target["age"]["results"]["majority"] if m["name"] == "pearson_r")
     assert constant["value"] is None, "undefined is null, not NaN"
-    assert len(data["quality"]["constant regions, in scans"]) == 61, "the page folds, the file keeps"
+    assert len(data["quality"]["constant regions, in scans"]) == 61, (
+        "the page folds, the file keeps"
+    )
 
 
 def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert len(rows) == 3 * (3 + 5 + 5) + 3 * 2
-    assert {(r["model"], r["minus"]) for r in rows if r["minus"]} == {("LCM", "majority"), ("LCM", "linear")}
+    assert {(r["model"], r["minus"]) for r in rows if r["minus"]} == {
+        ("LCM", "majority"),
+        ("LCM", "linear"),
+    }
     scans = list(csv.DictReader((folder / "predictions.csv").open()))
     assert len(scans) == 3 * 3 * N
     first = next(row for row in scans if row["target"] == "diagnosis" and row["model"] == "LCM")
-    assert first["truth"] in ("CN", "Autism") and re.fullmatch(r"CN=0\.\d{5};Autism=0\.\d{5}", first["scores"])
+    assert first["truth"] in ("CN", "Autism") and re.fullmatch(
+        r"CN=0\.\d{5};Autism=0\.\d{5}", first["scores"]
+    )
 
 
 def test_the_same_report_is_the_same_files(folder: Path, tmp_path: Path) -> None:
@@ -371,7 +436,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         write_report(replace(report(), targets=report().targets[1:2]), tmp_path / "r")
 
 
-# -- the figures --------------------------------------------------------------------------------------------------------
+# -- the figures -----------------------------------------------------------------------------------
 
 
 def test_a_baseline_has_one_colour_and_marker_in_every_figure() -> None:
@@ -387,7 +452,12 @@ def test_a_baseline_has_one_colour_and_marker_in_every_figure() -> None:
 
 def test_names_of_neighbouring_phases_do_not_overlap() -> None:
     rows = [
-        {"epoch": e, "phase": "momentum" if e < 2 else "adaptive", "train_loss": 1.0, "val_loss": 1.0}
+        {
+            "epoch": e,
+            "phase": "momentum" if e < 2 else "adaptive",
+            "train_loss": 1.0,
+            "val_loss": 1.0,
+        }
         for e in range(200)
     ]
     figure = plots.learning_curve(rows)
@@ -398,5 +468,7 @@ def test_names_of_neighbouring_phases_do_not_overlap() -> None:
 
 
 def test_a_single_epoch_without_validation_can_be_drawn() -> None:
-    figure = plots.learning_curve([{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}])
+    figure = plots.learning_curve(
+        [{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}]
+    )
     assert figure.axes[0].lines

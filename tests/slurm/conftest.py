@@ -1,4 +1,5 @@
-"""A real Slurm of two nodes on this machine, and a clone of this tree whose shipped scripts are submitted to it."""
+"""A real Slurm of two nodes on this machine, and a clone of this tree whose shipped scripts are
+submitted to it."""
 
 from __future__ import annotations
 
@@ -48,10 +49,14 @@ def install() -> None:
     if all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in NEEDED):
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.skip("no Slurm here, and it cannot be installed (needs root and apt-get: slurm-wlm munge)")
+        pytest.skip(
+            "no Slurm here, and it cannot be installed (needs root and apt-get: slurm-wlm munge)"
+        )
     subprocess.run(["apt-get", "update", "-q"], capture_output=True, check=False)
     command = ["apt-get", "install", "-qy", "--no-install-recommends", "slurm-wlm", "munge"]
-    done = subprocess.run(command, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    done = subprocess.run(
+        command, capture_output=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    )
     if done.returncode:
         pytest.skip("no Slurm here, and apt-get cannot install slurm-wlm and munge")
 
@@ -63,7 +68,9 @@ class Cluster:
     environment: dict[str, str]
 
     def __call__(self, *command: str, check: bool = True, cwd: Path | None = None) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=cwd)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, cwd=cwd
+        )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
@@ -73,7 +80,9 @@ class Cluster:
     def wait(self, job: str, states: set[str], seconds: float = 150.0) -> str:
         end = time.monotonic() + seconds
         while (state := self.state(job)) not in states:
-            assert time.monotonic() < end, f"job {job} is {state}, not {states}\n{self('scontrol', 'show', 'job', job)}"
+            assert time.monotonic() < end, (
+                f"job {job} is {state}, not {states}\n{self('scontrol', 'show', 'job', job)}"
+            )
             time.sleep(0.5)
         return state
 
@@ -92,9 +101,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "slurm.conf").write_text(
         CONFIG.format(host=socket.gethostname(), folder=folder, user=os.environ.get("USER", "root"))
     )
-    environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    munge = ["munged", "--force", "--foreground", f"--key-file={key}", f"--socket={folder}/munge.socket",
-             f"--pid-file={folder}/munged.pid", f"--seed-file={folder}/munged.seed", f"--log-file={folder}/munged.log"]  # fmt: skip
+    environment = {
+        **os.environ,
+        "SLURM_CONF": str(folder / "slurm.conf"),
+        "PATH": f"{os.environ['PATH']}:/usr/sbin",
+    }
+    munge = [
+        "munged",
+        "--force",
+        "--foreground",
+        f"--key-file={key}",
+        f"--socket={folder}/munge.socket",
+        f"--pid-file={folder}/munged.pid",
+        f"--seed-file={folder}/munged.seed",
+        f"--log-file={folder}/munged.log",
+    ]
     daemons = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
     log = (folder / "daemons.log").open("w")
     processes = [subprocess.Popen(munge, env=environment, stdout=log, stderr=log)]
@@ -119,20 +140,32 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This tree as a clean git checkout, uncommitted work included."""
     folder = tmp_path_factory.mktemp("checkout")
     names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in names.stdout.splitlines():
-        if name.split("/")[0] in ("src", "recipes", "slurm", "README.md", ".gitignore") and (ROOT / name).is_file():
+        if (
+            name.split("/")[0] in ("src", "recipes", "slurm", "README.md", ".gitignore")
+            and (ROOT / name).is_file()
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "as tested"]):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command], cwd=folder, check=True)
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *command],
+            cwd=folder,
+            check=True,
+        )
     return folder
 
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a user sits: submits the shipped scripts with small overrides and looks at the run folder."""
+    """Where a user sits: submits the shipped scripts with small overrides and looks at the run
+    folder."""
 
     cluster: Cluster
     checkout: Path
@@ -143,13 +176,25 @@ class Desk:
         """Submit a shipped script with these words behind its name; returns the job's number."""
         environment = {**self.cluster.environment, "LCM_SITE": str(self.site), **site}
         # This cluster has no GPUs and little memory; what a script asks for, an option overrides.
-        command = ["sbatch", "--parsable", "--gpus-per-node=0", "--mem=0", "--cpus-per-task=1", *options, f"slurm/{script}.sh",
-                   *words]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.checkout)
+        command = [
+            "sbatch",
+            "--parsable",
+            "--gpus-per-node=0",
+            "--mem=0",
+            "--cpus-per-task=1",
+            *options,
+            f"slurm/{script}.sh",
+            *words,
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=self.checkout
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip().split(";")[0]
 
-    def submit(self, script: str, name: str, *overrides: str, options: tuple[str, ...] = (), **site: str) -> str:
+    def submit(
+        self, script: str, name: str, *overrides: str, options: tuple[str, ...] = (), **site: str
+    ) -> str:
         """`sbatch` of a small run of that name."""
         return self.sbatch(script, f"name={name}", *SMALL, *overrides, options=options, **site)
 
@@ -171,9 +216,17 @@ class Desk:
 
 
 SMALL = (
-    "data=[first]", "model.preset=tiny", "model.width=16", "model.heads=2", "model.ffn=16", "trainer.global_batch=8",
-    "trainer.accelerator=cpu", "trainer.threads=1", "optim.momentum.lr=1e-3", "optim.adaptive.lr=1e-3",
-)  # fmt: skip
+    "data=[first]",
+    "model.preset=tiny",
+    "model.width=16",
+    "model.heads=2",
+    "model.ffn=16",
+    "trainer.global_batch=8",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "optim.momentum.lr=1e-3",
+    "optim.adaptive.lr=1e-3",
+)
 
 
 @pytest.fixture

@@ -40,7 +40,13 @@ def resumes(folder: Path) -> int:
 
 
 def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
-    job = desk.submit("pretrain_1b", "two", "trainer.strategy=zero3", "trainer.max_epochs=3", options=("--nodes=2",))
+    job = desk.submit(
+        "pretrain_1b",
+        "two",
+        "trainer.strategy=zero3",
+        "trainer.max_epochs=3",
+        options=("--nodes=2",),
+    )
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
     assert "all-reduce" in desk.output(job)
     assert "2 ranks" in desk.output(job)
@@ -48,7 +54,8 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
 
 
 def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
-    # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on as often as it takes.
+    # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on
+    # as often as it takes.
     options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
     job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
     state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=400)
@@ -77,7 +84,9 @@ def test_a_job_that_stops_at_once_or_too_often_is_not_requeued(desk: Desk) -> No
         job = desk.submit("pretrain_147m", name, LONG)
         desk.wait_for_steps(name, 20, job)
         desk.cluster("scancel", "--signal=USR1", "--batch", job)
-        assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "PENDING"}) == "FAILED", desk.output(job)
+        assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "PENDING"}) == "FAILED", desk.output(
+            job
+        )
         assert expected in desk.output(job)
         shown = desk.cluster("scontrol", "show", "job", job)
         assert shown.partition("ExitCode=")[2].split()[0] == "75:0", desk.output(job)
@@ -98,36 +107,52 @@ def test_scancel_then_the_same_command_goes_on(desk: Desk, world: Path) -> None:
     assert_nothing_lost(desk.runs / "cancelled", world, EPOCHS)
 
 
-def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(desk: Desk, world: Path) -> None:
-    job = desk.submit("pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",))
+def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(
+    desk: Desk, world: Path
+) -> None:
+    job = desk.submit(
+        "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
+    )
     desk.wait_for_steps("killed", 40, job)
     ranks = subprocess.run(
         ["pgrep", "-f", "lcm-scale pretrain .*name=killed"], capture_output=True, text=True
     ).stdout.split()
     subprocess.run(["kill", "-9", ranks[-1]], check=True)
-    assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "NODE_FAIL"}) == "FAILED", desk.output(job)
-    again = desk.submit("pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",))
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "NODE_FAIL"}) == "FAILED", desk.output(
+        job
+    )
+    again = desk.submit(
+        "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
+    )
     assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
     assert_nothing_lost(desk.runs / "killed", world, EPOCHS)
 
 
-def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(desk: Desk, world: Path) -> None:
+def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(
+    desk: Desk, world: Path
+) -> None:
     job = desk.submit("pretrain_147m", "down", LONG, options=("--nodes=2",))
     desk.wait_for_steps("down", 40, job)
     desk.cluster("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     desk.cluster.wait(job, {"PENDING"})
     # It may have come back by itself already (ReturnToService), and then refuses to be resumed.
     desk.cluster("scontrol", "update", "nodename=n2", "state=resume", check=False)
-    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}, seconds=240) == "COMPLETED", desk.output(job)
+    assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}, seconds=240) == "COMPLETED", desk.output(
+        job
+    )
     assert resumes(desk.runs / "down") >= 1
     assert_nothing_lost(desk.runs / "down", world, EPOCHS)
 
 
-def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(desk: Desk, checkout: Path) -> None:
+def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
+    desk: Desk, checkout: Path
+) -> None:
     blocker = desk.submit("pretrain_147m", "blocker", LONG, options=("--nodes=2", "--exclusive"))
     job = desk.submit("pretrain_147m", "queued", "trainer.max_epochs=1", options=("--exclusive",))
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True
+    ).stdout.strip()
     time.sleep(2.0)
     cli = checkout / "src" / "lcm_scale" / "cli.py"
     text = cli.read_text()
@@ -164,22 +189,33 @@ def test_a_pre_flight_that_fails_stops_the_job_before_anything_starts(desk: Desk
 def test_finetuning_is_submitted_with_a_recipe_of_ones_own(desk: Desk, world: Path) -> None:
     first = desk.submit("pretrain_147m", "pre", "trainer.max_epochs=1")
     desk.cluster.wait(first, {"COMPLETED", "FAILED"})
-    job = desk.submit("finetune", "tuned", f"init_from={desk.runs}/pre", "data=[second]", "trainer.max_epochs=1",
-                      LCM_RECIPE="recipes/pretrain_147m.yaml")  # fmt: skip
+    job = desk.submit(
+        "finetune",
+        "tuned",
+        f"init_from={desk.runs}/pre",
+        "data=[second]",
+        "trainer.max_epochs=1",
+        LCM_RECIPE="recipes/pretrain_147m.yaml",
+    )
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
     assert (desk.runs / "tuned" / "checkpoints" / "best.ckpt").is_file()
 
 
 def test_an_array_runs_a_sweep_and_a_killed_point_is_tried_again(desk: Desk) -> None:
     sweep = [
-        "recipes/sweep_simulated.yaml", "axes={size: [16x1, 24x1], people: [{subjects: 20, epochs: 300}]}",
-        "also=[]", "baselines=[linear]", 'overrides=[data=first, trainer.global_batch=8, "evaluate.targets=[diagnosis]"]',
-    ]  # fmt: skip
+        "recipes/sweep_simulated.yaml",
+        "axes={size: [16x1, 24x1], people: [{subjects: 20, epochs: 300}]}",
+        "also=[]",
+        "baselines=[linear]",
+        'overrides=[data=first, trainer.global_batch=8, "evaluate.targets=[diagnosis]"]',
+    ]
     array = desk.sbatch("sweep", *sweep, options=("--array=1-3",))
     points = desk.runs / "sweep-simulated" / "points"
     first = points / "16x1-u20-e300-s0"
     desk.wait_for_steps(str(first.relative_to(desk.runs)), 40, f"{array}_1")
-    workers = subprocess.run(["pgrep", "-f", "lcm-scale sweep run .*--point 1 "], capture_output=True, text=True).stdout
+    workers = subprocess.run(
+        ["pgrep", "-f", "lcm-scale sweep run .*--point 1 "], capture_output=True, text=True
+    ).stdout
     assert workers
     subprocess.run(["kill", "-9", *workers.split()], check=True)
     for task in range(1, 4):

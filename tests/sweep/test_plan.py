@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from lcm_scale.config import BudgetConfig
+from lcm_scale.cost.published import published_costs
 from lcm_scale.errors import InputError
+from lcm_scale.hardware.cards import CARDS
+from lcm_scale.laws.identify import identify
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.hardware.cards import CARDS
-from lcm_scale.sweep.plan import Plan, identify, plan, published_costs
+from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
-from lcm_scale.config import BudgetConfig
 
 Make = Callable[..., Plan]
 DESIGN = """
@@ -45,7 +47,9 @@ def test_flops_are_those_of_the_formulation_that_runs(tmp_path: Path) -> None:
     first = made.points[0]
     model = LCMConfig(n_regions=116, target_tokens=(4, 2, 1), width=48, layers=2, heads=4, ffn=48)
     formulation = formulation_of(model, 7, first.people, "cuda", torch.bfloat16)
-    assert first.flops == 10 * (first.people * training_flops(model, formulation) + once_flops(model))
+    assert first.flops == 10 * (
+        first.people * training_flops(model, formulation) + once_flops(model)
+    )
 
 
 def test_money_is_hours_times_the_price(tmp_path: Path) -> None:
@@ -68,7 +72,11 @@ def test_the_dearest_points_are_left_out_until_the_rest_fits(limit: str, tmp_pat
         p.point.name for p in made.points
     }
     dearest_kept = max(p.hours for p in made.points)
-    assert all(p.hours >= dearest_kept for p in whole.points if p.point.name in {name for name, _ in made.left_out})
+    assert all(
+        p.hours >= dearest_kept
+        for p in whole.points
+        if p.point.name in {name for name, _ in made.left_out}
+    )
 
 
 def test_a_budget_for_nothing_says_what_the_cheapest_costs(tmp_path: Path) -> None:
@@ -84,7 +92,10 @@ def test_an_unknown_card_names_the_nearest(tmp_path: Path) -> None:
 def test_more_people_and_sizes_identify_what_fewer_do_not(tmp_path: Path) -> None:
     wide = {i.name: i for i in identify(without_shards(tmp_path))}
     narrow = {
-        i.name: i for i in identify(without_shards(tmp_path, DESIGN, "axes.subjects=[100,130,160]", "axes.seed=[0]"))
+        i.name: i
+        for i in identify(
+            without_shards(tmp_path, DESIGN, "axes.subjects=[100,130,160]", "axes.seed=[0]")
+        )
     }
     assert wide["E"].known
     assert not narrow["B"].known
@@ -103,8 +114,11 @@ def test_one_card_is_enough_for_every_published_size() -> None:
 
 
 def test_the_largest_size_takes_the_time_that_planning_measured() -> None:
-    # REFERENCE.md section 6: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and recomputing aside.
-    rows = {r.card: r for r in published_costs(10_000, 200, 128, 25, BudgetConfig()) if r.size == "1.2b"}
+    # REFERENCE.md section 6: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and
+    # recomputing aside.
+    rows = {
+        r.card: r for r in published_costs(10_000, 200, 128, 25, BudgetConfig()) if r.size == "1.2b"
+    }
     assert 19 / 60 < rows["H100"].hours < 2 * 19 / 60
     assert 56 / 60 < rows["A100"].hours < 2 * 56 / 60
     assert set(rows) == {"A100", "H100", "H200"} == set(CARDS) - {"cpu", "24GB", "12GB"}

@@ -16,7 +16,9 @@ Make = Callable[..., Plan]
 
 def sweep(tmp_path: Path, text: str, *overrides: str) -> Sweep:
     (tmp_path / "run.yaml").write_text("name: run\nevaluate: {folds: 5}\n")
-    (tmp_path / "sweep_x.yaml").write_text("recipe: run\n" + ("" if "baselines" in text else "baselines: []\n") + text)
+    (tmp_path / "sweep_x.yaml").write_text(
+        "recipe: run\n" + ("" if "baselines" in text else "baselines: []\n") + text
+    )
     return open_sweep(tmp_path / "sweep_x.yaml", overrides)
 
 
@@ -30,7 +32,9 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
 
 
 def test_a_mapping_ties_keys_together(tmp_path: Path) -> None:
-    made = sweep(tmp_path, "axes: {size: [{size: 48x2, lr: 4.0e-3}, {size: 96x2, lr: 3.0e-3}], seed: [0]}")
+    made = sweep(
+        tmp_path, "axes: {size: [{size: 48x2, lr: 4.0e-3}, {size: 96x2, lr: 3.0e-3}], seed: [0]}"
+    )
     assert names(made) == ["48x2-lr0.004-s0", "96x2-lr0.003-s0"]
     assert made.recipe_of(made.points[1]).optim.adaptive.lr == 0.003
 
@@ -42,14 +46,25 @@ def test_any_key_of_the_run_recipe_is_an_axis(tmp_path: Path) -> None:
 
 def test_a_command_line_adds_to_the_sweeps_own_overrides(tmp_path: Path) -> None:
     made = sweep(
-        tmp_path, "axes: {seed: [0]}\noverrides: [model.dropout=0.3]", "set=[data=mine]", "shards_dir=elsewhere"
+        tmp_path,
+        "axes: {seed: [0]}\noverrides: [model.dropout=0.3]",
+        "set=[data=mine]",
+        "shards_dir=elsewhere",
     )
     recipe = made.recipe_of(made.points[0])
-    assert (recipe.model.dropout, recipe.data.sets, recipe.data.shards_dir) == (0.3, ["mine"], "elsewhere")
+    assert (recipe.model.dropout, recipe.data.sets, recipe.data.shards_dir) == (
+        0.3,
+        ["mine"],
+        "elsewhere",
+    )
 
 
 def test_width_by_layers_is_a_size(tmp_path: Path) -> None:
-    model = sweep(tmp_path, "axes: {size: [256x4]}").recipe_of(sweep(tmp_path, "axes: {size: [256x4]}").points[0]).model
+    model = (
+        sweep(tmp_path, "axes: {size: [256x4]}")
+        .recipe_of(sweep(tmp_path, "axes: {size: [256x4]}").points[0])
+        .model
+    )
     assert (model.width, model.layers, model.heads, model.ffn) == (256, 4, 8, 256)
 
 
@@ -64,8 +79,15 @@ def test_names_do_not_change_when_axes_grow(tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_run_once_for_the_same_people(tmp_path: Path) -> None:
-    made = sweep(tmp_path, "axes: {size: [tiny, small], epochs: [2, 4], subjects: [10, 20]}", "baselines=[linear]")
-    assert [p.name for p in made.points if p.is_baseline] == ["linear-u10-s0-f1", "linear-u20-s0-f1"]
+    made = sweep(
+        tmp_path,
+        "axes: {size: [tiny, small], epochs: [2, 4], subjects: [10, 20]}",
+        "baselines=[linear]",
+    )
+    assert [p.name for p in made.points if p.is_baseline] == [
+        "linear-u10-s0-f1",
+        "linear-u20-s0-f1",
+    ]
 
 
 def test_iso_flop_slices_take_the_epochs_that_cost_the_same(tmp_path: Path) -> None:

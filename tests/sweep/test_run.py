@@ -52,7 +52,9 @@ def test_a_point_whose_process_died_is_tried_again(make_sweep: Make, tmp_path: P
     assert (tmp_path / "counts").read_text().split().count("3") == 3
 
 
-def test_a_point_that_dies_every_time_is_given_up_and_the_others_go_on(make_sweep: Make, tmp_path: Path) -> None:
+def test_a_point_that_dies_every_time_is_given_up_and_the_others_go_on(
+    make_sweep: Make, tmp_path: Path
+) -> None:
     made = make_sweep("retries=1")
     outcome = sweeps.run(made, 1, workers(made, tmp_path / "counts", deadly=2, deaths=99))
     assert [name for name, _ in outcome.failed] == [made.runnable[1].name]
@@ -61,7 +63,9 @@ def test_a_point_that_dies_every_time_is_given_up_and_the_others_go_on(make_swee
     assert sweeps.state_of(made.sweep, made.runnable[1]).state == "failed"
 
 
-def test_a_finished_point_is_never_run_again_and_new_ones_are_added(make_sweep: Make, tmp_path: Path) -> None:
+def test_a_finished_point_is_never_run_again_and_new_ones_are_added(
+    make_sweep: Make, tmp_path: Path
+) -> None:
     made = make_sweep()
     sweeps.run(made, 1, workers(made, tmp_path / "counts", 0, 0))
     more = make_sweep("axes.size=[8x1,16x1,16x2,32x2,32x3]")
@@ -82,11 +86,20 @@ def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
     made = plan(open_sweep(finished))
     folder = made.sweep.folder_of(made.runnable[0])
     there = {p.name for p in folder.iterdir()}
-    assert {"recipe.yaml", "provenance.json", "metrics.csv", "log.jsonl", "checkpoints", "point.json"} <= there
+    assert {
+        "recipe.yaml",
+        "provenance.json",
+        "metrics.csv",
+        "log.jsonl",
+        "checkpoints",
+        "point.json",
+    } <= there
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
 
 
-def test_a_point_that_was_stopped_goes_on_where_it_stood(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_point_that_was_stopped_goes_on_where_it_stood(
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_sweep()
     point = made.runnable[0]
     fit = run.fit
@@ -108,7 +121,9 @@ def test_a_point_that_was_stopped_goes_on_where_it_stood(make_sweep: Make, monke
 
 def test_fewer_people_lie_within_more_and_nobody_is_trained_and_tested(make_sweep: Make) -> None:
     made = make_sweep()
-    few, more = (next(p for p in made.runnable if p.size == "8x1" and p.subjects == n) for n in (12, 16))
+    few, more = (
+        next(p for p in made.runnable if p.size == "8x1" and p.subjects == n) for n in (12, 16)
+    )
     sets = open_sets(made.sweep.base.data)
     a, b = (split_of(sets, None, made.sweep.recipe_of(p), p) for p in (few, more))
     assert set(a.train) < set(b.train)
@@ -139,7 +154,8 @@ def test_more_people_than_the_fold_has_is_the_users_mistake(make_sweep: Make) ->
 def test_too_few_people_for_a_baseline_are_named(make_sweep: Make) -> None:
     made = make_sweep("axes.subjects=[4]", "also=[]")
     with pytest.raises(
-        InputError, match=r"linear-u4-s0-f1: 4 scans with a known diagnosis are too few to tune a baseline"
+        InputError,
+        match=r"linear-u4-s0-f1: 4 scans with a known diagnosis are too few to tune a baseline",
     ):
         sweeps.run_one(made.sweep, made.runnable[-1])
 
@@ -150,5 +166,7 @@ def test_status_tells_finished_waiting_and_diverged_apart(make_sweep: Make) -> N
     for point, loss in ((good, 1.0), (bad, float("nan"))):
         folder = made.sweep.folder_of(point)
         folder.mkdir(parents=True)
-        (folder / "point.json").write_text(json.dumps({"loss": loss, "chance": 2.0, "metrics": [], "epochs": 2}))
+        (folder / "point.json").write_text(
+            json.dumps({"loss": loss, "chance": 2.0, "metrics": [], "epochs": 2})
+        )
     assert [s.state for s in sweeps.status(made)[:3]] == ["finished", "diverged", "waiting"]

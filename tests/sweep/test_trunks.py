@@ -1,4 +1,5 @@
-"""Runs that differ in epochs alone start from each other's stable part and end as if they had not."""
+"""Runs that differ in epochs alone start from each other's stable part and end as if they had
+not."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import torch
 from lcm_scale.config import OptimConfig
 from lcm_scale.sweep.measure import run_point
 from lcm_scale.sweep.plan import Plan
-from lcm_scale.weights import checkpoints
-from lcm_scale.training.schedule import decay_epoch, lr_factor
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.schedule import decay_epoch, lr_factor
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Plan]
 SWEEP = """
@@ -61,13 +62,18 @@ def test_a_longer_run_starts_from_a_shorter_ones_and_is_the_same_to_the_last_bit
 
 def test_a_plan_counts_the_shared_part_once(make_sweep: Make) -> None:
     short, long = make_sweep("budget.step_ms=1000", text=SWEEP).points
-    assert (short.spared_hours, long.spared_hours) == (0, pytest.approx(6 / 3600))  # 3 epochs of 2 steps
+    assert (short.spared_hours, long.spared_hours) == (
+        0,
+        pytest.approx(6 / 3600),
+    )  # 3 epochs of 2 steps
     assert long.hours == pytest.approx((16 - 6 + 20) / 3600)
     apart = make_sweep("budget.step_ms=1000", "set=[optim.schedule=cosine]", text=SWEEP).points
     assert [p.spared_hours for p in apart] == [0, 0]
 
 
-def test_other_people_or_seeds_share_nothing_and_a_damaged_trunk_is_passed_over(make_sweep: Make) -> None:
+def test_other_people_or_seeds_share_nothing_and_a_damaged_trunk_is_passed_over(
+    make_sweep: Make,
+) -> None:
     made = make_sweep("axes.seed=[0, 1]", text=SWEEP)
     by_name = {p.point.name: p.point for p in made.points}
     short = next(p for n, p in by_name.items() if "e4" in n and n.endswith("s0"))
@@ -76,8 +82,12 @@ def test_other_people_or_seeds_share_nothing_and_a_damaged_trunk_is_passed_over(
     run_point(made.sweep, short)
     stable = next((made.sweep.folder_of(short) / "stable" / "checkpoints").glob("step-*.ckpt"))
     run_point(made.sweep, other)
-    assert not [e for e in read_log(made.sweep.folder_of(other) / "log.jsonl") if e["event"] == "resumed"]
+    assert not [
+        e for e in read_log(made.sweep.folder_of(other) / "log.jsonl") if e["event"] == "resumed"
+    ]
     stable.write_bytes(stable.read_bytes()[:-100])
     run_point(made.sweep, long)
     assert (made.sweep.folder_of(long) / "point.json").is_file()
-    assert not [e for e in read_log(made.sweep.folder_of(long) / "log.jsonl") if e["event"] == "resumed"]
+    assert not [
+        e for e in read_log(made.sweep.folder_of(long) / "log.jsonl") if e["event"] == "resumed"
+    ]

@@ -1,4 +1,5 @@
-"""From pretrained weights to a new task: what is kept, what gets pseudo-labels, and what does not fit."""
+"""From pretrained weights to a new task: what is kept, what gets pseudo-labels, and what does not
+fit."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
 FINETUNE = "phases=[{name: tune, epochs: 2, stage: adaptive, pseudo_labels: true}]"
@@ -30,7 +31,9 @@ def tune(recipe: Make, start: Path, *overrides: str) -> Recipe:
     return recipe("name=tune", "data=second", f"init_from={start}", FINETUNE, *overrides)
 
 
-def test_new_tokens_stand_between_the_pretrained_classes_and_sex_and_age(recipe: Make, pretrained: Path) -> None:
+def test_new_tokens_stand_between_the_pretrained_classes_and_sex_and_age(
+    recipe: Make, pretrained: Path
+) -> None:
     made = checkpoints.load(run.finetune(tune(recipe, pretrained)))
     assert made.vocabulary.names == ("eye_status", "outcome", "sex", "age")
     assert made.vocabulary["outcome"].categories == ("N/A", "Autism", "CN")
@@ -40,7 +43,9 @@ def test_every_pretrained_weight_is_where_finetuning_starts(recipe: Make, pretra
     start = checkpoints.load(pretrained)
     frozen = tune(recipe, pretrained, "optim.adaptive.lr=0.0", "trainer.max_steps=1")
     made = checkpoints.load(run.finetune(frozen))
-    moved = {"model.tokens.target_1": None}  # eye_status, outcome, sex, age against eye_status, sex, age
+    moved = {
+        "model.tokens.target_1": None
+    }  # eye_status, outcome, sex, age against eye_status, sex, age
     places = {"target_0": "target_0", "target_1": "target_2", "target_2": "target_3"}
     for name, value in start.state.items():
         table, _, last = name.rpartition(".")
@@ -50,13 +55,19 @@ def test_every_pretrained_weight_is_where_finetuning_starts(recipe: Make, pretra
 
 
 def test_the_checkpoint_remembers_everybody_it_ever_saw(recipe: Make, pretrained: Path) -> None:
-    start, made = checkpoints.load(pretrained), checkpoints.load(run.finetune(tune(recipe, pretrained)))
+    start, made = (
+        checkpoints.load(pretrained),
+        checkpoints.load(run.finetune(tune(recipe, pretrained))),
+    )
     own = open_sets(tune(recipe, pretrained).data)
     assert made.subjects == start.subjects | set(own.subjects)
 
 
-def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(recipe: Make, pretrained: Path) -> None:
-    """Scans of `second` have no eye_status at all (their default is N/A, a label) and lack some ages and sexes."""
+def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(
+    recipe: Make, pretrained: Path
+) -> None:
+    """Scans of `second` have no eye_status at all (their default is N/A, a label) and lack some
+    ages and sexes."""
     made = tune(recipe, pretrained)
     folder = run.finetune(made)
     rows = {row["target"]: row for row in csv.DictReader((folder / "pseudo_labels.csv").open())}
@@ -70,13 +81,19 @@ def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(recipe:
         assert int(rows[target]["known"]) == len(train) - missing
 
 
-def test_a_pseudo_label_below_the_confidence_asked_for_stays_missing(recipe: Make, pretrained: Path) -> None:
-    folder = run.finetune(tune(recipe, pretrained, "pseudo.min_confidence=0.999", "pseudo.targets=[sex]"))
+def test_a_pseudo_label_below_the_confidence_asked_for_stays_missing(
+    recipe: Make, pretrained: Path
+) -> None:
+    folder = run.finetune(
+        tune(recipe, pretrained, "pseudo.min_confidence=0.999", "pseudo.targets=[sex]")
+    )
     (row,) = csv.DictReader((folder / "pseudo_labels.csv").open())
     assert (row["target"], row["given"]) == ("sex", "0")
 
 
-def test_pseudo_labels_change_the_training_and_survive_a_resume(recipe: Make, pretrained: Path) -> None:
+def test_pseudo_labels_change_the_training_and_survive_a_resume(
+    recipe: Make, pretrained: Path
+) -> None:
     def losses(name: str) -> list[float]:
         log = read_log(run.run_folder(recipe(f"name={name}")) / "log.jsonl")
         return [event["loss"] for event in log if event["event"] == "step"]
@@ -90,18 +107,26 @@ def test_pseudo_labels_change_the_training_and_survive_a_resume(recipe: Make, pr
 
 
 def test_one_run_goes_from_pretraining_to_pseudo_label_finetuning(recipe: Make) -> None:
-    """Scans, active targets, rule and readout all switch in the middle; a resume at the switch changes nothing."""
+    """Scans, active targets, rule and readout all switch in the middle; a resume at the switch
+    changes nothing."""
     phases = (
         "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
         "{name: finetune, epochs: 2, readout: adaptive, sets: [second], pseudo_labels: true}]"
     )
     folder = run.pretrain(recipe("name=whole", "data=[first, second]", phases))
     steps = [e for e in read_log(folder / "log.jsonl") if e["event"] == "step"]
-    assert {(e["phase"], e["stage"]) for e in steps} == {("pretrain", "momentum"), ("finetune", "adaptive")}
+    assert {(e["phase"], e["stage"]) for e in steps} == {
+        ("pretrain", "momentum"),
+        ("finetune", "adaptive"),
+    }
     switch = sum(e["phase"] == "pretrain" for e in steps)
-    run.pretrain(recipe("name=parts", "data=[first, second]", phases, f"trainer.max_steps={switch}"))
+    run.pretrain(
+        recipe("name=parts", "data=[first, second]", phases, f"trainer.max_steps={switch}")
+    )
     parts = run.pretrain(recipe("name=parts", "data=[first, second]", phases))
-    assert [e["loss"] for e in read_log(parts / "log.jsonl") if e["event"] == "step"] == [e["loss"] for e in steps]
+    assert [e["loss"] for e in read_log(parts / "log.jsonl") if e["event"] == "step"] == [
+        e["loss"] for e in steps
+    ]
     given = {row["target"] for row in csv.DictReader((parts / "pseudo_labels.csv").open())}
     assert given == {"eye_status", "sex", "age"}
 
@@ -111,7 +136,9 @@ def test_tokens_of_targets_that_a_phase_leaves_out_do_not_move(recipe: Make) -> 
     made = recipe(phases, "optim.momentum.weight_decay=0.1", "optim.adaptive.weight_decay=0.1")
     torch.manual_seed(made.seed)
     state = checkpoints.load(run.pretrain(made)).state
-    again = checkpoints.load(run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))).state
+    again = checkpoints.load(
+        run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))
+    ).state
     names = checkpoints.load(run.run_folder(made)).vocabulary.names
     for number, name in enumerate(names):
         same = torch.equal(state[f"tokens.target_{number}"], again[f"tokens.target_{number}"])
@@ -136,7 +163,9 @@ def test_what_does_not_fit_the_checkpoint_is_refused(
     assert not (tmp_path / "runs" / "tune").exists()
 
 
-def test_another_atlas_and_another_order_are_refused(recipe: Make, pretrained: Path, make_set, tmp_path: Path) -> None:
+def test_another_atlas_and_another_order_are_refused(
+    recipe: Make, pretrained: Path, make_set, tmp_path: Path
+) -> None:
     make_set(tmp_path, "other", ["atlas=toy:13", "simulation.subjects=12"])
     turned = tmp_path / "turned.csv"
     turned.write_text("index,name\n" + "".join(f"{i},region {i}\n" for i in range(12, 0, -1)))
@@ -146,7 +175,9 @@ def test_another_atlas_and_another_order_are_refused(recipe: Make, pretrained: P
         run.finetune(tune(recipe, pretrained, folder, "data=other"))
     with pytest.raises(InputError, match=r"another order than the checkpoint's.*data.reorder=true"):
         run.finetune(tune(recipe, pretrained, folder, "data=turned"))
-    run.finetune(tune(recipe, pretrained, folder, "data=turned", "data.reorder=true", "trainer.max_steps=1"))
+    run.finetune(
+        tune(recipe, pretrained, folder, "data=turned", "data.reorder=true", "trainer.max_steps=1")
+    )
 
 
 def test_a_damaged_checkpoint_is_named(recipe: Make, pretrained: Path) -> None:

@@ -14,7 +14,12 @@ def weights() -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.randn(5, 3)), torch.nn.Parameter(torch.randn(7))]
 
 
-def descend(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:
+def descend(
+    parameters: list[torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    first: int = 0,
+) -> None:
     for step in range(first, first + steps):
         generator = torch.Generator().manual_seed(step)
         for parameter in parameters:
@@ -38,7 +43,8 @@ def test_each_stage_equals_torchs_own_optimiser(stage: str) -> None:
 
 
 def test_the_update_rule_itself_changes_at_the_switch() -> None:
-    """Before, the step is proportional to the gradient; after, Adam's first step is +-lr whatever the gradient's size."""
+    """Before, the step is proportional to the gradient; after, Adam's first step is +-lr whatever
+    the gradient's size."""
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimizer = TwoStage([parameter], stage=MOMENTUM, lr=0.1)
     gradient = torch.tensor([1e-3, 5.0])
@@ -49,7 +55,9 @@ def test_the_update_rule_itself_changes_at_the_switch() -> None:
     before = parameter.detach().clone()
     parameter.grad = gradient.clone()
     optimizer.step()
-    torch.testing.assert_close(parameter.detach() - before, torch.tensor([-0.1, -0.1]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        parameter.detach() - before, torch.tensor([-0.1, -0.1]), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_after_the_switch_the_run_is_the_one_a_fresh_adam_would_make() -> None:
@@ -98,7 +106,8 @@ def test_groups_hold_every_parameter_once_and_decay_only_matrices() -> None:
 
 
 def test_bf16_averages_are_right_in_the_mean_where_nearest_rounding_freezes() -> None:
-    """A hundred steps of a gradient whose square is 4 % above the average's: below what bf16 tells apart a step."""
+    """A hundred steps of a gradient whose square is 4 % above the average's: below what bf16 tells
+    apart a step."""
     parameter = torch.nn.Parameter(torch.zeros(1 << 16))
     optimizer = TwoStage([parameter], lr=0.0, state_dtype=torch.bfloat16)
     square = optimizer.fresh_state(parameter)["exp_avg_sq"]
@@ -110,7 +119,9 @@ def test_bf16_averages_are_right_in_the_mean_where_nearest_rounding_freezes() ->
         expected = 0.999 * expected + 0.001 * 1.04
         nearest = (0.999 * nearest.float() + 0.001 * 1.04).to(torch.bfloat16)
     assert float(nearest) == 1.0
-    assert float(optimizer.state[parameter]["exp_avg_sq"].float().mean()) == pytest.approx(expected, abs=3e-4)
+    assert float(optimizer.state[parameter]["exp_avg_sq"].float().mean()) == pytest.approx(
+        expected, abs=3e-4
+    )
 
 
 @pytest.mark.parametrize("stage", [MOMENTUM, ADAPTIVE])

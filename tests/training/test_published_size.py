@@ -1,4 +1,5 @@
-"""The smallest published size for real: three steps on this CPU within 8 GB, and its checkpoint goes on."""
+"""The smallest published size for real: three steps on this CPU within 8 GB, and its checkpoint
+goes on."""
 
 from __future__ import annotations
 
@@ -22,8 +23,17 @@ MEASURED = (
 @pytest.mark.slow
 def test_147m_takes_three_steps_within_8_gb_and_resumes(world: Path, tmp_path: Path) -> None:
     def pretrain(steps: int) -> int:
-        command = [sys.executable, "-c", MEASURED, "pretrain", str(ROOT / "recipes" / "pretrain_147m.yaml"), f"runs_dir={tmp_path}",
-                   f"data.shards_dir={world}/shards", "data=first", f"trainer.max_steps={steps}"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            MEASURED,
+            "pretrain",
+            str(ROOT / "recipes" / "pretrain_147m.yaml"),
+            f"runs_dir={tmp_path}",
+            f"data.shards_dir={world}/shards",
+            "data=first",
+            f"trainer.max_steps={steps}",
+        ]
         environment = {**os.environ, "LCM_SALT_FILE": str(world / "salt")}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -31,6 +41,9 @@ def test_147m_takes_three_steps_within_8_gb_and_resumes(world: Path, tmp_path: P
 
     assert pretrain(3) < 8e6
     assert pretrain(4) < 8e6
-    events = [json.loads(line) for line in (tmp_path / "pretrain_147m" / "log.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line)
+        for line in (tmp_path / "pretrain_147m" / "log.jsonl").read_text().splitlines()
+    ]
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3, 4]
     assert [event["event"] for event in events].count("resumed") == 1

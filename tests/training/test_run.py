@@ -1,4 +1,5 @@
-"""Whole runs: what they leave behind, and that a run stopped anywhere goes on as if it had never stopped."""
+"""Whole runs: what they leave behind, and that a run stopped anywhere goes on as if it had never
+stopped."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.order import epoch_order
 from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
 STEPS = 20  # 33 training scans in batches of 8 are 5 steps an epoch, 4 epochs
@@ -53,7 +54,8 @@ def test_a_run_leaves_recipe_provenance_metrics_log_and_checkpoints(recipe: Make
 
 @pytest.mark.parametrize("stop", [1, 3, 5, 10, 12, 15])
 def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(stop: int, recipe: Make) -> None:
-    """In the middle of an epoch (1, 3, 12), at an epoch's end (5, 15), at the switch of stage (10); dropout is on."""
+    """In the middle of an epoch (1, 3, 12), at an epoch's end (5, 15), at the switch of stage (10);
+    dropout is on."""
     whole = run.pretrain(recipe("name=whole", "model.edge_branch=true"))
     assert len(losses(whole)) == STEPS
     run.pretrain(recipe("name=parts", "model.edge_branch=true", f"trainer.max_steps={stop}"))
@@ -67,7 +69,9 @@ def test_a_resumed_run_equals_the_undisturbed_one_bit_for_bit(stop: int, recipe:
     )
 
 
-def test_a_run_stopped_at_an_epochs_end_and_again_a_step_later_is_the_undisturbed_one(recipe: Make) -> None:
+def test_a_run_stopped_at_an_epochs_end_and_again_a_step_later_is_the_undisturbed_one(
+    recipe: Make,
+) -> None:
     whole = run.pretrain(recipe("name=whole"))
     for steps in (5, 6, STEPS):
         parts = run.pretrain(recipe("name=parts", f"trainer.max_steps={steps}"))
@@ -102,7 +106,9 @@ def test_a_line_that_a_full_disk_tore_spoils_no_other(recipe: Make) -> None:
     assert [e["step"] for e in read_log(folder / "log.jsonl") if e["event"] == "resumed"] == [7]
 
 
-def test_each_scan_of_every_epoch_is_consumed_once_over_three_stops(recipe: Make, world: Path) -> None:
+def test_each_scan_of_every_epoch_is_consumed_once_over_three_stops(
+    recipe: Make, world: Path
+) -> None:
     for stop in (2, 9, 13):
         run.pretrain(recipe(f"trainer.max_steps={stop}"))
     folder = run.pretrain(recipe())
@@ -112,7 +118,11 @@ def test_each_scan_of_every_epoch_is_consumed_once_over_three_stops(recipe: Make
     assert len(train) + len(validation) == sets.n_scans
     for epoch in range(4):
         order, _ = epoch_order(sets.block[train], made.seed, epoch)
-        pieces = [e["consumed"] for e in read_log(folder / "log.jsonl") if e["event"] == "step" and e["epoch"] == epoch]
+        pieces = [
+            e["consumed"]
+            for e in read_log(folder / "log.jsonl")
+            if e["event"] == "step" and e["epoch"] == epoch
+        ]
         seen = np.concatenate([train[order[start:stop]] for start, stop in pieces])
         assert sorted(seen) == sorted(train)
 
@@ -129,9 +139,19 @@ def test_the_update_rule_changes_at_the_switch_not_only_its_name(recipe: Make) -
     for factor in (1.0, 1000.0):
         weights = f"objective.weights={{diagnosis: {factor}, eye_status: {factor}, sex: {factor}, age: {factor}}}"
         for steps in (1, 2, 10, 11):
-            run.pretrain(recipe(f"name=x{factor}-{steps}", "model.dropout=0.0", f"trainer.max_steps={steps}",
-                                "optim.momentum.lr=1e-5", "optim.clip_norm=null", weights))  # fmt: skip
-        states = [newest_state(run.run_folder(recipe(f"name=x{factor}-{s}"))) for s in (1, 2, 10, 11)]
+            run.pretrain(
+                recipe(
+                    f"name=x{factor}-{steps}",
+                    "model.dropout=0.0",
+                    f"trainer.max_steps={steps}",
+                    "optim.momentum.lr=1e-5",
+                    "optim.clip_norm=null",
+                    weights,
+                )
+            )
+        states = [
+            newest_state(run.run_folder(recipe(f"name=x{factor}-{s}"))) for s in (1, 2, 10, 11)
+        ]
         name = "model.readout.weight"
         moved[factor] = (states[0][name] - states[1][name], states[2][name] - states[3][name])
     sgd = moved[1000.0][0].norm() / moved[1.0][0].norm()
@@ -148,7 +168,9 @@ def test_a_folder_of_another_recipe_is_left_alone(recipe: Make) -> None:
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_a_changed_data_set_is_refused_with_both_fingerprints(recipe: Make, make_set, tmp_path: Path) -> None:
+def test_a_changed_data_set_is_refused_with_both_fingerprints(
+    recipe: Make, make_set, tmp_path: Path
+) -> None:
     make_set(tmp_path, "own", ["simulation.subjects=20"])
     made = recipe("data=own", f"data.shards_dir={tmp_path}/shards", "trainer.max_steps=2")
     run.pretrain(made)
@@ -158,7 +180,9 @@ def test_a_changed_data_set_is_refused_with_both_fingerprints(recipe: Make, make
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("override", ["model.preset=2b", "model.heads=7", "phases=[]", "objective.weights={agee: 2}"])
+@pytest.mark.parametrize(
+    "override", ["model.preset=2b", "model.heads=7", "phases=[]", "objective.weights={agee: 2}"]
+)
 def test_a_recipe_that_cannot_run_is_refused_before_a_folder_is_made(
     override: str, dry_run: bool, recipe: Make, tmp_path: Path
 ) -> None:
@@ -173,10 +197,17 @@ def test_a_dry_run_writes_nothing(recipe: Make, tmp_path: Path) -> None:
 
 
 def test_reference_layers_start_identical_and_adam_runs_throughout(recipe: Make) -> None:
-    made = recipe("model.init=reference", "model.layers=3", "optim=reference", "trainer.max_steps=1",
-                  "phases=[{name: adam, epochs: 1}]")  # fmt: skip
+    made = recipe(
+        "model.init=reference",
+        "model.layers=3",
+        "optim=reference",
+        "trainer.max_steps=1",
+        "phases=[{name: adam, epochs: 1}]",
+    )
     folder = run.pretrain(made)
-    assert [e["stage"] for e in read_log(folder / "log.jsonl") if e["event"] == "step"] == ["adaptive"]
+    assert [e["stage"] for e in read_log(folder / "log.jsonl") if e["event"] == "step"] == [
+        "adaptive"
+    ]
 
 
 @pytest.mark.golden

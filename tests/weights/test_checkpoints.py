@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
 
@@ -20,7 +20,9 @@ def losses(folder: Path) -> list[float]:
     return [event["loss"] for event in read_log(folder / "log.jsonl") if event["event"] == "step"]
 
 
-def test_the_newest_intact_checkpoint_is_used_and_the_damaged_one_named(recipe: Make, capsys) -> None:
+def test_the_newest_intact_checkpoint_is_used_and_the_damaged_one_named(
+    recipe: Make, capsys
+) -> None:
     whole = run.pretrain(recipe("name=whole"))
     folder = run.pretrain(recipe("name=parts", "trainer.max_steps=12"))
     newest = checkpoints.newest(folder / "checkpoints")
@@ -58,7 +60,12 @@ def test_any_flipped_bit_is_found_or_does_no_harm(recipe: Make, tmp_path: Path) 
 
 def test_some_checkpoints_are_kept_for_ever_and_the_rest_roll(recipe: Make) -> None:
     folder = run.pretrain(
-        recipe("trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8")
+        recipe(
+            "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=2", "trainer.keep_every_steps=8"
+        )
     )
-    steps = [int(p.stem.removeprefix("step-")) for p in sorted((folder / "checkpoints").glob("step-*.ckpt"))]
+    steps = [
+        int(p.stem.removeprefix("step-"))
+        for p in sorted((folder / "checkpoints").glob("step-*.ckpt"))
+    ]
     assert steps == [8, 16, 19, 20]

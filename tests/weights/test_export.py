@@ -1,4 +1,5 @@
-"""Weights as safetensors; the published model's, there and back. The official files are made here, by the plain model of benchmarks/."""
+"""Weights as safetensors; the published model's, there and back. The official files are made here,
+by the plain model of benchmarks/."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from safetensors import safe_open
 
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.weights.plain import export_official, export_plain, import_official
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.plain import export_official, export_plain, import_official
 
 GROUPS = "diagnosis: [N/A, CN, Autism]\nstate: [N/A, REST]\n"
 SIZES = {"regions": 116, "width": 32}
@@ -37,7 +38,9 @@ def plain() -> ModuleType:
     return module
 
 
-def files(plain: ModuleType, folder: Path, tokens: int, finetuned: int = 0) -> tuple[torch.nn.Module, torch.nn.Module]:
+def files(
+    plain: ModuleType, folder: Path, tokens: int, finetuned: int = 0
+) -> tuple[torch.nn.Module, torch.nn.Module]:
     """A trained-looking official pair, saved as state dicts."""
     torch.manual_seed(0)
     backbone = plain.Backbone(116, 32)
@@ -55,7 +58,12 @@ def files(plain: ModuleType, folder: Path, tokens: int, finetuned: int = 0) -> t
 def imported(folder: Path, groups: str = GROUPS) -> Path:
     (folder / "groups.yaml").write_text(groups)
     return import_official(
-        folder / "b.pth", folder / "h.pth", folder / "groups.yaml", "aal116", folder / "run", heads=4
+        folder / "b.pth",
+        folder / "h.pth",
+        folder / "groups.yaml",
+        "aal116",
+        folder / "run",
+        heads=4,
     )
 
 
@@ -76,7 +84,12 @@ def test_a_round_trip_is_bit_for_bit_unused_weights_and_key_order_included(
 @pytest.mark.parametrize("finetuned", [0, 2])
 @pytest.mark.parametrize("attention", ["projected", "flash", "absorbed"])
 def test_our_model_gives_the_published_models_outputs(
-    plain: ModuleType, tmp_path: Path, dtype: torch.dtype, tolerance: float, finetuned: int, attention: str
+    plain: ModuleType,
+    tmp_path: Path,
+    dtype: torch.dtype,
+    tolerance: float,
+    finetuned: int,
+    attention: str,
 ) -> None:
     backbone, head = files(plain, tmp_path, 8 - finetuned, finetuned)
     loaded = checkpoints.load(imported(tmp_path))
@@ -99,7 +112,9 @@ def test_imported_weights_know_their_regions_and_tokens(plain: ModuleType, tmp_p
     assert loaded.atlas.name == "aal116" and loaded.readout == "adaptive" and loaded.edges == "raw"
 
 
-def test_a_model_of_ours_is_exported_in_the_official_keys(plain: ModuleType, tmp_path: Path) -> None:
+def test_a_model_of_ours_is_exported_in_the_official_keys(
+    plain: ModuleType, tmp_path: Path
+) -> None:
     backbone, head = files(plain, tmp_path, 8)
     path = imported(tmp_path)
     data = dict(checkpoints.read_file(path))
@@ -118,7 +133,9 @@ def test_what_the_published_model_cannot_be_told_is_refused(
     data = dict(checkpoints.read_file(imported(tmp_path)))
     about = data["lcm"]
     change = {k: {**about[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
-    checkpoints.AtomicCheckpointIO().save_checkpoint({**data, "lcm": {**about, **change}}, tmp_path / "ours.ckpt")
+    checkpoints.AtomicCheckpointIO().save_checkpoint(
+        {**data, "lcm": {**about, **change}}, tmp_path / "ours.ckpt"
+    )
     with pytest.raises(InputError, match="it cannot be told so"):
         export_official(tmp_path / "ours.ckpt", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -164,19 +181,30 @@ def test_safetensors_hold_what_the_checkpoint_loads_as_and_no_ones_id(
         text = file.metadata()["lcm"]
         assert set(file.keys()) == set(loaded.state)
         for key, value in loaded.state.items():
-            assert torch.equal(file.get_tensor(key), value) and file.get_tensor(key).dtype == value.dtype, key
+            assert (
+                torch.equal(file.get_tensor(key), value)
+                and file.get_tensor(key).dtype == value.dtype
+            ), key
     about = json.loads(text)
     about["model"]["target_tokens"] = tuple(about["model"]["target_tokens"])
     assert LCMConfig(**about["model"]) == loaded.model
-    assert about["vocabulary"] == loaded.vocabulary.to_json() and about["atlas"] == loaded.atlas.to_json()
-    assert (about["edges"], about["readout"], tuple(about["active"])) == (loaded.edges, loaded.readout, loaded.active)
+    assert (
+        about["vocabulary"] == loaded.vocabulary.to_json()
+        and about["atlas"] == loaded.atlas.to_json()
+    )
+    assert (about["edges"], about["readout"], tuple(about["active"])) == (
+        loaded.edges,
+        loaded.readout,
+        loaded.active,
+    )
     assert {k: tuple(v) for k, v in about["scalars"].items()} == loaded.scalars
     assert about["subjects"] == len(loaded.subjects) > 0
     assert not any(subject in text for subject in loaded.subjects)
 
 
 @pytest.mark.parametrize(
-    ("out", "message"), [("weights", "ends in .safetensors"), ("file/w.safetensors", "cannot be written")]
+    ("out", "message"),
+    [("weights", "ends in .safetensors"), ("file/w.safetensors", "cannot be written")],
 )
 def test_weights_that_have_no_place_are_one_clear_line(
     recipe: Callable[..., Recipe], tmp_path: Path, out: str, message: str

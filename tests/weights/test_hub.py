@@ -1,4 +1,5 @@
-"""Models as folders: there and back, in another order of regions, in pieces, and what is refused."""
+"""Models as folders: there and back, in another order of regions, in pieces, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -10,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from lcm_scale.weights import hub
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.weights.hub import PretrainedLCM, export_hub, import_hub, load_model
-from lcm_scale.model.lcm import LCM
-from lcm_scale.weights import checkpoints
-from lcm_scale.training import fit as run
 from lcm_scale.inference.predictor import read_scores
+from lcm_scale.model.lcm import LCM
+from lcm_scale.training import fit as run
+from lcm_scale.weights import checkpoints, hub
+from lcm_scale.weights.hub import PretrainedLCM, export_hub, import_hub, load_model
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def correlations(regions: int, scans: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shard_gb", [5.0, 1e-5])
-def test_a_folder_answers_as_its_checkpoint_does(trained: Path, tmp_path: Path, shard_gb: float) -> None:
+def test_a_folder_answers_as_its_checkpoint_does(
+    trained: Path, tmp_path: Path, shard_gb: float
+) -> None:
     folder = export_hub(trained, tmp_path / "out", shard_gb=shard_gb)
     assert (folder / hub.INDEX).is_file() == (shard_gb < 1)
     loaded, model = checkpoints.load(trained), load_model(folder)
@@ -63,7 +65,14 @@ def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path:
         "verdict": {"sentence": "A plain baseline wins."},
         "protocol": "5 folds.",
     }
-    measure = {"name": "auroc", "value": 0.7, "low": 0.6, "high": None, "n_scans": 20, "n_subjects": 10}
+    measure = {
+        "name": "auroc",
+        "value": 0.7,
+        "low": 0.6,
+        "high": None,
+        "n_scans": 20,
+        "n_subjects": 10,
+    }
     target = {"target": "frailty", "confounded": True, "results": {"LCM": [measure]}}
     (tmp_path / "results.json").write_text(json.dumps({**results, "targets": [target]}))
     folder = export_hub(trained, tmp_path / "out", results=tmp_path, licence="CC-BY-4.0")
@@ -74,7 +83,9 @@ def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path:
     assert "| frailty (confounded) | LCM | auroc | 0.700 | - | 20 | 10 |" in text
 
 
-def test_whoever_may_read_a_new_file_here_may_read_the_weights(trained: Path, tmp_path: Path) -> None:
+def test_whoever_may_read_a_new_file_here_may_read_the_weights(
+    trained: Path, tmp_path: Path
+) -> None:
     folder = export_hub(trained, tmp_path / "out")
     assert (folder / hub.WEIGHTS).stat().st_mode == (folder / hub.CONFIG).stat().st_mode
 
@@ -82,7 +93,10 @@ def test_whoever_may_read_a_new_file_here_may_read_the_weights(trained: Path, tm
 def test_huggingface_hubs_mixin_reads_it(trained: Path, tmp_path: Path) -> None:
     folder = export_hub(trained, tmp_path / "out")
     fc = correlations(checkpoints.load(trained).atlas.n_regions)
-    theirs, ours = PretrainedLCM.from_pretrained(str(folder)).predict(fc), load_model(folder).predict(fc)
+    theirs, ours = (
+        PretrainedLCM.from_pretrained(str(folder)).predict(fc),
+        load_model(folder).predict(fc),
+    )
     assert all(torch.equal(theirs[name], ours[name]) for name in ours)
 
 
@@ -141,12 +155,19 @@ def test_a_model_from_elsewhere_is_finetuned_and_whom_it_saw_is_unknown(
         import_hub(folder, path.parents[1])
 
 
-def test_weights_in_bf16_are_half_the_size_and_nearly_the_same(trained: Path, tmp_path: Path) -> None:
-    wide, narrow = export_hub(trained, tmp_path / "a"), export_hub(trained, tmp_path / "b", dtype="bf16")
+def test_weights_in_bf16_are_half_the_size_and_nearly_the_same(
+    trained: Path, tmp_path: Path
+) -> None:
+    wide, narrow = (
+        export_hub(trained, tmp_path / "a"),
+        export_hub(trained, tmp_path / "b", dtype="bf16"),
+    )
     assert (narrow / hub.WEIGHTS).stat().st_size < 0.7 * (wide / hub.WEIGHTS).stat().st_size
     fc = correlations(checkpoints.load(trained).atlas.n_regions)
     for name, expected in load_model(wide).predict(fc).items():
-        torch.testing.assert_close(load_model(narrow).predict(fc)[name], expected, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(
+            load_model(narrow).predict(fc)[name], expected, rtol=0.05, atol=0.05
+        )
 
 
 def test_what_cannot_be_read_is_one_clear_line(trained: Path, tmp_path: Path) -> None:
@@ -174,7 +195,11 @@ def test_what_cannot_be_read_is_one_clear_line(trained: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match="outside its folder"):
         load_model(folder)
     config = json.loads((folder / hub.CONFIG).read_text())
-    for damage in ({"model": {**config["model"], "depth": 3}}, {"atlas": 3}, {"scalars": {"age": [1.0]}}):
+    for damage in (
+        {"model": {**config["model"], "depth": 3}},
+        {"atlas": 3},
+        {"scalars": {"age": [1.0]}},
+    ):
         (folder / hub.CONFIG).write_text(json.dumps({**config, **damage}))
         with pytest.raises(InputError, match=r"config\.json: damaged"):
             load_model(folder)

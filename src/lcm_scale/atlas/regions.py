@@ -1,26 +1,23 @@
 """Atlases: which region stands in which row of a connectivity matrix.
 
-A region *is* its atlas index (the value of the label image); its name is only a label and may occur twice.
-Order is data: it travels with shards and checkpoints, is compared by checksum, and is mended by index.
+A region *is* its atlas index (the value of the label image); its name is only a label and may occur
+twice.
+Order is data: it travels with shards and checkpoints, is compared by checksum, and is mended by
+index.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lcm_scale.errors import InputError
-
-BUILT_IN = ("aal116",)
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,17 @@ class Atlas:
             raise InputError(
                 f"atlas {self.name}: a region index occurs twice; indices identify regions, names may repeat"
             )
-        for what, values in (("names", self.names), ("networks", self.networks), ("coordinates", self.coordinates)):
-            if len(values) not in ((len(self.indices),) if what == "names" else (0, len(self.indices))):
-                raise InputError(f"atlas {self.name}: {len(values)} {what} for {len(self.indices)} regions")
+        for what, values in (
+            ("names", self.names),
+            ("networks", self.networks),
+            ("coordinates", self.coordinates),
+        ):
+            if len(values) not in (
+                (len(self.indices),) if what == "names" else (0, len(self.indices))
+            ):
+                raise InputError(
+                    f"atlas {self.name}: {len(values)} {what} for {len(self.indices)} regions"
+                )
 
     @property
     def n_regions(self) -> int:
@@ -60,7 +65,8 @@ class Atlas:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 (16 hex digits) of the indices and names in order: equal means rows mean the same."""
+        """SHA-256 (16 hex digits) of the indices and names in order: equal means rows mean the
+        same."""
         text = json.dumps([list(self.indices), list(self.names)], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -101,10 +107,14 @@ class Atlas:
             indices=tuple(int(i) for i in data["indices"]),
             names=tuple(str(n) for n in data["names"]),
             networks=tuple(str(n) for n in data.get("networks", ())),
-            coordinates=tuple((float(x), float(y), float(z)) for x, y, z in data.get("coordinates", ())),
+            coordinates=tuple(
+                (float(x), float(y), float(z)) for x, y, z in data.get("coordinates", ())
+            ),
         )
         if data.get("checksum", atlas.checksum) != atlas.checksum:
-            raise InputError(f"atlas {atlas.name}: its checksum does not fit its regions; the file was edited")
+            raise InputError(
+                f"atlas {atlas.name}: its checksum does not fit its regions; the file was edited"
+            )
         return atlas
 
 
@@ -112,7 +122,8 @@ def edge_order(positions: Sequence[int] | np.ndarray) -> np.ndarray:
     """The re-ordering of regions as one of upper-triangle edges.
 
     Args: positions: (R,) as from `Atlas.order_from`.
-    Returns: int64 (E,) such that ``triangle[..., result]`` is the triangle of the re-ordered matrix.
+    Returns: int64 (E,) such that ``triangle[..., result]`` is the triangle of the re-ordered
+        matrix.
     """
     positions = np.asarray(positions)
     n = len(positions)
@@ -125,44 +136,6 @@ def edge_order(positions: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def numbered(name: str, n_regions: int) -> Atlas:
     """An atlas of which only the number of regions is known: indices 1..R."""
-    return Atlas(name, tuple(range(1, n_regions + 1)), tuple(f"region {i}" for i in range(1, n_regions + 1)))
-
-
-def load_atlas(name_or_path: str) -> Atlas:
-    """A built-in atlas by name, or a TSV/CSV with columns ``index``, ``name`` and optionally ``network``, ``x``, ``y``, ``z``.
-
-    ``<name>:<R>`` gives a numbered atlas for files that come without names.
-    Raises: InputError.
-    """
-    if name_or_path in BUILT_IN:
-        path = resources.files("lcm_scale") / "atlases" / f"{name_or_path}.tsv"
-        return _parse(name_or_path, path.read_text(encoding="utf-8"), name_or_path)
-    stem, colon, count = name_or_path.rpartition(":")
-    if colon and count.isdigit() and not Path(name_or_path).exists():
-        return numbered(stem, int(count))
-    file = Path(name_or_path)
-    if not file.is_file():
-        raise InputError(
-            f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor 'name:regions'"
-        )
-    try:
-        return _parse(file.stem, file.read_text(encoding="utf-8-sig"), str(file))
-    except UnicodeDecodeError as error:
-        raise InputError(f"atlas {file}: no text; expected a TSV or CSV with the columns index and name") from error
-
-
-def _parse(name: str, text: str, where: str) -> Atlas:
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
-    if not rows or not {"index", "name"} <= set(rows[0]):
-        raise InputError(f"atlas {where}: needs a header with the columns index and name")
-    try:
-        return Atlas(
-            name=name,
-            indices=tuple(int(row["index"]) for row in rows),
-            names=tuple(row["name"] for row in rows),
-            networks=tuple(row["network"] for row in rows) if "network" in rows[0] else (),
-            coordinates=tuple((float(r["x"]), float(r["y"]), float(r["z"])) for r in rows) if "x" in rows[0] else (),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"atlas {where}: {error}; index is a whole number, x, y, z are mm") from error
+    return Atlas(
+        name, tuple(range(1, n_regions + 1)), tuple(f"region {i}" for i in range(1, n_regions + 1))
+    )

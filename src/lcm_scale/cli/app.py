@@ -1,7 +1,8 @@
 """`lcm-scale <verb>`: argument parsing and printing, nothing else.
 
-Exit codes: 0 done, 2 the user's input is wrong (one line on stderr), 75 stopped by a signal with a good checkpoint,
-1 a bug (with its traceback). Verbs import what they need when they run, so that `--help` answers at once.
+Exit codes: 0 done, 2 the user's input is wrong (one line on stderr), 75 stopped by a signal with a
+good checkpoint, 1 a bug (with its traceback). Verbs import what they need when they run, so that
+`--help` answers at once.
 """
 
 from __future__ import annotations
@@ -25,18 +26,26 @@ if TYPE_CHECKING:
     from lcm_scale.weights.checkpoints import Checkpoint
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="Train, finetune and honestly evaluate the Large Connectome Model.",
     epilog="Example: lcm-scale cost model=1b",
-)  # fmt: skip
+)
 
 app.add_typer(cli_sweep.app, name="sweep")
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file, for example recipes/demo.yaml.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in it, such as trainer.max_steps=3.")
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A YAML file, for example recipes/demo.yaml.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="What to change in it, such as trainer.max_steps=3."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")
+]
 
 
 def main() -> None:
@@ -52,7 +61,9 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
     if version:
         print(f"lcm-scale {__version__}")
         raise typer.Exit
@@ -79,22 +90,30 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
 
 
 @app.command(epilog="Example: lcm-scale verify shards/demo-pretrain")
-def verify(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")]) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")],
+) -> None:
     """Check every byte of a shard set against its manifest."""
     from lcm_scale.data.verify import verify_shards
 
     manifest = verify_shards(folder)
-    print(f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) are what the manifest says")
+    print(
+        f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) are what the manifest says"
+    )
     _next(f"lcm-scale inspect {folder}")
 
 
 @app.command(epilog="Example: lcm-scale inspect shards/demo-pretrain")
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")
+    ],
 ) -> None:
     """Say what a shard set, a run or a checkpoint holds."""
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file")
+        raise InputError(
+            f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file"
+        )
     if (path / "recipe.yaml").is_file():
         _print_run(path)
         _next(f"lcm-scale evaluate {path / 'recipe.yaml'}")
@@ -127,7 +146,9 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     _next(f"lcm-scale finetune RECIPE init_from={folder}")
 
 
-@app.command(epilog="Example: lcm-scale finetune recipes/demo_finetune.yaml init_from=runs/demo-pretrain")
+@app.command(
+    epilog="Example: lcm-scale finetune recipes/demo_finetune.yaml init_from=runs/demo-pretrain"
+)
 def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
     """Finetune a pretrained model on new labels.
 
@@ -190,12 +211,17 @@ def import_(
     ],
     revision: Annotated[str, typer.Option(help="Of a repository.")] = "",
     atlas: Annotated[
-        str, typer.Option(help="Pair: the region order that the weights saw, a built-in name or a file.")
+        str,
+        typer.Option(
+            help="Pair: the region order that the weights saw, a built-in name or a file."
+        ),
     ] = "aal116",
     readout: Annotated[
         str, typer.Option(help="Pair: adaptive (mixed runs), last (single-set runs) or mean.")
     ] = "adaptive",
-    heads: Annotated[int, typer.Option(help="Pair: of the attention, which the files do not say.")] = 8,
+    heads: Annotated[
+        int, typer.Option(help="Pair: of the attention, which the files do not say.")
+    ] = 8,
 ) -> None:
     """Turn weights from elsewhere into a checkpoint, to finetune or evaluate."""
     *sources, last = words
@@ -217,15 +243,23 @@ def import_(
 
 @app.command(epilog="Example: lcm-scale export runs/demo-pretrain demo.safetensors")
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or a .safetensors file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A new folder, or a .safetensors file.")
+    ],
     format: Annotated[
         str,
-        typer.Option(help="hub: a folder with card; plain: one file; official: the published pair. Default: by OUT."),
+        typer.Option(
+            help="hub: a folder with card; plain: one file; official: the published pair. Default: by OUT."
+        ),
     ] = "",
     dtype: Annotated[str, typer.Option(help="hub: fp32, bf16 or fp16.")] = "fp32",
     shard_gb: Annotated[float, typer.Option(help="hub: the largest file.")] = 5.0,
-    results: Annotated[Path | None, typer.Option(help="hub: an evaluated run, for the card.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="hub: an evaluated run, for the card.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="hub: SPDX name, for the card.")] = "",
 ) -> None:
     """Write a checkpoint's weights for others to load."""
@@ -238,8 +272,8 @@ def export(
         print(f"model: {export_hub(checkpoint, out, dtype, shard_gb, results, licence)}")
         _next(f"hf upload OWNER/NAME {out}")
         return
-    from lcm_scale.weights.plain import export_official, export_plain
     from lcm_scale.weights import checkpoints
+    from lcm_scale.weights.plain import export_official, export_plain
 
     if format == "plain":
         print(f"weights: {export_plain(checkpoint, out)}")
@@ -275,7 +309,9 @@ def _next(command: str) -> None:
     _say(f"next: {command}")
 
 
-def _plan(verb: str, composed: Recipe, folder: Path, recipe: Path, overrides: list[str] | None) -> None:
+def _plan(
+    verb: str, composed: Recipe, folder: Path, recipe: Path, overrides: list[str] | None
+) -> None:
     """How a dry run ends."""
     from lcm_scale import config
 
@@ -292,22 +328,26 @@ def _print_pairs(pairs: Mapping[str, Any]) -> None:
 
 def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
     size = sum(s.bytes for s in manifest.shards)
-    _print_pairs({
-        "shards": f"{folder}" + (" (simulated: no real person was scanned)" if manifest.simulated else ""),
-        "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, cohort {manifest.cohort}",
-        "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, blocks of {manifest.block}",
-        "atlas": f"{manifest.atlas.name}, {manifest.atlas.n_regions} regions, checksum {manifest.atlas.checksum}",
-        "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
-        **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
-        "fingerprint": manifest.fingerprint,
-        **_quality(manifest),
-    })  # fmt: skip
+    _print_pairs(
+        {
+            "shards": f"{folder}"
+            + (" (simulated: no real person was scanned)" if manifest.simulated else ""),
+            "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, cohort {manifest.cohort}",
+            "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, blocks of {manifest.block}",
+            "atlas": f"{manifest.atlas.name}, {manifest.atlas.n_regions} regions, checksum {manifest.atlas.checksum}",
+            "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
+            **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
+            "fingerprint": manifest.fingerprint,
+            **_quality(manifest),
+        }
+    )
     for note in manifest.notes:
         print(f"note: {note}")
 
 
 def _quality(manifest: ShardManifest) -> dict[str, Any]:
-    """Skipped scans by reason; constant regions by name where they are so in every scan, by number otherwise."""
+    """Skipped scans by reason; constant regions by name where they are so in every scan, by number
+    otherwise."""
     quality = dict(manifest.quality)
     constant = quality.pop("constant regions, in scans", {})
     always = [region for region, scans in constant.items() if scans == manifest.scans]
@@ -315,7 +355,9 @@ def _quality(manifest: ShardManifest) -> dict[str, Any]:
     if always:
         facts["constant in every scan"] = ", ".join(always)
     if len(constant) > len(always):
-        facts["constant in some scans"] = f"{len(constant) - len(always)} regions (manifest.json names them)"
+        facts["constant in some scans"] = (
+            f"{len(constant) - len(always)} regions (manifest.json names them)"
+        )
     for key, value in quality.items():
         if isinstance(value, dict):
             facts |= {f"{key}: {why}": number for why, number in value.items()}
@@ -326,18 +368,26 @@ def _quality(manifest: ShardManifest) -> dict[str, Any]:
 
 def _print_checkpoint(checkpoint: Checkpoint) -> None:
     model = checkpoint.model
-    _print_pairs({
-        "checkpoint": checkpoint.path,
-        "run": checkpoint.run,
-        "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, ffn {model.ffn}, "
-                 f"{model.n_tokens} tokens, {sum(w.numel() for w in checkpoint.state.values()):,} numbers",
-        "atlas": f"{checkpoint.atlas.name}, {checkpoint.atlas.n_regions} regions, checksum {checkpoint.atlas.checksum}",
-        "edges": checkpoint.edges,
-        **{f"target {t.name}": ", ".join(t.categories) + ("" if t.name in checkpoint.active else " (not active)")
-           for t in checkpoint.vocabulary.targets},
-        "trained on": ", ".join(f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()) or "not recorded",
-        "people seen": f"{len(checkpoint.subjects)}{' and others: imported weights' if checkpoint.unknown_subjects else ''}",
-    })  # fmt: skip
+    _print_pairs(
+        {
+            "checkpoint": checkpoint.path,
+            "run": checkpoint.run,
+            "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, ffn {model.ffn}, "
+            f"{model.n_tokens} tokens, {sum(w.numel() for w in checkpoint.state.values()):,} numbers",
+            "atlas": f"{checkpoint.atlas.name}, {checkpoint.atlas.n_regions} regions, checksum {checkpoint.atlas.checksum}",
+            "edges": checkpoint.edges,
+            **{
+                f"target {t.name}": ", ".join(t.categories)
+                + ("" if t.name in checkpoint.active else " (not active)")
+                for t in checkpoint.vocabulary.targets
+            },
+            "trained on": ", ".join(
+                f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()
+            )
+            or "not recorded",
+            "people seen": f"{len(checkpoint.subjects)}{' and others: imported weights' if checkpoint.unknown_subjects else ''}",
+        }
+    )
 
 
 def _print_run(folder: Path) -> None:
@@ -346,15 +396,13 @@ def _print_run(folder: Path) -> None:
     recipe = read_yaml(folder / "recipe.yaml")
     saved = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
     report = folder / "report.html"
-    _print_pairs({
-        "run": f"{recipe.name}" + (f": {recipe.title}" if recipe.title else ""),
-        "data": ", ".join(recipe.data.sets),
-        "model": recipe.model.preset,
-        "phases": ", ".join(f"{p.name} ({p.epochs} epochs)" for p in recipe.phases),
-        "checkpoints": ", ".join(saved) or "none",
-        "report": report if report.is_file() else "none yet",
-    })  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    _print_pairs(
+        {
+            "run": f"{recipe.name}" + (f": {recipe.title}" if recipe.title else ""),
+            "data": ", ".join(recipe.data.sets),
+            "model": recipe.model.preset,
+            "phases": ", ".join(f"{p.name} ({p.epochs} epochs)" for p in recipe.phases),
+            "checkpoints": ", ".join(saved) or "none",
+            "report": report if report.is_file() else "none yet",
+        }
+    )

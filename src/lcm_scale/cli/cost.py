@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lcm_scale.cli.app.sweep import print_table
+from lcm_scale.cli.sweep import print_table
 from lcm_scale.errors import InputError
 
 if TYPE_CHECKING:
-    from lcm_scale.config import Recipe
+    from lcm_scale.config import BudgetConfig, Recipe
     from lcm_scale.cost.count import Cost
     from lcm_scale.cost.placement import Placement
-    from lcm_scale.config import BudgetConfig
 
 MACHINES = ("nodes", "gpus_per_node", "gpu", "price", "mfu")  # beside the recipe's keys
 EXAMPLE = "Example: lcm-scale cost nodes=8 gpus_per_node=8 gpu=H100 model=1.2b data.scans=10000"
@@ -22,16 +21,17 @@ EXAMPLE = "Example: lcm-scale cost nodes=8 gpus_per_node=8 gpu=H100 model=1.2b d
 
 def cost(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, overrides, or both.")
+        list[str] | None,
+        typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, overrides, or both."),
     ] = None,
     write: Annotated[
         Path, typer.Option(help="Where the recommended recipe goes, where machines are named.")
     ] = Path("runs/planned.yaml"),
-) -> None:  # fmt: skip
+) -> None:
     """Count parameters, FLOPs a step and memory a device.
 
-    With nodes=, gpus_per_node=, gpu=, price= or mfu= it also compares strategies on such machines, recommends the cheapest
-    that fits, and writes its recipe. gpu=yours measures this machine.
+    With nodes=, gpus_per_node=, gpu=, price= or mfu= it also compares strategies on such machines,
+    recommends the cheapest that fits, and writes its recipe. gpu=yours measures this machine.
     """
     from lcm_scale import config
 
@@ -40,7 +40,9 @@ def cost(
     machines = dict(a.split("=", 1) for a in given if a.split("=")[0] in MACHINES)
     overrides = [a for a in given if "=" in a and a.split("=")[0] not in MACHINES]
     if len(paths) > 1:
-        raise InputError(f"cost takes one recipe, not {' and '.join(paths)}; overrides are key=value")
+        raise InputError(
+            f"cost takes one recipe, not {' and '.join(paths)}; overrides are key=value"
+        )
     recipe = config.load(config.Recipe, paths[0] if paths else None, overrides)
     from lcm_scale.cost.count import cost as count
 
@@ -49,8 +51,8 @@ def cost(
         _print_cost(counted, recipe)
         print(f"next: {' '.join(['lcm-scale pretrain', *(paths or ['RECIPE']), *overrides])}")
         return
-    from lcm_scale.files import replacing
     from lcm_scale.cost.placement import placements, recipe_for, recommended
+    from lcm_scale.files import replacing
 
     nodes, each, budget = _machines(machines)
     ways = placements(recipe, counted, nodes, each, budget)
@@ -75,7 +77,9 @@ def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:
     except ValueError as error:
         raise InputError(f"nodes, gpus_per_node, price and mfu are numbers: {error}") from error
     if not (price >= 0 and 0 < mfu <= 1):
-        raise InputError(f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1")
+        raise InputError(
+            f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1"
+        )
     return nodes, each, BudgetConfig(gpu=words.get("gpu", usual.gpu), price=price, mfu=mfu)
 
 
@@ -87,26 +91,55 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         f"({model.layers} layers of width {model.width}; {model.n_regions} regions; {model.n_tokens} tokens, {counted})"
     )
     flops = [
-        [name, _si(result.scan_flops[name], "FLOP"), _si(result.step_flops[name], "FLOP"),
-         "runs" if name == result.formulation else ""]
+        [
+            name,
+            _si(result.scan_flops[name], "FLOP"),
+            _si(result.step_flops[name], "FLOP"),
+            "runs" if name == result.formulation else "",
+        ]
         for name in result.step_flops
-    ]  # fmt: skip
-    print_table("FLOPs", ("cross-attention", "forward, a scan", f"a step of {result.global_batch} scans", ""), flops)
+    ]
+    print_table(
+        "FLOPs",
+        ("cross-attention", "forward, a scan", f"a step of {result.global_batch} scans", ""),
+        flops,
+    )
     parts = [
-        [row.precision, *(_si(b, "B") for b in (row.weights, row.gradients, row.optimiser, row.activations, row.total))]
+        [
+            row.precision,
+            *(
+                _si(b, "B")
+                for b in (row.weights, row.gradients, row.optimiser, row.activations, row.total)
+            ),
+        ]
         for row in result.memory
     ]
     title = f"memory on one device, {result.device_batch} scans on it"
-    print_table(title, ("precision", "weights", "gradients", "optimiser", "activations", "total"), parts)
+    print_table(
+        title, ("precision", "weights", "gradients", "optimiser", "activations", "total"), parts
+    )
     if result.steps is not None:
         whole = _si(result.steps * result.step_flops[result.formulation], "FLOP")
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
 
 
-def _print_placements(ways: list[Placement], nodes: int, each: int, budget: BudgetConfig, width: int) -> None:
+def _print_placements(
+    ways: list[Placement], nodes: int, each: int, budget: BudgetConfig, width: int
+) -> None:
     from lcm_scale.hardware.cards import card_of
 
-    columns = ("GPUs", "strategy", "to fit", "memory", "sent a step", "step", "hours", "GPU hours", budget.currency, "")
+    columns = (
+        "GPUs",
+        "strategy",
+        "to fit",
+        "memory",
+        "sent a step",
+        "step",
+        "hours",
+        "GPU hours",
+        budget.currency,
+        "",
+    )
     rows = [
         [
             str(way.cards),
@@ -124,7 +157,9 @@ def _print_placements(ways: list[Placement], nodes: int, each: int, budget: Budg
     ]
     card = card_of(budget.gpu)
     pace = f"{_si(card.peak, 'FLOP')}/s measured" if card.measured else f"{budget.mfu:.0%} MFU"
-    title = f"{nodes} x {each} {budget.gpu}, {card.precision_for(width)}, {pace}, nothing overlapped"
+    title = (
+        f"{nodes} x {each} {budget.gpu}, {card.precision_for(width)}, {pace}, nothing overlapped"
+    )
     print_table(title, columns, rows)
 
 

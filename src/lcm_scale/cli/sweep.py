@@ -19,38 +19,53 @@ if TYPE_CHECKING:
     from lcm_scale.sweep.run import State
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Plan, run and fit sweeps over sizes, people and rates.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Plan, run and fit sweeps over sizes, people and rates.",
     epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml",
-)  # fmt: skip
+)
 
-SweepPath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A sweep, for example recipes/sweep_sizes.yaml.")]
+SweepPath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A sweep, for example recipes/sweep_sizes.yaml.")
+]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="What to change in it, such as budget.gpu=A100.")
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="What to change in it, such as budget.gpu=A100."),
 ]
 
 
-@app.command(epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 budget.gpu_hours=50")
+@app.command(
+    epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 budget.gpu_hours=50"
+)
 def plan(recipe: SweepPath, overrides: Overrides = None) -> None:
     """Show what a sweep would run, cost and find out.
 
     No shards are needed. Points that do not fit the budget are left out and named.
     """
-    from lcm_scale.sweep import plan as planning
+    from lcm_scale.laws.identify import assumed
 
     made = _plan(recipe, overrides)
     _print_plan(made)
-    print(f"simulating what it can tell ({planning.assumed(made.sweep.recipe)}) ...", flush=True)
+    print(f"simulating what it can tell ({assumed(made.sweep.recipe)}) ...", flush=True)
     _print_identified(made)
     print(f"next: {_command('run', recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep run recipes/sweep_simulated.yaml --jobs 2")
 def run(
-    recipe: SweepPath, overrides: Overrides = None,
-    point: Annotated[str, typer.Option(help="Run this point alone, by its number in the plan (a Slurm array's task).")] = "",
+    recipe: SweepPath,
+    overrides: Overrides = None,
+    point: Annotated[
+        str,
+        typer.Option(
+            help="Run this point alone, by its number in the plan (a Slurm array's task)."
+        ),
+    ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Points at a time.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")] = False,
-) -> None:  # fmt: skip
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")
+    ] = False,
+) -> None:
     """Run the points that are not finished.
 
     Stopped or killed, the same command goes on. Each point is a run folder of its own.
@@ -71,7 +86,7 @@ def run(
         command = [
             sys.executable,
             "-m",
-            "lcm_scale.cli.app",
+            "lcm_scale.cli",
             "sweep",
             "run",
             str(recipe),
@@ -80,20 +95,27 @@ def run(
             "-",
         ]
         outcome = sweep.run(made, jobs, command)
-        print(f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were finished before")
+        print(
+            f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were finished before"
+        )
         if outcome.busy:
             print(f"left to another process: {', '.join(outcome.busy)}")
         if outcome.failed:
             name, reason = outcome.failed[0]
-            raise InputError(f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: {reason}")
+            raise InputError(
+                f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: {reason}"
+            )
     print(f"next: {_command('fit' if not point else 'status', recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep status recipes/sweep_simulated.yaml")
 def status(
-    recipe: SweepPath, overrides: Overrides = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show it anew every few seconds.")] = False,
-) -> None:  # fmt: skip
+    recipe: SweepPath,
+    overrides: Overrides = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and show it anew every few seconds.")
+    ] = False,
+) -> None:
     """Show where every point stands."""
     from rich.console import Console
     from rich.live import Live
@@ -110,7 +132,10 @@ def status(
                 live.update(_states(states))
     else:
         Console(width=None if sys.stdout.isatty() else 140).print(_states(states))
-    counts = {word: sum(s.state == word for s in states) for word in dict.fromkeys(s.state for s in states)}
+    counts = {
+        word: sum(s.state == word for s in states)
+        for word in dict.fromkeys(s.state for s in states)
+    }
     print(", ".join(f"{n} {word}" for word, n in counts.items()))
     done = all(s.state in ("finished", "diverged") for s in states)
     print(f"next: {_command('fit' if done else 'run', recipe, overrides)}")
@@ -141,13 +166,15 @@ def cost(
     scans: Annotated[int, typer.Option(min=1, help="Scans of the cohort.")] = 10_000,
     epochs: Annotated[int, typer.Option(min=1)] = 200,
     batch: Annotated[int, typer.Option(min=1, help="Scans a step.")] = 128,
-    tokens: Annotated[int, typer.Option(min=1, help="BEI tokens: one a category, two of sex, one of age.")] = 25,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="BEI tokens: one a category, two of sex, one of age.")
+    ] = 25,
     mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the card's peak.")] = 0.4,
     price: Annotated[float, typer.Option(min=0.0, help="Of an hour of one card.")] = 3.0,
 ) -> None:
     """Tabulate what pretraining each published size costs on A100, H100 and H200."""
-    from lcm_scale.sweep.plan import published_costs
     from lcm_scale.config import BudgetConfig
+    from lcm_scale.cost.published import published_costs
 
     rows = published_costs(scans, epochs, batch, tokens, BudgetConfig(mfu=mfu, price=price))
     cards = list(dict.fromkeys(r.card for r in rows))
@@ -163,8 +190,16 @@ def cost(
     for size in dict.fromkeys(r.size for r in rows):
         own = [r for r in rows if r.size == size]
         how = ", ".join(dict.fromkeys(r.strategy for r in own))
-        table.append([size, f"{own[0].parameters:,}", f"{own[0].memory / 1e9:.1f}", *(f"{r.hours:.2f}" for r in own),
-                      *(f"{r.money:.2f}" for r in own), how])  # fmt: skip
+        table.append(
+            [
+                size,
+                f"{own[0].parameters:,}",
+                f"{own[0].memory / 1e9:.1f}",
+                *(f"{r.hours:.2f}" for r in own),
+                *(f"{r.money:.2f}" for r in own),
+                how,
+            ]
+        )
     title = f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour"
     print_table(title, columns, table)
     print("next: lcm-scale sweep plan recipes/sweep_sizes.yaml")
@@ -213,7 +248,9 @@ def _print_plan(made: Plan) -> None:
     print_table(f"{recipe.name}: {recipe.design}", columns, rows)
     baselines = len(made.runnable) - len(made.points)
     if baselines:
-        print(f"and {baselines} baselines on the same people (points {len(made.points) + 1} to {len(made.runnable)})")
+        print(
+            f"and {baselines} baselines on the same people (points {len(made.points) + 1} to {len(made.runnable)})"
+        )
     for name, reason in made.left_out:
         print(f"left out: {name}: {reason}")
     print(
@@ -222,12 +259,14 @@ def _print_plan(made: Plan) -> None:
     )
     spared = sum(p.spared_hours for p in made.points)
     if spared:
-        print(f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less than run one by one")
+        print(
+            f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less than run one by one"
+        )
     print(f"counted from {made.counted}")
 
 
 def _print_identified(made: Plan) -> None:
-    from lcm_scale.sweep.plan import identify
+    from lcm_scale.laws.identify import identify
 
     try:
         found = identify(made)
@@ -235,10 +274,20 @@ def _print_identified(made: Plan) -> None:
         print(f"this design cannot be fitted: {error}")
         return
     rows = [
-        [i.name, f"{i.truth:g}", f"{i.median:.3g}", f"{i.low:.3g} to {i.high:.3g}", "yes" if i.known else "no"]
+        [
+            i.name,
+            f"{i.truth:g}",
+            f"{i.median:.3g}",
+            f"{i.low:.3g} to {i.high:.3g}",
+            "yes" if i.known else "no",
+        ]
         for i in found
     ]
-    print_table("what the design can tell", ("", "assumed", "median", "95 % of estimates", "identified"), rows)
+    print_table(
+        "what the design can tell",
+        ("", "assumed", "median", "95 % of estimates", "identified"),
+        rows,
+    )
 
 
 def _states(states: list[State]) -> Table:
@@ -247,7 +296,9 @@ def _states(states: list[State]) -> Table:
     table = Table("point", "state", "epoch", "loss", "")
     for s in states:
         epochs = "" if s.point.is_baseline else f"{s.epoch}/{s.point.epochs}"
-        table.add_row(s.point.name, s.state, epochs, "" if s.loss is None else f"{s.loss:.3f}", s.note)
+        table.add_row(
+            s.point.name, s.state, epochs, "" if s.loss is None else f"{s.loss:.3f}", s.note
+        )
     return table
 
 

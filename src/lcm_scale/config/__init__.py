@@ -1,0 +1,54 @@
+"""Recipes: what a run, a shard set or a sweep is, as typed dataclasses over OmegaConf YAML.
+
+`run`, `shard` and `sweep` hold the dataclasses, `compose` lays files and `key=value` over them. The
+room's names are offered here, so that callers need not know which file holds which.
+"""
+
+from lcm_scale.config.compose import (
+    ConnectivityConfig,
+    DataConfig,
+    EvaluateConfig,
+    GroupConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimConfig,
+    PhaseConfig,
+    PseudoConfig,
+    Recipe,
+    ShardRecipe,
+    SimulationConfig,
+    SourceConfig,
+    StageConfig,
+    TrainerConfig,
+    dump,
+    expand,
+    load,
+    read_yaml,
+)
+from lcm_scale.config.sweep import AssumeConfig, BudgetConfig, FitConfig, SweepRecipe
+
+__all__ = [
+    "AssumeConfig",
+    "BudgetConfig",
+    "ConnectivityConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "FitConfig",
+    "GroupConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OptimConfig",
+    "PhaseConfig",
+    "PseudoConfig",
+    "Recipe",
+    "ShardRecipe",
+    "SimulationConfig",
+    "SourceConfig",
+    "StageConfig",
+    "SweepRecipe",
+    "TrainerConfig",
+    "dump",
+    "expand",
+    "load",
+    "read_yaml",
+]

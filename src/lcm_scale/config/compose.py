@@ -1,9 +1,10 @@
 """Recipes: what a run or a shard set is, as typed dataclasses over OmegaConf YAML.
 
-A recipe file may open with `defaults: [optim/two_stage]`: files of the same recipes folder laid under it, in order, each
-merged into the section its folder names. `key=value` overrides come last; `model=1b` is short for `model.preset=1b`,
-`data=[a,b]` for `data.sets=[a,b]`, `optim=reference` lays `optim/reference.yaml` over the section.
-Values that follow from others are computed where they are used, never repeated here.
+A recipe file may open with `defaults: [optim/two_stage]`: files of the same recipes folder laid
+under it, in order, each merged into the section its folder names. `key=value` overrides come last;
+`model=1b` is short for `model.preset=1b`, `data=[a,b]` for `data.sets=[a,b]`, `optim=reference`
+lays `optim/reference.yaml` over the section. Values that follow from others are computed where they
+are used, never repeated here.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lcm_scale.errors import InputError, nearest
 
-# -- shard sets: raw files to FC matrices and BEI records ---------------------------------------------------------------
+# -- shard sets: raw files to FC matrices and BEI records ------------------------------------------
 
 
 @dataclass
 class SourceConfig:
-    """Where raw files lie and how to read them; each reader uses the keys it names in its docstring."""
+    """Where raw files lie and how to read them; each reader uses the keys it names in its
+    docstring."""
 
     dir: str | None = None  # folder of raw files
     phenotypes: str | None = None  # abide: the phenotype CSV
     table: str | None = None  # table: the CSV that lists the files
     pattern: str | None = None  # mat: glob of the files below dir
     key: str | None = None  # mat, npz: the variable; found where there is one candidate
-    subject_pattern: str | None = None  # mat: regular expression with one group, the subject id, on the file name
+    subject_pattern: str | None = (
+        None  # mat: regular expression with one group, the subject id, on the file name
+    )
     kind: str = "series"  # mat, table: series or connectivity
     tr: float | None = None  # seconds, where the files do not say
     site: str | None = None  # where the files do not say
-    drop_columns: list[str] = field(default_factory=list)  # table: region columns to leave out (a global signal)
+    drop_columns: list[str] = field(
+        default_factory=list
+    )  # table: region columns to leave out (a global signal)
 
 
 @dataclass
@@ -63,7 +69,9 @@ class ConnectivityConfig:
 
     window: int | None = None  # volumes a window; None: one matrix from the whole series
     pad: str = "safe"  # last, short window: safe (correlate what is there), drop, reference (zero-padded raw BOLD)
-    crop: int | None = None  # keep only the first volumes, so that scan length cannot tell the label
+    crop: int | None = (
+        None  # keep only the first volumes, so that scan length cannot tell the label
+    )
     min_volumes: int = 30  # a shorter scan or window is skipped and counted
 
 
@@ -73,7 +81,9 @@ class GroupConfig:
 
     name: str = ""
     column: str = ""  # default: the name
-    labels: list[str] = field(default_factory=list)  # order of the categories; empty: sorted, as found
+    labels: list[str] = field(
+        default_factory=list
+    )  # order of the categories; empty: sorted, as found
     default: str = "N/A"  # what scans of data sets outside the group carry
     merge: bool = True  # unite with other sets' groups of other names that have these labels
 
@@ -99,7 +109,7 @@ class ShardRecipe:
     notes: list[str] = field(default_factory=list)
 
 
-# -- runs ---------------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -127,8 +137,12 @@ class ModelConfig:
     input_dropout: float = 0.0  # on the FC rows, ours
     init: str = "independent"  # or reference: all layers start identical, as published
     attention: str = "auto"  # auto, projected, flash, absorbed: exact formulations of one function
-    mask_constant: bool = False  # constant and missing regions (rows of zeros) take no part in attention, ours
-    edge_branch: bool = False  # ours, not LCM: a linear map from the edges added to every layer's logits
+    mask_constant: bool = (
+        False  # constant and missing regions (rows of zeros) take no part in attention, ours
+    )
+    edge_branch: bool = (
+        False  # ours, not LCM: a linear map from the edges added to every layer's logits
+    )
     edge_dropout: float = 0.5  # on that branch's input
 
 
@@ -158,7 +172,9 @@ class OptimConfig:
 
 @dataclass
 class ObjectiveConfig:
-    weights: dict[str, float] = field(default_factory=dict)  # per target; default 1, scalars scalar_weight
+    weights: dict[str, float] = field(
+        default_factory=dict
+    )  # per target; default 1, scalars scalar_weight
     scalar_weight: float = 1e-4
     scalar_scale: str = "raw"  # raw units (published), or standardised on the training scans
     label_smoothing: float = 0.0
@@ -176,14 +192,20 @@ class PhaseConfig:
     stage: str = "adaptive"  # momentum or adaptive: the optimiser's rule
     readout: str = "mean"  # mean, adaptive or last: which layers' logits the loss sees
     targets: list[str] = field(default_factory=list)  # active targets; empty: all
-    sets: list[str] = field(default_factory=list)  # shard sets of this phase; empty: all of data.sets
-    pseudo_labels: bool = False  # give scans that lack a target the model's own prediction, at the phase's start
+    sets: list[str] = field(
+        default_factory=list
+    )  # shard sets of this phase; empty: all of data.sets
+    pseudo_labels: bool = (
+        False  # give scans that lack a target the model's own prediction, at the phase's start
+    )
     lr_scale: float = 1.0
 
 
 @dataclass
 class PseudoConfig:
-    targets: list[str] = field(default_factory=list)  # which pretrained targets; empty: every pretrained one
+    targets: list[str] = field(
+        default_factory=list
+    )  # which pretrained targets; empty: every pretrained one
     min_confidence: float = 0.0  # a class below it stays missing
     weight: float = 0.5  # of a pseudo-labelled term against a true one
 
@@ -196,11 +218,17 @@ class TrainerConfig:
     strategy: str = "auto"  # auto (one process plain, several DDP), ddp, zero1, zero2, zero3
     offload: bool = False  # zero: optimiser state (and under zero3 weights) in the host's memory
     accumulate: int = 1  # micro-batches a step; batch norm takes its statistics from each of them
-    precision: str = "auto"  # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
-    checkpoint_layers: bool = False  # keep a layer's input alone, run it again in backward: less memory, more time
+    precision: str = (
+        "auto"  # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
+    )
+    checkpoint_layers: bool = (
+        False  # keep a layer's input alone, run it again in backward: less memory, more time
+    )
     compile: bool = False  # torch.compile, a layer at a time; not under ZeRO-3
     global_batch: int = 128
-    max_epochs: int | None = None  # default: the phases' sum; the last phase is cut or stretched to it
+    max_epochs: int | None = (
+        None  # default: the phases' sum; the last phase is cut or stretched to it
+    )
     max_steps: int | None = None
     checkpoint_steps: int | None = None  # also every so many steps; always at each epoch's end
     keep_checkpoints: int = 2  # the newest ones
@@ -223,7 +251,9 @@ class EvaluateConfig:
     bootstrap: int = 2000
     baselines: list[str] = field(default_factory=lambda: ["majority", "linear", "tangent"])
     checkpoint: str | None = None  # evaluate this model as it is, without training
-    confounded: dict[str, str] = field(default_factory=dict)  # target -> why its number must not be believed
+    confounded: dict[str, str] = field(
+        default_factory=dict
+    )  # target -> why its number must not be believed
 
 
 @dataclass
@@ -239,7 +269,9 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    phases: list[PhaseConfig] = field(default_factory=lambda: [PhaseConfig(name="adaptive", epochs=10)])
+    phases: list[PhaseConfig] = field(
+        default_factory=lambda: [PhaseConfig(name="adaptive", epochs=10)]
+    )
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -267,10 +299,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "fit.epoch": ("chosen", "last"),
 }
 AT_LEAST = {
-    "trainer.global_batch": 1, "trainer.accumulate": 1, "evaluate.repeats": 1, "evaluate.bootstrap": 1,
-    "block": 1, "shard_scans": 1, "simulation.subjects": 1, "simulation.sites": 1, "simulation.seed": 0,
-    "simulation.volumes": 2, "simulation.first_subject": 0,
-}  # fmt: skip
+    "trainer.global_batch": 1,
+    "trainer.accumulate": 1,
+    "evaluate.repeats": 1,
+    "evaluate.bootstrap": 1,
+    "block": 1,
+    "shard_scans": 1,
+    "simulation.subjects": 1,
+    "simulation.sites": 1,
+    "simulation.seed": 0,
+    "simulation.volumes": 2,
+    "simulation.first_subject": 0,
+}
 SHARES = (
     "data.validation",
     "simulation.missing_labels",
@@ -295,7 +335,9 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
         for name, layer in _layers(Path(path)):
             config = _merge(config, layer, schema, name)
     for override in overrides:
-        config = _merge(config, _parse_override(override, schema, folder), schema, f"override '{override}'")
+        config = _merge(
+            config, _parse_override(override, schema, folder), schema, f"override '{override}'"
+        )
     if not config.name:
         config.name = Path(path).stem if path else ""
     try:
@@ -347,7 +389,9 @@ def _parse_override(text: str, schema: type, folder: Path) -> DictConfig:
     try:
         parsed = yaml.safe_load(value) if value else None
     except yaml.YAMLError as error:
-        raise InputError(f"override '{text}': the value is not valid YAML: {_first_line(error)}") from error
+        raise InputError(
+            f"override '{text}': the value is not valid YAML: {_first_line(error)}"
+        ) from error
     if schema is Recipe and key in SHORTHAND and not isinstance(parsed, dict):
         parsed = [value] if key == "data" and not isinstance(parsed, list) else parsed
         key, parsed = f"{key}.{SHORTHAND[key]}", parsed if key == "data" else value
@@ -391,7 +435,9 @@ def _check_choices(recipe: Any, where: str) -> None:
         for item in owner if isinstance(owner, list) else [owner]:
             value = getattr(item, name, None)
             if value is not None and value not in allowed:
-                raise InputError(f"{where}: {key}={value}{nearest(value, allowed)} (one of {', '.join(allowed)})")
+                raise InputError(
+                    f"{where}: {key}={value}{nearest(value, allowed)} (one of {', '.join(allowed)})"
+                )
 
 
 def _check_numbers(recipe: Any, where: str) -> None:
@@ -402,7 +448,9 @@ def _check_numbers(recipe: Any, where: str) -> None:
         if value is None:
             continue
         if key in AT_LEAST and value < AT_LEAST[key]:
-            raise InputError(f"{where}: {key}={value}: expected a whole number from {AT_LEAST[key]} on")
+            raise InputError(
+                f"{where}: {key}={value}: expected a whole number from {AT_LEAST[key]} on"
+            )
         if key in SHARES and not 0 <= value < 1:
             raise InputError(f"{where}: {key}={value}: expected a share, 0 or more and below 1")
 

@@ -25,7 +25,8 @@ class BudgetConfig:
 
 @dataclass
 class AssumeConfig:
-    """The truth from which `sweep plan` simulates: what each term adds to the loss at the middle of the design."""
+    """The truth from which `sweep plan` simulates: what each term adds to the loss at the middle of
+    the design."""
 
     law: str = "chinchilla"
     E: float = 0.55
@@ -49,22 +50,31 @@ class FitConfig:
 
 @dataclass
 class SweepRecipe:
-    """Many runs of one recipe. Axes are keys of that recipe, or size, subjects, epochs, lr, weight_decay, label_share, fold,
-    draw (which people make a subset; default: the seed); a value that is a mapping sets several keys at once."""
+    """Many runs of one recipe. Axes are keys of that recipe, or size, subjects, epochs, lr,
+    weight_decay, label_share, fold, draw (which people make a subset; default: the seed); a value
+    that is a mapping sets several keys at once."""
 
     name: str = ""
     title: str = ""
     runs_dir: str = "runs"
     recipe: str = ""  # the run that is varied: a file, found beside this one
     overrides: list[str] = field(default_factory=list)  # key=value, on that recipe
-    set: list[str] = field(default_factory=list)  # more of them, laid over those: what a command line adds
+    set: list[str] = field(
+        default_factory=list
+    )  # more of them, laid over those: what a command line adds
     shards_dir: str = ""  # of that recipe, where it is another
     design: str = "grid"  # grid, isoflop (epochs follow from flops), lr_transfer (which rate is best at each size)
     axes: dict[str, Any] = field(default_factory=dict)
-    also: list[dict[str, Any]] = field(default_factory=list)  # further grids; a point that stands twice runs once
-    flops: list[float] = field(default_factory=list)  # isoflop: training FLOPs of a run, one slice each
+    also: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # further grids; a point that stands twice runs once
+    flops: list[float] = field(
+        default_factory=list
+    )  # isoflop: training FLOPs of a run, one slice each
     max_epochs: int = 400  # isoflop: points that would need more are left out
-    baselines: list[str] = field(default_factory=lambda: ["linear"])  # at each number of subjects, on the same people
+    baselines: list[str] = field(
+        default_factory=lambda: ["linear"]
+    )  # at each number of subjects, on the same people
     people: int = 1000  # plan: training people of a fold, where no shards are there to count
     retries: int = 2  # of a point whose process died
     keep_checkpoints: bool = False  # else a finished point keeps the chosen epoch's weights alone

@@ -1,8 +1,9 @@
-"""What a run costs, from its recipe alone: parameters, FLOPs a step and memory a device, before anything is trained.
+"""What a run costs, from its recipe alone: parameters, FLOPs a step and memory a device, before
+anything is trained.
 
-Parameters and FLOPs are exact counts (model/flops.py). Memory is weights, gradients and optimiser state, which are
-exact, and activations, which follow from the tensors that the layers keep for backward; allocator and library overhead
-(about 1 GB on a GPU) come on top.
+Parameters and FLOPs are exact counts (model/flops.py). Memory is weights, gradients and optimiser
+state, which are exact, and activations, which follow from the tensors that the layers keep for
+backward; allocator and library overhead (about 1 GB on a GPU) come on top.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from dataclasses import dataclass
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.model.dispatch import FORMULATIONS
-from lcm_scale.model.flops import formulation_of, forward_flops, parameter_count, trained_parameters, training_flops
+from lcm_scale.model.flops import (
+    formulation_of,
+    forward_flops,
+    parameter_count,
+    trained_parameters,
+    training_flops,
+)
 from lcm_scale.model.presets import LCMConfig, resolve
 
 PRECISIONS = ("32-true", "bf16-mixed")
-# Without data: four label categories, two of sex, age, on AAL-116, as the published sizes are counted.
+# Without data: four label categories, two of sex, age, on AAL-116, as the published sizes are
+# counted.
 DEFAULT_TARGET_TOKENS = (4, 2, 1)
 DEFAULT_REGIONS = 116
 
@@ -47,12 +55,14 @@ class Cost:
     """The cost of a recipe.
 
     Attributes:
-        sets: names of the shard sets whose tokens and regions were counted; empty: the published 7 tokens.
+        sets: names of the shard sets whose tokens and regions were counted; empty: the published 7
+            tokens.
         formulation: of the cross-attention, as the run would take it.
         global_batch, device_batch: scans a step, in all and on one device.
         scan_flops: formulation -> forward FLOPs of one scan.
         step_flops: formulation -> forward and backward FLOPs of one step, over all devices.
-        scans, steps: of an epoch's data and of the whole run; None where neither data nor `data.scans` is named.
+        scans, steps: of an epoch's data and of the whole run; None where neither data nor
+            `data.scans` is named.
         memory: one row a precision.
     """
 
@@ -92,24 +102,41 @@ def cost(recipe: Recipe) -> Cost:
         global_batch=batch,
         device_batch=device_batch,
         scan_flops={f: forward_flops(model, f) for f in FORMULATIONS},
-        step_flops={f: batch * training_flops(model, f, trainable=recipe.optim.trainable) for f in FORMULATIONS},
+        step_flops={
+            f: batch * training_flops(model, f, trainable=recipe.optim.trainable)
+            for f in FORMULATIONS
+        },
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
-        memory=tuple(memory_of(recipe, model, p, device_batch, recipe.trainer.checkpoint_layers) for p in PRECISIONS),
+        memory=tuple(
+            memory_of(recipe, model, p, device_batch, recipe.trainer.checkpoint_layers)
+            for p in PRECISIONS
+        ),
     )
 
 
-def memory_of(recipe: Recipe, config: LCMConfig, precision: str, device_batch: int, checkpointing: bool) -> Memory:
+def memory_of(
+    recipe: Recipe, config: LCMConfig, precision: str, device_batch: int, checkpointing: bool
+) -> Memory:
     """`memory` with what a recipe trains and in which type its optimiser keeps its state."""
-    return memory(config, precision, device_batch, checkpointing, recipe.optim.trainable, recipe.optim.state)
+    return memory(
+        config, precision, device_batch, checkpointing, recipe.optim.trainable, recipe.optim.state
+    )
 
 
-def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: bool = False, trainable: str = "all",
-           state: str = "fp32") -> Memory:  # fmt: skip
+def memory(
+    config: LCMConfig,
+    precision: str,
+    device_batch: int,
+    checkpointing: bool = False,
+    trainable: str = "all",
+    state: str = "fp32",
+) -> Memory:
     """Bytes on one device that holds the whole model.
 
     Args:
-        precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step lasts).
+        precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step
+            lasts).
         trainable: ``optim.trainable``; what does not train has neither gradient nor state.
         state: ``optim.state``, fp32 or bf16.
     """
@@ -122,26 +149,37 @@ def memory(config: LCMConfig, precision: str, device_batch: int, checkpointing: 
         precision=precision,
         weights=4 * parameters + copies,
         gradients=4 * trained,
-        optimiser=2 * (2 if state == "bf16" else 4) * trained,  # exp_avg and exp_avg_sq, in both stages
+        optimiser=2
+        * (2 if state == "bf16" else 4)
+        * trained,  # exp_avg and exp_avg_sq, in both stages
         activations=device_batch * activation_bytes(config, precision, checkpointing, trainable),
         workspace=device_batch * workspace_bytes(config, precision, trainable),
     )
 
 
-def activation_bytes(config: LCMConfig, precision: str, checkpointing: bool = False, trainable: str = "all") -> int:
+def activation_bytes(
+    config: LCMConfig, precision: str, checkpointing: bool = False, trainable: str = "all"
+) -> int:
     """Bytes that one scan's forward pass keeps for backward, all tokens active.
 
-    The factors count the tensors that autograd saves (a test measures them): inputs of products, outputs of softmax and
-    activations, what norms normalise; dropout masks, a byte each; a few numbers a token.
-    Args: checkpointing: a layer keeps its input alone and runs again in backward.   trainable: ``optim.trainable``.
+    The factors count the tensors that autograd saves (a test measures them): inputs of products,
+    outputs of softmax and activations, what norms normalise; dropout masks, a byte each; a few
+    numbers a token.
+    Args: checkpointing: a layer keeps its input alone and runs again in backward.   trainable:
+        ``optim.trainable``.
     """
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
     size = 2 if precision == "bf16-mixed" else 4
-    layer, first = _layer_bytes(config, size), size * (5 * M * D + 2 * H * M * M - M * H)  # whose state is zero
+    layer, first = (
+        _layer_bytes(config, size),
+        size * (5 * M * D + 2 * H * M * M - M * H),
+    )  # whose state is zero
     embedding = size * (R * R + R * D) + 4 * R
     if trainable == "tokens":  # inputs of products whose weights stand still are not kept
         layer -= size * (5 * M * D + M * F)
-        if formulation_of(config, M) == "projected":  # nor is what gradients of keys and values would need
+        if (
+            formulation_of(config, M) == "projected"
+        ):  # nor is what gradients of keys and values would need
             layer -= size * (M * D + H * M * config.n_regions)
         first = size * (3 * M * D + 2 * H * M * M)
         embedding = size * R * D if formulation_of(config, M) == "absorbed" else 0
@@ -155,8 +193,13 @@ def workspace_bytes(config: LCMConfig, precision: str, trainable: str = "all") -
     M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
     size = 2 if precision == "bf16-mixed" else 4
     if trainable == "tokens":  # the way to the queries; what embedding the rows takes
-        return size * ((3 * H * M * D if formulation_of(config, M) == "absorbed" else 0) + 4 * R * D + 4 * M * D)
-    # absorbed queries, attended rows and their gradients; or keys and values with their gradients; the memory's gradient
+        return size * (
+            (3 * H * M * D if formulation_of(config, M) == "absorbed" else 0)
+            + 4 * R * D
+            + 4 * M * D
+        )
+    # absorbed queries, attended rows and their gradients; or keys and values with their gradients;
+    # the memory's gradient
     attended = 6 * H * M * D if formulation_of(config, M) == "absorbed" else 4 * R * D
     return size * (attended + 2 * R * D + 4 * M * D)
 
@@ -165,7 +208,10 @@ def _layer_bytes(config: LCMConfig, size: int) -> int:
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
     formulation = formulation_of(config, M)
     numbers = (
-        14 * M * D + 2 * M * F + 2 * H * M * M + {"absorbed": 1, "projected": 2, "flash": 0}[formulation] * H * M * R
+        14 * M * D
+        + 2 * M * F
+        + 2 * H * M * M
+        + {"absorbed": 1, "projected": 2, "flash": 0}[formulation] * H * M * R
     )
     if formulation != "absorbed":
         numbers += 2 * R * D  # keys and values

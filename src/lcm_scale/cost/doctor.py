@@ -1,7 +1,9 @@
-"""The pre-flight: everything that a run needs and that fails late otherwise, checked in a minute by every rank.
+"""The pre-flight: everything that a run needs and that fails late otherwise, checked in a minute by
+every rank.
 
-Each check gives a `Finding` that says what was seen and what to do. The ranks meet in one small all-reduce; the first
-prints. Nothing is trained, no run folder is touched but for one file that is written and removed.
+Each check gives a `Finding` that says what was seen and what to do. The ranks meet in one small
+all-reduce; the first prints. Nothing is trained, no run folder is touched but for one file that is
+written and removed.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.cost.count import Cost, cost
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError
 from lcm_scale.ranks import rank, under_slurm
-from lcm_scale.cost.count import Cost, cost
 
 PROBE_BYTES = 64_000_000
 VERIFY_SECONDS = 20.0  # checksums beyond it are left to `lcm-scale verify`
@@ -46,7 +48,13 @@ class Finding:
 
 def examine(recipe: Recipe) -> list[Finding]:
     """All findings of this rank."""
-    return [*_software(recipe), *_devices(recipe), *_disk(recipe), *_shards(recipe), *_meeting(recipe)]
+    return [
+        *_software(recipe),
+        *_devices(recipe),
+        *_disk(recipe),
+        *_shards(recipe),
+        *_meeting(recipe),
+    ]
 
 
 def _software(recipe: Recipe) -> Iterator[Finding]:
@@ -55,11 +63,15 @@ def _software(recipe: Recipe) -> Iterator[Finding]:
         if importlib.util.find_spec("deepspeed"):
             yield Finding("DeepSpeed", "ok", metadata.version("deepspeed"))
         else:
-            yield Finding("DeepSpeed", "fail", "not installed", "pip install 'lcm-scale[deepspeed]'")
+            yield Finding(
+                "DeepSpeed", "fail", "not installed", "pip install 'lcm-scale[deepspeed]'"
+            )
     if torch.cuda.is_available():
         found = importlib.util.find_spec("flash_attn")
         yield Finding(
-            "flash-attn", "ok", metadata.version("flash-attn") if found else "not installed; torch's kernels serve"
+            "flash-attn",
+            "ok",
+            metadata.version("flash-attn") if found else "not installed; torch's kernels serve",
         )
 
 
@@ -69,7 +81,10 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         state = "fail" if config.accelerator == "gpu" else "ok"
         cores = len(os.sched_getaffinity(0))
         yield Finding(
-            "device", state, f"no GPU; {cores} cores", "ask the scheduler for a GPU, or trainer.accelerator=cpu"
+            "device",
+            state,
+            f"no GPU; {cores} cores",
+            "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
         return
     count = torch.cuda.device_count()
@@ -78,7 +93,10 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
     names = ", ".join(sorted({torch.cuda.get_device_name(i) for i in range(count)}))
     state = "ok" if count >= needed else "fail"
     yield Finding(
-        "GPUs", state, f"{count} ({names}), CUDA {torch.version.cuda}", f"trainer.devices={config.devices} needs more"
+        "GPUs",
+        state,
+        f"{count} ({names}), CUDA {torch.version.cuda}",
+        f"trainer.devices={config.devices} needs more",
     )
     try:
         probe = torch.ones(256, 256, device="cuda")
@@ -91,7 +109,10 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         )
     except RuntimeError as error:
         yield Finding(
-            "GPU works", "fail", str(error).splitlines()[0], "driver and torch may not fit; ask for another node"
+            "GPU works",
+            "fail",
+            str(error).splitlines()[0],
+            "driver and torch may not fit; ask for another node",
         )
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
@@ -122,7 +143,10 @@ def _disk(recipe: Recipe) -> Iterator[Finding]:
         speed = PROBE_BYTES / (time.monotonic() - start)
     except OSError as error:
         yield Finding(
-            "runs_dir", "fail", f"{folder}: {error.strerror}", "name a folder that every node can write: runs_dir=..."
+            "runs_dir",
+            "fail",
+            f"{folder}: {error.strerror}",
+            "name a folder that every node can write: runs_dir=...",
         )
         return
     finally:
@@ -136,7 +160,8 @@ def _disk(recipe: Recipe) -> Iterator[Finding]:
         "checkpoints will take long" if slow else "",
     )
     free = shutil.disk_usage(folder).free
-    # Weights and two optimiser moments, of each checkpoint that is kept and the one being written, and best.ckpt.
+    # Weights and two optimiser moments, of each checkpoint that is kept and the one being written,
+    # and best.ckpt.
     size = 12 * _cost(recipe).parameters
     need = size * (recipe.trainer.keep_checkpoints + 1) + size // 3
     state = "ok" if free > need else "fail"
@@ -175,9 +200,15 @@ def _shards(recipe: Recipe) -> Iterator[Finding]:
                 bad = "" if sha256(path) == shard.sha256 else f"{shard.file} has another SHA-256"
             if bad:
                 break
-        seen = bad or f"{manifest.scans} scans; SHA-256 of {checked} of {len(manifest.shards)} tars checked"
+        seen = (
+            bad
+            or f"{manifest.scans} scans; SHA-256 of {checked} of {len(manifest.shards)} tars checked"
+        )
         yield Finding(
-            f"shards {name}", "fail" if bad else "ok", seen, f"lcm-scale verify {folder}, then shard or copy it again"
+            f"shards {name}",
+            "fail" if bad else "ok",
+            seen,
+            f"lcm-scale verify {folder}, then shard or copy it again",
         )
 
 
@@ -195,14 +226,22 @@ def _meeting(recipe: Recipe) -> Iterator[Finding]:
     try:
         timeout = datetime.timedelta(seconds=MEETING_SECONDS)
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo", rank=place.global_rank(), world_size=world, timeout=timeout
+            "nccl" if on_gpu else "gloo",
+            rank=place.global_rank(),
+            world_size=world,
+            timeout=timeout,
         )
         value = torch.ones(1_000_000, device="cuda" if on_gpu else "cpu")
         start = time.monotonic()
         dist.all_reduce(value)
         right = bool((value == world).all())
         seconds = time.monotonic() - start
-        yield Finding("all-reduce", "ok" if right else "fail", f"{world} ranks, 4 MB in {seconds * 1e3:.0f} ms", advice)
+        yield Finding(
+            "all-reduce",
+            "ok" if right else "fail",
+            f"{world} ranks, 4 MB in {seconds * 1e3:.0f} ms",
+            advice,
+        )
         dist.destroy_process_group()
     except (RuntimeError, ValueError) as error:
         yield Finding("all-reduce", "fail", str(error).splitlines()[0][:120], advice)

@@ -1,8 +1,9 @@
-"""Where a run goes on a cluster: each strategy's memory, step time, communication and price, and the cheapest that fits.
+"""Where a run goes on a cluster: each strategy's memory, step time, communication and price, and
+the cheapest that fits.
 
-Arithmetic, not measurement: compute at a stated share of the card's peak (or at what `gpu=yours` measured), a ring's
-volumes over the slower of the two links, nothing overlapped. So it errs to the side of fewer cards.
-`benchmarks/strategies.py` holds bytes sent and memory against gloo runs.
+Arithmetic, not measurement: compute at a stated share of the card's peak (or at what `gpu=yours`
+measured), a ring's volumes over the slower of the two links, nothing overlapped. So it errs to the
+side of fewer cards. `benchmarks/strategies.py` holds bytes sent and memory against gloo runs.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lcm_scale.config import Recipe
+from lcm_scale.config import BudgetConfig, Recipe
+from lcm_scale.cost.count import Cost, Memory, memory_of
+from lcm_scale.cost.time import UPDATE_BYTES, hours_of
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import USABLE, card_of
-from lcm_scale.cost.count import Cost, Memory, memory_of
-from lcm_scale.sweep.plan import UPDATE_BYTES, hours_of
-from lcm_scale.config import BudgetConfig
-from lcm_scale.training.parallel.strategy import ZERO_BUCKET, ZERO_GATHERED
 
+# DeepSpeed's buffers, in numbers; its default for the first, 5e8, is 2 GB a rank. Up to the second,
+# weights that the third stage gathered for the forward pass stay for the backward pass (its
+# default).
+ZERO_BUCKET, ZERO_GATHERED = 50_000_000, 1_000_000_000
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 BETWEEN_NODES = 50e9  # bytes/s of a card: 400 Gbit/s InfiniBand
-TO_HOST, HOST_MEMORY = 25e9, 100e9  # bytes/s: PCIe 4 of a card, a host's memory, which its cards share
+TO_HOST, HOST_MEMORY = (
+    25e9,
+    100e9,
+)  # bytes/s: PCIe 4 of a card, a host's memory, which its cards share
 # Collective -> how many times it moves all weights' numbers in a step, by strategy.
 COLLECTIVES = {
     "auto": {},
@@ -30,7 +36,8 @@ COLLECTIVES = {
     "zero2": {"reduce": 1, "all_gather": 1},
     "zero3": {"reduce_scatter": 1, "all_gather": 1},
 }
-# What fits first is taken: running layers again costs a third more arithmetic, offload the way to the host and back.
+# What fits first is taken: running layers again costs a third more arithmetic, offload the way to
+# the host and back.
 LADDER = ((False, False), (True, False), (False, True), (True, True))
 
 
@@ -39,7 +46,8 @@ class Placement:
     """One way to run.
 
     Attributes:
-        strategy: of the recipe.   cards: in all.   layers_again: trainer.checkpoint_layers.   offload: trainer.offload.
+        strategy: of the recipe.   cards: in all.   layers_again: trainer.checkpoint_layers.
+            offload: trainer.offload.
         memory: bytes on one card.   sent: bytes that one card sends in a step.   step: seconds.
         hours: wall clock of the run.   card_hours: cards times hours.   fits: the card holds it.
     """
@@ -56,9 +64,11 @@ class Placement:
     fits: bool
 
 
-def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
-    """One card, one node and all nodes under each strategy, cheapest first; each with layers run again or offload only
-    where it does not fit without.
+def placements(
+    recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget: BudgetConfig
+) -> list[Placement]:
+    """One card, one node and all nodes under each strategy, cheapest first; each with layers run
+    again or offload only where it does not fit without.
 
     Args: counted: what `cost` counted of the recipe.
     Raises: InputError where nothing says how many scans there are, or the machines are none.
@@ -66,7 +76,9 @@ def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget:
     if nodes < 1 or per_node < 1:
         raise InputError(f"nodes={nodes} gpus_per_node={per_node}: both are at least 1")
     if counted.steps is None:
-        raise InputError("a plan needs data: name a shard set (data=abide) or a number of scans (data.scans=10000)")
+        raise InputError(
+            "a plan needs data: name a shard set (data=abide) or a number of scans (data.scans=10000)"
+        )
     made = []
     for cards in sorted({1, per_node, nodes * per_node}):
         for strategy in STRATEGIES if cards > 1 else ("auto",):
@@ -75,7 +87,9 @@ def placements(recipe: Recipe, counted: Cost, nodes: int, per_node: int, budget:
                 # On one card DeepSpeed's second stage is what can offload.
                 name = "zero2" if offload and strategy == "auto" else strategy
                 if not offload or name.startswith("zero"):
-                    rungs.append(_placed(recipe, counted, name, cards, per_node, again, offload, budget))
+                    rungs.append(
+                        _placed(recipe, counted, name, cards, per_node, again, offload, budget)
+                    )
             made.append(next((way for way in rungs if way.fits), rungs[-1]))
     return sorted(made, key=lambda p: (not p.fits, p.card_hours, p.hours))
 
@@ -89,13 +103,16 @@ def sent_bytes(strategy: str, parameters: int, cards: int) -> float:
     return sum(4 * count * ring[name] for name, count in numbers.items()) * (cards - 1) / cards
 
 
-def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload: bool = False) -> float:
+def card_bytes(
+    kept: Memory, parameters: int, strategy: str, cards: int, offload: bool = False
+) -> float:
     """Bytes on one card at a step's fullest moment.
 
-    ZeRO cuts the optimiser's state into shares, the second stage gradients too, the third weights too; it adds a master
-    copy of a card's share, two and a half buckets (what is being reduced, flattened once, and the gradients of the layer
-    at work), and under the third stage the weights that stay gathered. Activations and bf16 copies are gone by the time
-    ZeRO's gradients are there, so the larger of the two counts. Within a tenth of gloo runs of 72 and 214 M parameters.
+    ZeRO cuts the optimiser's state into shares, the second stage gradients too, the third weights
+    too; it adds a master copy of a card's share, two and a half buckets (what is being reduced,
+    flattened once, and the gradients of the layer at work), and under the third stage the weights
+    that stay gathered. Activations and bf16 copies are gone by the time ZeRO's gradients are there,
+    so the larger of the two counts. Within a tenth of gloo runs of 72 and 214 M parameters.
     """
     if not strategy.startswith("zero"):
         return kept.total
@@ -113,19 +130,31 @@ def card_bytes(kept: Memory, parameters: int, strategy: str, cards: int, offload
     return weights + state + piece + bucket + max(on_the_way, 1.5 * bucket)
 
 
-def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: int, again: bool, offload: bool,
-            budget: BudgetConfig) -> Placement:  # fmt: skip
+def _placed(
+    recipe: Recipe,
+    counted: Cost,
+    strategy: str,
+    cards: int,
+    per_node: int,
+    again: bool,
+    offload: bool,
+    budget: BudgetConfig,
+) -> Placement:
     model, card, parameters = counted.model, card_of(budget.gpu), counted.parameters
     batch = math.ceil(recipe.trainer.global_batch / cards)
     kept = memory_of(recipe, model, card.precision_for(model.width), batch, again)
     held = card_bytes(kept, parameters, strategy, cards, offload)
     trained = kept.gradients // 4
     sent = sent_bytes(strategy, trained, cards)
-    step = 3600 * hours_of(model, batch, 1, budget, recipe.optim.trainable) * (4 / 3 if again else 1)
+    step = (
+        3600 * hours_of(model, batch, 1, budget, recipe.optim.trainable) * (4 / 3 if again else 1)
+    )
     step += sent / (card.link if cards <= per_node else min(card.link, BETWEEN_NODES))
     if offload:
         # gradients to the host, weights back, the update in its memory
-        step += (8 * trained / TO_HOST + UPDATE_BYTES * trained * min(cards, per_node) / HOST_MEMORY) / cards
+        step += (
+            8 * trained / TO_HOST + UPDATE_BYTES * trained * min(cards, per_node) / HOST_MEMORY
+        ) / cards
     assert counted.steps is not None
     hours = counted.steps * step / 3600
     fits = held <= USABLE * card.memory
@@ -133,7 +162,8 @@ def _placed(recipe: Recipe, counted: Cost, strategy: str, cards: int, per_node: 
 
 
 def recommended(ways: Sequence[Placement], budget: BudgetConfig, cards: int) -> list[str]:
-    """What to do, the last line beginning with `Recommended:`.  Raises: InputError where nothing fits."""
+    """What to do, the last line beginning with `Recommended:`.  Raises: InputError where nothing
+    fits."""
     best = ways[0]
     if not best.fits:
         raise InputError(
@@ -142,8 +172,10 @@ def recommended(ways: Sequence[Placement], budget: BudgetConfig, cards: int) -> 
     lines = []
     side_by_side = cards // best.cards
     if side_by_side > 1:
-        lines.append(f"the other {cards - best.cards} GPUs serve best with folds, seeds or sizes side by side: "
-                     f"{side_by_side} such runs at a time")  # fmt: skip
+        lines.append(
+            f"the other {cards - best.cards} GPUs serve best with folds, seeds or sizes side by side: "
+            f"{side_by_side} such runs at a time"
+        )
     many = "one GPU" if best.cards == 1 else f"{best.cards} GPUs"
     how = [budget.gpu]
     if best.strategy != "auto":
@@ -162,7 +194,11 @@ def recommended(ways: Sequence[Placement], budget: BudgetConfig, cards: int) -> 
 def recipe_for(recipe: Recipe, way: Placement, per_node: int) -> Recipe:
     """The recipe, to be run in this way."""
     trainer = replace(
-        recipe.trainer, strategy=way.strategy, devices=min(way.cards, per_node), nodes=math.ceil(way.cards / per_node),
-        checkpoint_layers=way.layers_again, offload=way.offload,
-    )  # fmt: skip
+        recipe.trainer,
+        strategy=way.strategy,
+        devices=min(way.cards, per_node),
+        nodes=math.ceil(way.cards / per_node),
+        checkpoint_layers=way.layers_again,
+        offload=way.offload,
+    )
     return replace(recipe, name=recipe.name or recipe.model.preset, trainer=trainer)

@@ -1,8 +1,10 @@
-"""Region series to connectivity matrices: plain Pearson per scan or per window (REFERENCE section 4).
+"""Region series to connectivity matrices: plain Pearson per scan or per window (REFERENCE section
+4).
 
-In: a `Recording`. Out: its matrices in the atlas's region order, with what was found on the way. As published, the
-diagonal is 1 (0 for a constant region), there is no Fisher z and no threshold, and NaN and inf become 0. The published
-padding (zeros on raw BOLD) turns a short window's matrix into almost all ones, so the default correlates what is there.
+In: a `Recording`. Out: its matrices in the atlas's region order, with what was found on the way. As
+published, the diagonal is 1 (0 for a constant region), there is no Fisher z and no threshold, and
+NaN and inf become 0. The published padding (zeros on raw BOLD) turns a short window's matrix into
+almost all ones, so the default correlates what is there.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ class Matrix:
     not_finite: tuple[int, ...]
 
 
-def matrices(recording: Recording, config: ConnectivityConfig, atlas: Atlas) -> list[Matrix | Skipped]:
+def matrices(
+    recording: Recording, config: ConnectivityConfig, atlas: Atlas
+) -> list[Matrix | Skipped]:
     """The matrices of a scan, one a window, and what had to be left out.
 
     Raises: InputError where the scan is not of this atlas, or none of its regions changes.
@@ -48,12 +52,23 @@ def matrices(recording: Recording, config: ConnectivityConfig, atlas: Atlas) -> 
     series = arranged(recording, atlas)
     _refuse_dead(series, recording.source)
     if config.crop is not None and len(series) < config.crop:
-        return [Skipped(recording.source, f"fewer than the {config.crop} volumes that connectivity.crop keeps")]
+        return [
+            Skipped(
+                recording.source,
+                f"fewer than the {config.crop} volumes that connectivity.crop keeps",
+            )
+        ]
     series = series[: config.crop]
     if len(series) < config.min_volumes:
-        return [Skipped(recording.source, f"fewer than {config.min_volumes} volumes (connectivity.min_volumes)")]
+        return [
+            Skipped(
+                recording.source,
+                f"fewer than {config.min_volumes} volumes (connectivity.min_volumes)",
+            )
+        ]
     return [
-        _matrix(piece, number, config, recording.source) for number, piece in enumerate(windows(series, config.window))
+        _matrix(piece, number, config, recording.source)
+        for number, piece in enumerate(windows(series, config.window))
     ]
 
 
@@ -61,8 +76,8 @@ def pearson(series: np.ndarray) -> np.ndarray:
     """Pearson correlation of the columns.
 
     Args: series: (T, R).
-    Returns: float32 (R, R), computed in float64. Rows and columns of a constant region, or of one with NaN or inf, are 0,
-        the diagonal included.
+    Returns: float32 (R, R), computed in float64. Rows and columns of a constant region, or of one
+        with NaN or inf, are 0, the diagonal included.
     """
     x = np.asarray(series, dtype=np.float64)
     usable = np.isfinite(x).all(0) & ~_constant(x)
@@ -78,7 +93,8 @@ def pearson(series: np.ndarray) -> np.ndarray:
 
 
 def windows(series: np.ndarray, length: int | None) -> list[np.ndarray]:
-    """Non-overlapping pieces of `length` volumes, the last one as short as it is; None: the whole series."""
+    """Non-overlapping pieces of `length` volumes, the last one as short as it is; None: the whole
+    series."""
     if length is None:
         return [series]
     return [series[start : start + length] for start in range(0, len(series), length)]
@@ -98,13 +114,20 @@ def arranged(recording: Recording, atlas: Atlas) -> np.ndarray:
     return series if order is None else series[:, order]
 
 
-def _matrix(piece: np.ndarray, number: int, config: ConnectivityConfig, source: str) -> Matrix | Skipped:
+def _matrix(
+    piece: np.ndarray, number: int, config: ConnectivityConfig, source: str
+) -> Matrix | Skipped:
     volumes = len(piece)
     short = config.window is not None and volumes < config.window
     if short and config.pad == "drop":
-        return Skipped(f"{source}, window {number}", "last window shorter than connectivity.window (pad: drop)")
+        return Skipped(
+            f"{source}, window {number}", "last window shorter than connectivity.window (pad: drop)"
+        )
     if short and config.pad == "safe" and volumes < config.min_volumes:
-        return Skipped(f"{source}, window {number}", f"last window under {config.min_volumes} volumes (pad: safe)")
+        return Skipped(
+            f"{source}, window {number}",
+            f"last window under {config.min_volumes} volumes (pad: safe)",
+        )
     finite = np.isfinite(piece).all(0)
     if short and config.pad == "reference":
         padded = np.zeros((config.window or volumes, piece.shape[1]))
@@ -134,7 +157,9 @@ def _ready(recording: Recording, given: np.ndarray, atlas: Atlas) -> Matrix:
             "not Fisher z or covariance (source.kind=connectivity)"
         )
     if np.abs(values - values.T).max() > TOLERANCE:
-        raise InputError(f"{recording.source}: the matrix is not symmetric, so it is no correlation matrix")
+        raise InputError(
+            f"{recording.source}: the matrix is not symmetric, so it is no correlation matrix"
+        )
     off_diagonal = values * (1 - np.eye(len(values)))
     if not off_diagonal.any():
         raise InputError(f"{recording.source}: every correlation is 0; the file holds no data")
@@ -157,7 +182,8 @@ def _check_width(width: int, source: str, atlas: Atlas) -> None:
 
 
 def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
-    """Where each region of the atlas stands in the file; None where they stand right, or the file does not say."""
+    """Where each region of the atlas stands in the file; None where they stand right, or the file
+    does not say."""
     named = recording.region_indices
     if named is None or named == atlas.indices:
         return None
@@ -165,7 +191,9 @@ def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
         raise InputError(f"{recording.source}: a region index occurs twice in its header")
     strange = sorted(set(named) - set(atlas.indices))
     if strange:
-        raise InputError(f"{recording.source}: region index {strange[0]} of its header is not in atlas {atlas.name}")
+        raise InputError(
+            f"{recording.source}: region index {strange[0]} of its header is not in atlas {atlas.name}"
+        )
     place = {index: i for i, index in enumerate(named)}
     return np.array([place[index] for index in atlas.indices])
 
@@ -178,7 +206,8 @@ def _refuse_dead(series: np.ndarray, source: str) -> None:
 
 
 def _constant(series: np.ndarray) -> np.ndarray:
-    """(R,) whether a column is one value throughout: exact, because a mean of equal floats need not equal them."""
+    """(R,) whether a column is one value throughout: exact, because a mean of equal floats need not
+    equal them."""
     return np.asarray((series == series[:1]).all(0))
 
 

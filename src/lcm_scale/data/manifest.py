@@ -1,7 +1,8 @@
-"""The manifest: what a folder of shards holds, enough to split, mix and check it without opening a tar.
+"""The manifest: what a folder of shards holds, enough to split, mix and check it without opening a
+tar.
 
-`manifest.json` lies beside the tars; `index.npz` beside it holds one row a scan (subject, labels), so that a million
-scans can be split and their labels counted without reading them.
+`manifest.json` lies beside the tars; `index.npz` beside it holds one row a scan (subject, labels),
+so that a million scans can be split and their labels counted without reading them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.errors import InputError
+from lcm_scale.vocabulary import Vocabulary
 
 FORMAT = "lcm-scale-shards/1"
 MANIFEST = "manifest.json"
@@ -26,7 +27,8 @@ INDEX = "index.npz"
 
 @dataclass(frozen=True)
 class Record:
-    """One tar record: a block of scans, readable on its own at [offset, offset + bytes) of its tar."""
+    """One tar record: a block of scans, readable on its own at [offset, offset + bytes) of its
+    tar."""
 
     key: str
     offset: int
@@ -51,11 +53,13 @@ class ShardManifest:
 
     Attributes:
         name: its folder's name.   cohort: the study its subject ids belong to.
-        salt_id: fingerprint of the salt that hashed the subjects; sets of one id recognise each other's people.
+        salt_id: fingerprint of the salt that hashed the subjects; sets of one id recognise each
+            other's people.
         simulated: true where no real person was scanned; every output says so.
         vocabulary: targets, in the order of the columns of ``bei.npy`` and of ``index.npz``.
         subjects: hashed subject ids, position = the scan index's subject number.
-        subject_ranks: position of each subject among the sorted raw ids, which the published folds need.
+        subject_ranks: position of each subject among the sorted raw ids, which the published folds
+            need.
         connectivity: the recipe of the matrices, as plain values.
         quality: constant regions by name and count, scans read and skipped, as plain values.
         notes: what a report must say about this set (confounds, terms of use).
@@ -82,7 +86,12 @@ class ShardManifest:
     @property
     def fingerprint(self) -> str:
         """Changes whenever any scan, label, region order or split unit does."""
-        parts = [FORMAT, self.atlas.checksum, json.dumps(self.vocabulary.to_json()), self.index_sha256]
+        parts = [
+            FORMAT,
+            self.atlas.checksum,
+            json.dumps(self.vocabulary.to_json()),
+            self.index_sha256,
+        ]
         parts += [shard.sha256 for shard in self.shards]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -100,7 +109,13 @@ class ShardManifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ShardManifest:
         shards = tuple(
-            Shard(s["file"], s["bytes"], s["sha256"], s["scans"], tuple(Record(**r) for r in s["records"]))
+            Shard(
+                s["file"],
+                s["bytes"],
+                s["sha256"],
+                s["scans"],
+                tuple(Record(**r) for r in s["records"]),
+            )
             for s in data["shards"]
         )
         return cls(
@@ -146,37 +161,50 @@ class ScanIndex:
 
 
 def _checksum(data: Mapping[str, Any]) -> str:
-    """Of all that a manifest says: a flipped bit in a subject's hash would move that person to another fold."""
+    """Of all that a manifest says: a flipped bit in a subject's hash would move that person to
+    another fold."""
     text = json.dumps({k: v for k, v in data.items() if k != "checksum"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path) -> ShardManifest:
-    """The manifest of a shard folder.  Raises: InputError where it is missing, damaged or of another format."""
+    """The manifest of a shard folder.  Raises: InputError where it is missing, damaged or of
+    another format."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(f"{folder}: no {MANIFEST}; write shards with `lcm-scale shard`, or name their folder")
+        raise InputError(
+            f"{folder}: no {MANIFEST}; write shards with `lcm-scale shard`, or name their folder"
+        )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.get("format") != FORMAT:
-            raise InputError(f"{path}: format '{data.get('format')}', this version reads '{FORMAT}'")
+            raise InputError(
+                f"{path}: format '{data.get('format')}', this version reads '{FORMAT}'"
+            )
         manifest = ShardManifest.from_json(data)
-        if data["fingerprint"] != manifest.fingerprint or data.get("checksum", _checksum(data)) != _checksum(data):
+        if data["fingerprint"] != manifest.fingerprint or data.get(
+            "checksum", _checksum(data)
+        ) != _checksum(data):
             raise InputError(
                 f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again"
             )
         return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged manifest ({type(error).__name__}: {error}); shard the data again") from error
+        raise InputError(
+            f"{path}: damaged manifest ({type(error).__name__}: {error}); shard the data again"
+        ) from error
 
 
 def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
-    """The scan index beside a manifest.  Raises: InputError where it is missing or its SHA-256 does not fit."""
+    """The scan index beside a manifest.  Raises: InputError where it is missing or its SHA-256 does
+    not fit."""
     path = folder / INDEX
     if not path.is_file():
         raise InputError(f"{path}: missing; shard the data again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != manifest.index_sha256:
-        raise InputError(f"{path}: SHA-256 differs from the manifest's; the file is damaged, shard the data again")
+        raise InputError(
+            f"{path}: SHA-256 differs from the manifest's; the file is damaged, shard the data again"
+        )
     with np.load(path, allow_pickle=False) as archive:
         return ScanIndex(
             subject=archive["subject"],

@@ -1,7 +1,9 @@
-"""The LightningDataModule: which scans each epoch of each phase visits, where in the epoch a run stands, pseudo-labels.
+"""The LightningDataModule: which scans each epoch of each phase visits, where in the epoch a run
+stands, pseudo-labels.
 
-Its state is (epoch, consumed scans, pseudo-labels) and the fingerprints of the shards; a changed data set is refused.
-What is counted is what the optimiser consumed, never what a loader yielded ahead.
+Its state is (epoch, consumed scans, pseudo-labels) and the fingerprints of the shards; a changed
+data set is refused. What is counted is what the optimiser consumed, never what a loader yielded
+ahead.
 """
 
 from __future__ import annotations
@@ -72,20 +74,34 @@ class ConnectomeData(L.LightningDataModule):
             self.epoch, self.consumed = epoch, 0
         plan = self.plan(epoch)
         return BatchStream(
-            self.sets, self.source, self.labels, self.selection(epoch), self.phase_at(epoch)[1], plan, self.seed, epoch,
-            self.window, self.trainer.global_rank, first_step=-(-self.consumed // self.global_batch),
-        )  # fmt: skip
+            self.sets,
+            self.source,
+            self.labels,
+            self.selection(epoch),
+            self.phase_at(epoch)[1],
+            plan,
+            self.seed,
+            epoch,
+            self.window,
+            self.trainer.global_rank,
+            first_step=-(-self.consumed // self.global_batch),
+        )
 
     def step_consumed(self) -> slice:
-        """Called when the optimiser has taken a step: advances the count; the positions that the step consumed."""
+        """Called when the optimiser has taken a step: advances the count; the positions that the
+        step consumed."""
         positions = self.plan(self.epoch).step(self.consumed // self.global_batch)
         self.consumed = positions.stop
         return positions
 
-    def batches(self, scans: np.ndarray, columns: list[int], rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Unshuffled batches for evaluation, with recorded labels only; weights are those of the mean over all scans.
+    def batches(
+        self, scans: np.ndarray, columns: list[int], rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Unshuffled batches for evaluation, with recorded labels only; weights are those of the
+        mean over all scans.
 
-        Each is a global batch's share of one rank, padded to one size, so that all ranks make the same calls.
+        Each is a global batch's share of one rank, padded to one size, so that all ranks make the
+        same calls.
         """
         recorded = Labels.recorded(self.sets.labels)
         for start in range(0, len(scans), self.global_batch):
@@ -96,8 +112,11 @@ class ConnectomeData(L.LightningDataModule):
             labels = recorded.values[part][:, columns]
             yield padded(self.source.gather(part), labels, weights, part, size)
 
-    def set_pseudo_labels(self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray) -> None:
-        """Fill in labels (n, C) where `confidence` is above 0; kept in checkpoints, so that a resumed phase has the same."""
+    def set_pseudo_labels(
+        self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray
+    ) -> None:
+        """Fill in labels (n, C) where `confidence` is above 0; kept in checkpoints, so that a
+        resumed phase has the same."""
         self.pseudo = {
             "scans": torch.from_numpy(scans.astype(np.int64)),
             "values": torch.from_numpy(values.astype(np.float32)),

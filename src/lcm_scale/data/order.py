@@ -1,11 +1,11 @@
 """The order of scans: pure functions from numbers to index arrays. No files, no torch, no state.
 
-Promise: which scans an epoch holds, and in which order, depends on (seed, epoch, the selected scans in manifest order,
-shuffle window) alone. World size, accumulation and the point of interruption only cut that order into pieces: each scan
-exactly once an epoch, whatever divides what.
+Promise: which scans an epoch holds, and in which order, depends on (seed, epoch, the selected scans
+in manifest order, shuffle window) alone. World size, accumulation and the point of interruption
+only cut that order into pieces: each scan exactly once an epoch, whatever divides what.
 
-Requirement: the same selection and window. Numbers are hashed rather than drawn from a library's generator, so that the
-order is the same under every numpy version.
+Requirement: the same selection and window. Numbers are hashed rather than drawn from a library's
+generator, so that the order is the same under every numpy version.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ def mix(*numbers: int | np.ndarray) -> np.ndarray:
     return np.asarray(state)
 
 
-def epoch_order(blocks: np.ndarray, seed: int, epoch: int, window: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def epoch_order(
+    blocks: np.ndarray, seed: int, epoch: int, window: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The order in which an epoch visits the selected scans.
 
     Args:
         blocks: (n,) block number of each selected scan, in manifest order.
         window: how many blocks are shuffled together; None: all.
-    Returns: order, int64 (n,): positions in the selection; group, int64 (n,): the window each of them falls into,
-        non-decreasing, so that a streaming reader holds one window at a time.
+    Returns: order, int64 (n,): positions in the selection; group, int64 (n,): the window each of
+        them falls into, non-decreasing, so that a streaming reader holds one window at a time.
     """
     n = len(blocks)
     scans = mix(seed, epoch, 1, np.arange(n))
@@ -57,7 +59,8 @@ class BatchPlan:
     """How an epoch of n scans is cut into steps, micro-batches and ranks.
 
     Attributes:
-        scans: n.   global_batch: scans an optimiser step.   world: ranks.   accumulate: micro-batches a step.
+        scans: n.   global_batch: scans an optimiser step.   world: ranks.   accumulate:
+            micro-batches a step.
     """
 
     scans: int

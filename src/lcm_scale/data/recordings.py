@@ -20,12 +20,14 @@ class Recording:
     """One scan.
 
     Attributes:
-        cohort: the study that gave the subject its id (``abide``): with `subject` it identifies a person.
+        cohort: the study that gave the subject its id (``abide``): with `subject` it identifies a
+            person.
         subject: the raw subject id. It is hashed before anything is written.
         source: the raw file, for the terminal and for errors only; it is never stored.
         series: (T, R) BOLD series of the regions, or None where `connectivity` is given.
         connectivity: (R, R) a ready matrix, or None.
-        region_indices: atlas indices of the columns as the file names them, or None where the file does not.
+        region_indices: atlas indices of the columns as the file names them, or None where the file
+            does not.
         session, run: '' where there is only one.
         site: scanner or centre, '' where unknown.
         tr: repetition time in seconds, None where unknown.
@@ -53,22 +55,29 @@ class Recording:
 
     def __post_init__(self) -> None:
         if (self.series is None) == (self.connectivity is None):
-            raise InputError(f"{self.source}: a recording holds either region series or a ready matrix")
+            raise InputError(
+                f"{self.source}: a recording holds either region series or a ready matrix"
+            )
         if not self.subject:
             raise InputError(f"{self.source}: no subject id")
         if self.sex not in ("M", "F", None):
             raise InputError(f"{self.source}: sex is '{self.sex}', expected M, F or missing")
         if self.series is not None and self.series.ndim != 2:
-            raise InputError(f"{self.source}: region series of shape {self.series.shape}, expected (time, regions)")
+            raise InputError(
+                f"{self.source}: region series of shape {self.series.shape}, expected (time, regions)"
+            )
         if self.connectivity is not None:
             shape = self.connectivity.shape
             if len(shape) != 2 or shape[0] != shape[1]:
-                raise InputError(f"{self.source}: a connectivity matrix of shape {shape}, expected (regions, regions)")
+                raise InputError(
+                    f"{self.source}: a connectivity matrix of shape {shape}, expected (regions, regions)"
+                )
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A row or file that holds no usable scan: counted and listed on the terminal, never silently dropped."""
+    """A row or file that holds no usable scan: counted and listed on the terminal, never silently
+    dropped."""
 
     what: str
     why: str

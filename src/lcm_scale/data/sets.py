@@ -1,7 +1,8 @@
-"""Shard sets opened together: their scans numbered through, their labels in one vocabulary, their regions in one order.
+"""Shard sets opened together: their scans numbered through, their labels in one vocabulary, their
+regions in one order.
 
-In: folders with manifests. Out: `ShardSets`, arrays with one row a scan. No tar is opened here; splitting, mixing,
-label counts and loss weights need the indices alone.
+In: folders with manifests. Out: `ShardSets`, arrays with one row a scan. No tar is opened here;
+splitting, mixing, label counts and loss weights need the indices alone.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
-from lcm_scale.vocabulary import Vocabulary, merge, recode
 from lcm_scale.data.manifest import Record, Shard, ShardManifest, read_index, read_manifest
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.vocabulary import Vocabulary, merge, recode
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class ShardSets:
         manifests, folders: one a set.
         atlas: the order that all matrices are brought into.
         edge_orders: per set the edge permutation into `atlas`, or None where it is there already.
-        renames: per set, and for the checkpoint that the run goes on from: own target name -> name in `vocabulary`.
+        renames: per set, and for the checkpoint that the run goes on from: own target name -> name
+            in `vocabulary`.
         vocabulary: of the run.   labels: float32 (N, C) in its codes, NaN missing.
         set_number, subject, block: int64 (N,).   site: int64 (N,), -1 unknown.
         subjects: hashed ids; one person has one number, also over several sets.
-        subject_ranks: int64 (S,) position among the sorted raw ids of the (first) set that holds the subject.
+        subject_ranks: int64 (S,) position among the sorted raw ids of the (first) set that holds
+            the subject.
     """
 
     manifests: tuple[ShardManifest, ...]
@@ -115,20 +118,28 @@ def open_sets(
 
     Args:
         atlas: bring every set into this order (a checkpoint's); None: the first set's.
-        pretrained: name and vocabulary of a checkpoint to go on from: its targets stand first and all stay.
-    Raises: InputError for a missing set, another atlas, a region order that `data.reorder` does not allow, or an
-        unknown target in `data.targets`.
+        pretrained: name and vocabulary of a checkpoint to go on from: its targets stand first and
+            all stay.
+    Raises: InputError for a missing set, another atlas, a region order that `data.reorder` does not
+        allow, or an unknown target in `data.targets`.
     """
     if not config.sets:
         raise InputError("data.sets is empty: name at least one shard set, for example data=abide")
     folders = tuple(set_folder(name, config.shards_dir) for name in config.sets)
     manifests = tuple(read_manifest(folder) for folder in folders)
     if len({m.name for m in manifests}) != len(manifests):
-        raise InputError(f"data.sets: a set is named twice in {', '.join(m.name for m in manifests)}")
-    indices = [read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
+        raise InputError(
+            f"data.sets: a set is named twice in {', '.join(m.name for m in manifests)}"
+        )
+    indices = [
+        read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)
+    ]
     _check_salts(manifests)
     target_atlas = atlas or manifests[0].atlas
-    orders = tuple(_edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder) for m in manifests)
+    orders = tuple(
+        _edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder)
+        for m in manifests
+    )
     vocabularies = [(m.name, _chosen(m.vocabulary, config)) for m in manifests]
     _check_targets(config, manifests)
     merged = merge(([pretrained] if pretrained else []) + vocabularies)
@@ -149,7 +160,8 @@ def open_sets(
         subject_parts.append(numbers[index.subject])
     sites = tuple(sorted({site for index in indices for site in index.sites}))
     site = [
-        np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1) for index in indices
+        np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1)
+        for index in indices
     ]
     blocks, block = _blocks(manifests, folders)
     return ShardSets(
@@ -172,10 +184,14 @@ def open_sets(
     )
 
 
-def split_subjects(sets: ShardSets, scans: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part `scans` by subject into (training, validation), the rounded `share` of the people, at least one, in the second.
+def split_subjects(
+    sets: ShardSets, scans: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part `scans` by subject into (training, validation), the rounded `share` of the people, at
+    least one, in the second.
 
-    The people are ranked by a hash of their hashed id and the seed, so neither file order nor cohort decides.
+    The people are ranked by a hash of their hashed id and the seed, so neither file order nor
+    cohort decides.
     """
     people = np.unique(sets.subject[scans])
     numbers = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
@@ -186,9 +202,12 @@ def split_subjects(sets: ShardSets, scans: np.ndarray, share: float, seed: int) 
 
 
 def _chosen(vocabulary: Vocabulary, config: DataConfig) -> Vocabulary:
-    """A set's vocabulary with the recipe's targets only, and without N/A where the recipe says so."""
+    """A set's vocabulary with the recipe's targets only, and without N/A where the recipe says
+    so."""
     if config.targets:
-        vocabulary = vocabulary.select([name for name in vocabulary.names if name in config.targets])
+        vocabulary = vocabulary.select(
+            [name for name in vocabulary.names if name in config.targets]
+        )
     return vocabulary if config.not_applicable else vocabulary.without_not_applicable()
 
 
@@ -196,7 +215,9 @@ def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> No
     known = sorted({name for m in manifests for name in m.vocabulary.names})
     for name in config.targets:
         if name not in known:
-            raise InputError(f"data.targets: no set has a target '{name}'{nearest(name, known)} ({', '.join(known)})")
+            raise InputError(
+                f"data.targets: no set has a target '{name}'{nearest(name, known)} ({', '.join(known)})"
+            )
 
 
 def _check_salts(manifests: Sequence[ShardManifest]) -> None:
@@ -219,7 +240,9 @@ def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.n
     return edge_order(positions)
 
 
-def _blocks(manifests: Sequence[ShardManifest], folders: Sequence[Path]) -> tuple[tuple[Block, ...], np.ndarray]:
+def _blocks(
+    manifests: Sequence[ShardManifest], folders: Sequence[Path]
+) -> tuple[tuple[Block, ...], np.ndarray]:
     blocks: list[Block] = []
     first = 0
     for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):

@@ -1,7 +1,9 @@
-"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with a manifest.
+"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with
+a manifest.
 
-Format: shards/README.md. Scans stand in the order of their raw subject ids, which are then forgotten. Equal input gives
-equal bytes. A set is built aside and renamed once, so that a folder with a manifest is whole.
+Format: shards/README.md. Scans stand in the order of their raw subject ids, which are then
+forgotten. Equal input gives equal bytes. A set is built aside and renamed once, so that a folder
+with a manifest is whole.
 """
 
 from __future__ import annotations
@@ -29,12 +31,11 @@ import webdataset as wds
 
 import lcm_scale
 from lcm_scale import progress
+from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import GroupConfig, ShardRecipe, expand
 from lcm_scale.data import store
-from lcm_scale import vocabulary as environment
 from lcm_scale.data.connectivity import Matrix, matrices
-from lcm_scale.vocabulary import Target, Vocabulary
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
@@ -43,6 +44,7 @@ from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.files import write_atomic
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt, salt_id
+from lcm_scale.vocabulary import Target, Vocabulary
 
 CHUNK = 256  # scans appended to the store at once
 
@@ -60,7 +62,8 @@ class _Collected:
 
 
 def write_shards(recipe: ShardRecipe) -> ShardManifest:
-    """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier one of that name.
+    """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier
+    one of that name.
 
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
@@ -83,10 +86,14 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
 
 def _check_recipe(recipe: ShardRecipe) -> None:
     if not re.fullmatch(r"[\w-]+", recipe.name):  # a dot would end the key of a tar's records
-        raise InputError(f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only")
+        raise InputError(
+            f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only"
+        )
     c = recipe.connectivity
     counts = {"block": recipe.block, "shard_scans": recipe.shard_scans}
-    for key, value in (counts | {"connectivity.window": c.window, "connectivity.crop": c.crop}).items():
+    for key, value in (
+        counts | {"connectivity.window": c.window, "connectivity.crop": c.crop}
+    ).items():
         if value is not None and value < 1:
             raise InputError(f"{key}={value}: expected a whole number from 1 on")
 
@@ -100,7 +107,9 @@ def _built_aside(folder: Path) -> Iterator[Path]:
     lock = None
     try:
         aside.mkdir(parents=True)
-        lock = os.open(aside, os.O_RDONLY)  # says that somebody builds there, as long as this process lives
+        lock = os.open(
+            aside, os.O_RDONLY
+        )  # says that somebody builds there, as long as this process lives
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield aside
@@ -115,7 +124,9 @@ def _built_aside(folder: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         # HDF5 turns a full disk into a RuntimeError where it closes a file
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
-        raise InputError(f"{folder}: cannot be written ({reason}); check space and permissions") from error
+        raise InputError(
+            f"{folder}: cannot be written ({reason}); check space and permissions"
+        ) from error
     finally:
         if lock is not None:
             os.close(lock)
@@ -124,7 +135,8 @@ def _built_aside(folder: Path) -> Iterator[Path]:
 
 
 def _tidy(folder: Path) -> None:
-    """Put back the set that a kill between two renames left aside, and remove what killed processes left half-built."""
+    """Put back the set that a kill between two renames left aside, and remove what killed processes
+    left half-built."""
     for kind in ("old", "partial"):
         for left in folder.parent.glob(f".{folder.name}.*.{kind}"):
             try:
@@ -245,12 +257,16 @@ def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
     """The recipe's groups, then sex and age where anybody's is known."""
     targets: list[Target] = []
     for group in recipe.groups:
-        found = sorted({value for value in content.labels[group.column or group.name] if value is not None})
+        found = sorted(
+            {value for value in content.labels[group.column or group.name] if value is not None}
+        )
         if not found:
             raise InputError(
                 f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out"
             )
-        targets.append(environment.group(group.name, group.labels or found, group.default, group.merge))
+        targets.append(
+            environment.group(group.name, group.labels or found, group.default, group.merge)
+        )
     if recipe.sex and any(fact.sex for fact in content.facts):
         targets.append(environment.sex())
     if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
@@ -267,7 +283,10 @@ def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) 
     }
     columns[environment.SEX] = [fact.sex or None for fact in content.facts]
     columns[environment.AGE] = [None if np.isnan(fact.age) else fact.age for fact in content.facts]
-    return np.array([[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets], dtype=np.float32).T
+    return np.array(
+        [[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets],
+        dtype=np.float32,
+    ).T
 
 
 def _write_set(
@@ -283,7 +302,11 @@ def _write_set(
         for number, start in enumerate(range(0, len(order), recipe.shard_scans)):
             part = slice(start, min(start + recipe.shard_scans, len(order)))
             file = folder / f"{recipe.name}-{number:06d}.tar"
-            shards.append(_write_tar(file, content.fc, order[part], bei[part], facts[part], recipe, start, advance))
+            shards.append(
+                _write_tar(
+                    file, content.fc, order[part], bei[part], facts[part], recipe, start, advance
+                )
+            )
     index = _write_index(folder / INDEX, facts, subjects, bei)
     return ShardManifest(
         name=recipe.name,
@@ -302,13 +325,26 @@ def _write_set(
         index_sha256=index,
         quality=_quality(collected, atlas, len(order)),
         notes=tuple(recipe.notes),
-        versions={"lcm_scale": lcm_scale.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        versions={
+            "lcm_scale": lcm_scale.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
     )
 
 
-def _write_tar(path: Path, fc: h5py.Dataset, rows: np.ndarray, bei: np.ndarray, facts: Sequence[ScanFacts],
-               recipe: ShardRecipe, first: int, advance: Any) -> Shard:  # fmt: skip
-    """One tar of blocks, through webdataset's writer; times and owners are fixed, so equal scans give equal bytes."""
+def _write_tar(
+    path: Path,
+    fc: h5py.Dataset,
+    rows: np.ndarray,
+    bei: np.ndarray,
+    facts: Sequence[ScanFacts],
+    recipe: ShardRecipe,
+    first: int,
+    advance: Any,
+) -> Shard:
+    """One tar of blocks, through webdataset's writer; times and owners are fixed, so equal scans
+    give equal bytes."""
     records = []
     with open(path, "wb") as handle:
         writer = wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0)
@@ -320,12 +356,16 @@ def _write_tar(path: Path, fc: h5py.Dataset, rows: np.ndarray, bei: np.ndarray, 
             block[ascending] = fc[rows[part][ascending]]
             key = f"{recipe.name}-{first + start:09d}"
             offset = writer.tarstream.offset
-            writer.write({
-                "__key__": key,
-                "fc.npy": _npy(block),
-                "bei.npy": _npy(bei[part]),
-                "meta.json": json.dumps([_meta(fact) for fact in facts[part]], ensure_ascii=False).encode(),
-            })  # fmt: skip
+            writer.write(
+                {
+                    "__key__": key,
+                    "fc.npy": _npy(block),
+                    "bei.npy": _npy(bei[part]),
+                    "meta.json": json.dumps(
+                        [_meta(fact) for fact in facts[part]], ensure_ascii=False
+                    ).encode(),
+                }
+            )
             records.append(Record(key, offset, writer.tarstream.offset - offset, len(block)))
             advance(len(block))
         writer.close()
@@ -336,7 +376,10 @@ def _write_tar(path: Path, fc: h5py.Dataset, rows: np.ndarray, bei: np.ndarray, 
 
 def _meta(fact: ScanFacts) -> dict[str, Any]:
     """A scan's facts as JSON; NaN is null."""
-    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in asdict(fact).items()}
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else value
+        for key, value in asdict(fact).items()
+    }
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -345,7 +388,9 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_index(path: Path, facts: Sequence[ScanFacts], subjects: Sequence[str], bei: np.ndarray) -> str:
+def _write_index(
+    path: Path, facts: Sequence[ScanFacts], subjects: Sequence[str], bei: np.ndarray
+) -> str:
     """`index.npz` without numpy's time stamps.  Returns: its SHA-256."""
     number = {subject: i for i, subject in enumerate(subjects)}
     sites = sorted({fact.site for fact in facts if fact.site})
@@ -369,7 +414,9 @@ def _quality(collected: _Collected, atlas: Atlas, scans: int) -> dict[str, Any]:
     return {
         "scans": scans,
         "skipped": dict(sorted(Counter(skip.why for skip in collected.skipped).items())),
-        "constant regions, in scans": {atlas.label(r): n for r, n in sorted(collected.constant.items())},
+        "constant regions, in scans": {
+            atlas.label(r): n for r, n in sorted(collected.constant.items())
+        },
         "scans with NaN or inf": collected.not_finite,
     }
 

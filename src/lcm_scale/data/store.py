@@ -1,8 +1,10 @@
-"""The HDF5 store: one data set's matrices, labels in plain words, and provenance; what people open and look at.
+"""The HDF5 store: one data set's matrices, labels in plain words, and provenance; what people open
+and look at.
 
-`fc` (scans, E) holds upper triangles in the recipe's dtype, `scans/` one column a fact (hashed ids, site, age ...),
-`labels/` one text column a label ('' missing). Blocks are appended as they are read, so a data set larger than memory
-passes through. Shards are made from this file. No raw subject id or file name enters it.
+`fc` (scans, E) holds upper triangles in the recipe's dtype, `scans/` one column a fact (hashed ids,
+site, age ...), `labels/` one text column a label ('' missing). Blocks are appended as they are
+read, so a data set larger than memory passes through. Shards are made from this file. No raw
+subject id or file name enters it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ FORMAT = "lcm-scale-store/1"
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """What the store says of one scan beside its matrix; NaN and '' are missing, volumes 0 a ready matrix."""
+    """What the store says of one scan beside its matrix; NaN and '' are missing, volumes 0 a ready
+    matrix."""
 
     scan: str
     subject: str
@@ -49,7 +52,13 @@ class Store:
     provenance: dict[str, Any]
 
 
-def create(path: Path, n_edges: int, dtype: str, label_columns: Sequence[str], provenance: Mapping[str, str]) -> None:
+def create(
+    path: Path,
+    n_edges: int,
+    dtype: str,
+    label_columns: Sequence[str],
+    provenance: Mapping[str, str],
+) -> None:
     """An empty store.  `provenance`: texts (JSON where structured) kept as attributes."""
     text = h5py.string_dtype()
     kinds = get_type_hints(ScanFacts)
@@ -57,17 +66,24 @@ def create(path: Path, n_edges: int, dtype: str, label_columns: Sequence[str], p
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs.update(provenance)
-        file.create_dataset("fc", (0, n_edges), dtype, maxshape=(None, n_edges), chunks=(16, n_edges))
+        file.create_dataset(
+            "fc", (0, n_edges), dtype, maxshape=(None, n_edges), chunks=(16, n_edges)
+        )
         for column in fields(ScanFacts):
             kind = {str: text, int: np.int32, float: np.float32}[kinds[column.name]]
-            file.create_dataset(f"scans/{column.name}", (0,), kind, maxshape=(None,), chunks=(1024,))
+            file.create_dataset(
+                f"scans/{column.name}", (0,), kind, maxshape=(None,), chunks=(1024,)
+            )
         labels = file.create_group("labels")
         for name in label_columns:
             labels.create_dataset(name, (0,), text, maxshape=(None,), chunks=(1024,))
 
 
 def append(
-    path: Path, triangles: np.ndarray, facts: Sequence[ScanFacts], labels: Sequence[Mapping[str, str | None]]
+    path: Path,
+    triangles: np.ndarray,
+    facts: Sequence[ScanFacts],
+    labels: Sequence[Mapping[str, str | None]],
 ) -> None:
     """Add scans behind the last.
 
@@ -80,20 +96,29 @@ def append(
         end = start + len(triangles)
         _fill(file["fc"], start, end, triangles)
         for column in fields(ScanFacts):
-            _fill(file[f"scans/{column.name}"], start, end, [getattr(fact, column.name) for fact in facts])
+            _fill(
+                file[f"scans/{column.name}"],
+                start,
+                end,
+                [getattr(fact, column.name) for fact in facts],
+            )
         for name, column_data in file["labels"].items():
             _fill(column_data, start, end, [row.get(name) or "" for row in labels])
 
 
 def _see_room(path: Path, size: int) -> None:
-    """Raises: OSError where the disk has not that many bytes more, and a mebibyte for what HDF5 keeps beside them.
+    """Raises: OSError where the disk has not that many bytes more, and a mebibyte for what HDF5
+    keeps beside them.
 
-    HDF5 itself must not find out: it crashes the process where it cannot write a file that it closes.
+    HDF5 itself must not find out: it crashes the process where it cannot write a file that it
+        closes.
     """
     probe = path.with_suffix(".room")
     try:
         with open(probe, "wb") as handle:
-            os.posix_fallocate(handle.fileno(), path.stat().st_size if path.exists() else 0, size + 2**20)
+            os.posix_fallocate(
+                handle.fileno(), path.stat().st_size if path.exists() else 0, size + 2**20
+            )
     finally:
         probe.unlink(missing_ok=True)
 
@@ -103,11 +128,17 @@ def read(file: h5py.File) -> Store:
     if file.attrs.get("format") != FORMAT:
         raise InputError(f"{file.filename}: not a store of this version ({FORMAT})")
     columns = [
-        _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name]) for column in fields(ScanFacts)
+        _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name])
+        for column in fields(ScanFacts)
     ]
-    labels = {name: [value or None for value in _column(data, str)] for name, data in file["labels"].items()}
+    labels = {
+        name: [value or None for value in _column(data, str)]
+        for name, data in file["labels"].items()
+    }
     provenance = {key: value for key, value in file.attrs.items() if key != "format"}
-    return Store(file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance)
+    return Store(
+        file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance
+    )
 
 
 def _fill(data: h5py.Dataset, start: int, end: int, values: Any) -> None:

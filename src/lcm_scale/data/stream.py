@@ -1,12 +1,13 @@
 """Shards to batches, in the order of `order.py`.
 
 step (1) `resident` or `streamed` source: scan numbers -> upper triangles, in the run's region order
-step (2) `Labels`: what each scan counts in the loss, over the whole global batch, so that no rank must ask another
-step (3) `BatchStream`: an epoch's batches for one rank, from any step on; plain arrays become tensors here
+step (2) `Labels`: what each scan counts in the loss, over the whole global batch, so that no rank
+must ask another step (3) `BatchStream`: an epoch's batches for one rank, from any step on; plain
+arrays become tensors here
 
-Resident (the default) reads every tar once and gathers by index; above a byte limit, records are read through
-webdataset, one shuffle window at a time. Both give the same order for the same window. Expansion to R x R is the
-device's work. State is (epoch, step): nothing else is needed to go on.
+Resident (the default) reads every tar once and gathers by index; above a byte limit, records are
+read through webdataset, one shuffle window at a time. Both give the same order for the same window.
+Expansion to R x R is the device's work. State is (epoch, step): nothing else is needed to go on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _CHECKED: set[tuple[str, int, int, str]] = set()  # tars as they were when this 
 
 
 def read_block(sets: ShardSets, number: int) -> np.ndarray:
-    """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming a damaged tar."""
+    """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming
+    a damaged tar."""
     block: Block = sets.blocks[number]
     _check_once(block)
     try:
@@ -36,23 +38,30 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
             tar.seek(block.record.offset)
             data = tar.read(block.record.bytes)
     except OSError as error:
-        raise InputError(f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`") from error
+        raise InputError(
+            f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`"
+        ) from error
     try:
         edges = decode_record(data).fc
     except InputError as error:
         raise InputError(f"{block.path}, record {block.record.key}: {error}") from error
     if edges.shape != (block.record.scans, sets.atlas.n_edges):
-        raise InputError(f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says")
+        raise InputError(
+            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says"
+        )
     order = sets.edge_orders[block.set_number]
     return edges if order is None else edges[:, order]
 
 
 def _check_once(block: Block) -> None:
-    """A tar's SHA-256 when it is first read: a flipped bit in a matrix is a number like any other."""
+    """A tar's SHA-256 when it is first read: a flipped bit in a matrix is a number like any
+    other."""
     try:
         stat = block.path.stat()
     except OSError as error:
-        raise InputError(f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`") from error
+        raise InputError(
+            f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`"
+        ) from error
     mark = (str(block.path), stat.st_mtime_ns, stat.st_size, block.shard.sha256)
     if mark not in _CHECKED:
         check_file(block.path, block.shard)
@@ -70,7 +79,9 @@ class ResidentEdges:
     def __init__(self, sets: ShardSets) -> None:
         self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=edge_dtype(sets))
         for number, block in enumerate(sets.blocks):
-            self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(sets, number)
+            self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(
+                sets, number
+            )
 
     def gather(self, scans: np.ndarray) -> np.ndarray:
         """(n,) scan numbers -> (n, E)."""
@@ -79,9 +90,11 @@ class ResidentEdges:
 
 
 class StreamedEdges:
-    """Scans read block by block as they are asked for; blocks that the last request did not touch are let go.
+    """Scans read block by block as they are asked for; blocks that the last request did not touch
+    are let go.
 
-    Asked in the order of `epoch_order`, it holds one shuffle window (two where a batch spans the border).
+    Asked in the order of `epoch_order`, it holds one shuffle window (two where a batch spans the
+    border).
     """
 
     def __init__(self, sets: ShardSets) -> None:
@@ -89,7 +102,8 @@ class StreamedEdges:
         self.held: dict[int, np.ndarray] = {}
 
     def gather(self, scans: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-        """(n,) scan numbers -> (n, E). `keep`: scans whose blocks stay in memory (the rest of the window)."""
+        """(n,) scan numbers -> (n, E). `keep`: scans whose blocks stay in memory (the rest of the
+        window)."""
         blocks = self.sets.block[scans]
         wanted = set(np.unique(blocks).tolist()) | (
             set(np.unique(self.sets.block[keep])) if keep is not None else set()
@@ -119,7 +133,8 @@ class Labels:
 
     Attributes:
         values: float32 (N, C), NaN missing.
-        confidence: float32 (N, C): 1 for a recorded label, less for a pseudo-label, 0 for a missing one.
+        confidence: float32 (N, C): 1 for a recorded label, less for a pseudo-label, 0 for a missing
+            one.
     """
 
     values: np.ndarray
@@ -130,7 +145,8 @@ class Labels:
         return cls(values.copy(), np.isfinite(values).astype(np.float32))
 
     def weights(self, scans: np.ndarray, whole_step: np.ndarray) -> np.ndarray:
-        """(n, C): each scan's share of its target's mean over the whole global batch; 0 where nobody is labelled."""
+        """(n, C): each scan's share of its target's mean over the whole global batch; 0 where
+        nobody is labelled."""
         # `take`, here and below: a fifth of the time of an index in brackets
         total = self.confidence.take(whole_step, 0).sum(0)
         return self.confidence.take(scans, 0) / (total + (total == 0))
@@ -139,8 +155,9 @@ class Labels:
 class BatchStream:
     """The batches of one epoch that one rank sees, an iterable for Lightning.
 
-    Each batch holds `edges` (b, E), `labels` and `weights` (b, C), `valid` (b,) and `scan` (b,), -1 where padded; b is the
-    same for every batch. `weights` are scaled so that the mean over ranks and micro-batches is the global batch's loss.
+    Each batch holds `edges` (b, E), `labels` and `weights` (b, C), `valid` (b,) and `scan` (b,), -1
+    where padded; b is the same for every batch. `weights` are scaled so that the mean over ranks
+    and micro-batches is the global batch's loss.
 
     Args:
         selection: scan numbers that the epoch visits, in manifest order.
@@ -184,15 +201,20 @@ class BatchStream:
         weights = self.labels.weights(scans, self.scans[whole]).take(self.columns, 1) * share
         if isinstance(self.source, StreamedEdges):
             last_group = self.group[whole.stop - 1]
-            edges = self.source.gather(scans, keep=self.scans[whole.start :][self.group[whole.start :] <= last_group])
+            edges = self.source.gather(
+                scans, keep=self.scans[whole.start :][self.group[whole.start :] <= last_group]
+            )
         else:
             edges = self.source.gather(scans)
         labels = self.labels.values.take(scans, 0).take(self.columns, 1)
         return padded(edges, labels, weights, scans, self.plan.local_batch)
 
 
-def padded(edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np.ndarray, size: int) -> Batch:
-    """A batch of `size` rows; rows past the real ones are 0, without label or weight, and marked not valid."""
+def padded(
+    edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np.ndarray, size: int
+) -> Batch:
+    """A batch of `size` rows; rows past the real ones are 0, without label or weight, and marked
+    not valid."""
     n = len(scans)
 
     def fill(array: np.ndarray, value: float) -> Tensor:

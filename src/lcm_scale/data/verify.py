@@ -13,13 +13,22 @@ import numpy as np
 import webdataset as wds
 
 from lcm_scale import progress
-from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest, read_index, read_manifest
+from lcm_scale.data.manifest import (
+    INDEX,
+    MANIFEST,
+    Record,
+    Shard,
+    ShardManifest,
+    read_index,
+    read_manifest,
+)
 from lcm_scale.errors import InputError
 
 
 @dataclass(frozen=True)
 class Block:
-    """One tar record, decoded: `fc` (scans, E), `bei` (scans, targets) float32, `meta` one mapping a scan."""
+    """One tar record, decoded: `fc` (scans, E), `bei` (scans, targets) float32, `meta` one mapping
+    a scan."""
 
     fc: np.ndarray
     bei: np.ndarray
@@ -32,26 +41,35 @@ def decode_record(data: bytes) -> Block:
         source = [{"url": "record", "stream": io.BytesIO(data)}]
         samples = list(wds.tariterators.group_by_keys(wds.tariterators.tar_file_expander(source)))
         (sample,) = samples
-        fc, bei = (np.load(io.BytesIO(sample[name]), allow_pickle=False) for name in ("fc.npy", "bei.npy"))
+        fc, bei = (
+            np.load(io.BytesIO(sample[name]), allow_pickle=False) for name in ("fc.npy", "bei.npy")
+        )
         meta = json.loads(sample["meta.json"])
-    except Exception as error:  # a flipped bit makes tarfile, numpy and json raise whatever they like
+    except (
+        Exception
+    ) as error:  # a flipped bit makes tarfile, numpy and json raise whatever they like
         raise InputError(
             f"damaged ({type(error).__name__}); run `lcm-scale verify`, then shard the data again"
         ) from error
     if not len(fc) == len(bei) == len(meta):
-        raise InputError(f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again")
+        raise InputError(
+            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again"
+        )
     return Block(fc, bei, meta)
 
 
 def verify_shards(folder: Path) -> ShardManifest:
-    """Check every byte of a set against its manifest, and that tars, index and manifest tell the same of each scan.
+    """Check every byte of a set against its manifest, and that tars, index and manifest tell the
+    same of each scan.
 
     Raises: InputError naming the first damaged file and what to do.
     """
     manifest = read_manifest(folder)
     index = read_index(folder, manifest)
     counts = {manifest.scans, len(index.subject), sum(shard.scans for shard in manifest.shards)}
-    if len(counts) > 1 or any(sum(r.scans for r in shard.records) != shard.scans for shard in manifest.shards):
+    if len(counts) > 1 or any(
+        sum(r.scans for r in shard.records) != shard.scans for shard in manifest.shards
+    ):
         raise InputError(f"{folder / MANIFEST}: counts of scans do not agree; shard the data again")
     row = 0
     with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:
@@ -62,7 +80,9 @@ def verify_shards(folder: Path) -> ShardManifest:
                 for record in shard.records:
                     handle.seek(record.offset)
                     block = _decoded(handle.read(record.bytes), path, record)
-                    _check_block(block, path, record, manifest, index.subject[row:], index.bei[row:])
+                    _check_block(
+                        block, path, record, manifest, index.subject[row:], index.bei[row:]
+                    )
                     row += record.scans
                     advance(record.scans)
     return manifest
@@ -74,9 +94,12 @@ def sha256(path: Path) -> str:
 
 
 def check_file(path: Path, shard: Shard) -> None:
-    """Raises: InputError where a tar is missing, of another size, or its SHA-256 is not the manifest's."""
+    """Raises: InputError where a tar is missing, of another size, or its SHA-256 is not the
+    manifest's."""
     if not path.is_file():
-        raise InputError(f"{path}: missing, the manifest lists it; shard the data again or copy it anew")
+        raise InputError(
+            f"{path}: missing, the manifest lists it; shard the data again or copy it anew"
+        )
     size = path.stat().st_size
     if size != shard.bytes:
         kind = "truncated" if size < shard.bytes else "too long"
@@ -84,7 +107,9 @@ def check_file(path: Path, shard: Shard) -> None:
             f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again or copy it anew"
         )
     if sha256(path) != shard.sha256:
-        raise InputError(f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew")
+        raise InputError(
+            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew"
+        )
 
 
 def _decoded(data: bytes, path: Path, record: Record) -> Block:
@@ -95,12 +120,19 @@ def _decoded(data: bytes, path: Path, record: Record) -> Block:
 
 
 def _check_block(
-    block: Block, path: Path, record: Record, manifest: ShardManifest, subject: np.ndarray, bei: np.ndarray
+    block: Block,
+    path: Path,
+    record: Record,
+    manifest: ShardManifest,
+    subject: np.ndarray,
+    bei: np.ndarray,
 ) -> None:
     n = record.scans
     where = f"{path}, record {record.key}"
     if block.fc.shape != (n, manifest.atlas.n_edges) or block.fc.dtype != manifest.dtype:
-        raise InputError(f"{where}: matrices of shape {block.fc.shape}, {block.fc.dtype}; not what the manifest says")
+        raise InputError(
+            f"{where}: matrices of shape {block.fc.shape}, {block.fc.dtype}; not what the manifest says"
+        )
     if not np.isfinite(block.fc).all():
         raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")
     if not np.array_equal(block.bei, bei[:n], equal_nan=True):

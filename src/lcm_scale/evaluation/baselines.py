@@ -1,9 +1,11 @@
-"""The plain models that stand beside each of our numbers, on the same folds: majority, linear and tangent.
+"""The plain models that stand beside each of our numbers, on the same folds: majority, linear and
+tangent.
 
-In come the raw correlations of a fold's training and test scans, out go scores of the test scans: (m, C) probabilities
-or (m,) values. Scans are far fewer than edges, so every linear model here is fitted on the n x n matrix of inner
-products between scans, which is exact and a hundred times faster than on the edges. Whatever is fitted (centre, tangent
-reference, C or alpha, calibration) is fitted on training scans; the tuning is an inner cross-validation by subject.
+In come the raw correlations of a fold's training and test scans, out go scores of the test scans:
+(m, C) probabilities or (m,) values. Scans are far fewer than edges, so every linear model here is
+fitted on the n x n matrix of inner products between scans, which is exact and a hundred times
+faster than on the edges. Whatever is fitted (centre, tangent reference, C or alpha, calibration) is
+fitted on training scans; the tuning is an inner cross-validation by subject.
 Shapes: n training scans, m test scans, E edges, R regions, C classes.
 """
 
@@ -37,7 +39,8 @@ Features = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Problem:
-    """One target in one fold, as inner products: `train` (n, n), `test` (m, n), their training diagonal averaging 1."""
+    """One target in one fold, as inner products: `train` (n, n), `test` (m, n), their training
+    diagonal averaging 1."""
 
     train: np.ndarray
     test: np.ndarray
@@ -65,9 +68,12 @@ def fit_predict(
         truth_train: (n,) class codes below `n_classes`, or values; no missing ones.
         subject_train: (n,) groups of the inner cross-validation.
         kind: ``class`` or ``scalar``.   n_classes: width of the result; ignored for a scalar.
-    Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,) values.
+    Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
+        values.
     """
-    return BASELINES[name](edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
+    return BASELINES[name](
+        edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed
+    )
 
 
 def majority(
@@ -79,7 +85,8 @@ def majority(
     n_classes: int,
     seed: int,
 ) -> np.ndarray:
-    """The class frequencies of the training scans, so that the commonest class is predicted; their mean for a scalar."""
+    """The class frequencies of the training scans, so that the commonest class is predicted; their
+    mean for a scalar."""
     if kind == "scalar":
         return np.full(len(edges_test), truth_train.mean())
     frequency = np.bincount(truth_train.astype(np.int64), minlength=n_classes) / len(truth_train)
@@ -96,29 +103,35 @@ def tuned_linear(
     n_classes: int,
     seed: int,
 ) -> np.ndarray:
-    """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge for a scalar."""
+    """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge
+    for a scalar."""
     train, test = _inner_products(features, edges_train, edges_test)
     return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
 
 
-# -- features -----------------------------------------------------------------------------------------------------------
+# -- features --------------------------------------------------------------------------------------
 
 
 def fisher_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fisher z of the edges, centred on the training mean: (n, E), (m, E)."""
-    train_z, test_z = (np.arctanh(np.clip(e.astype(np.float64), -MAX_FISHER, MAX_FISHER)) for e in (train, test))
+    train_z, test_z = (
+        np.arctanh(np.clip(e.astype(np.float64), -MAX_FISHER, MAX_FISHER)) for e in (train, test)
+    )
     centre = train_z.mean(0)
     return train_z - centre, test_z - centre
 
 
 def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tangent vectors log(G^-1/2 C G^-1/2) about the geometric mean G of the *training* matrices, (n, E + R), (m, E + R).
+    """Tangent vectors log(G^-1/2 C G^-1/2) about the geometric mean G of the *training* matrices,
+    (n, E + R), (m, E + R).
 
-    nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al. 2014) with one
-    difference: it shrinks each scan's covariance by Ledoit-Wolf from the series, we have correlation matrices alone and
-    move each a fixed `SHRINKAGE` towards the identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant
-    region (a row of zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals carry
-    sqrt 2, so that a vector's norm is its matrix's. No further centring: the mean tangent vector is about zero.
+    nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
+    2014) with one
+    difference: it shrinks each scan's covariance by Ledoit-Wolf from the series, we have
+    correlation matrices alone and move each a fixed `SHRINKAGE` towards the identity, C = (1 - s)
+    FC + s I, eigenvalues floored at s / 10. A constant region (a row of zeros) becomes a row of the
+    identity, so it neither fails nor tells anything. Off-diagonals carry sqrt 2, so that a vector's
+    norm is its matrix's. No further centring: the mean tangent vector is about zero.
     """
     train_spd, test_spd = _positive_definite(train), _positive_definite(test)
     values, vectors = np.linalg.eigh(geometric_mean(train_spd))
@@ -127,9 +140,11 @@ def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, n
 
 
 def geometric_mean(matrices: np.ndarray) -> np.ndarray:
-    """The geometric (Karcher) mean of symmetric positive definite matrices (n, R, R), by fixed-point iteration.
+    """The geometric (Karcher) mean of symmetric positive definite matrices (n, R, R), by
+    fixed-point iteration.
 
-    Starts from the arithmetic mean; each step moves along the mean tangent vector and is halved where that grows.
+    Starts from the arithmetic mean; each step moves along the mean tangent vector and is halved
+    where that grows.
     """
     mean = matrices.mean(0)
     step, last = 1.0, np.inf
@@ -137,9 +152,10 @@ def geometric_mean(matrices: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(mean)
         root = (vectors * np.sqrt(values)) @ vectors.T
         inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        gradient = sum(_spectral(inverse_root @ part @ inverse_root, np.log).sum(0) for part in _parts(matrices)) / len(
-            matrices
-        )
+        gradient = sum(
+            _spectral(inverse_root @ part @ inverse_root, np.log).sum(0)
+            for part in _parts(matrices)
+        ) / len(matrices)
         norm = float(np.linalg.norm(gradient))
         if norm / len(mean) < MEAN_TOLERANCE:
             break
@@ -168,31 +184,45 @@ def _positive_definite(edges: np.ndarray) -> np.ndarray:
     matrices = np.zeros((len(edges), n_regions, n_regions))
     matrices[:, rows, columns] = (1 - SHRINKAGE) * edges
     matrices += np.swapaxes(matrices, 1, 2) + np.eye(n_regions)
-    # Rounded to fp16, or padded as published, a correlation matrix may be a little or far from positive definite.
+    # Rounded to fp16, or padded as published, a correlation matrix may be a little or far from
+    # positive definite.
     if np.linalg.eigvalsh(matrices)[:, 0].min() < SHRINKAGE / 10:
-        matrices = np.concatenate([_spectral(p, lambda v: np.maximum(v, SHRINKAGE / 10)) for p in _parts(matrices)])
+        matrices = np.concatenate(
+            [_spectral(p, lambda v: np.maximum(v, SHRINKAGE / 10)) for p in _parts(matrices)]
+        )
     return matrices
 
 
 def _tangent_vectors(matrices: np.ndarray, whitening: np.ndarray) -> np.ndarray:
     rows, columns = np.triu_indices(matrices.shape[1])
     scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
-    logs = (_spectral(whitening @ part @ whitening, np.log)[:, rows, columns] for part in _parts(matrices))
+    logs = (
+        _spectral(whitening @ part @ whitening, np.log)[:, rows, columns]
+        for part in _parts(matrices)
+    )
     return np.concatenate(list(logs)) * scale
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
     "majority": majority,
-    "linear": partial(tuned_linear, fisher_features),  # Fisher-z edges, centred on the training mean
-    "tangent": partial(tuned_linear, tangent_features),  # the tangent space of the training scans' geometric mean
+    "linear": partial(
+        tuned_linear, fisher_features
+    ),  # Fisher-z edges, centred on the training mean
+    "tangent": partial(
+        tuned_linear, tangent_features
+    ),  # the tangent space of the training scans' geometric mean
 }
 
-_LATEST: dict[str, tuple[bytes, tuple[np.ndarray, np.ndarray]]] = {}  # features -> what was asked last, and the answer
+_LATEST: dict[
+    str, tuple[bytes, tuple[np.ndarray, np.ndarray]]
+] = {}  # features -> what was asked last, and the answer
 
 
-def _inner_products(features: Features, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, n) and (m, n) inner products over the mean training norm. The targets of one fold share the latest answer:
-    no label enters it, and the tangent space of 884 scans takes seconds."""
+def _inner_products(
+    features: Features, train: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, n) and (m, n) inner products over the mean training norm. The targets of one fold share
+    the latest answer: no label enters it, and the tangent space of 884 scans takes seconds."""
     digest = hashlib.sha256(repr((train.shape, test.shape, train.dtype)).encode())
     for array in (train, test):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -206,7 +236,7 @@ def _inner_products(features: Features, train: np.ndarray, test: np.ndarray) -> 
     return answer
 
 
-# -- models -------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 def _tuned(p: Problem, kind: str) -> np.ndarray:
@@ -225,18 +255,24 @@ def _tuned(p: Problem, kind: str) -> np.ndarray:
 
 def _inner_folds(p: Problem, stratified: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
-    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(n_splits, shuffle=True, random_state=p.seed)
+    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
+        n_splits, shuffle=True, random_state=p.seed
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes smaller than the number of inner folds are fine here
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # classes smaller than the number of inner folds are fine here
         return list(splitter.split(p.truth, p.truth if stratified else None, p.subject))
 
 
 def _svm(p: Problem) -> np.ndarray:
-    """One linear SVM a class against the rest (one in all for two classes), C by inner AUROC, margins to probabilities.
+    """One linear SVM a class against the rest (one in all for two classes), C by inner AUROC,
+    margins to probabilities.
 
-    Classes are not weighted: once C is tuned, weighting by rarity ranked alike on 746 M / 138 F (AUROC .741 unweighted,
-    .743 weighted) and worse on diagnosis (.718, .715). The logistic regression on the inner out-of-fold margins gives
-    probabilities that keep the classes' true frequencies, as the model's cross-entropy does.
+    Classes are not weighted: once C is tuned, weighting by rarity ranked alike on 746 M / 138 F
+    (AUROC .741 unweighted, .743 weighted) and worse on diagnosis (.718, .715). The logistic
+    regression on the inner out-of-fold margins gives probabilities that keep the classes' true
+    frequencies, as the model's cross-entropy does.
     """
     folds = _inner_folds(p, stratified=True)
     columns = [1] if p.n_classes == 2 else list(range(p.n_classes))
@@ -253,7 +289,9 @@ def _svm(p: Problem) -> np.ndarray:
     return np.asarray(calibration.predict_proba(outer / spread))
 
 
-def _margins(train: np.ndarray, test: np.ndarray, positive: np.ndarray, cost: float, seed: int) -> np.ndarray:
+def _margins(
+    train: np.ndarray, test: np.ndarray, positive: np.ndarray, cost: float, seed: int
+) -> np.ndarray:
     if positive.all() or not positive.any():  # a rare class may be absent from an inner part
         return np.zeros(len(test))
     machine = SVC(C=cost, kernel="precomputed", random_state=seed, max_iter=200_000)
@@ -265,17 +303,25 @@ def _held_out_margins(
 ) -> np.ndarray:
     margins = np.zeros(len(positive))
     for fit, held in folds:
-        margins[held] = _margins(p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], positive[fit], cost, p.seed)
+        margins[held] = _margins(
+            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], positive[fit], cost, p.seed
+        )
     return margins
 
 
-def _mean_auroc(positive: np.ndarray, margins: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def _mean_auroc(
+    positive: np.ndarray, margins: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
+) -> float:
     """Per inner fold, as margins of differently fitted machines do not compare."""
-    values = [roc_auc_score(positive[h], margins[h]) for _, h in folds if 0 < positive[h].sum() < len(h)]
+    values = [
+        roc_auc_score(positive[h], margins[h]) for _, h in folds if 0 < positive[h].sum() < len(h)
+    ]
     return float(np.mean(values)) if values else 0.5
 
 
-def ridge_path(train: np.ndarray, test: np.ndarray, truth: np.ndarray, alphas: np.ndarray) -> np.ndarray:
+def ridge_path(
+    train: np.ndarray, test: np.ndarray, truth: np.ndarray, alphas: np.ndarray
+) -> np.ndarray:
     """Ridge regression with an unpenalised intercept for every alpha at once, from inner products.
 
     Args: train: (n, n).  test: (m, n).  truth: (n, K).
@@ -287,13 +333,17 @@ def ridge_path(train: np.ndarray, test: np.ndarray, truth: np.ndarray, alphas: n
     values, vectors = np.linalg.eigh(centred)
     projected = vectors.T @ (truth - truth.mean(0))
     basis = centred_test @ vectors
-    return np.stack([basis @ (projected / (np.maximum(values, 0) + a)[:, None]) for a in alphas]) + truth.mean(0)
+    return np.stack(
+        [basis @ (projected / (np.maximum(values, 0) + a)[:, None]) for a in alphas]
+    ) + truth.mean(0)
 
 
 def _held_out_path(p: Problem, truth: np.ndarray, stratified: bool) -> np.ndarray:
     out = np.zeros((len(RIDGE_ALPHAS), *truth.shape))
     for fit, held in _inner_folds(p, stratified):
-        path = ridge_path(p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], truth[fit], RIDGE_ALPHAS)
+        path = ridge_path(
+            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], truth[fit], RIDGE_ALPHAS
+        )
         out[:, held] = path
     return out
 
@@ -306,13 +356,17 @@ def _ridge_values(p: Problem) -> np.ndarray:
 
 
 def _ridge_classes(p: Problem) -> np.ndarray:
-    """scikit-learn's RidgeClassifier (ridge on -1 / +1 columns), alpha by inner accuracy; one temperature, fitted on the
-    inner out-of-fold scores, makes probabilities of them and leaves the predicted class alone."""
+    """scikit-learn's RidgeClassifier (ridge on -1 / +1 columns), alpha by inner accuracy; one
+    temperature, fitted on the inner out-of-fold scores, makes probabilities of them and leaves the
+    predicted class alone."""
     truth = np.where(np.arange(p.n_classes) == p.truth[:, None], 1.0, -1.0)
     held_out = _held_out_path(p, truth, stratified=True)
     best = int(np.argmax((held_out.argmax(2) == p.truth).mean(1)))
     rows = np.arange(len(p.truth))
-    likelihood = [np.log(softmax(t * held_out[best], axis=1)[rows, p.truth] + 1e-12).mean() for t in TEMPERATURES]
+    likelihood = [
+        np.log(softmax(t * held_out[best], axis=1)[rows, p.truth] + 1e-12).mean()
+        for t in TEMPERATURES
+    ]
     temperature = TEMPERATURES[int(np.argmax(likelihood))]
     path = ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])
     return np.asarray(softmax(temperature * path[0], axis=1))

@@ -1,8 +1,10 @@
-"""Honest evaluation: models trained fold by fold, each held-out scan read once, plain models beside them.
+"""Honest evaluation: models trained fold by fold, each held-out scan read once, plain models beside
+them.
 
-In: a recipe. Each outer fold trains its own model (from `init_from` where the recipe names one) on the fold's training
-people plus the other sets' scans, an inner validation split chooses the epoch, the held-out people are scored once.
-A checkpoint that saw any evaluated person is refused, whoever it was pretrained by.
+In: a recipe. Each outer fold trains its own model (from `init_from` where the recipe names one) on
+the fold's training people plus the other sets' scans, an inner validation split chooses the epoch,
+the held-out people are scored once. A checkpoint that saw any evaluated person is refused, whoever
+it was pretrained by.
 """
 
 from __future__ import annotations
@@ -16,19 +18,24 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.config import Recipe, expand
-from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, class_shortages, require_classes, subject_folds
-from lcm_scale.evaluation.metrics import PRIMARY, Predictions, evaluate_predictions, paired_difference
-from lcm_scale.report.write import Report, TargetResult, write_report
-from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.evaluation.metrics import (
+    PRIMARY,
+    Predictions,
+    evaluate_predictions,
+    paired_difference,
+)
+from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.inference.predictor import Predictor
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult, fit, open_folder, prepare, run_folder
+from lcm_scale.vocabulary import NOT_APPLICABLE, Target
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MODEL = "LCM"
 UNKNOWN_SUBJECTS = (
@@ -70,11 +77,14 @@ class Question:
 def evaluate(recipe: Recipe, dry_run: bool = False) -> Path:
     """Cross-validate a recipe and write `report.html` into its run folder.
 
-    Returns: the report's path.  Raises: InputError; nothing is trained before the inputs are known to be good.
+    Returns: the report's path.  Raises: InputError; nothing is trained before the inputs are known
+        to be good.
     """
     for name in recipe.evaluate.baselines:
         if name not in BASELINES:
-            raise InputError(f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})")
+            raise InputError(
+                f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})"
+            )
     sets, start = prepare(recipe)
     fixed = _fixed_model(recipe, start)
     scans = sets.scans_of([evaluated_set(recipe, sets)])
@@ -95,20 +105,32 @@ def evaluate(recipe: Recipe, dry_run: bool = False) -> Path:
         for repeat in range(1 if fixed else recipe.evaluate.repeats):
             model = fixed
             if model is None:
-                result = _train_fold(recipe, sets, predictor.source, scans, fold, folder, start, number, repeat)
+                result = _train_fold(
+                    recipe, sets, predictor.source, scans, fold, folder, start, number, repeat
+                )
                 runs.append(result)
                 model = checkpoints.load(result.checkpoint)
-            parts.append(predictor.answers(model, scans[fold.test], [(q.target.name, q.codes) for q in questions]))
+            parts.append(
+                predictor.answers(
+                    model, scans[fold.test], [(q.target.name, q.codes) for q in questions]
+                )
+            )
         held_out.append([np.mean(same, axis=0) for same in zip(*parts, strict=True)])
     results = _compare(recipe, sets, predictor, scans, folds, questions, held_out)
-    return write_report(_report(recipe, sets, scans, folds, questions, results, runs, start, fixed), folder)
+    from lcm_scale.report.write import write_report
+
+    return write_report(
+        _report(recipe, sets, scans, folds, questions, results, runs, start, fixed), folder
+    )
 
 
 def _fixed_model(recipe: Recipe, start: Checkpoint | None) -> Checkpoint | None:
     if recipe.evaluate.checkpoint is None:
         return None
     if start is not None:
-        raise InputError("evaluate.checkpoint and init_from exclude each other: a fixed model is not trained further")
+        raise InputError(
+            "evaluate.checkpoint and init_from exclude each other: a fixed model is not trained further"
+        )
     return checkpoints.load(expand(recipe.evaluate.checkpoint))
 
 
@@ -121,13 +143,17 @@ def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     return name
 
 
-def questions_of(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixed: Checkpoint | None) -> list[Question]:
+def questions_of(
+    recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixed: Checkpoint | None
+) -> list[Question]:
     """The evaluated targets, the headline first."""
     own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     renames = {new: old for old, new in sets.renames[sets.names.index(own.name)].items()}
     available = [t for t in sets.vocabulary.targets if t.name in renames]
     active = recipe.phases[-1].targets
-    wanted = recipe.evaluate.targets or [t.name for t in available if not active or t.name in active]
+    wanted = recipe.evaluate.targets or [
+        t.name for t in available if not active or t.name in active
+    ]
     headline = recipe.evaluate.target or (wanted[0] if wanted else "")
     names = list(dict.fromkeys([headline, *wanted]))
     known = [t.name for t in available]
@@ -138,7 +164,9 @@ def questions_of(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixe
                 f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} ({', '.join(known)})"
             )
         if active and name not in active:
-            raise InputError(f"evaluate: target '{name}' is not among the last phase's targets ({', '.join(active)})")
+            raise InputError(
+                f"evaluate: target '{name}' is not among the last phase's targets ({', '.join(active)})"
+            )
         target = sets.vocabulary[name]
         labels = tuple(c for c in own.vocabulary[renames[name]].categories if c != NOT_APPLICABLE)
         if fixed is not None:
@@ -147,7 +175,9 @@ def questions_of(recipe: Recipe, sets: ShardSets, start: Checkpoint | None, fixe
         questions.append(Question(target, sets.vocabulary.names.index(name), labels, codes))
     for name in recipe.evaluate.confounded:
         if name not in names:
-            raise InputError(f"evaluate.confounded: '{name}' is not evaluated{nearest(name, names)}")
+            raise InputError(
+                f"evaluate.confounded: '{name}' is not evaluated{nearest(name, names)}"
+            )
     return questions
 
 
@@ -159,7 +189,9 @@ def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
         )
 
 
-def folds_of(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequence[Question]) -> list[Fold]:
+def folds_of(
+    recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequence[Question]
+) -> list[Fold]:
     config = recipe.evaluate
     stratify = None
     if config.stratify == "site" and "site" not in sets.vocabulary.names:
@@ -168,13 +200,20 @@ def folds_of(recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequ
         column = sets.vocabulary.names.index(sets.vocabulary[config.stratify].name)
         stratify = np.nan_to_num(sets.labels[scans, column], nan=-1).astype(np.int64)
     folds = subject_folds(
-        sets.subject[scans], sets.subject_ranks, config.folds, config.seed, stratify, recipe.data.validation
+        sets.subject[scans],
+        sets.subject_ranks,
+        config.folds,
+        config.seed,
+        stratify,
+        recipe.data.validation,
     )
     head = questions[0]
     if head.target.is_class:
         codes = np.nan_to_num(head.truth(sets.labels[scans]), nan=-1)
         for number, fold in enumerate(folds):
-            require_classes(fold, codes, head.target.name, head.categories, sets.subject[scans], number + 1)
+            require_classes(
+                fold, codes, head.target.name, head.categories, sets.subject[scans], number + 1
+            )
     return folds
 
 
@@ -190,9 +229,19 @@ def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray)
         )
 
 
-def _train_fold(recipe: Recipe, sets: ShardSets, source: Edges, scans: np.ndarray, fold: Fold, folder: Path, start: Checkpoint | None,
-                number: int, repeat: int) -> FitResult:  # fmt: skip
-    """One model; nobody of the fold's test or validation people is among its training scans, in any set."""
+def _train_fold(
+    recipe: Recipe,
+    sets: ShardSets,
+    source: Edges,
+    scans: np.ndarray,
+    fold: Fold,
+    folder: Path,
+    start: Checkpoint | None,
+    number: int,
+    repeat: int,
+) -> FitResult:
+    """One model; nobody of the fold's test or validation people is among its training scans, in any
+    set."""
     name = f"fold-{number + 1}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
     held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
     others = np.setdiff1d(sets.scans_of([]), scans)
@@ -211,13 +260,22 @@ def _train_fold(recipe: Recipe, sets: ShardSets, source: Edges, scans: np.ndarra
     )
 
 
-def _compare(recipe: Recipe, sets: ShardSets, predictor: Predictor, scans: np.ndarray, folds: Sequence[Fold],
-             questions: Sequence[Question], held_out: Sequence[Sequence[np.ndarray]]) -> list[TargetResult]:  # fmt: skip
+def _compare(
+    recipe: Recipe,
+    sets: ShardSets,
+    predictor: Predictor,
+    scans: np.ndarray,
+    folds: Sequence[Fold],
+    questions: Sequence[Question],
+    held_out: Sequence[Sequence[np.ndarray]],
+) -> list[TargetResult]:
     """Metrics of the model and of every baseline, target by target, on the same held-out scans."""
     config = recipe.evaluate
     edges = predictor.edges(scans)
     results = []
-    with progress.stage("baselines", len(questions) * len(config.baselines) * len(folds)) as advance:
+    with progress.stage(
+        "baselines", len(questions) * len(config.baselines) * len(folds)
+    ) as advance:
         for q, question in enumerate(questions):
             truth = question.truth(sets.labels[scans])
             scores = {MODEL: [fold_scores[q] for fold_scores in held_out]}
@@ -227,33 +285,67 @@ def _compare(recipe: Recipe, sets: ShardSets, predictor: Predictor, scans: np.nd
                     rest = np.concatenate([fold.train, fold.validation])
                     rest = rest[np.isfinite(truth[rest])]
                     scores[baseline].append(
-                        fit_predict(baseline, edges[rest], truth[rest], sets.subject[scans[rest]], edges[fold.test],
-                                    question.kind, len(question.categories), config.seed)
-                    )  # fmt: skip
+                        fit_predict(
+                            baseline,
+                            edges[rest],
+                            truth[rest],
+                            sets.subject[scans[rest]],
+                            edges[fold.test],
+                            question.kind,
+                            len(question.categories),
+                            config.seed,
+                        )
+                    )
                     advance(1, note=f"{question.target.name}: {baseline}")
-            results.append(_result(config.bootstrap, config.seed, question, truth, scores, sets, scans, folds,
-                                   config.confounded.get(question.target.name)))  # fmt: skip
+            results.append(
+                _result(
+                    config.bootstrap,
+                    config.seed,
+                    question,
+                    truth,
+                    scores,
+                    sets,
+                    scans,
+                    folds,
+                    config.confounded.get(question.target.name),
+                )
+            )
     return results
 
 
-def _result(bootstrap: int, seed: int, question: Question, truth: np.ndarray, scores: dict[str, list[np.ndarray]],
-            sets: ShardSets, scans: np.ndarray, folds: Sequence[Fold], confounded: str | None) -> TargetResult:  # fmt: skip
+def _result(
+    bootstrap: int,
+    seed: int,
+    question: Question,
+    truth: np.ndarray,
+    scores: dict[str, list[np.ndarray]],
+    sets: ShardSets,
+    scans: np.ndarray,
+    folds: Sequence[Fold],
+    confounded: str | None,
+) -> TargetResult:
     tested = np.concatenate([fold.test for fold in folds])
     fold_of = np.repeat(np.arange(1, len(folds) + 1), [len(fold.test) for fold in folds])
     known = np.isfinite(truth[tested])
     codes = truth[tested][known]
     predictions = {
         model: Predictions(
-            model=model, target=question.target.name, kind=question.kind, categories=question.categories,
+            model=model,
+            target=question.target.name,
+            kind=question.kind,
+            categories=question.categories,
             truth=codes.astype(np.int64) if question.target.is_class else codes,
             scores=np.concatenate(parts)[known],
             subject=np.array(sets.subjects)[sets.subject[scans[tested][known]]],
-            fold=fold_of[known], scan=scans[tested][known],
+            fold=fold_of[known],
+            scan=scans[tested][known],
         )
         for model, parts in scores.items()
-    }  # fmt: skip
+    }
     primary = PRIMARY[question.kind]
-    metrics = {model: tuple(evaluate_predictions(p, bootstrap, seed)) for model, p in predictions.items()}
+    metrics = {
+        model: tuple(evaluate_predictions(p, bootstrap, seed)) for model, p in predictions.items()
+    }
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
@@ -271,9 +363,17 @@ def _result(bootstrap: int, seed: int, question: Question, truth: np.ndarray, sc
     )
 
 
-def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[Fold], questions: Sequence[Question],
-            results: Sequence[TargetResult], runs: Sequence[FitResult], start: Checkpoint | None,
-            fixed: Checkpoint | None) -> Report:  # fmt: skip
+def _report(
+    recipe: Recipe,
+    sets: ShardSets,
+    scans: np.ndarray,
+    folds: Sequence[Fold],
+    questions: Sequence[Question],
+    results: Sequence[TargetResult],
+    runs: Sequence[FitResult],
+    start: Checkpoint | None,
+    fixed: Checkpoint | None,
+) -> Report:
     own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     model = start or fixed
     notes = [note for manifest in sets.manifests for note in manifest.notes]
@@ -295,19 +395,37 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
     ]
     if model is not None:
         known = len(model.subjects)
-        stages.append(("pretrain", {
-            "run": model.run,
-            "people seen": f"{known}, and others that imported weights do not name" if model.unknown_subjects else known,
-            "evaluated people among them": "cannot be checked" if model.unknown_subjects else 0,
-            "targets": ", ".join(model.active),
-        }))  # fmt: skip
+        stages.append(
+            (
+                "pretrain",
+                {
+                    "run": model.run,
+                    "people seen": f"{known}, and others that imported weights do not name"
+                    if model.unknown_subjects
+                    else known,
+                    "evaluated people among them": "cannot be checked"
+                    if model.unknown_subjects
+                    else 0,
+                    "targets": ", ".join(model.active),
+                },
+            )
+        )
         if model.unknown_subjects:
             notes.append(UNKNOWN_SUBJECTS)
     if runs:
-        stages.append(("train" if start is None else "finetune", {
-            "models": len(runs), "optimiser steps": sum(r.steps for r in runs),
-            "phases": ", ".join(f"{p.name} ({p.epochs} epochs, {p.stage}, {p.readout} readout)" for p in recipe.phases),
-        }))  # fmt: skip
+        stages.append(
+            (
+                "train" if start is None else "finetune",
+                {
+                    "models": len(runs),
+                    "optimiser steps": sum(r.steps for r in runs),
+                    "phases": ", ".join(
+                        f"{p.name} ({p.epochs} epochs, {p.stage}, {p.readout} readout)"
+                        for p in recipe.phases
+                    ),
+                },
+            )
+        )
     stages.append(
         (
             "evaluate",
@@ -325,19 +443,30 @@ def _report(recipe: Recipe, sets: ShardSets, scans: np.ndarray, folds: Sequence[
         targets=tuple(results),
         notes=tuple(dict.fromkeys(notes)),
         protocol=_protocol(recipe),
-        data={"set": own.name, "scans": len(scans), "people": len(np.unique(sets.subject[scans])), "atlas": own.atlas.name,
-              "fingerprint": own.fingerprint},
+        data={
+            "set": own.name,
+            "scans": len(scans),
+            "people": len(np.unique(sets.subject[scans])),
+            "atlas": own.atlas.name,
+            "fingerprint": own.fingerprint,
+        },
         stages=tuple(stages),
         curves=_curves(runs),
         pseudo_labels=_first_audit(runs),
         quality=dict(own.quality),
-        provenance=provenance(recipe),
-    )  # fmt: skip
+        provenance=provenance(recipe.seed),
+    )
 
 
-def _shortage_note(question: Question, sets: ShardSets, scans: np.ndarray, folds: Sequence[Fold]) -> list[str]:
+def _shortage_note(
+    question: Question, sets: ShardSets, scans: np.ndarray, folds: Sequence[Fold]
+) -> list[str]:
     codes = np.nan_to_num(question.truth(sets.labels[scans]), nan=-1)
-    short = {s for fold in folds for s in class_shortages(fold, codes, question.categories, sets.subject[scans])}
+    short = {
+        s
+        for fold in folds
+        for s in class_shortages(fold, codes, question.categories, sets.subject[scans])
+    }
     return [f"{question.target.name}: in some fold {'; '.join(sorted(short))}."] if short else []
 
 
@@ -346,7 +475,9 @@ def _protocol(recipe: Recipe) -> str:
     if config.checkpoint:
         return f"Fixed model, scored on people it never saw, in {config.folds} parts; baselines are trained on the other parts."
     spread = f", spread evenly over {config.stratify}" if config.stratify else ""
-    several = f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
+    several = (
+        f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
+    )
     return (
         f"Nested cross-validation: {config.folds} outer folds by person{spread} (seed {config.seed}); in each, "
         f"{recipe.data.validation:.0%} of the training people choose the epoch, and the held-out people are read once.{several} "
@@ -355,7 +486,8 @@ def _protocol(recipe: Recipe) -> str:
 
 
 def _curves(runs: Sequence[FitResult]) -> tuple[dict[str, Any], ...]:
-    """The first fold's epochs: one model's story rather than a mean of models that stopped elsewhere."""
+    """The first fold's epochs: one model's story rather than a mean of models that stopped
+    elsewhere."""
     return tuple(runs[0].rows) if runs else ()
 
 

@@ -1,7 +1,8 @@
 """Folds by subject: who is trained on, who chooses the epoch, who is tested, once.
 
-In come the subject of each scan and the sorted order of the raw subject ids; out go positions of scans. Without
-stratification the outer folds are the published ones (KFold over subjects in sorted-id order, seed 142857).
+In come the subject of each scan and the sorted order of the raw subject ids; out go positions of
+scans. Without stratification the outer folds are the published ones (KFold over subjects in
+sorted-id order, seed 142857).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ MIN_TRAINING_SUBJECTS = 2  # of a class: with one, the class cannot be told from
 
 @dataclass(frozen=True)
 class Fold:
-    """Scan positions (int64, ascending): `train` fits, `validation` chooses the epoch, `test` is read once."""
+    """Scan positions (int64, ascending): `train` fits, `validation` chooses the epoch, `test` is
+    read once."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -39,12 +41,15 @@ def subject_folds(
 
     Args:
         subject: int (N,) subject of each scan.
-        ranks: int (S,) position of each subject among the sorted raw ids (`ShardManifest.subject_ranks`).
-        stratify: int (N,) a class per scan to spread evenly over the folds, -1 missing; a subject counts with its
+        ranks: int (S,) position of each subject among the sorted raw ids
+            (`ShardManifest.subject_ranks`).
+        stratify: int (N,) a class per scan to spread evenly over the folds, -1 missing; a subject
+            counts with its
             commonest class. None: plain shuffled folds, the published ones for seed 142857.
         validation: share of the training subjects that choose the epoch; 0 leaves none.
     Returns: `n_folds` folds; together their tests hold every scan once.
-    Raises: InputError where there are fewer subjects than folds, or each class has too few to be spread.
+    Raises: InputError where there are fewer subjects than folds, or each class has too few to be
+        spread.
     """
     people = np.unique(subject)
     people = people[np.argsort(ranks[people])]
@@ -52,7 +57,11 @@ def subject_folds(
         raise InputError(
             f"evaluate.folds={n_folds}: the data hold {len(people)} subjects; folds must be 2 to that many"
         )
-    strata = np.zeros(len(people), np.int64) if stratify is None else _subject_strata(subject, people, stratify)
+    strata = (
+        np.zeros(len(people), np.int64)
+        if stratify is None
+        else _subject_strata(subject, people, stratify)
+    )
     folds = []
     for number, (rest, held) in enumerate(_outer(strata, n_folds, seed, stratify is not None)):
         inner = _inner(rest, strata, validation, np.random.default_rng((seed, number)))
@@ -63,13 +72,19 @@ def subject_folds(
     return folds
 
 
-def _outer(strata: np.ndarray, n_folds: int, seed: int, stratified: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def _outer(
+    strata: np.ndarray, n_folds: int, seed: int, stratified: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
     if not stratified:
         return list(KFold(n_folds, shuffle=True, random_state=seed).split(strata))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a stratum smaller than the folds is spread as far as it goes
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a stratum smaller than the folds is spread as far as it goes
         try:
-            return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata))
+            return list(
+                StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(strata, strata)
+            )
         except ValueError as error:
             raise InputError(
                 f"evaluate.stratify: no class has {n_folds} subjects to spread over {n_folds} folds; "
@@ -77,8 +92,11 @@ def _outer(strata: np.ndarray, n_folds: int, seed: int, stratified: bool) -> lis
             ) from error
 
 
-def _inner(rest: np.ndarray, strata: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """About `share` of `rest`, evenly through its strata: every k-th of a shuffled list sorted by stratum."""
+def _inner(
+    rest: np.ndarray, strata: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """About `share` of `rest`, evenly through its strata: every k-th of a shuffled list sorted by
+    stratum."""
     if share <= 0:
         return rest[:0]
     count = min(max(1, round(share * len(rest))), len(rest) - 1)
@@ -102,31 +120,45 @@ def _check(folds: Sequence[Fold], subject: np.ndarray) -> None:
     """Stays in: a person in two parts is the commonest way to fool oneself."""
     for fold in folds:
         parts = [set(subject[part].tolist()) for part in (fold.train, fold.validation, fold.test)]
-        assert len(set.union(*parts)) == sum(map(len, parts)), "a subject stands in two parts of a fold"
+        assert len(set.union(*parts)) == sum(map(len, parts)), (
+            "a subject stands in two parts of a fold"
+        )
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
     assert np.array_equal(tested, np.arange(len(subject))), "a scan is not tested exactly once"
 
 
-def class_shortages(fold: Fold, codes: np.ndarray, categories: Sequence[str], subject: np.ndarray) -> list[str]:
-    """What a fold lacks of each class that occurs in the data: two training subjects, one test scan.
+def class_shortages(
+    fold: Fold, codes: np.ndarray, categories: Sequence[str], subject: np.ndarray
+) -> list[str]:
+    """What a fold lacks of each class that occurs in the data: two training subjects, one test
+    scan.
 
     Args: codes: (N,) class of each scan, -1 or NaN missing.  subject: (N,).
-    Returns: one phrase a shortage, for the report's notes (small sites are often short) or for `require_classes`.
+    Returns: one phrase a shortage, for the report's notes (small sites are often short) or for
+        `require_classes`.
     """
     phrases = []
     for code in np.unique(codes[codes >= 0]).astype(np.int64):
         count = len(np.unique(subject[fold.train][codes[fold.train] == code]))
         if count < MIN_TRAINING_SUBJECTS:
-            phrases.append(f"'{categories[code]}' has {count} training subject{'' if count == 1 else 's'}")
+            phrases.append(
+                f"'{categories[code]}' has {count} training subject{'' if count == 1 else 's'}"
+            )
         if not (codes[fold.test] == code).any():
             phrases.append(f"'{categories[code]}' has no test scan")
     return phrases
 
 
 def require_classes(
-    fold: Fold, codes: np.ndarray, target: str, categories: Sequence[str], subject: np.ndarray, number: int
+    fold: Fold,
+    codes: np.ndarray,
+    target: str,
+    categories: Sequence[str],
+    subject: np.ndarray,
+    number: int,
 ) -> None:
-    """Refuse a fold that cannot measure the headline target. For other targets, report `class_shortages` instead.
+    """Refuse a fold that cannot measure the headline target. For other targets, report
+    `class_shortages` instead.
 
     Args: number: the fold's number for people, from 1.
     Raises: InputError naming fold, class and the way out.
@@ -134,7 +166,9 @@ def require_classes(
     present = np.unique(codes[codes >= 0])
     if len(present) < 2:
         known = f"only '{categories[int(present[0])]}'" if len(present) else "no label"
-        raise InputError(f"target {target}: {known} occurs in the data; at least two classes are needed")
+        raise InputError(
+            f"target {target}: {known} occurs in the data; at least two classes are needed"
+        )
     short = class_shortages(fold, codes, categories, subject)
     if short:
         raise InputError(

@@ -1,10 +1,12 @@
-"""Metrics with intervals: what a set of held-out predictions is worth, and which of two models is better.
+"""Metrics with intervals: what a set of held-out predictions is worth, and which of two models is
+better.
 
-Every interval is a 95 % percentile bootstrap over *subjects*: a person's scans are drawn together, since they are not
-independent. A resample is a weight per scan, and every metric here is a function of a (B, N) matrix of weights, so that
-2000 resamples are a few matrix products. Row 0 holds ones: the point estimate takes the same path.
-Ranks are compared within a fold only (AUROC, r): scores of differently trained models share no scale, and pooling them
-pushes a constant guess below chance. Shapes: B weightings, N scans, C classes, S subjects.
+Every interval is a 95 % percentile bootstrap over *subjects*: a person's scans are drawn together,
+since they are not independent. A resample is a weight per scan, and every metric here is a function
+of a (B, N) matrix of weights, so that 2000 resamples are a few matrix products. Row 0 holds ones:
+the point estimate takes the same path. Ranks are compared within a fold only (AUROC, r): scores of
+differently trained models share no scale, and pooling them pushes a constant guess below chance.
+Shapes: B weightings, N scans, C classes, S subjects.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Predictions:
         categories: C class names in code order; (name,) for a scalar.
         truth: (N,) class codes or values.
         scores: (N, C) probabilities or (N,) values.
-        subject: (N,) hashed subject id or number.  fold: (N,) which model scored it.  scan: (N,) the scan's id.
+        subject: (N,) hashed subject id or number.  fold: (N,) which model scored it.  scan: (N,)
+            the scan's id.
     """
 
     model: str
@@ -43,9 +46,13 @@ class Predictions:
     scan: np.ndarray
 
     def __post_init__(self) -> None:
-        shape = (len(self.truth), len(self.categories)) if self.kind == "class" else (len(self.truth),)
+        shape = (
+            (len(self.truth), len(self.categories)) if self.kind == "class" else (len(self.truth),)
+        )
         if self.scores.shape != shape:
-            raise ValueError(f"{self.model}, {self.target}: scores of shape {self.scores.shape}, expected {shape}")
+            raise ValueError(
+                f"{self.model}, {self.target}: scores of shape {self.scores.shape}, expected {shape}"
+            )
         if not np.isfinite(self.scores).all():
             raise InputError(
                 f"{self.model}, target {self.target}: a prediction is not a number, the training diverged; "
@@ -60,7 +67,8 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Metric:
-    """A value with its 95 % interval over subjects; NaN where it is undefined (AUROC of one class)."""
+    """A value with its 95 % interval over subjects; NaN where it is undefined (AUROC of one
+    class)."""
 
     name: str
     value: float
@@ -89,20 +97,27 @@ def weighted_f1(p: Predictions, weights: np.ndarray) -> np.ndarray:
 
 
 def auroc(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Share of rightly ordered pairs, each pair within one fold: binary, or the mean of one-vs-rest over the classes that
-    occur."""
+    """Share of rightly ordered pairs, each pair within one fold: binary, or the mean of one-vs-rest
+    over the classes that occur."""
     present = np.unique(p.truth).astype(np.int64)
     if len(present) < 2:
         return np.full(len(weights), np.nan)
     if len(present) == 2:
         return _binary_auroc(p.scores[:, present[1]], p.truth == present[1], p.fold, weights)
-    return _nanmean(np.stack([_binary_auroc(p.scores[:, c], p.truth == c, p.fold, weights) for c in present], axis=1))
+    return _nanmean(
+        np.stack(
+            [_binary_auroc(p.scores[:, c], p.truth == c, p.fold, weights) for c in present], axis=1
+        )
+    )
 
 
 def calibration_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error: |share right - mean confidence| over ten equal bins of the top class's probability."""
+    """Expected calibration error: |share right - mean confidence| over ten equal bins of the top
+    class's probability."""
     confidence = p.scores.max(1)
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    bins = np.clip(
+        np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1
+    )
     excess = (p.predicted == p.truth) - confidence
     gaps = weights @ (np.eye(CALIBRATION_BINS)[bins] * excess[:, None])
     return _over(np.abs(gaps).sum(1), weights.sum(1))
@@ -113,7 +128,8 @@ def mean_absolute_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
 
 
 def r_squared(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Share of the variance about the mean of the scans at hand that is explained; below 0 is worse than that mean."""
+    """Share of the variance about the mean of the scans at hand that is explained; below 0 is worse
+    than that mean."""
     truth = p.truth - p.truth.mean()
     total = weights.sum(1)
     variance = weights @ truth**2 - _over((weights @ truth) ** 2, total)
@@ -126,7 +142,8 @@ def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
     total = weights @ folds
     x, y = (v - v.mean() for v in (p.scores.astype(np.float64), p.truth.astype(np.float64)))
     sums = {
-        k: weights @ (folds * v[:, None]) for k, v in {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}.items()
+        k: weights @ (folds * v[:, None])
+        for k, v in {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}.items()
     }
 
     def within(a: str, b: str) -> np.ndarray:
@@ -134,7 +151,11 @@ def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
 
     xx, yy = within("x", "x"), within("y", "y")
     floor = 1e-9 * (1 + weights.sum(1))  # a constant prediction has no correlation
-    return np.where((xx > floor) & (yy > floor), within("x", "y") / np.sqrt(np.maximum(xx * yy, floor**2)), np.nan)
+    return np.where(
+        (xx > floor) & (yy > floor),
+        within("x", "y") / np.sqrt(np.maximum(xx * yy, floor**2)),
+        np.nan,
+    )
 
 
 @dataclass(frozen=True)
@@ -176,25 +197,36 @@ def evaluate_predictions(p: Predictions, n_bootstrap: int, seed: int) -> list[Me
     return [_with_interval(name, np.concatenate(parts), p) for name, parts in values.items()]
 
 
-def paired_difference(model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int) -> Metric:
+def paired_difference(
+    model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int
+) -> Metric:
     """`metric` of the model minus that of the baseline, on the same resamples of the same scans.
 
     For an error (MAE, calibration error) a negative difference favours the model.
     """
-    if not (np.array_equal(model.scan, baseline.scan) and np.array_equal(model.truth, baseline.truth)):
-        raise ValueError(f"{model.model} and {baseline.model}: predictions of different scans cannot be compared")
+    if not (
+        np.array_equal(model.scan, baseline.scan) and np.array_equal(model.truth, baseline.truth)
+    ):
+        raise ValueError(
+            f"{model.model} and {baseline.model}: predictions of different scans cannot be compared"
+        )
     compute = METRICS[model.kind][metric].compute
-    parts = [compute(model, w) - compute(baseline, w) for w in _weightings(model, n_bootstrap, seed)]
+    parts = [
+        compute(model, w) - compute(baseline, w) for w in _weightings(model, n_bootstrap, seed)
+    ]
     return _with_interval(metric, np.concatenate(parts), model)
 
 
 def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
     """Weights of the scans, (1, N) of ones and then (B, N) how often each scan's subject was drawn.
 
-    They depend on the subjects and the seed alone, so that two models of the same scans meet the same resamples.
+    They depend on the subjects and the seed alone, so that two models of the same scans meet the
+    same resamples.
     """
     if not len(p.truth):
-        raise InputError(f"target {p.target}: no scan to evaluate has this label; leave it out of evaluate.targets")
+        raise InputError(
+            f"target {p.target}: no scan to evaluate has this label; leave it out of evaluate.targets"
+        )
     subjects, position = np.unique(p.subject, return_inverse=True)
     rng = np.random.default_rng(seed)
     yield np.ones((1, len(position)))
@@ -208,13 +240,21 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
 
 def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
     drawn = values[1:][np.isfinite(values[1:])]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) and np.isfinite(values[0]) else (np.nan, np.nan)
-    return Metric(name, float(values[0]), float(low), float(high), len(p.truth), len(np.unique(p.subject)))
+    low, high = (
+        np.percentile(drawn, [2.5, 97.5])
+        if len(drawn) and np.isfinite(values[0])
+        else (np.nan, np.nan)
+    )
+    return Metric(
+        name, float(values[0]), float(low), float(high), len(p.truth), len(np.unique(p.subject))
+    )
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """A quotient that is NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
+    return np.divide(
+        numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0
+    )
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
@@ -231,7 +271,9 @@ def _confusion(p: Predictions, weights: np.ndarray) -> np.ndarray:
     return counts.reshape(-1, n_classes, n_classes)
 
 
-def _binary_auroc(score: np.ndarray, positive: np.ndarray, fold: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _binary_auroc(
+    score: np.ndarray, positive: np.ndarray, fold: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Mann-Whitney over the pairs within a fold, ties one half: (B,)."""
     fold_number = np.unique(fold, return_inverse=True)[1]
     order = np.lexsort((score, fold_number))

@@ -1,0 +1,1 @@
+"""Open data that a network or the package index gives."""

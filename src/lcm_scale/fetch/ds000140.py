@@ -1,11 +1,14 @@
-"""Real task fMRI for everybody: `python -m lcm_scale.fetch.ds000140 FOLDER` fetches the region series of OpenNeuro ds000140.
+"""Real task fMRI for everybody: `python -m lcm_scale.fetch.ds000140 FOLDER` fetches the region
+series of OpenNeuro ds000140.
 
-Heat pain with self-regulation, 33 people, 98 runs, 122 regions of MIST-122, shipped in the wheel `connattractor==0.1.0`
-(GPL-3, data from ds000140). The wheel is downloaded from the package index, checked by its SHA-256, never installed and
-none of its code is read; the series, a `table.csv` for the table reader and the atlas go to FOLDER.
+Heat pain with self-regulation, 33 people, 98 runs, 122 regions of MIST-122, shipped in the wheel
+`connattractor==0.1.0` (GPL-3, data from ds000140). The wheel is downloaded from the package index,
+checked by its SHA-256, never installed and none of its code is read; the series, a `table.csv` for
+the table reader and the atlas go to FOLDER.
 
-Two traps, handled in recipes/data/ds000140.yaml: run 01 is longer than the others (crop), and all passive runs are run 01,
-so passive against regulated is also first run against later runs (confounded).
+Two traps, handled in recipes/data/ds000140.yaml: run 01 is longer than the others (crop), and all
+passive runs are run 01, so passive against regulated is also first run against later runs
+(confounded).
 """
 
 from __future__ import annotations
@@ -40,21 +43,28 @@ RUNS = tuple(
         f"sub-{{0:02d}}_FD{middle}.txt",
         f"sub-{{0:02d}}_task-heatpainwithregulationandratings_run-{run}_events.tsv",
     )
-    for run, suffix, middle in (("01", ".txt", ""), ("03", "_run_03.tsv", "_run_03"), ("07", "_run_07.tsv", "_run_07"))
-)  # fmt: skip
+    for run, suffix, middle in (
+        ("01", ".txt", ""),
+        ("03", "_run_03.tsv", "_run_03"),
+        ("07", "_run_07.tsv", "_run_07"),
+    )
+)
 
 
 def prepare(folder: Path) -> Path:
     """Fetch the data into `folder`, whole or not at all; nothing is done where it is there already.
 
     Returns: the path of table.csv.
-    Raises: InputError where the wheel cannot be had or is another one, or the folder holds other files.
+    Raises: InputError where the wheel cannot be had or is another one, or the folder holds other
+        files.
     """
     table = folder / "table.csv"
     if table.is_file():
         return table
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists and holds other files; they are left alone, name a new folder")
+        raise InputError(
+            f"{folder}: exists and holds other files; they are left alone, name a new folder"
+        )
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -85,10 +95,14 @@ def fetch() -> bytes:
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(target).glob("*.whl"))
         if done.returncode or not wheels:
-            raise InputError(f"{REQUIREMENT}: pip could not download it from the package index; is there a network?")
+            raise InputError(
+                f"{REQUIREMENT}: pip could not download it from the package index; is there a network?"
+            )
         data = wheels[0].read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:
-        raise InputError(f"{REQUIREMENT}: the downloaded wheel has another SHA-256 than expected; it is not used")
+        raise InputError(
+            f"{REQUIREMENT}: the downloaded wheel has another SHA-256 than expected; it is not used"
+        )
     return data
 
 
@@ -97,35 +111,54 @@ def unpack(wheel: bytes, folder: Path) -> None:
     files = members(wheel)
     rows = []
     names: tuple[str, ...] = ()
-    for subject in sorted({int(m[1]) for name in files if (m := re.fullmatch(r"sub-(\d\d)_ts.*", name))}):
+    for subject in sorted(
+        {int(m[1]) for name in files if (m := re.fullmatch(r"sub-(\d\d)_ts.*", name))}
+    ):
         for run, series_name, fd_name, events_name in RUNS:
             file = series_name.format(subject)
             if file not in files:
                 continue  # subject 01 has no run 01
             header = tuple(files[file].decode().split("\n", 1)[0].strip().split("\t"))
             if names and header != names:
-                raise InputError(f"{file}: other columns than the first file's; the wheel is not what it was")
+                raise InputError(
+                    f"{file}: other columns than the first file's; the wheel is not what it was"
+                )
             names = header
             (folder / file).write_bytes(files[file])
             fd = np.loadtxt(io.BytesIO(files[fd_name.format(subject)]), skiprows=1)
             state = state_of(run, files[events_name.format(subject)].decode())
             regulation = state if state in ("up", "down") else "n/a"
             rows.append([file, f"{subject:02d}", run, TR, f"{fd.mean():.4f}", state, regulation])
-    write_csv(folder / f"{ATLAS}.csv", ["index", "name"], [[i, name] for i, name in enumerate(names[1:], 1)])
-    write_csv(folder / "table.csv", ["file", "subject", "run", "tr", "mean_fd", "state", "regulation"], rows)
+    write_csv(
+        folder / f"{ATLAS}.csv",
+        ["index", "name"],
+        [[i, name] for i, name in enumerate(names[1:], 1)],
+    )
+    write_csv(
+        folder / "table.csv",
+        ["file", "subject", "run", "tr", "mean_fd", "state", "regulation"],
+        rows,
+    )
 
 
 def members(wheel: bytes) -> Mapping[str, bytes]:
     """The data files by plain name; no path of the archive is ever used as a path."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
-        found = {name: name.removeprefix(INSIDE) for name in archive.namelist() if name.startswith(INSIDE)}
+        found = {
+            name: name.removeprefix(INSIDE)
+            for name in archive.namelist()
+            if name.startswith(INSIDE)
+        }
         return {
-            plain: archive.read(name) for name, plain in found.items() if re.fullmatch(r"sub-[\w-]+\.(txt|tsv)", plain)
+            plain: archive.read(name)
+            for name, plain in found.items()
+            if re.fullmatch(r"sub-[\w-]+\.(txt|tsv)", plain)
         }
 
 
 def state_of(run: str, events: str) -> str:
-    """passive, up or down; n/a where the events name none, or two (run 07 of subject 23 has the column twice)."""
+    """passive, up or down; n/a where the events name none, or two (run 07 of subject 23 has the
+    column twice)."""
     rows = list(csv.reader(io.StringIO(events), delimiter="\t"))
     places = [i for i, name in enumerate(rows[0]) if name == STATE_COLUMN]
     named = {row[places[0]] for row in rows[1:]} - {"n/a", ""} if len(places) == 1 else set()

@@ -1,0 +1,1 @@
+"""The machine: cards and peaks, precision, allocator."""

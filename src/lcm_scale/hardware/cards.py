@@ -1,4 +1,5 @@
-"""What plans count on: a card's figures from its maker's data sheet, or those of this machine from a short measurement."""
+"""What plans count on: a card's figures from its maker's data sheet, or those of this machine from
+a short measurement."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.hardware.allocator import keep_freed_memory
+from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
-from lcm_scale.training.parallel.strategy import keep_freed_memory
 
 USABLE = 0.9  # of a card's memory: the rest is the allocator's and the libraries'
 PROBED = LCMConfig(116, (27,), layers=2)  # two layers of the published width
@@ -27,7 +28,8 @@ class Card:
     """One device.
 
     Attributes:
-        peak: FLOP/s, dense, in the precision it trains in.   bandwidth: of its memory, bytes/s.   memory: bytes.
+        peak: FLOP/s, dense, in the precision it trains in.   bandwidth: of its memory, bytes/s.
+            memory: bytes.
         link: bytes/s to the other cards of its node, one way.   device: torch's name of the kind.
         precision: in which it trains unasked; a CPU only from some width on, see `precision_for`.
         measured: `peak` was reached by a training step, not promised by a maker.
@@ -58,7 +60,8 @@ YOURS = "yours"
 
 
 def card_of(name: str) -> Card:
-    """A card by name; ``yours`` measures this machine.  Raises: InputError for a name that is none."""
+    """A card by name; ``yours`` measures this machine.  Raises: InputError for a name that is
+    none."""
     if name == YOURS:
         return probe()
     if name not in CARDS:
@@ -68,7 +71,8 @@ def card_of(name: str) -> Card:
 
 @functools.cache
 def probe() -> Card:
-    """This machine's first GPU, or its CPU with the threads that torch has: some seconds of training two published layers."""
+    """This machine's first GPU, or its CPU with the threads that torch has: some seconds of
+    training two published layers."""
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     if not on_gpu:

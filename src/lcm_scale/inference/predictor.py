@@ -1,4 +1,5 @@
-"""Answers of a trained model: probabilities over a set's own categories, or values, read without labels."""
+"""Answers of a trained model: probabilities over a set's own categories, or values, read without
+labels."""
 
 from __future__ import annotations
 
@@ -11,13 +12,12 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import Recipe
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges
-from lcm_scale.model.lcm import LCM
+from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, evaluation_read
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.weights.checkpoints import Checkpoint
-from lcm_scale.training.module import matrices
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,21 @@ class Meaning:
 
 
 def read_scores(network: LCM, about: Meaning | Checkpoint, edges_BE: Tensor) -> dict[str, Tensor]:
-    """Active targets' scores, read without labels, from raw triangles (B, E): (B, classes) logits or (B, 1) values."""
+    """Active targets' scores, read without labels, from raw triangles (B, E): (B, classes) logits
+    or (B, 1) values."""
     numbers = [i for i, name in enumerate(about.vocabulary.names) if name in about.active]
     terms = [
         TargetLoss(t, 1.0, *about.scalars.get(t.name, (0.0, 1.0)))
         for t in map(about.vocabulary.targets.__getitem__, numbers)
     ]
-    logits = network(matrices(edges_BE, about.edges, about.atlas.n_regions), numbers)
-    return dict(zip((term.target.name for term in terms), evaluation_read(logits, terms, about.readout), strict=True))
+    logits = network(model_input(edges_BE, about.edges, about.atlas.n_regions), numbers)
+    return dict(
+        zip(
+            (term.target.name for term in terms),
+            evaluation_read(logits, terms, about.readout),
+            strict=True,
+        )
+    )
 
 
 class Predictor:
@@ -61,7 +68,8 @@ class Predictor:
     def answers(
         self, model: Checkpoint, scans: np.ndarray, questions: Sequence[tuple[str, tuple[int, ...]]]
     ) -> list[np.ndarray]:
-        """Per question (target name, codes of the allowed answers; none for a scalar): (n, answers) or (n,)."""
+        """Per question (target name, codes of the allowed answers; none for a scalar): (n, answers)
+        or (n,)."""
         network = LCM(model.model)
         network.load_state_dict(dict(model.state))
         network.eval()

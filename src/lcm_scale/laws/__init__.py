@@ -1,0 +1,1 @@
+"""Scaling laws: a sweep's results collected, fitted and shown."""

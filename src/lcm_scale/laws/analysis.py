@@ -1,8 +1,10 @@
-"""What a sweep says: which law foretells the largest size, how sure its coefficients are, and what may not be concluded.
+"""What a sweep says: which law foretells the largest size, how sure its coefficients are, and what
+may not be concluded.
 
-The law is chosen by what it foretells: fitted without the largest size, it must meet the losses there. `data`, in which
-size does nothing, is among the candidates. A compute-optimal frontier is refused where the runs do not hold one: where
-E's interval covers nearly all of the smallest loss, or the term of the size may be zero.
+The law is chosen by what it foretells: fitted without the largest size, it must meet the losses
+there. `data`, in which size does nothing, is among the candidates. A compute-optimal frontier is
+refused where the runs do not hold one: where E's interval covers nearly all of the smallest loss,
+or the term of the size may be zero.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lcm_scale.config import FitConfig
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS
-from lcm_scale.progress import stage
 from lcm_scale.laws.collect import Collected, Ensemble, Row, best_rates, ensembles, runs_of
 from lcm_scale.laws.fit import (
     Fit,
@@ -30,7 +32,7 @@ from lcm_scale.laws.fit import (
     threshold,
 )
 from lcm_scale.laws.laws import LAWS, Law, Runs, law_of, raw_coefficients
-from lcm_scale.config import FitConfig
+from lcm_scale.progress import stage
 
 NEARLY_ALL = 0.8  # of the smallest loss, covered by E's interval
 NO_DIFFERENCE = 0.02  # laws whose errors lie so close are told apart by their number of parameters
@@ -39,7 +41,8 @@ SIMULATIONS = 150
 
 @dataclass(frozen=True)
 class Candidate:
-    """A law, by the root mean square of its log-errors: on the runs it saw, and on the largest size, which it did not see."""
+    """A law, by the root mean square of its log-errors: on the runs it saw, and on the largest
+    size, which it did not see."""
 
     law: str
     inside: float
@@ -66,7 +69,8 @@ class Influence:
 
 @dataclass(frozen=True)
 class Frontier:
-    """The best size for each amount of FLOPs, with all people at hand: (n,) each, the band 95 % of the bootstrap."""
+    """The best size for each amount of FLOPs, with all people at hand: (n,) each, the band 95 % of
+    the bootstrap."""
 
     flops: np.ndarray
     parameters: np.ndarray
@@ -100,7 +104,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Against:
-    """At one number of people and share of them labelled: the best size against the best baseline."""
+    """At one number of people and share of them labelled: the best size against the best
+    baseline."""
 
     people: int
     label_share: float
@@ -117,7 +122,8 @@ class LawFit:
 
     Attributes:
         refused: why there is no frontier, or ''.
-        other_count: coefficients with N counted the other way (body instead of all, or the reverse).
+        other_count: coefficients with N counted the other way (body instead of all, or the
+            reverse).
     """
 
     runs: Runs
@@ -139,8 +145,10 @@ class Analysis:
     """Everything `sweep fit` found.
 
     Attributes:
-        rows: that a law may see.   passed_over: rows of other rates that were not the best, or of fewer labels.
-        law: None where a sweep of rates or of labels holds too little for one;   unfitted: says what.
+        rows: that a law may see.   passed_over: rows of other rates that were not the best, or of
+            fewer labels.
+        law: None where a sweep of rates or of labels holds too little for one;   unfitted: says
+            what.
     """
 
     collected: Collected
@@ -155,7 +163,8 @@ class Analysis:
 def analyse(collected: Collected) -> Analysis:
     """Fit a collected sweep.
 
-    Raises: InputError where there are too few runs for every law, saying how many more; unless the sweep asks for
+    Raises: InputError where there are too few runs for every law, saying how many more; unless the
+        sweep asks for
         something else: which rate is best, or what labels are worth.
     """
     rows, passed_over = best_rates(collected.rows)
@@ -163,11 +172,21 @@ def analyse(collected: Collected) -> Analysis:
     try:
         law = fit_laws(collected, rows)
     except InputError as error:
-        if collected.sweep.recipe.design != "lr_transfer" and len({r.label_share for r in collected.rows}) == 1:
+        if (
+            collected.sweep.recipe.design != "lr_transfer"
+            and len({r.label_share for r in collected.rows}) == 1
+        ):
             raise
         unfitted = str(error).partition(": ")[2]
-    return Analysis(collected, tuple(rows), passed_over, tuple(against(collected.rows, collected.baselines)),
-                    tuple(ensembles(collected)), law, unfitted)  # fmt: skip
+    return Analysis(
+        collected,
+        tuple(rows),
+        passed_over,
+        tuple(against(collected.rows, collected.baselines)),
+        tuple(ensembles(collected)),
+        law,
+        unfitted,
+    )
 
 
 def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
@@ -194,16 +213,26 @@ def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
         for name in law.names
     )
     refused = refusal(fitted, coefficients)
-    other = runs_of(rows, "body" if config.parameters == "all" else "all", config.data, config.epoch)
+    other = runs_of(
+        rows, "body" if config.parameters == "all" else "all", config.data, config.epoch
+    )
     return LawFit(
-        runs, tuple(candidates), fitted, coefficients, raw_coefficients(law, fitted.scale, fitted.named), fit(law, other).named,
+        runs,
+        tuple(candidates),
+        fitted,
+        coefficients,
+        raw_coefficients(law, fitted.scale, fitted.named),
+        fit(law, other).named,
         tuple(influence(fitted, [r.name for r in rows], coefficients[0].profile)),
-        None if refused else frontier(fitted, rows, draws), refused,
-        tuple(options(fitted)), tuple(metric_fits(rows, collected.baselines, config)), draws,
-    )  # fmt: skip
+        None if refused else frontier(fitted, rows, draws),
+        refused,
+        tuple(options(fitted)),
+        tuple(metric_fits(rows, collected.baselines, config)),
+        draws,
+    )
 
 
-# -- which law ----------------------------------------------------------------------------------------------------------
+# -- which law -------------------------------------------------------------------------------------
 
 
 def compare(laws: Sequence[Law], runs: Runs) -> list[Candidate]:
@@ -226,7 +255,8 @@ def compare(laws: Sequence[Law], runs: Runs) -> list[Candidate]:
 
 
 def chosen(usable: Sequence[Candidate]) -> str:
-    """The best foretold; of those within `NO_DIFFERENCE` of it (relative) the one with the fewest parameters."""
+    """The best foretold; of those within `NO_DIFFERENCE` of it (relative) the one with the fewest
+    parameters."""
     best = min(c.foretold for c in usable)
     level = [c for c in usable if c.foretold <= best * (1 + NO_DIFFERENCE)]
     return min(level, key=lambda c: len(LAWS[c.law].names)).law
@@ -237,9 +267,7 @@ def refusal(fitted: Fit, coefficients: Sequence[Coefficient]) -> str:
     by_name = {c.name: c for c in coefficients}
     smallest = float(fitted.runs.loss.min())
     if "A" not in by_name:
-        return (
-            f"the law that foretells best ({fitted.law.name}) has no term for the size: the smallest model is as good"
-        )
+        return f"the law that foretells best ({fitted.law.name}) has no term for the size: the smallest model is as good"
     e, a = by_name["E"].profile, by_name["A"].profile
     if e.width > NEARLY_ALL * smallest:
         return (
@@ -257,21 +285,27 @@ def influence(fitted: Fit, names: Sequence[str], e: Interval) -> list[Influence]
     out = []
     for i, name in enumerate(names):
         keep = np.arange(len(fitted.runs)) != i
-        without = fit(fitted.law, fitted.runs.take(keep), fitted.scale, fitted.values, fitted.delta).named["E"]
+        without = fit(
+            fitted.law, fitted.runs.take(keep), fitted.scale, fitted.values, fitted.delta
+        ).named["E"]
         out.append(Influence(name, without, (without - fitted.named["E"]) / half))
     return sorted(out, key=lambda row: -abs(row.shift))
 
 
-# -- what follows -------------------------------------------------------------------------------------------------------
+# -- what follows ----------------------------------------------------------------------------------
 
 
 def frontier(fitted: Fit, rows: Sequence[Row], draws: np.ndarray, points: int = 40) -> Frontier:
-    """The size with the lowest loss at each amount of training FLOPs, within the sizes and FLOPs that were run.
+    """The size with the lowest loss at each amount of training FLOPs, within the sizes and FLOPs
+    that were run.
 
-    FLOPs a scan follow the rows' own counts (a power of N between them); all people at hand are used, epochs follow.
+    FLOPs a scan follow the rows' own counts (a power of N between them); all people at hand are
+    used, epochs follow.
     """
     n = fitted.runs.parameters
-    slope, intercept = np.polyfit(np.log(n), np.log([r.flops / (r.scans * r.epochs) for r in rows]), 1)
+    slope, intercept = np.polyfit(
+        np.log(n), np.log([r.flops / (r.scans * r.epochs) for r in rows]), 1
+    )
     grid = np.geomspace(n.min(), n.max(), 200)
     flops = np.geomspace(min(r.flops for r in rows), max(r.flops for r in rows), points)
     unique = float(fitted.runs.unique.max())
@@ -280,8 +314,14 @@ def frontier(fitted: Fit, rows: Sequence[Row], draws: np.ndarray, points: int = 
     def best(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape = seen.shape
         flat = seen.ravel()
-        runs = Runs(np.ones(flat.size), np.broadcast_to(grid, shape).ravel(), flat, np.minimum(flat, unique),
-                    np.maximum(1.0, flat / unique), np.arange(flat.size))  # fmt: skip
+        runs = Runs(
+            np.ones(flat.size),
+            np.broadcast_to(grid, shape).ravel(),
+            flat,
+            np.minimum(flat, unique),
+            np.maximum(1.0, flat / unique),
+            np.arange(flat.size),
+        )
         loss = fitted.law.predict(runs, fitted.scale, values).reshape(shape)
         at = loss.argmin(1)
         return grid[at], loss[np.arange(len(at)), at]
@@ -301,32 +341,58 @@ def options(fitted: Fit) -> list[Option]:
         "as it stands": runs,
         "every run with another seed": _joined(runs, runs),
         "a size three times the largest, on the same data": _joined(
-            runs, Runs(larger.loss, larger.parameters * 3, larger.seen, larger.unique, larger.epochs, larger.cluster)
+            runs,
+            Runs(
+                larger.loss,
+                larger.parameters * 3,
+                larger.seen,
+                larger.unique,
+                larger.epochs,
+                larger.cluster,
+            ),
         ),
         "three times the people, for the best-fed quarter of the runs": _joined(
             runs,
-            Runs(longer.loss, longer.parameters, longer.seen * 3, longer.unique * 3, longer.epochs, longer.cluster),
+            Runs(
+                longer.loss,
+                longer.parameters,
+                longer.seen * 3,
+                longer.unique * 3,
+                longer.epochs,
+                longer.cluster,
+            ),
         ),
     }
-    return [Option(what, len(more) - len(runs), _spread_of_e(fitted, more)) for what, more in ways.items()]
+    return [
+        Option(what, len(more) - len(runs), _spread_of_e(fitted, more))
+        for what, more in ways.items()
+    ]
 
 
 def _spread_of_e(fitted: Fit, design: Runs) -> float:
     clean = fitted.law.predict(design, fitted.scale, fitted.values)
     rng = np.random.default_rng(0)
     found = [
-        fit(fitted.law, design.with_loss(clean * np.exp(fitted.sigma * rng.standard_normal(len(design)))), fitted.scale).named["E"]
+        fit(
+            fitted.law,
+            design.with_loss(clean * np.exp(fitted.sigma * rng.standard_normal(len(design)))),
+            fitted.scale,
+        ).named["E"]
         for _ in range(SIMULATIONS)
-    ]  # fmt: skip
+    ]
     low, high = np.percentile(found, [2.5, 97.5])
     return float(high - low)
 
 
 def _joined(a: Runs, b: Runs) -> Runs:
-    return Runs(*(np.concatenate([getattr(a, name), getattr(b, name)]) for name in a.__dataclass_fields__))
+    return Runs(
+        *(np.concatenate([getattr(a, name), getattr(b, name)]) for name in a.__dataclass_fields__)
+    )
 
 
-def metric_fits(rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig) -> list[MetricFit]:
+def metric_fits(
+    rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig
+) -> list[MetricFit]:
     """The saturating law of every AUROC and R2 that the runs have."""
     law = LAWS["saturating"]
     ideal = {name: kind.ideal for metrics in METRICS.values() for name, kind in metrics.items()}
@@ -335,7 +401,9 @@ def metric_fits(rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig
     for key in keys:
         have = [r for r in rows if key in r.metrics]
         runs = runs_of(have, config.parameters, config.data, config.epoch)
-        short = runs.with_loss(np.maximum(1e-4, ideal[key[1]] - np.array([r.metrics[key] for r in have])))
+        short = runs.with_loss(
+            np.maximum(1e-4, ideal[key[1]] - np.array([r.metrics[key] for r in have]))
+        )
         try:
             check(law, short)
         except InputError:
@@ -346,9 +414,17 @@ def metric_fits(rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig
         theirs = {b.name: b.metrics[key] for b in baselines if key in b.metrics}
         best = max(theirs, key=theirs.__getitem__, default="")
         out.append(
-            MetricFit(key[0], key[1], 1 - fitted.named["E"], Interval(1 - e.high, 1 - e.low, e.bounded_above, e.bounded_below),
-                      not without_size, max(r.metrics[key] for r in have), theirs.get(best), best)
-        )  # fmt: skip
+            MetricFit(
+                key[0],
+                key[1],
+                1 - fitted.named["E"],
+                Interval(1 - e.high, 1 - e.low, e.bounded_above, e.bounded_below),
+                not without_size,
+                max(r.metrics[key] for r in have),
+                theirs.get(best),
+                best,
+            )
+        )
     return out
 
 
@@ -360,14 +436,28 @@ def against(rows: Sequence[Row], baselines: Sequence[Row]) -> list[Against]:
         ours = _mean_loss(here)
         theirs = _mean_loss([b for b in baselines if (b.people, b.label_share) == (people, share)])
         if ours:
-            best, best_baseline = min(ours, key=ours.__getitem__), min(theirs, key=theirs.__getitem__)
+            best, best_baseline = (
+                min(ours, key=ours.__getitem__),
+                min(theirs, key=theirs.__getitem__),
+            )
             chance = float(np.mean([r.chance for r in here]))
-            out.append(Against(people, share, best[0], ours[best], best_baseline[0], theirs[best_baseline], chance))
+            out.append(
+                Against(
+                    people,
+                    share,
+                    best[0],
+                    ours[best],
+                    best_baseline[0],
+                    theirs[best_baseline],
+                    chance,
+                )
+            )
     return out
 
 
 def _mean_loss(rows: Sequence[Row]) -> dict[tuple[str, int, tuple[str, ...]], float]:
-    """(size, epochs, rate) -> loss: runs of other lengths or rates are other runs, not seeds of one."""
+    """(size, epochs, rate) -> loss: runs of other lengths or rates are other runs, not seeds of
+    one."""
     found: dict[tuple[str, int, tuple[str, ...]], list[float]] = {}
     for row in rows:
         found.setdefault((row.size, row.epochs, row.rate), []).append(row.loss)

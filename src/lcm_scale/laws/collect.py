@@ -1,7 +1,7 @@
 """What a sweep's run folders hold, brought into rows: one row a configuration, its folds averaged.
 
-Named and left out: points that are missing, that diverged, or that lack a fold which others have. Refused: points over
-different data or vocabularies, whose losses do not compare.
+Named and left out: points that are missing, that diverged, or that lack a fold which others have.
+Refused: points over different data or vocabularies, whose losses do not compare.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Row:
 
     Attributes:
         size: or a baseline's name.   values: what it was called by its axes, folds aside.
-        parameters, body: 0 for a baseline.   losses: target -> loss.   metrics: (target, metric) -> value.
+        parameters, body: 0 for a baseline.   losses: target -> loss.   metrics: (target, metric) ->
+            value.
         rate: the learning rate and whatever else tells rows of the same size and data apart.
     """
 
@@ -60,7 +61,8 @@ class Collected:
     """All rows of a sweep, and what is not among them.
 
     Attributes:
-        missing, diverged, incomplete: names.   extra: points of the folder that the recipe does not name any more.
+        missing, diverged, incomplete: names.   extra: points of the folder that the recipe does not
+            name any more.
     """
 
     sweep: Sweep
@@ -76,21 +78,30 @@ class Collected:
 
 
 def collect(made: Plan) -> Collected:
-    """Read the finished points of a plan.  Raises: InputError where none is finished, or they do not compare."""
+    """Read the finished points of a plan.  Raises: InputError where none is finished, or they do
+    not compare."""
     sweep = made.sweep
     hours = {p.point.name: p.hours for p in made.points}
     points = made.runnable
     finished = [p for p in points if is_finished(sweep.folder_of(p))]
     if not finished:
-        raise InputError(f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run first")
+        raise InputError(
+            f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run first"
+        )
     facts = {p.name: _read(sweep, p.name) for p in finished}
     _same_data(sweep, facts)
     bad = tuple(name for name, f in facts.items() if diverged(f))
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for p in finished:
         if p.name not in bad:
-            rate = tuple(o for o in p.overrides if not o.startswith(("model.", "trainer.max_epochs=", "seed=")))
-            groups[(p.size, p.is_baseline, p.subjects, p.epochs, p.seed, p.draw, p.label_share, rate)].append(p.name)
+            rate = tuple(
+                o
+                for o in p.overrides
+                if not o.startswith(("model.", "trainer.max_epochs=", "seed="))
+            )
+            groups[
+                (p.size, p.is_baseline, p.subjects, p.epochs, p.seed, p.draw, p.label_share, rate)
+            ].append(p.name)
     folds = max((len(names) for names in groups.values()), default=0)
     incomplete = tuple(n for names in groups.values() if len(names) < folds for n in names)
     rows = [_row(key, names, facts, hours) for key, names in groups.items() if len(names) == folds]
@@ -111,21 +122,29 @@ def collect(made: Plan) -> Collected:
 
 
 def runs_of(rows: Sequence[Row], parameters: str, data: str, epoch: str) -> Runs:
-    """Rows as a law sees them: see `FitConfig` for the choices. Seeds of one size on the same people are one cluster."""
+    """Rows as a law sees them: see `FitConfig` for the choices. Seeds of one size on the same
+    people are one cluster."""
     n = [float(r.body if parameters == "body" else r.parameters) for r in rows]
     unique = [float(r.people if data == "subjects" else r.scans) for r in rows]
-    seen = [float(r.scans * r.epochs) if data == "seen" else u for r, u in zip(rows, unique, strict=True)]
+    seen = [
+        float(r.scans * r.epochs) if data == "seen" else u
+        for r, u in zip(rows, unique, strict=True)
+    ]
     keys = [(r.size, r.people, r.epochs, r.draw) for r in rows]
     places = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return Runs(
         np.array([r.loss if epoch == "chosen" else r.last_loss for r in rows]),
-        np.array(n), np.array(seen), np.array(unique), np.array([float(r.epochs) for r in rows]),
+        np.array(n),
+        np.array(seen),
+        np.array(unique),
+        np.array([float(r.epochs) for r in rows]),
         np.array([places[key] for key in keys]),
-    )  # fmt: skip
+    )
 
 
 def best_rates(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    """Of rows that differ only in rate or decay, the one with the lowest loss; fully labelled rows only.
+    """Of rows that differ only in rate or decay, the one with the lowest loss; fully labelled rows
+    only.
 
     Returns: the rows and how many were passed over.
     """
@@ -145,7 +164,8 @@ def learning_rate(row: Row) -> float | None:
 
 @dataclass(frozen=True)
 class BestRate:
-    """At one size: the rate of the lowest mean loss; and the loss at the smallest size's best rate, where that was run."""
+    """At one size: the rate of the lowest mean loss; and the loss at the smallest size's best rate,
+    where that was run."""
 
     size: str
     rate: float
@@ -178,7 +198,8 @@ def best_rate_by_size(rows: Sequence[Row]) -> list[BestRate]:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """K seeds of one size, their answers averaged, beside the single model whose FLOPs come nearest to the K together."""
+    """K seeds of one size, their answers averaged, beside the single model whose FLOPs come nearest
+    to the K together."""
 
     size: str
     parameters: int
@@ -194,7 +215,8 @@ class Ensemble:
 
 
 def ensembles(collected: Collected) -> list[Ensemble]:
-    """Every set of at least two seeds on the same people for the same epochs, with the nearest larger model on these people."""
+    """Every set of at least two seeds on the same people for the same epochs, with the nearest
+    larger model on these people."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in collected.rows:
         groups[(row.size, row.people, row.epochs, row.draw, row.label_share, row.rate)].append(row)
@@ -204,7 +226,9 @@ def ensembles(collected: Collected) -> list[Ensemble]:
         if len(members) < 2:
             continue
         larger = [
-            r for r in collected.rows if r.people == row.people and r.parameters > row.parameters and r.draw == row.draw
+            r
+            for r in collected.rows
+            if r.people == row.people and r.parameters > row.parameters and r.draw == row.draw
         ]
         for count in sorted({c for c in (2, 4, 8, 16, len(members)) if c <= len(members)}):
             chosen = members[:count]
@@ -212,9 +236,20 @@ def ensembles(collected: Collected) -> list[Ensemble]:
             near = min(larger, key=_distance(flops), default=None)
             if near is not None:
                 out.append(
-                    Ensemble(row.size, row.parameters, row.people, count, flops, float(np.mean([r.loss for r in chosen])),
-                             _together(collected, chosen), near.size, near.parameters, near.flops, near.loss)
-                )  # fmt: skip
+                    Ensemble(
+                        row.size,
+                        row.parameters,
+                        row.people,
+                        count,
+                        flops,
+                        float(np.mean([r.loss for r in chosen])),
+                        _together(collected, chosen),
+                        near.size,
+                        near.parameters,
+                        near.flops,
+                        near.loss,
+                    )
+                )
     return out
 
 
@@ -226,7 +261,9 @@ def _together(collected: Collected, members: Sequence[Row]) -> float:
     """Held-out loss of the averaged answers, the mean over folds."""
     folds = []
     for same_fold in zip(*(m.folders for m in members), strict=True):
-        files = [np.load(collected.sweep.folder / "points" / name / PREDICTIONS) for name in same_fold]
+        files = [
+            np.load(collected.sweep.folder / "points" / name / PREDICTIONS) for name in same_fold
+        ]
         targets = [k.removeprefix("scores: ") for k in files[0].files if k.startswith("scores: ")]
         losses = {}
         for target in targets:
@@ -236,7 +273,7 @@ def _together(collected: Collected, members: Sequence[Row]) -> float:
     return float(np.mean(folds))
 
 
-# -- reading ------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def _read(sweep: Sweep, name: str) -> dict[str, Any]:
@@ -244,9 +281,13 @@ def _read(sweep: Sweep, name: str) -> dict[str, Any]:
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not readable; remove that folder and run the sweep again") from error
+        raise InputError(
+            f"{file}: not readable; remove that folder and run the sweep again"
+        ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise InputError(f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep again")
+        raise InputError(
+            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep again"
+        )
     return facts
 
 
@@ -269,7 +310,10 @@ def _weights(sweep: Sweep, facts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _row(
-    key: tuple[Any, ...], names: list[str], facts: Mapping[str, dict[str, Any]], hours: Mapping[str, float]
+    key: tuple[Any, ...],
+    names: list[str],
+    facts: Mapping[str, dict[str, Any]],
+    hours: Mapping[str, float],
 ) -> Row:
     size, is_baseline, _, _, seed, draw, label_share, rate = key
     each = [facts[name] for name in names]

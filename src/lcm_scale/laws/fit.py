@@ -1,11 +1,12 @@
 """Fitting a law and saying how sure it is.
 
-`fit` solves for the linear coefficients exactly at every point of a grid of exponents (variable projection: non-negative
-least squares, all active sets at once), then polishes all of them together by Huber's loss on log-residuals, summed.
-`profile_interval` holds one parameter fixed and fits the rest: the interval is where the loss rises by less than an
-F-quantile allows, which few runs widen. `bootstrap` draws whole clusters. A sum, not a mean, of losses: a mean of tiny
-numbers meets an optimiser's tolerance before it has converged (Besiroglu et al. 2024, who found the published fit short
-of its optimum).
+`fit` solves for the linear coefficients exactly at every point of a grid of exponents (variable
+projection: non-negative least squares, all active sets at once), then polishes all of them together
+by Huber's loss on log-residuals, summed. `profile_interval` holds one parameter fixed and fits the
+rest: the interval is where the loss rises by less than an F-quantile allows, which few runs widen.
+`bootstrap` draws whole clusters. A sum, not a mean, of losses: a mean of tiny numbers meets an
+optimiser's tolerance before it has converged (Besiroglu et al. 2024, who found the published fit
+short of its optimum).
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from scipy.stats import f as f_distribution
 from lcm_scale.errors import InputError
 from lcm_scale.laws.laws import Law, Runs, Scale
 
-EFFICIENT = 1.345  # Huber's constant, in standard deviations: 95 % efficient where residuals are normal
+EFFICIENT = (
+    1.345  # Huber's constant, in standard deviations: 95 % efficient where residuals are normal
+)
 SMALLEST_DELTA = 1e-3  # of a log-residual
 LEVEL = 0.95
 CANDIDATES = 2  # best grid points that are polished
@@ -33,7 +36,8 @@ class Fit:
 
     Attributes:
         values: by `law.names`.   delta: Huber's threshold.   objective: the summed loss.
-        sigma: robust standard deviation of the log-residuals, corrected for the number of parameters.
+        sigma: robust standard deviation of the log-residuals, corrected for the number of
+            parameters.
     """
 
     law: Law
@@ -55,7 +59,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Interval:
-    """95 %; an end is the parameter's own bound (0 for a coefficient) where the data do not speak against it."""
+    """95 %; an end is the parameter's own bound (0 for a coefficient) where the data do not speak
+    against it."""
 
     low: float
     high: float
@@ -91,7 +96,11 @@ def check(law: Law, runs: Runs) -> None:
 
 
 def fit(
-    law: Law, runs: Runs, scale: Scale | None = None, start: np.ndarray | None = None, delta: float | None = None
+    law: Law,
+    runs: Runs,
+    scale: Scale | None = None,
+    start: np.ndarray | None = None,
+    delta: float | None = None,
 ) -> Fit:
     """Fit a law.
 
@@ -104,21 +113,46 @@ def fit(
     held = np.full(len(law.names), np.nan)
     starts = [start] if start is not None else _grid(law, runs, scale, held)
     if delta is None:
-        delta = max(SMALLEST_DELTA, EFFICIENT * _spread(_log_residuals(law, runs, scale, starts[0]), len(law.names)))
-        # The grid's best minimises squares: once polished, its residuals say better how large they are.
-        best = min((_polish(law, runs, scale, s, held, delta) for s in starts), key=lambda pair: pair[1])
+        delta = max(
+            SMALLEST_DELTA,
+            EFFICIENT * _spread(_log_residuals(law, runs, scale, starts[0]), len(law.names)),
+        )
+        # The grid's best minimises squares: once polished, its residuals say better how large they
+        # are.
+        best = min(
+            (_polish(law, runs, scale, s, held, delta) for s in starts), key=lambda pair: pair[1]
+        )
         starts = [best[0]]
-        delta = max(SMALLEST_DELTA, EFFICIENT * _spread(_log_residuals(law, runs, scale, best[0]), len(law.names)))
-    values, objective = min((_polish(law, runs, scale, s, held, delta) for s in starts), key=lambda pair: pair[1])
+        delta = max(
+            SMALLEST_DELTA,
+            EFFICIENT * _spread(_log_residuals(law, runs, scale, best[0]), len(law.names)),
+        )
+    values, objective = min(
+        (_polish(law, runs, scale, s, held, delta) for s in starts), key=lambda pair: pair[1]
+    )
     sigma = _dispersion(_log_residuals(law, runs, scale, values), delta, len(law.names))
-    return Fit(law, scale, runs, values, delta, objective, sigma, dict(zip(law.names, values.tolist(), strict=True)))
+    return Fit(
+        law,
+        scale,
+        runs,
+        values,
+        delta,
+        objective,
+        sigma,
+        dict(zip(law.names, values.tolist(), strict=True)),
+    )
 
 
-def objective_at(result: Fit, name: str, value: float, start: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+def objective_at(
+    result: Fit, name: str, value: float, start: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
     """The lowest summed loss with one parameter held, and the parameters there."""
     held = np.full(len(result.law.names), np.nan)
     held[result.law.names.index(name)] = value
-    starts = [result.values if start is None else start, *_grid(result.law, result.runs, result.scale, held)[:1]]
+    starts = [
+        result.values if start is None else start,
+        *_grid(result.law, result.runs, result.scale, held)[:1],
+    ]
     values, objective = min(
         (_polish(result.law, result.runs, result.scale, s, held, result.delta) for s in starts),
         key=lambda pair: pair[1],
@@ -127,24 +161,29 @@ def objective_at(result: Fit, name: str, value: float, start: np.ndarray | None 
 
 
 def drop(result: Fit, objective: float) -> float:
-    """The rise of the summed loss in units that an F-quantile judges (drop in dispersion; Schrader and Hettmansperger
-    1980): twice the difference over the variance that the residuals show."""
+    """The rise of the summed loss in units that an F-quantile judges (drop in dispersion; Schrader
+    and Hettmansperger 1980): twice the difference over the variance that the residuals show."""
     return max(0.0, 2 * (objective - result.objective)) / max(result.sigma**2, 1e-300)
 
 
 def threshold(result: Fit, level: float = LEVEL) -> float:
-    """What `drop` may reach within the interval: an F-quantile with as many degrees of freedom as runs beyond parameters."""
+    """What `drop` may reach within the interval: an F-quantile with as many degrees of freedom as
+    runs beyond parameters."""
     return float(f_distribution.ppf(level, 1, max(1, len(result.runs) - len(result.law.names))))
 
 
 def profile_interval(result: Fit, name: str, level: float = LEVEL, steps: int = 18) -> Interval:
-    """The interval of one parameter by profile likelihood: outwards in growing steps, then bisected."""
+    """The interval of one parameter by profile likelihood: outwards in growing steps, then
+    bisected."""
     limit = threshold(result, level)
     low_bound, high_bound = _bounds(result.law, result.runs, name)
     best = result.named[name]
     ends = []
     for bound, sign in ((low_bound, -1), (high_bound, 1)):
-        inside, step = best, max(abs(best) * 0.02, abs(bound - best) * 1e-4 if np.isfinite(bound) else 1e-6, 1e-9)
+        inside, step = (
+            best,
+            max(abs(best) * 0.02, abs(bound - best) * 1e-4 if np.isfinite(bound) else 1e-6, 1e-9),
+        )
         outside, at = None, result.values
         for _ in range(40):
             value = inside + sign * step
@@ -172,7 +211,8 @@ def profile_interval(result: Fit, name: str, level: float = LEVEL, steps: int = 
 
 
 def bootstrap(result: Fit, draws: int, seed: int) -> np.ndarray:
-    """Parameters refitted to resampled clusters, (draws, parameters); each polished from the fit and from the grid."""
+    """Parameters refitted to resampled clusters, (draws, parameters); each polished from the fit
+    and from the grid."""
     rng = np.random.default_rng(seed)
     clusters = np.unique(result.runs.cluster)
     members = [np.flatnonzero(result.runs.cluster == c) for c in clusters]
@@ -183,7 +223,10 @@ def bootstrap(result: Fit, draws: int, seed: int) -> np.ndarray:
         held = np.full(len(result.law.names), np.nan)
         starts = [result.values, *_grid(result.law, runs, result.scale, held)[:1]]
         out.append(
-            min((_polish(result.law, runs, result.scale, s, held, result.delta) for s in starts), key=lambda p: p[1])[0]
+            min(
+                (_polish(result.law, runs, result.scale, s, held, result.delta) for s in starts),
+                key=lambda p: p[1],
+            )[0]
         )
     return np.array(out)
 
@@ -193,14 +236,15 @@ def percentile_interval(draws: np.ndarray, law: Law, name: str) -> Interval:
     return Interval(float(low), float(high))
 
 
-# -- the grid: exact in the linear coefficients ---------------------------------------------------------------------------
+# -- the grid: exact in the linear coefficients ----------------------------------------------------
 
 
 def _grid(law: Law, runs: Runs, scale: Scale, held: np.ndarray) -> list[np.ndarray]:
     """The best grid points, by squared relative residuals."""
     k = len(law.coefficients)
     axes = [
-        np.array([held[k + i]]) if np.isfinite(held[k + i]) else grid for i, grid in enumerate(law.exponents.values())
+        np.array([held[k + i]]) if np.isfinite(held[k + i]) else grid
+        for i, grid in enumerate(law.exponents.values())
     ]
     points = np.array(list(itertools.product(*axes)))
     terms = np.stack([law.terms(runs, scale, point) for point in points]) / runs.loss[:, None]
@@ -218,8 +262,8 @@ def _grid(law: Law, runs: Runs, scale: Scale, held: np.ndarray) -> list[np.ndarr
 
 
 def _non_negative(terms: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares with coefficients from zero, for all grid points at once: of all subsets of the columns, the best one
-    whose solution is not negative (exact; there are at most 15).
+    """Least squares with coefficients from zero, for all grid points at once: of all subsets of the
+    columns, the best one whose solution is not negative (exact; there are at most 15).
 
     Args: terms: (g, n, k).  target: (g, n) or (n,).
     Returns: (g, k) coefficients and (g,) summed squares.
@@ -245,7 +289,7 @@ def _non_negative(terms: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np
     return best, errors
 
 
-# -- the polish ---------------------------------------------------------------------------------------------------------
+# -- the polish ------------------------------------------------------------------------------------
 
 
 def _bounds(law: Law, runs: Runs, name: str) -> tuple[float, float]:
@@ -257,7 +301,8 @@ def _bounds(law: Law, runs: Runs, name: str) -> tuple[float, float]:
 def _polish(
     law: Law, runs: Runs, scale: Scale, start: np.ndarray, held: np.ndarray, delta: float
 ) -> tuple[np.ndarray, float]:
-    """Huber's loss on log-residuals, summed, over all parameters that are not held.  Returns: (values, summed loss)."""
+    """Huber's loss on log-residuals, summed, over all parameters that are not held.  Returns:
+    (values, summed loss)."""
     free = np.flatnonzero(~np.isfinite(held))
     bounds = np.array([_bounds(law, runs, name) for name in law.names]).T
     values = np.where(np.isfinite(held), held, np.clip(start, bounds[0], bounds[1]))
@@ -291,9 +336,18 @@ def _polish(
     if not len(free):
         return values, _huber(residuals(inner), delta)
     found = least_squares(
-        residuals, inner, slopes, bounds=(bounds[0][free], bounds[1][free]), loss="huber", f_scale=delta, x_scale="jac",
-        xtol=1e-10, ftol=1e-12, gtol=1e-12, max_nfev=200,
-    )  # fmt: skip
+        residuals,
+        inner,
+        slopes,
+        bounds=(bounds[0][free], bounds[1][free]),
+        loss="huber",
+        f_scale=delta,
+        x_scale="jac",
+        xtol=1e-10,
+        ftol=1e-12,
+        gtol=1e-12,
+        max_nfev=200,
+    )
     values[free] = found.x
     return values, float(found.cost)
 
@@ -308,7 +362,8 @@ def _log_residuals(law: Law, runs: Runs, scale: Scale, values: np.ndarray) -> np
 
 
 def _spread(r: np.ndarray, parameters: int) -> float:
-    """Median absolute residual as a standard deviation, corrected for what the parameters absorbed."""
+    """Median absolute residual as a standard deviation, corrected for what the parameters
+    absorbed."""
     return float(1.4826 * np.median(np.abs(r)) * np.sqrt(len(r) / max(1, len(r) - parameters)))
 
 

@@ -1,18 +1,21 @@
-"""Scaling laws as small named functions: a loss is a sum of terms, each a coefficient from zero upwards times a function
-of the run's size and data with exponents inside.
+"""Scaling laws as small named functions: a loss is a sum of terms, each a coefficient from zero
+upwards times a function of the run's size and data with exponents inside.
 
-N parameters, D data seen, U unique data (both in the unit that the caller chose), T epochs. All are divided by the middle
-of the design (`Scale`) before a law sees them, so a coefficient is what its term adds to the loss there, and coefficients
-and exponents are far less entangled than with raw N and D. `raw_coefficients` gives the usual A and B.
+N parameters, D data seen, U unique data (both in the unit that the caller chose), T epochs. All are
+divided by the middle of the design (`Scale`) before a law sees them, so a coefficient is what its
+term adds to the loss there, and coefficients and exponents are far less entangled than with raw N
+and D. `raw_coefficients` gives the usual A and B.
 
-chinchilla   E + A N^-a + B D^-b                                   Hoffmann et al. 2022; every scan counts as new
-repeated     E + A N^-a + B D'^-b,  D' = U (1 + R (1 - e^(-(T-1)/R)))   after Muennighoff et al. 2023: a repetition is
-             worth less the more there were; R is the number of repetitions at which it is worth 1/e. Their second
-             term, for parameters in excess of the data, is left out
-overfit      E + A N^-a + B D^-b + P ((T - 1) N / U)^c             one additive term for repetition, after arXiv
-             2605.01640, whose abstract alone was at hand: this form of it is ours
-data         E + B D^-b                                            size does nothing: the law to beat
-saturating   1 - metric = E + A N^-a + B U^-b                      for a metric whose ideal is 1
+chinchilla   E + A N^-a + B D^-b                                   Hoffmann et al. 2022; every scan
+counts as new repeated     E + A N^-a + B D'^-b,  D' = U (1 + R (1 - e^(-(T-1)/R)))   after
+Muennighoff et al. 2023: a repetition is
+             worth less the more there were; R is the number of repetitions at which it is worth
+             1/e. Their second term, for parameters in excess of the data, is left out
+overfit      E + A N^-a + B D^-b + P ((T - 1) N / U)^c             one additive term for repetition,
+             after arXiv 2605.01640, whose abstract alone was at hand: this form of it is ours
+data         E + B D^-b                                            size does nothing: the law to
+beat saturating   1 - metric = E + A N^-a + B U^-b                      for a metric whose ideal is
+1
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ class Scale:
 
     @staticmethod
     def of(runs: Runs) -> Scale:
-        return Scale(*(float(np.exp(np.log(x).mean())) for x in (runs.parameters, runs.seen, runs.unique)))
+        return Scale(
+            *(float(np.exp(np.log(x).mean())) for x in (runs.parameters, runs.seen, runs.unique))
+        )
 
 
 # Of exponents, on a grid: (exponents,) -> the terms of every run, (n, terms).
@@ -74,7 +79,8 @@ class Law:
 
     Attributes:
         coefficients: names of the linear ones, each from zero upwards.
-        exponents: names of the others, with the grid on which each is sought; the grid's ends are its bounds.
+        exponents: names of the others, with the grid on which each is sought; the grid's ends are
+            its bounds.
         varied: what the runs must differ in for it to be fitted at all.
     """
 
@@ -134,14 +140,36 @@ LAWS: dict[str, Law] = {
     law.name: law
     for law in (
         Law("data", ("E", "B"), {"b": EXPONENT}, _data, ("seen",)),
-        Law("chinchilla", ("E", "A", "B"), {"a": EXPONENT, "b": EXPONENT}, _chinchilla, ("parameters", "seen")),
-        Law("repeated", ("E", "A", "B"), {"a": EXPONENT, "b": EXPONENT, "R": REPETITIONS}, _repeated,
-            ("parameters", "unique", "epochs")),
-        Law("overfit", ("E", "A", "B", "P"), {"a": EXPONENT, "b": EXPONENT, "c": PENALTY}, _overfit,
-            ("parameters", "unique", "epochs")),
-        Law("saturating", ("E", "A", "B"), {"a": EXPONENT, "b": EXPONENT}, _saturating, ("parameters", "unique")),
+        Law(
+            "chinchilla",
+            ("E", "A", "B"),
+            {"a": EXPONENT, "b": EXPONENT},
+            _chinchilla,
+            ("parameters", "seen"),
+        ),
+        Law(
+            "repeated",
+            ("E", "A", "B"),
+            {"a": EXPONENT, "b": EXPONENT, "R": REPETITIONS},
+            _repeated,
+            ("parameters", "unique", "epochs"),
+        ),
+        Law(
+            "overfit",
+            ("E", "A", "B", "P"),
+            {"a": EXPONENT, "b": EXPONENT, "c": PENALTY},
+            _overfit,
+            ("parameters", "unique", "epochs"),
+        ),
+        Law(
+            "saturating",
+            ("E", "A", "B"),
+            {"a": EXPONENT, "b": EXPONENT},
+            _saturating,
+            ("parameters", "unique"),
+        ),
     )
-}  # fmt: skip
+}
 
 
 def law_of(name: str) -> Law:
@@ -157,5 +185,7 @@ def raw_coefficients(law: Law, scale: Scale, values: Mapping[str, float]) -> dic
     if "A" in values:
         raw["A"] = values["A"] * scale.parameters ** values["a"]
     if "B" in values:
-        raw["B"] = values["B"] * (scale.unique if law.name == "saturating" else scale.seen) ** values["b"]
+        raw["B"] = (
+            values["B"] * (scale.unique if law.name == "saturating" else scale.seen) ** values["b"]
+        )
     return raw

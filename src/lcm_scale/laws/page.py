@@ -1,7 +1,7 @@
 """The report of a sweep: one self-contained page, `scaling.json`, and a CSV beside every figure.
 
-The first sentence is the verdict: at how many numbers of people some size beats the best baseline, and which law foretells
-the largest size. What may not be concluded stands above what may.
+The first sentence is the verdict: at how many numbers of people some size beats the best baseline,
+and which law foretells the largest size. What may not be concluded stands above what may.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lcm_scale.report.plots import MODEL, WARNING, style
 from lcm_scale.files import write_atomic
 from lcm_scale.laws.analysis import Against, Analysis, LawFit
 from lcm_scale.laws.collect import best_rate_by_size
 from lcm_scale.laws.figures import figures
 from lcm_scale.laws.fit import Interval
+from lcm_scale.report.plots import MODEL, WARNING, style
 
 DPI = 110
 
@@ -59,7 +59,8 @@ Table = tuple[str, str, Sequence[str], list[list[str]]]
 
 
 def write(a: Analysis) -> Path:
-    """Write the page, its figures and numbers into the sweep's `report/`.  Returns: the page's path."""
+    """Write the page, its figures and numbers into the sweep's `report/`.  Returns: the page's
+    path."""
     folder = a.collected.sweep.folder / "report"
     images = []
     for stem, figure, rows in figures(a):
@@ -71,9 +72,15 @@ def write(a: Analysis) -> Path:
     page = folder / "scaling.html"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.from_string(PAGE).render(
-        title=a.collected.sweep.recipe.title or a.collected.sweep.recipe.name, simulated=a.collected.simulated,
-        verdict=verdict(a), warnings=warnings(a), tables=tables(a), images=images, blue=MODEL, warning=WARNING,
-    )  # fmt: skip
+        title=a.collected.sweep.recipe.title or a.collected.sweep.recipe.name,
+        simulated=a.collected.simulated,
+        verdict=verdict(a),
+        warnings=warnings(a),
+        tables=tables(a),
+        images=images,
+        blue=MODEL,
+        warning=WARNING,
+    )
     write_atomic(page, text.encode())
     return page
 
@@ -94,7 +101,9 @@ def verdict(a: Analysis) -> str:
     if a.law:
         name = a.law.fitted.law.name
         foretold = next(c for c in a.law.candidates if c.law == name)
-        parts.append(f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss.")
+        parts.append(
+            f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss."
+        )
     rates = best_rate_by_size(a.collected.rows)
     if len(rates) > 1:
         dearest = max(r.transferred / r.loss - 1 if r.transferred else 0.0 for r in rates)
@@ -114,7 +123,11 @@ def warnings(a: Analysis) -> list[str]:
         lines.append(f"No law was fitted: {a.unfitted}.")
     elif a.law.refused:
         lines.append(f"No compute-optimal frontier: {a.law.refused}.")
-    for names, word in ((c.diverged, "diverged"), (c.missing, "missing"), (c.incomplete, "without all folds")):
+    for names, word in (
+        (c.diverged, "diverged"),
+        (c.missing, "missing"),
+        (c.incomplete, "without all folds"),
+    ):
         if names:
             lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
     if a.passed_over:
@@ -123,36 +136,76 @@ def warnings(a: Analysis) -> list[str]:
             "loss itself, which flatters them a little."
         )
     if c.extra:
-        lines.append(f"{c.extra} finished points in the folder are not named by the recipe any more.")
+        lines.append(
+            f"{c.extra} finished points in the folder are not named by the recipe any more."
+        )
     return lines
 
 
 def tables(a: Analysis) -> list[Table]:
     """(heading, text, columns, rows), in the page's order."""
     drawn: list[Table] = [
-        ("Against the baselines", f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
-         "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
-         ("people", "best size", "loss", "best baseline", "loss", "base rates"),
-         [[_people(x), x.size, f"{x.loss:.3f}", x.baseline, f"{x.baseline_loss:.3f}", f"{x.chance:.3f}"] for x in a.against]),
-    ]  # fmt: skip
+        (
+            "Against the baselines",
+            f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
+            "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
+            ("people", "best size", "loss", "best baseline", "loss", "base rates"),
+            [
+                [
+                    _people(x),
+                    x.size,
+                    f"{x.loss:.3f}",
+                    x.baseline,
+                    f"{x.baseline_loss:.3f}",
+                    f"{x.chance:.3f}",
+                ]
+                for x in a.against
+            ],
+        ),
+    ]
     if not a.against:
         drawn = []
     if a.law:
         drawn += _law_tables(a, a.law)
     rates = best_rate_by_size(a.collected.rows)
     if rates:
-        drawn.append((
-            "Learning rates", "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
-            ("size", "best rate", "loss", "at the smallest's rate"),
-            [[r.size, f"{r.rate:g}", f"{r.loss:.3f}", "" if r.transferred is None else f"{r.transferred:.3f}"] for r in rates],
-        ))  # fmt: skip
+        drawn.append(
+            (
+                "Learning rates",
+                "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
+                ("size", "best rate", "loss", "at the smallest's rate"),
+                [
+                    [
+                        r.size,
+                        f"{r.rate:g}",
+                        f"{r.loss:.3f}",
+                        "" if r.transferred is None else f"{r.transferred:.3f}",
+                    ]
+                    for r in rates
+                ],
+            )
+        )
     if a.ensembles:
-        drawn.append((
-            "Many small or one large", "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
-            ("size", "seeds", "FLOPs", "one seed", "together", "one larger", "FLOPs", "loss"),
-            [[e.size, str(e.seeds), f"{e.flops:.2e}", f"{e.single:.3f}", f"{e.together:.3f}", e.larger, f"{e.larger_flops:.2e}",
-              f"{e.larger_loss:.3f}"] for e in a.ensembles],
-        ))  # fmt: skip
+        drawn.append(
+            (
+                "Many small or one large",
+                "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
+                ("size", "seeds", "FLOPs", "one seed", "together", "one larger", "FLOPs", "loss"),
+                [
+                    [
+                        e.size,
+                        str(e.seeds),
+                        f"{e.flops:.2e}",
+                        f"{e.single:.3f}",
+                        f"{e.together:.3f}",
+                        e.larger,
+                        f"{e.larger_flops:.2e}",
+                        f"{e.larger_loss:.3f}",
+                    ]
+                    for e in a.ensembles
+                ],
+            )
+        )
     return drawn
 
 
@@ -161,27 +214,68 @@ def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
     config, scale, name = a.collected.sweep.recipe.fit, law.fitted.scale, law.fitted.law.name
     other = "body" if config.parameters == "all" else "all"
     return [
-        ("Laws", "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
-         ("law", "inside", "foretold", ""),
-         [[c.law, _percent(c.inside), _percent(c.foretold), c.reason or ("chosen" if c.law == name else "")]
-          for c in law.candidates]),
-        (f"Coefficients of '{name}'",
-         f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
-         f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
-         + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items()) + f". An interval in brackets reaches its bound. With {n[other]}:"
-         " the last column.",
-         ("", "value", "95 % profile", "95 % bootstrap", other),
-         [[c.name, _number(c.value), _interval(c.profile), _interval(c.bootstrap), _number(law.other_count[c.name])]
-          for c in law.coefficients]),
-        ("What would settle it", "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
-         ("", "runs", "width"), [[o.what, f"+{o.runs}", f"{o.width:.3f}"] for o in law.options]),
-        ("Influence", "E without each run, and its shift in half-widths of E's interval; the strongest five.",
-         ("run", "E", "shift"), [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in law.influence[:5]]),
-        ("Metrics", "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
-         ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
-         [[f"{m.target} {m.metric}", f"{m.ceiling:.3f}", _interval(m.ceiling_interval), "yes" if m.size_matters else "not shown",
-           f"{m.best_model:.3f}", "" if m.best_baseline is None else f"{m.best_baseline:.3f}"] for m in law.metrics]),
-    ]  # fmt: skip
+        (
+            "Laws",
+            "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
+            ("law", "inside", "foretold", ""),
+            [
+                [
+                    c.law,
+                    _percent(c.inside),
+                    _percent(c.foretold),
+                    c.reason or ("chosen" if c.law == name else ""),
+                ]
+                for c in law.candidates
+            ],
+        ),
+        (
+            f"Coefficients of '{name}'",
+            f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
+            f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
+            + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items())
+            + f". An interval in brackets reaches its bound. With {n[other]}:"
+            " the last column.",
+            ("", "value", "95 % profile", "95 % bootstrap", other),
+            [
+                [
+                    c.name,
+                    _number(c.value),
+                    _interval(c.profile),
+                    _interval(c.bootstrap),
+                    _number(law.other_count[c.name]),
+                ]
+                for c in law.coefficients
+            ],
+        ),
+        (
+            "What would settle it",
+            "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
+            ("", "runs", "width"),
+            [[o.what, f"+{o.runs}", f"{o.width:.3f}"] for o in law.options],
+        ),
+        (
+            "Influence",
+            "E without each run, and its shift in half-widths of E's interval; the strongest five.",
+            ("run", "E", "shift"),
+            [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in law.influence[:5]],
+        ),
+        (
+            "Metrics",
+            "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
+            ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
+            [
+                [
+                    f"{m.target} {m.metric}",
+                    f"{m.ceiling:.3f}",
+                    _interval(m.ceiling_interval),
+                    "yes" if m.size_matters else "not shown",
+                    f"{m.best_model:.3f}",
+                    "" if m.best_baseline is None else f"{m.best_baseline:.3f}",
+                ]
+                for m in law.metrics
+            ],
+        ),
+    ]
 
 
 def _people(x: Against) -> str:
@@ -239,7 +333,9 @@ def _png(figure: Figure) -> bytes:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

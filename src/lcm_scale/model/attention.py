@@ -3,15 +3,16 @@
 Legend: B scans, M tokens, R regions (memory rows), D width, H heads, K = D / H, N = B M.
 
 - `projected` (as published; the oracle) projects all R memory rows to keys and values.
-- `flash` does the same and attends by flash-attn where it is installed and can, else by torch's fused kernel. Exact
-  without dropout; its dropout masks are its own, right in distribution.
-- `absorbed`: M is far smaller than R, so project the *queries* instead: W_k is absorbed into q, W_v is applied after
-  attending, keys and values are never formed. The key bias is constant over the rows of one softmax and cancels; the
-  value bias enters times the sum of the (dropped) weights. Its backward makes absorbed queries and attended rows, H
-  times as wide as the tokens, anew instead of keeping them.
+- `flash` does the same and attends by flash-attn where it is installed and can, else by torch's
+  fused kernel. Exact without dropout; its dropout masks are its own, right in distribution.
+- `absorbed`: M is far smaller than R, so project the *queries* instead: W_k is absorbed into q, W_v
+  is applied after attending, keys and values are never formed. The key bias is constant over the
+  rows of one softmax and cancels; the value bias enters times the sum of the (dropped) weights. Its
+  backward makes absorbed queries and attended rows, H times as wide as the tokens, anew instead of
+  keeping them.
 
-Dropout draws one (B, H, M, R) mask in `projected` and `absorbed`, so the same random state gives the same result.
-`dispatch.choose` picks by measured speed; callers do not know which ran.
+Dropout draws one (B, H, M, R) mask in `projected` and `absorbed`, so the same random state gives
+the same result. `dispatch.choose` picks by measured speed; callers do not know which ran.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def _by_head(x_BND: Tensor, heads: int) -> Tensor:
     return x_BND.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _keys_and_values(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int) -> list[Tensor]:
+def _keys_and_values(
+    query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int
+) -> list[Tensor]:
     """Queries (B, H, M, K), keys and values (B, H, R, K)."""
     D = query_BMD.shape[-1]
     q_BMD, kv = project(query_BMD, memory_BRD, weight, bias, D)
@@ -61,8 +64,15 @@ def _keys_and_values(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias
     return [_by_head(x, heads) for x in (q_BMD, *kv.split(D, dim=-1))]
 
 
-def projected(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int, probability: float,
-              masked_BR: Tensor | None = None) -> Tensor:  # fmt: skip
+def projected(
+    query_BMD: Tensor,
+    memory_BRD: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    heads: int,
+    probability: float,
+    masked_BR: Tensor | None = None,
+) -> Tensor:
     """Attention output before the output projection, keys and values formed as published.
 
     Args:
@@ -76,21 +86,35 @@ def projected(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tenso
     return (weights_BHMR.to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 
-def flash(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int, probability: float,
-          masked_BR: Tensor | None = None) -> Tensor:  # fmt: skip
+def flash(
+    query_BMD: Tensor,
+    memory_BRD: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    heads: int,
+    probability: float,
+    masked_BR: Tensor | None = None,
+) -> Tensor:
     """As `projected`, attending by a fused kernel."""
     q, k, v = _keys_and_values(query_BMD, memory_BRD, weight, bias, heads)
-    kernel = _flash_attn() if q.device.type == "cuda" and q.dtype in (torch.float16, torch.bfloat16) else None
+    kernel = (
+        _flash_attn()
+        if q.device.type == "cuda" and q.dtype in (torch.float16, torch.bfloat16)
+        else None
+    )
     if kernel is not None and masked_BR is None:
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         return kernel(q, k, v, dropout_p=probability).flatten(2)
     allowed = None if masked_BR is None else ~masked_BR[:, None, None]
-    attended_BHMK = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=probability)
+    attended_BHMK = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=allowed, dropout_p=probability
+    )
     return attended_BHMK.transpose(1, 2).flatten(2)
 
 
 def _flash_attn() -> Any:
-    """flash-attn's function, or None where it is not installed or this GPU is older than its kernels."""
+    """flash-attn's function, or None where it is not installed or this GPU is older than its
+    kernels."""
     if torch.cuda.get_device_capability() < (8, 0):
         return None
     try:
@@ -99,25 +123,45 @@ def _flash_attn() -> Any:
         return None
 
 
-def absorbed(query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int, probability: float,
-             masked_BR: Tensor | None = None) -> Tensor:  # fmt: skip
+def absorbed(
+    query_BMD: Tensor,
+    memory_BRD: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    heads: int,
+    probability: float,
+    masked_BR: Tensor | None = None,
+) -> Tensor:
     """As `projected`, with W_k absorbed into the queries and W_v applied to the attended rows."""
     dtype = working_dtype(query_BMD)
-    return _Absorbed.apply(query_BMD.to(dtype), memory_BRD.to(dtype), weight, bias, heads, probability, masked_BR)
+    return _Absorbed.apply(
+        query_BMD.to(dtype), memory_BRD.to(dtype), weight, bias, heads, probability, masked_BR
+    )
 
 
 class _Absorbed(torch.autograd.Function):
-    """Keeps queries before and after W_q, the memory and the attention weights; of the latter's size, H M R a scan."""
+    """Keeps queries before and after W_q, the memory and the attention weights; of the latter's
+    size, H M R a scan."""
 
     @staticmethod
-    def forward(ctx: Any, query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int,
-                probability: float, masked_BR: Tensor | None) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        query_BMD: Tensor,
+        memory_BRD: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        heads: int,
+        probability: float,
+        masked_BR: Tensor | None,
+    ) -> Tensor:
         (B, M, D), R = query_BMD.shape, memory_BRD.shape[1]
         K = D // heads
         with plainly(query_BMD):
             working, biases = weight.to(query_BMD.dtype), bias.to(query_BMD.dtype)
             q_BMD = affine(query_BMD, working[:D], biases[:D]) / math.sqrt(K)
-            scores = batched(_absorb(q_BMD, working, heads), memory_BRD.transpose(1, 2)).view(B, heads, M, R)
+            scores = batched(_absorb(q_BMD, working, heads), memory_BRD.transpose(1, 2)).view(
+                B, heads, M, R
+            )
             if masked_BR is not None:
                 scores.masked_fill_(masked_BR[:, None, None], -math.inf)
             softmax = scores.softmax(-1)
@@ -129,12 +173,25 @@ class _Absorbed(torch.autograd.Function):
             context_HND = rows_BHMD.transpose(0, 1).reshape(heads, B * M, D)
             out_BMHK = query_BMD.new_empty(B, M, heads, K)
             w_v = working[2 * D :].view(heads, K, D)
-            batched(context_HND, w_v.transpose(1, 2), into=out_BMHK.view(B * M, heads, K).transpose(0, 1))
+            batched(
+                context_HND,
+                w_v.transpose(1, 2),
+                into=out_BMHK.view(B * M, heads, K).transpose(0, 1),
+            )
             # Under dropout a row's weights do not sum to 1.
-            out_BMHK += weights.sum(-1).transpose(1, 2).unsqueeze(-1) * biases[2 * D :].view(heads, K)
+            out_BMHK += weights.sum(-1).transpose(1, 2).unsqueeze(-1) * biases[2 * D :].view(
+                heads, K
+            )
             trained = query_BMD if ctx.needs_input_grad[2] else None
-            ctx.save_for_backward(trained, q_BMD, memory_BRD, softmax, kept, bias,
-                                  weight if working.dtype == weight.dtype else working)  # fmt: skip
+            ctx.save_for_backward(
+                trained,
+                q_BMD,
+                memory_BRD,
+                softmax,
+                kept,
+                bias,
+                weight if working.dtype == weight.dtype else working,
+            )
             ctx.heads, ctx.dtype = heads, weight.dtype
             return out_BMHK.view(B, M, D)
 
@@ -145,14 +202,20 @@ class _Absorbed(torch.autograd.Function):
         (B, M, D), R, H = q_BMD.shape, memory_BRD.shape[1], ctx.heads
         K, N = D // H, B * M
         with plainly(q_BMD):
-            b_v, w_k, w_v = bias[2 * D :].to(weight.dtype).view(H, K), weight[D : 2 * D], weight[2 * D :].view(H, K, D)
+            b_v, w_k, w_v = (
+                bias[2 * D :].to(weight.dtype).view(H, K),
+                weight[D : 2 * D],
+                weight[2 * D :].view(H, K, D),
+            )
             weights = softmax if kept is None else apply_mask(softmax, kept, ctx.scale)
             d_out_BMHK = d_out_BMD.reshape(B, M, H, K)
             d_out_HNK = d_out_BMHK.view(N, H, K).transpose(0, 1)
 
-            # Both products with the memory from the right, and both that make its gradient, are one each:
-            # first half: gradient of the attended rows; second half: absorbed queries.
-            both = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # else the way to the queries is all
+            # Both products with the memory from the right, and both that make its gradient, are one
+            # each: first half: gradient of the attended rows; second half: absorbed queries.
+            both = (
+                ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+            )  # else the way to the queries is all
             sides_BSD = q_BMD.new_empty(B, (1 + both) * H * M, D)
             d_rows = sides_BSD[:, : H * M]
             batched(d_out_HNK, w_v, into=d_rows.unflatten(1, (H, M)).transpose(0, 1))
@@ -193,7 +256,9 @@ class _Absorbed(torch.autograd.Function):
             multiply_into(d_weight[:D], d_q_ND.t(), query_BMD.reshape(N, D))
             d_bias[:D] = d_q_ND.sum(0)
             # The key bias cancels: its gradient is 0.
-            d_bias[2 * D :] = (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
+            d_bias[2 * D :] = (
+                (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
+            )
         return d_query, d_memory, d_weight, d_bias, None, None, None
 
 
@@ -203,7 +268,11 @@ def _absorb(q_BMD: Tensor, weight: Tensor, heads: int, into: Tensor | None = Non
     if into is None:
         into = q_BMD.new_empty(B, heads * M, D)
     q_HNK = q_BMD.view(B * M, heads, -1).transpose(0, 1)
-    batched(q_HNK, weight[D : 2 * D].view(heads, -1, D), into=into.unflatten(1, (heads, M)).transpose(0, 1))
+    batched(
+        q_HNK,
+        weight[D : 2 * D].view(heads, -1, D),
+        into=into.unflatten(1, (heads, M)).transpose(0, 1),
+    )
     return into
 
 
@@ -211,7 +280,8 @@ ATTEND = {"projected": projected, "flash": flash, "absorbed": absorbed}
 
 
 class OutputProjection(Linear):
-    """The linear map after attending; also of values that are the same for every token but for a factor a head."""
+    """The linear map after attending; also of values that are the same for every token but for a
+    factor a head."""
 
     def forward(self, input: Tensor, value_HK: Tensor | None = None) -> Tensor:
         """(B, M, D), or with `value_HK` factors (B, M, H) -> (B, M, D)."""
@@ -225,10 +295,13 @@ class OutputProjection(Linear):
 class Attention(nn.Module):
     """Multi-head attention with nn.MultiheadAttention's parameters, names and initialisation.
 
-    Its parameters are its own (not a child's), so that ZeRO-3 gathers them when this module is called.
+    Its parameters are its own (not a child's), so that ZeRO-3 gathers them when this module is
+    called.
     """
 
-    def __init__(self, width: int, heads: int, probability: float, formulation: str = "projected") -> None:
+    def __init__(
+        self, width: int, heads: int, probability: float, formulation: str = "projected"
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = probability
@@ -243,19 +316,34 @@ class Attention(nn.Module):
     def probability(self) -> float:
         return self.dropout if self.training else 0.0
 
-    def forward(self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None) -> Tensor:
+    def forward(
+        self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None
+    ) -> Tensor:
         """Attend from (B, M, D) to (B, R, D); keys and values come from the same memory."""
         formulation = self.formulation
         if formulation == "auto":
             (B, M, D), R = query_BMD.shape, memory_BRD.shape[1]
-            formulation = choose(B, M, R, D, self.heads, query_BMD.device.type, working_dtype(query_BMD))
-        attended = ATTEND[formulation](query_BMD, memory_BRD, self.in_proj_weight, self.in_proj_bias, self.heads,
-                                       self.probability, masked_BR)  # fmt: skip
+            formulation = choose(
+                B, M, R, D, self.heads, query_BMD.device.type, working_dtype(query_BMD)
+            )
+        attended = ATTEND[formulation](
+            query_BMD,
+            memory_BRD,
+            self.in_proj_weight,
+            self.in_proj_bias,
+            self.heads,
+            self.probability,
+            masked_BR,
+        )
         return self.out_proj(attended)
 
-    def maps(self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None) -> Tensor:
+    def maps(
+        self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None
+    ) -> Tensor:
         """The attention weights (B, H, M, R) without dropout, by `projected` whatever runs."""
-        q, k, _ = _keys_and_values(query_BMD, memory_BRD, self.in_proj_weight, self.in_proj_bias, self.heads)
+        q, k, _ = _keys_and_values(
+            query_BMD, memory_BRD, self.in_proj_weight, self.in_proj_bias, self.heads
+        )
         return _scores(q, k, masked_BR).softmax(-1)
 
 
@@ -263,29 +351,35 @@ class SelfAttention(Attention):
     """Attention among the tokens: queries and keys carry the positions, values do not (DETR)."""
 
     def forward(self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1) -> Tensor:  # type: ignore[override]
-        """state (B, M, D), position (M, D) -> (B, M, D). None: the zero state of `scans` scans, see `of_zero_state`."""
+        """state (B, M, D), position (M, D) -> (B, M, D). None: the zero state of `scans` scans, see
+        `of_zero_state`."""
         if state_BMD is None:
             return self.of_zero_state(position_MD, scans)
         D = state_BMD.shape[-1]
-        qk, v_BMD = project(state_BMD + position_MD, state_BMD, self.in_proj_weight, self.in_proj_bias, 2 * D)
+        qk, v_BMD = project(
+            state_BMD + position_MD, state_BMD, self.in_proj_weight, self.in_proj_bias, 2 * D
+        )
         assert v_BMD is not None
         q, k, v = (_by_head(x, self.heads) for x in (*qk.split(D, dim=-1), v_BMD))
         weights = dropout(_scores(q, k, None).softmax(-1), self.probability)
         return self.out_proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
     def of_zero_state(self, position_MD: Tensor, scans: int) -> Tensor:
-        """`forward` of a state of zeros, as the first layer's is: every value is b_v, so attending scales it.
+        """`forward` of a state of zeros, as the first layer's is: every value is b_v, so attending
+        scales it.
 
         Called through `forward`, at which ZeRO-3 gathers this module's weights.
 
-        Without dropout that is one constant for all tokens and scans, returned as (1, 1, D). With it, a factor a scan,
-        token and head remains, the sum of the dropped weights: (B, M, D).
+        Without dropout that is one constant for all tokens and scans, returned as (1, 1, D). With
+        it, a factor a scan, token and head remains, the sum of the dropped weights: (B, M, D).
         """
         (M, D), H = position_MD.shape, self.heads
         value_HK = self.in_proj_bias[2 * D :].view(H, -1)
         if not self.probability:
             return self.out_proj(position_MD.new_ones(1, 1, H), value_HK)
-        with plainly(position_MD):  # of so few rows, a cast of the weight costs more than the product
+        with plainly(
+            position_MD
+        ):  # of so few rows, a cast of the weight costs more than the product
             qk, _ = project(position_MD, None, self.in_proj_weight, self.in_proj_bias, 2 * D)
             q, k = (_by_head(x.unsqueeze(0), H) for x in qk.split(D, dim=-1))
             weights_HMM = _scores(q, k, None).softmax(-1)

@@ -1,8 +1,9 @@
 """Batch norm that ignores padded rows and is the same at every world size.
 
-torch's SyncBatchNorm refuses CPU tensors, and per-rank statistics make the loss depend on the number of ranks (and,
-under DeepSpeed, leave each rank with buffers of its own). Here count, sum and centred sum of squares are summed over the
-ranks with their gradients, so one process and many compute the same function. State-dict keys are BatchNorm1d's.
+torch's SyncBatchNorm refuses CPU tensors, and per-rank statistics make the loss depend on the
+number of ranks (and, under DeepSpeed, leave each rank with buffers of its own). Here count, sum and
+centred sum of squares are summed over the ranks with their gradients, so one process and many
+compute the same function. State-dict keys are BatchNorm1d's.
 """
 
 from __future__ import annotations
@@ -26,14 +27,24 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch norm and LeakyReLU in one, keeping its output alone, which is the memory and kept anyway, and `again`.
+    """Batch norm and LeakyReLU in one, keeping its output alone, which is the memory and kept
+    anyway, and `again`.
 
-    A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward implies.
+    A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward
+    implies.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight: Tensor, bias: Tensor, valid_N: Tensor, eps: float, slope: float,
-                again: Callable[[], Tensor] | None) -> Any:  # fmt: skip
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        valid_N: Tensor,
+        eps: float,
+        slope: float,
+        again: Callable[[], Tensor] | None,
+    ) -> Any:
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
         count = sum_over_ranks(valid_N.sum()).clamp(min=1.0)
@@ -43,7 +54,9 @@ class _Normalise(torch.autograd.Function):
         scale = weight * torch.rsqrt(variance + eps)
         y_ND = torch.addcmul(bias - mean * scale, wide, scale)
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
-        ctx.save_for_backward(x_ND if again is None else None, y_ND, valid_N, weight, mean, variance, count)
+        ctx.save_for_backward(
+            x_ND if again is None else None, y_ND, valid_N, weight, mean, variance, count
+        )
         ctx.eps, ctx.slope, ctx.again = eps, slope, again
         ctx.mark_non_differentiable(mean, variance, count)
         return y_ND, mean, variance, count
@@ -53,7 +66,10 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
         x_ND, y_ND, valid_N, weight, mean, variance, count = ctx.saved_tensors
         if x_ND is None:
-            with torch.no_grad(), torch.autocast(d_y.device.type, y_ND.dtype, enabled=y_ND.dtype != mean.dtype):
+            with (
+                torch.no_grad(),
+                torch.autocast(d_y.device.type, y_ND.dtype, enabled=y_ND.dtype != mean.dtype),
+            ):
                 x_ND = ctx.again().reshape(y_ND.shape)
         rstd = torch.rsqrt(variance + ctx.eps)
         wide = mean.dtype
@@ -63,16 +79,26 @@ class _Normalise(torch.autograd.Function):
         ones = d_z.new_ones(len(d_z))
         d_bias, d_weight = ones @ d_z, ones @ (d_z * normal)
         both = sum_over_ranks(torch.stack([d_bias, d_weight])) / count
-        # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows that all ranks hold
+        # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows
+        # that all ranks hold
         normal.mul_(both[1]).add_(both[0]).mul_(valid_N.unsqueeze(1))
         d_x = (d_z - normal).mul_(weight * rstd)
-        return d_x.to(x_ND.dtype), d_weight.to(weight.dtype), d_bias.to(weight.dtype), None, None, None, None
+        return (
+            d_x.to(x_ND.dtype),
+            d_weight.to(weight.dtype),
+            d_bias.to(weight.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 class MaskedBatchNorm(nn.Module):
     """BatchNorm1d over the rows of the scans that are real.
 
-    Legend: B scans, R rows a scan, N = B R, D width. Statistics are taken in fp32 over all real rows of all ranks.
+    Legend: B scans, R rows a scan, N = B R, D width. Statistics are taken in fp32 over all real
+        rows of all ranks.
     """
 
     running_mean: Tensor
@@ -89,8 +115,13 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
-    def forward(self, x_BRD: Tensor, valid_B: Tensor | None = None, slope: float = 1.0,
-                again: Callable[[], Tensor] | None = None) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        x_BRD: Tensor,
+        valid_B: Tensor | None = None,
+        slope: float = 1.0,
+        again: Callable[[], Tensor] | None = None,
+    ) -> Tensor:
         """Normalise (B, R, D), then LeakyReLU of that slope.
 
         Args:

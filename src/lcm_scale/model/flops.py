@@ -1,8 +1,10 @@
-"""Exact counts: parameters of a model, and matrix-product FLOPs of its forward pass and training step.
+"""Exact counts: parameters of a model, and matrix-product FLOPs of its forward pass and training
+step.
 
-A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test holds this against;
-norms, softmax and activations are below one per cent. Counted is what runs: the embedding and `absorbed` make some products
-again in backward, and the first layer's self-attention, whose state is zero, is done once a batch and not once a scan.
+A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test
+holds this against; norms, softmax and activations are below one per cent. Counted is what runs: the
+embedding and `absorbed` make some products again in backward, and the first layer's self-attention,
+whose state is zero, is done once a batch and not once a scan.
 Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
@@ -14,16 +16,23 @@ from lcm_scale.model.dispatch import FORMULATIONS, choose
 from lcm_scale.model.presets import LCMConfig
 
 
-def formulation_of(config: LCMConfig, tokens: int, batch: int = 16, device: str = "cpu",
-                   dtype: torch.dtype = torch.float32) -> str:  # fmt: skip
-    """The cross-attention that runs: the recipe's, or for `auto` the one that `dispatch.choose` takes."""
+def formulation_of(
+    config: LCMConfig,
+    tokens: int,
+    batch: int = 16,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """The cross-attention that runs: the recipe's, or for `auto` the one that `dispatch.choose`
+    takes."""
     if config.attention != "auto":
         return config.attention
     return choose(batch, tokens, config.n_regions, config.width, config.heads, device, dtype)
 
 
 def parameter_count(config: LCMConfig) -> int:
-    """All parameters; at the published width and R = 116: 243,712 + L x 36,731,648 + M x 2,048 + 4,096 + 2,049."""
+    """All parameters; at the published width and R = 116: 243,712 + L x 36,731,648 + M x 2,048 +
+    4,096 + 2,049."""
     R, D, F = config.n_regions, config.width, config.ffn
     embedding = R * D + D + 2 * D  # Linear, batch norm's scale and shift
     attention = 4 * D * D + 4 * D
@@ -33,7 +42,8 @@ def parameter_count(config: LCMConfig) -> int:
 
 
 def token_parameters(config: LCMConfig) -> int:
-    """Those that ``optim.trainable=tokens`` trains: token table, final norm, readout, linear branch."""
+    """Those that ``optim.trainable=tokens`` trains: token table, final norm, readout, linear
+    branch."""
     D, R = config.width, config.n_regions
     edges = R * (R - 1) // 2 * config.n_tokens if config.edge_branch else 0
     return config.n_tokens * D + 2 * D + (D + 1) + edges
@@ -45,15 +55,18 @@ def trained_parameters(config: LCMConfig, trainable: str) -> int:
 
 
 def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, int]:
-    """Forward FLOPs of one decoder layer (not the first) for one scan, by part; `tokens`: active tokens M."""
+    """Forward FLOPs of one decoder layer (not the first) for one scan, by part; `tokens`: active
+    tokens M."""
     if formulation not in FORMULATIONS:
         raise ValueError(f"formulation {formulation!r} is not one of {FORMULATIONS}")
     M, R, D, H, F = tokens, config.n_regions, config.width, config.heads, config.ffn
     if formulation != "absorbed":
-        # query and output of M tokens, key and value of R rows; scores and weighted sum over K = D / H of each head
+        # query and output of M tokens, key and value of R rows; scores and weighted sum over K = D
+        # / H of each head
         cross = 4 * M * D * D + 4 * R * D * D + 4 * M * R * D
     else:
-        # query, W_k, W_v and output of M tokens; scores and weighted sum over the whole width in every head
+        # query, W_k, W_v and output of M tokens; scores and weighted sum over the whole width in
+        # every head
         cross = 8 * M * D * D + 4 * H * M * R * D
     return {
         "self-attention": 8 * M * D * D + 4 * M * M * D,
@@ -63,22 +76,33 @@ def layer_flops(config: LCMConfig, tokens: int, formulation: str) -> dict[str, i
 
 
 def forward_flops(config: LCMConfig, formulation: str, tokens: int | None = None) -> int:
-    """Forward FLOPs of one scan through the whole model in evaluation; `tokens` defaults to the whole table."""
+    """Forward FLOPs of one scan through the whole model in evaluation; `tokens` defaults to the
+    whole table."""
     M = config.n_tokens if tokens is None else tokens
     parts = layer_flops(config, M, formulation)
     return (
-        _input_flops(config, M) + config.layers * (sum(parts.values()) + 2 * M * config.width) - parts["self-attention"]
+        _input_flops(config, M)
+        + config.layers * (sum(parts.values()) + 2 * M * config.width)
+        - parts["self-attention"]
     )
 
 
-def training_flops(config: LCMConfig, formulation: str, tokens: int | None = None, recomputed: bool = True,
-                   trainable: str = "all") -> int:  # fmt: skip
+def training_flops(
+    config: LCMConfig,
+    formulation: str,
+    tokens: int | None = None,
+    recomputed: bool = True,
+    trainable: str = "all",
+) -> int:
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
-    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the gradient of the FC matrix.
+    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the
+    gradient of the FC matrix.
     Args:
-        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it out).
-        trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back to the FC rows.
+        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it
+            out).
+        trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back
+            to the FC rows.
     """
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
@@ -89,14 +113,23 @@ def training_flops(config: LCMConfig, formulation: str, tokens: int | None = Non
         again += config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
     sums = 8 * R * D  # the batch norm's, as products with a vector
-    return 3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
+    return (
+        3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
+    )
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
-    """`training_flops` where only tokens, final norm and readout train: the gradients on the way to the tokens."""
+    """`training_flops` where only tokens, final norm and readout train: the gradients on the way to
+    the tokens."""
     R, D, H = config.n_regions, config.width, config.heads
     parts = layer_flops(config, M, formulation)
-    back = parts["self-attention"] + 4 * M * M * D + parts["cross-attention"] + parts["ffn"] + 4 * M * D
+    back = (
+        parts["self-attention"]
+        + 4 * M * M * D
+        + parts["cross-attention"]
+        + parts["ffn"]
+        + 4 * M * D
+    )
     if formulation != "absorbed":
         back -= 4 * R * D * D  # to keys and values
     first = 2 * M * H * D if config.dropout else 0
@@ -106,7 +139,8 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
 
 
 def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "all") -> int:
-    """FLOPs of a training step that do not depend on the batch: the first layer's self-attention."""
+    """FLOPs of a training step that do not depend on the batch: the first layer's
+    self-attention."""
     M = config.n_tokens if tokens is None else tokens
     D, H = config.width, config.heads
     if trainable == "tokens":
@@ -115,9 +149,11 @@ def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "a
 
 
 def crossover(regions: int, width: int, heads: int) -> float:
-    """The number of tokens at which the two formulations cost the same: D R / (D + (H - 1) R), 83 as published.
+    """The number of tokens at which the two formulations cost the same: D R / (D + (H - 1) R), 83
+    as published.
 
-    REFERENCE.md's D R / (D + H R) = 80 leaves out what `projected` spends on scores and weighted sum.
+    REFERENCE.md's D R / (D + H R) = 80 leaves out what `projected` spends on scores and weighted
+    sum.
     """
     return width * regions / (width + (heads - 1) * regions)
 

@@ -1,15 +1,18 @@
 """The Large Connectome Model (arXiv 2510.18910), readable top to bottom.
 
 - one memory token a region: its row of the FC matrix through Linear, batch norm and LeakyReLU;
-- one learnable token a *category* (class, sex, age): the decoder's query positions, its state starts at zero;
+- one learnable token a *category* (class, sex, age): the decoder's query positions, its state
+starts at zero;
 - DETR's post-norm decoder layer: self-attention among tokens, cross-attention to the FC rows, FFN;
 - no mask: every token sees every token and every row;
-- every layer's output goes through one shared final norm and one shared Linear(D -> 1): a token's scalar is its
-  category's logit (or, for age, the prediction), and all L layers' logits come out;
-- tokens are kept one parameter a target, so that a phase can leave whole targets out and nothing moves them meanwhile;
+- every layer's output goes through one shared final norm and one shared Linear(D -> 1): a token's
+  scalar is its category's logit (or, for age, the prediction), and all L layers' logits come out;
+- tokens are kept one parameter a target, so that a phase can leave whole targets out and nothing
+moves them meanwhile;
 - ours and off by default: dropout on the input, and a linear branch from the edges (`edge_branch`).
 
-Legend: B scans, R regions, D width, M active tokens, L layers, E edges. Neither Lightning nor disk is known here.
+Legend: B scans, R regions, D width, M active tokens, L layers, E edges. Neither Lightning nor disk
+is known here.
 """
 
 from __future__ import annotations
@@ -40,12 +43,16 @@ class FCEmbedding(nn.Module):
 
     def forward(self, fc_BRR: Tensor, valid_B: Tensor | None) -> Tensor:
         fc_BRR = self.dropout(fc_BRR)
-        # R numbers a row are kept for backward instead of D: the product costs a thousandth of a step.
-        return self.norm(self.linear(fc_BRR), valid_B, slope=0.01, again=lambda: self.linear(fc_BRR))
+        # R numbers a row are kept for backward instead of D: the product costs a thousandth of a
+        # step.
+        return self.norm(
+            self.linear(fc_BRR), valid_B, slope=0.01, again=lambda: self.linear(fc_BRR)
+        )
 
 
 class PerTarget(nn.Module):
-    """A table with one row a token, kept as one parameter a target; called with the active targets' numbers."""
+    """A table with one row a token, kept as one parameter a target; called with the active targets'
+    numbers."""
 
     def __init__(self, target_tokens: Sequence[int], width: int) -> None:
         super().__init__()
@@ -59,7 +66,8 @@ class PerTarget(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention, FFN; each followed by dropout, residual and LayerNorm (post-norm, as DETR)."""
+    """Self-attention, cross-attention, FFN; each followed by dropout, residual and LayerNorm
+    (post-norm, as DETR)."""
 
     def __init__(self, config: LCMConfig) -> None:
         super().__init__()
@@ -71,15 +79,22 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(D), nn.LayerNorm(D), nn.LayerNorm(D)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, state_BMD: Tensor | None, position_MD: Tensor, memory_BRD: Tensor,
-                masked_BR: Tensor | None = None) -> Tensor:  # fmt: skip
+    def forward(
+        self,
+        state_BMD: Tensor | None,
+        position_MD: Tensor,
+        memory_BRD: Tensor,
+        masked_BR: Tensor | None = None,
+    ) -> Tensor:
         """State (B, M, D) to the next; None: the zeros that the first layer starts from."""
         if state_BMD is None:
             B, (M, D) = len(memory_BRD), position_MD.shape
             attended = self.self_attention(None, position_MD, B).expand(B, M, D)
             state_BMD = self.norm1(self.dropout(attended))
         else:
-            state_BMD = self.norm1(state_BMD + self.dropout(self.self_attention(state_BMD, position_MD)))
+            state_BMD = self.norm1(
+                state_BMD + self.dropout(self.self_attention(state_BMD, position_MD))
+            )
         attended = self.cross_attention(state_BMD + position_MD, memory_BRD, masked_BR)
         state_BMD = self.norm2(state_BMD + self.dropout(attended))
         hidden = self.dropout(F.relu(self.linear1(state_BMD)))
@@ -87,10 +102,11 @@ class DecoderLayer(nn.Module):
 
 
 class EdgeBranch(nn.Module):
-    """Ours, not LCM: a linear map from centred, scaled edges to the tokens' logits, zero at the start.
+    """Ours, not LCM: a linear map from centred, scaled edges to the tokens' logits, zero at the
+    start.
 
-    A linear model on FC is the strongest simple baseline; beside the decoder it leaves the decoder what is not linear.
-    `centre` and `scale` are set from training scans only.
+    A linear model on FC is the strongest simple baseline; beside the decoder it leaves the decoder
+    what is not linear. `centre` and `scale` are set from training scans only.
     """
 
     centre: Tensor
@@ -115,7 +131,8 @@ class EdgeBranch(nn.Module):
 
 
 class LCM(nn.Module):
-    """The model. `config.target_tokens` holds the number of tokens of each target in vocabulary order."""
+    """The model. `config.target_tokens` holds the number of tokens of each target in vocabulary
+    order."""
 
     def __init__(self, config: LCMConfig) -> None:
         super().__init__()
@@ -126,14 +143,18 @@ class LCM(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
-        self.checkpointing = False  # a layer keeps its input alone in training and runs again in backward
+        self.checkpointing = (
+            False  # a layer keeps its input alone in training and runs again in backward
+        )
         if config.init == "reference":
             # The published code makes its layers as deep copies of one: they start identical.
             first = self.layers[0].state_dict()
             for layer in self.layers[1:]:
                 layer.load_state_dict(copy.deepcopy(first))
 
-    def forward(self, fc_BRR: Tensor, active: Sequence[int] | None = None, valid_B: Tensor | None = None) -> Tensor:
+    def forward(
+        self, fc_BRR: Tensor, active: Sequence[int] | None = None, valid_B: Tensor | None = None
+    ) -> Tensor:
         """Logits of the active tokens at every layer.
 
         Args:
@@ -146,7 +167,8 @@ class LCM(nn.Module):
             active = range(len(self.config.target_tokens))
         memory_BRD = self.embedding(fc_BRR, valid_B)
         position_MD = self.tokens(active)
-        # A row of zeros is a constant or missing region. A scan of nothing else is padding: it attends to something.
+        # A row of zeros is a constant or missing region. A scan of nothing else is padding: it
+        # attends to something.
         masked_BR = (fc_BRR == 0).all(-1) if self.config.mask_constant else None
         if masked_BR is not None:
             masked_BR = masked_BR & ~masked_BR.all(-1, keepdim=True)
@@ -168,7 +190,8 @@ class LCM(nn.Module):
 def expand(edges_BE: Tensor, n_regions: int) -> Tensor:
     """Upper triangles to symmetric matrices, on the edges' device.
 
-    The diagonal is 1, and 0 for a constant region, whose whole row is 0 (REFERENCE: Pearson with NaN set to 0).
+    The diagonal is 1, and 0 for a constant region, whose whole row is 0 (REFERENCE: Pearson with
+    NaN set to 0).
     Args: edges_BE: (B, R(R-1)/2), row by row, any float type. Returns: float32 (B, R, R).
     """
     rows, columns = torch.triu_indices(n_regions, n_regions, 1, device=edges_BE.device)
@@ -177,3 +200,15 @@ def expand(edges_BE: Tensor, n_regions: int) -> Tensor:
     fc = fc + fc.transpose(1, 2)
     fc.diagonal(dim1=1, dim2=2).copy_((fc != 0).any(-1).float())
     return fc
+
+
+def model_input(edges_BE: Tensor, edges: str, n_regions: int) -> Tensor:
+    """Stored triangles (B, E) to the matrices (B, R, R) that the model sees.
+
+    Args:
+        edges: ``raw`` correlations, or their ``fisher_z``.
+    """
+    if edges == "fisher_z":
+        # fp16 rounds a correlation of .9998 to 1, whose transform is infinite.
+        edges_BE = edges_BE.float().clamp(-0.9995, 0.9995).atanh()
+    return expand(edges_BE, n_regions)

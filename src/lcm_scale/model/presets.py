@@ -1,6 +1,7 @@
 """Model sizes: the published depths at their one width, and small ones for tests and small data.
 
-`model=1b` is the dial; everything else follows. Published sizes: paper table of scaling, 4 to 32 layers of width 2048.
+`model=1b` is the dial; everything else follows. Published sizes: paper table of scaling, 4 to 32
+layers of width 2048.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class LCMConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
-            raise InputError(f"model.width={self.width} is not a multiple of model.heads={self.heads}")
+            raise InputError(
+                f"model.width={self.width} is not a multiple of model.heads={self.heads}"
+            )
 
     @property
     def n_tokens(self) -> int:
@@ -74,9 +77,15 @@ def resolve(config: ModelConfig, n_regions: int, target_tokens: tuple[int, ...])
     Raises: InputError for an unknown preset.
     """
     if config.preset not in PRESETS:
-        raise InputError(f"model.preset={config.preset}{nearest(config.preset, PRESETS)} (one of {', '.join(PRESETS)})")
+        raise InputError(
+            f"model.preset={config.preset}{nearest(config.preset, PRESETS)} (one of {', '.join(PRESETS)})"
+        )
     size = PRESETS[config.preset]
-    changes = {k: v for k in ("width", "layers", "heads", "ffn", "dropout") if (v := getattr(config, k)) is not None}
+    changes = {
+        k: v
+        for k in ("width", "layers", "heads", "ffn", "dropout")
+        if (v := getattr(config, k)) is not None
+    }
     size = replace(size, **changes)
     return LCMConfig(
         n_regions=n_regions,

@@ -1,9 +1,10 @@
 """Matrix products, and layers made of them, through the quickest exact kernel there is.
 
-On CPUs torch sends fp32 products to MKL, which takes its AVX2 path on other makers' processors: 105 GFLOP/s a core on a
-Zen 5 on which oneDNN reaches 225 in the same precision. `multiply` goes to oneDNN there; everywhere else (GPUs, bf16,
-fp64, small factors) it is torch's own. `Linear` and `project` give the weights' gradients as whole tensors: autograd's
-slices of a packed weight would each cost a zero-filled copy of all of it.
+On CPUs torch sends fp32 products to MKL, which takes its AVX2 path on other makers' processors: 105
+GFLOP/s a core on a Zen 5 on which oneDNN reaches 225 in the same precision. `multiply` goes to
+oneDNN there; everywhere else (GPUs, bf16, fp64, small factors) it is torch's own. `Linear` and
+`project` give the weights' gradients as whole tensors: autograd's slices of a packed weight would
+each cost a zero-filled copy of all of it.
 
 Legend: N rows, I inputs, O outputs.
 """
@@ -19,12 +20,16 @@ from torch.autograd.function import once_differentiable
 
 # Below so many multiply-adds, the call costs more than the kernel saves.
 SMALL = 1 << 20
-# Rows of a weight's gradient at a time, where it is copied; from more inputs on, pieces cost speed (docs/log.md).
+# Rows of a weight's gradient at a time, where it is copied; from more inputs on, pieces cost speed
+# (docs/log.md).
 ROWS, FEW = 2048, 512
 
 
 def _has_onednn() -> bool:
-    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in (
+        "AVX2",
+        "AVX512",
+    ):
         return False
     return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
@@ -34,7 +39,12 @@ ONEDNN = _has_onednn()
 
 def _by_onednn(a: Tensor, b: Tensor, multiply_adds: int) -> bool:
     """Whether oneDNN multiplies these two."""
-    return ONEDNN and a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and multiply_adds >= SMALL
+    return (
+        ONEDNN
+        and a.device.type == "cpu"
+        and a.dtype == b.dtype == torch.float32
+        and multiply_adds >= SMALL
+    )
 
 
 def multiply(a_NI: Tensor, b_IO: Tensor) -> Tensor:
@@ -45,7 +55,8 @@ def multiply(a_NI: Tensor, b_IO: Tensor) -> Tensor:
 
 
 def multiply_into(out_NO: Tensor, a_NI: Tensor, b_IO: Tensor) -> None:
-    """out = a @ b in out's type; of few inputs, some rows at a time, so that no second matrix of out's size is held."""
+    """out = a @ b in out's type; of few inputs, some rows at a time, so that no second matrix of
+    out's size is held."""
     rows = ROWS if a_NI.shape[1] <= FEW else len(out_NO)
     for first in range(0, len(out_NO), rows):
         out_NO[first : first + rows].copy_(multiply(a_NI[first : first + rows], b_IO))
@@ -55,7 +66,9 @@ def affine(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """x @ weight.T + bias over the last dimension, without autograd."""
     if _by_onednn(x, weight_OI, x.numel() * len(weight_OI)):
         flat = x.reshape(-1, x.shape[-1])
-        return torch.ops.mkldnn._linear_pointwise(flat, weight_OI, bias_O, "none", [], "").view(*x.shape[:-1], -1)
+        return torch.ops.mkldnn._linear_pointwise(flat, weight_OI, bias_O, "none", [], "").view(
+            *x.shape[:-1], -1
+        )
     return F.linear(x, weight_OI, bias_O)
 
 
@@ -66,7 +79,8 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 
 def plainly(x: Tensor) -> Any:
-    """A context in which no operation casts: the functions below have cast what they wanted cast."""
+    """A context in which no operation casts: the functions below have cast what they wanted
+    cast."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -74,7 +88,9 @@ class _Project(torch.autograd.Function):
     """Two inputs through the two parts of one packed weight."""
 
     @staticmethod
-    def forward(ctx: Any, first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int) -> Any:
+    def forward(
+        ctx: Any, first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int
+    ) -> Any:
         with plainly(first):
             used = weight if second is not None else weight[:split]
             working, biases = used.to(first.dtype), bias.to(first.dtype)
@@ -84,7 +100,9 @@ class _Project(torch.autograd.Function):
             one = affine(first, working[:split], biases[:split])
             two = None if second is None else affine(second, working[split:], biases[split:])
             if two is not None and not any(ctx.needs_input_grad[1:3]):
-                ctx.mark_non_differentiable(two)  # else the gradients of keys and values would be made for nobody
+                ctx.mark_non_differentiable(
+                    two
+                )  # else the gradients of keys and values would be made for nobody
             return one, two
 
     @staticmethod
@@ -124,9 +142,12 @@ def _input_gradient(d_y: Tensor, weight: Tensor) -> Tensor:
 def project(
     first: Tensor, second: Tensor | None, weight: Tensor, bias: Tensor, split: int
 ) -> tuple[Tensor, Tensor | None]:
-    """first @ weight[:split].T + bias[:split], and second with the rest of the rows (None: not computed)."""
+    """first @ weight[:split].T + bias[:split], and second with the rest of the rows (None: not
+    computed)."""
     dtype = working_dtype(first)
-    return _Project.apply(first.to(dtype), None if second is None else second.to(dtype), weight, bias, split)
+    return _Project.apply(
+        first.to(dtype), None if second is None else second.to(dtype), weight, bias, split
+    )
 
 
 class _Affine(torch.autograd.Function):
@@ -150,7 +171,9 @@ class Linear(nn.Linear):
     """nn.Linear, its fp32 products on CPUs through `multiply`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        fits = input.shape[-1] == self.in_features  # torch's own error names the shapes, oneDNN's does not
+        fits = (
+            input.shape[-1] == self.in_features
+        )  # torch's own error names the shapes, oneDNN's does not
         wide = working_dtype(input) == torch.float32
         if fits and wide and _by_onednn(input, self.weight, input.numel() * self.out_features):
             return _Affine.apply(input, self.weight, self.bias)
@@ -158,7 +181,8 @@ class Linear(nn.Linear):
 
 
 def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
-    """a[g] @ b[g] for every g, without autograd; `into`: where to write them, any strides, [g] of N x O numbers."""
+    """a[g] @ b[g] for every g, without autograd; `into`: where to write them, any strides, [g] of N
+    x O numbers."""
     if not _by_onednn(a_GNI, b_GIO, a_GNI[0].numel() * b_GIO.shape[2]):
         out = torch.bmm(a_GNI, b_GIO)
         return out if into is None else into.copy_(out.view(into.shape))
@@ -169,14 +193,17 @@ def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
     return into
 
 
-# CPUs: from so many numbers on, masks come from raw random bits. torch's bernoulli takes 5 ns a number, these 1.
+# CPUs: from so many numbers on, masks come from raw random bits. torch's bernoulli takes 5 ns a
+# number, these 1.
 MANY = 1 << 16
 
 
 def keep_mask(x: Tensor, probability: float) -> tuple[Tensor, float]:
-    """A random mask of x's shape, true where a number is kept, and what kept numbers are multiplied with.
+    """A random mask of x's shape, true where a number is kept, and what kept numbers are multiplied
+    with.
 
-    Small masks are torch's own, number for number; large ones on CPUs have a probability rounded to 1 / 65536.
+    Small masks are torch's own, number for number; large ones on CPUs have a probability rounded to
+    1 / 65536.
     """
     n = x.numel()
     if x.device.type != "cpu" or n < MANY:
@@ -188,7 +215,8 @@ def keep_mask(x: Tensor, probability: float) -> tuple[Tensor, float]:
 
 
 def apply_mask(x: Tensor, kept: Tensor, scale: float) -> Tensor:
-    """x where kept, times scale. (On CPUs, a product with booleans is several times slower than this.)"""
+    """x where kept, times scale. (On CPUs, a product with booleans is several times slower than
+    this.)"""
     return kept.view(torch.uint8).to(x.dtype).mul_(scale).mul_(x)
 
 

@@ -1,4 +1,5 @@
-"""Figures of the report: plain data in, a matplotlib Figure out. One style, colours that colour-blind people tell apart.
+"""Figures of the report: plain data in, a matplotlib Figure out. One style, colours that
+colour-blind people tell apart.
 
 The model is always blue and a filled dot, baselines grey or orange and hollow: never colour alone.
 """
@@ -23,9 +24,16 @@ from lcm_scale.report.wording import MINUS
 INK, MUTED, RULE = "#1f2933", "#67727e", "#dde2e7"
 MODEL = "#0b62a4"
 WARNING = "#a63603"
-OTHERS = ("#8a939c", "#d9822b", "#7b5ea7", "#2a9d8f")  # grey, orange, purple, teal (after Okabe and Ito)
+OTHERS = (
+    "#8a939c",
+    "#d9822b",
+    "#7b5ea7",
+    "#2a9d8f",
+)  # grey, orange, purple, teal (after Okabe and Ito)
 MARKERS = ("s", "D", "^", "v")
-HALO = [withStroke(linewidth=2.4, foreground="white")]  # keeps a label readable where a line passes behind it
+HALO = [
+    withStroke(linewidth=2.4, foreground="white")
+]  # keeps a label readable where a line passes behind it
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -55,7 +63,8 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The one look; wraps drawing and saving, since matplotlib reads some settings only when it writes."""
+    """The one look; wraps drawing and saving, since matplotlib reads some settings only when it
+    writes."""
     with matplotlib.rc_context(_STYLE):
         yield
 
@@ -68,7 +77,8 @@ def stamp(figure: Figure, words: str) -> Figure:
 
 
 def look(name: str, model: str, baselines: Sequence[str]) -> tuple[str, str]:
-    """(colour, marker) of a model, the same in every figure: its place among all baselines decides, drawn or not."""
+    """(colour, marker) of a model, the same in every figure: its place among all baselines decides,
+    drawn or not."""
     if name == model:
         return MODEL, "o"
     place = list(baselines).index(name)
@@ -76,11 +86,18 @@ def look(name: str, model: str, baselines: Sequence[str]) -> tuple[str, str]:
 
 
 def comparison(
-    rows: Mapping[str, Metric], label: str, chance: float | None, model: str, baselines: Sequence[str], places: int
+    rows: Mapping[str, Metric],
+    label: str,
+    chance: float | None,
+    model: str,
+    baselines: Sequence[str],
+    places: int,
 ) -> Figure:
-    """One metric of the model and the baselines: a dot and its 95 % interval each, a dashed line at chance.
+    """One metric of the model and the baselines: a dot and its 95 % interval each, a dashed line at
+    chance.
 
-    Args: rows: name -> metric, top to bottom.  label: axis label.  model: which row is ours.  baselines: all names, for
+    Args: rows: name -> metric, top to bottom.  label: axis label.  model: which row is ours.
+        baselines: all names, for
     their colours.  places: decimals, those of the table.
     """
     with style():
@@ -97,14 +114,38 @@ def comparison(
                 alpha=0.45,
                 solid_capstyle="round",
             )
-            axes.plot(metric.value, y, marker, color=colour, ms=7, mfc=colour if ours else "white", mew=1.7)
+            axes.plot(
+                metric.value,
+                y,
+                marker,
+                color=colour,
+                ms=7,
+                mfc=colour if ours else "white",
+                mew=1.7,
+            )
             text = f"{metric.value:.{places}f}".replace("-", MINUS)
-            axes.annotate(text, (metric.value, y), (0, 7), textcoords="offset points", ha="center", fontsize=8.5,
-                          color=colour, fontweight="bold" if ours else "normal", path_effects=HALO)  # fmt: skip
+            axes.annotate(
+                text,
+                (metric.value, y),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+                color=colour,
+                fontweight="bold" if ours else "normal",
+                path_effects=HALO,
+            )
         if chance is not None and np.isfinite(chance):
             axes.axvline(chance, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-            axes.annotate("no skill", (chance, 1), (3, 1), xycoords=("data", "axes fraction"), textcoords="offset points",
-                          fontsize=8, color=MUTED)  # fmt: skip
+            axes.annotate(
+                "no skill",
+                (chance, 1),
+                (3, 1),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=8,
+                color=MUTED,
+            )
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set_ylim(len(rows) - 0.5, -0.7)
         axes.tick_params(axis="y", length=0)
@@ -115,7 +156,8 @@ def comparison(
 
 
 def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]) -> Figure:
-    """ROC curves of a two-class target; scores of a fold are ranked within it before folds are joined, as AUROC is."""
+    """ROC curves of a two-class target; scores of a fold are ranked within it before folds are
+    joined, as AUROC is."""
     with style():
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
@@ -124,7 +166,13 @@ def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]
             rank = _rank_within_folds(p.scores[:, present[1]], p.fold)
             false_rate, true_rate, _ = roc_curve(p.truth == present[1], rank)
             colour, _ = look(p.model, model, baselines)
-            axes.plot(false_rate, true_rate, color=colour, lw=2.2 if p.model == model else 1.4, label=p.model)
+            axes.plot(
+                false_rate,
+                true_rate,
+                color=colour,
+                lw=2.2 if p.model == model else 1.4,
+                label=p.model,
+            )
         axes.set(
             xlabel="False positive rate",
             ylabel="True positive rate",
@@ -137,9 +185,12 @@ def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]
 
 
 def confusion(p: Predictions) -> Figure:
-    """Shares of each true class by predicted class, in percent; classes that never occur are left out."""
+    """Shares of each true class by predicted class, in percent; classes that never occur are left
+    out."""
     present = np.unique(np.concatenate([p.truth.astype(np.int64), p.predicted]))
-    counts = (p.truth.astype(np.int64)[:, None, None] == present[:, None]) & (p.predicted[:, None, None] == present)
+    counts = (p.truth.astype(np.int64)[:, None, None] == present[:, None]) & (
+        p.predicted[:, None, None] == present
+    )
     table = counts.sum(0)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     names = [_short(p.categories[c]) for c in present]
@@ -151,12 +202,21 @@ def confusion(p: Predictions) -> Figure:
         small = len(present) > 8
         for i, j in np.ndindex(*share.shape):
             if table[i, j] and not (small and share[i, j] < 0.095):
-                axes.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", fontsize=6 if small else 9.5,
-                          color="white" if share[i, j] > 0.6 else INK)  # fmt: skip
+                axes.text(
+                    j,
+                    i,
+                    f"{100 * share[i, j]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=6 if small else 9.5,
+                    color="white" if share[i, j] > 0.6 else INK,
+                )
         ticks = range(len(present))
         axes.set_xticks(ticks, names, rotation=90 if small else 0, fontsize=7 if small else 9)
         axes.set_yticks(
-            ticks, [f"{n} ({k})" for n, k in zip(names, table.sum(1), strict=True)], fontsize=7 if small else 9
+            ticks,
+            [f"{n} ({k})" for n, k in zip(names, table.sum(1), strict=True)],
+            fontsize=7 if small else 9,
         )
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
@@ -182,10 +242,13 @@ def scatter(p: Predictions, unit: str) -> Figure:
 
 
 def calibration(p: Predictions) -> Figure:
-    """Share of right predictions against stated confidence, in the bins of the calibration error."""
+    """Share of right predictions against stated confidence, in the bins of the calibration
+    error."""
     confidence = p.scores.max(1)
     right = p.predicted == p.truth
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+    bins = np.clip(
+        np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1
+    )
     used = np.unique(bins)
     x = [confidence[bins == b].mean() for b in used]
     y = [right[bins == b].mean() for b in used]
@@ -194,9 +257,23 @@ def calibration(p: Predictions) -> Figure:
         figure, axes = _square()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
         axes.plot(x, y, color=MODEL, lw=1.4)
-        axes.scatter(x, y, s=18 + 220 * counts / counts.sum(), color=MODEL, edgecolor="white", linewidth=0.8,
-                     zorder=3, clip_on=False)  # fmt: skip
-        axes.set(xlabel="Confidence", ylabel="Share right", xlim=(0, 1.02), ylim=(0, 1.02), title="Calibration")
+        axes.scatter(
+            x,
+            y,
+            s=18 + 220 * counts / counts.sum(),
+            color=MODEL,
+            edgecolor="white",
+            linewidth=0.8,
+            zorder=3,
+            clip_on=False,
+        )
+        axes.set(
+            xlabel="Confidence",
+            ylabel="Share right",
+            xlim=(0, 1.02),
+            ylim=(0, 1.02),
+            title="Calibration",
+        )
         axes.grid()
     return figure
 
@@ -204,8 +281,8 @@ def calibration(p: Predictions) -> Figure:
 def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Training and validation loss by epoch, a line at each switch of phase.
 
-    Args: rows: ``epoch``, ``phase``, ``train_loss``, ``val_loss`` (missing: None) and, where several folds are drawn,
-        ``fold``; the mean over folds is the strong line.
+    Args: rows: ``epoch``, ``phase``, ``train_loss``, ``val_loss`` (missing: None) and, where
+        several folds are drawn, ``fold``; the mean over folds is the strong line.
     """
     folds = sorted({row.get("fold", 0) for row in rows})
     with style():
@@ -217,12 +294,22 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             points = [(row["epoch"], row[key]) for row in rows if _number(row.get(key))]
             for fold in folds if len(folds) > 1 else []:
-                line = sorted((r["epoch"], r[key]) for r in rows if r.get("fold", 0) == fold and _number(r.get(key)))
+                line = sorted(
+                    (r["epoch"], r[key])
+                    for r in rows
+                    if r.get("fold", 0) == fold and _number(r.get(key))
+                )
                 axes.plot(*_columns(line), color=colour, lw=0.7, alpha=0.35)
             epochs = sorted({epoch for epoch, _ in points})
             means = [float(np.mean([loss for e, loss in points if e == epoch])) for epoch in epochs]
             axes.plot(
-                epochs, means, color=colour, lw=2, ls=dashes, label=name, marker="o" if len(epochs) == 1 else None
+                epochs,
+                means,
+                color=colour,
+                lw=2,
+                ls=dashes,
+                label=name,
+                marker="o" if len(epochs) == 1 else None,
             )
         _mark_phases(axes, rows)
         axes.set(xlabel="Epoch", ylabel="Loss")
@@ -240,9 +327,18 @@ def _mark_phases(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for number, (name, epoch) in enumerate(sorted(first.items(), key=lambda item: item[1])):
         if number:
             axes.axvline(epoch - 0.5, color=INK, lw=0.9, ls=":")
-        rung = 4 + 11 * (number % 3)  # neighbours stand on different rungs: a phase may be three epochs of two hundred
-        axes.annotate(name, (epoch - 0.5 if number else epoch, 1), (4 if number else 0, rung), fontsize=8.5, color=MUTED,
-                      xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
+        rung = 4 + 11 * (
+            number % 3
+        )  # neighbours stand on different rungs: a phase may be three epochs of two hundred
+        axes.annotate(
+            name,
+            (epoch - 0.5 if number else epoch, 1),
+            (4 if number else 0, rung),
+            fontsize=8.5,
+            color=MUTED,
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+        )
 
 
 def _square() -> tuple[Figure, Axes]:

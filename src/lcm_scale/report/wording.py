@@ -1,4 +1,5 @@
-"""How the report puts numbers and facts: digits, names of models, table cells, and what is folded away.
+"""How the report puts numbers and facts: digits, names of models, table cells, and what is folded
+away.
 
 Plain values in, text or escaped markup out; nothing here draws or writes.
 """
@@ -59,7 +60,9 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
 
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
     """The model with the best point estimate of a metric, '' where several share it."""
-    values = {model: m.value for model, metrics in results.items() for m in metrics if m.name == name}
+    values = {
+        model: m.value for model, metrics in results.items() for m in metrics if m.name == name
+    }
     finite = {model: v for model, v in values.items() if math.isfinite(v)}
     best = (max if kind.higher_is_better else min)(finite.values(), default=math.nan)
     winners = [model for model, v in finite.items() if v == best]
@@ -71,7 +74,9 @@ def label(model: str) -> str:
 
 
 def baseline_phrase(name: str, kind: str) -> str:
-    majority = "always guessing the commonest class" if kind == "class" else "always guessing the mean"
+    majority = (
+        "always guessing the commonest class" if kind == "class" else "always guessing the mean"
+    )
     phrases = {
         "majority": majority,
         "linear": "a linear model on the edges",
@@ -91,25 +96,38 @@ def first_upper(text: str) -> str:
 
 def whole(sentence: str) -> Markup:
     """A number stays on one line with its interval."""
-    return Markup(re.sub(r"\S+ \[[^\]<>]*\]", r'<span class="whole">\g<0></span>', str(escape(sentence))))
+    return Markup(
+        re.sub(r"\S+ \[[^\]<>]*\]", r'<span class="whole">\g<0></span>', str(escape(sentence)))
+    )
 
 
 def audit_row(row: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
-    """Agreement is a share, of scalars the mean absolute error: the cell says which. A target that is not evaluated is
-    taken for a scalar where labels were given without a confidence."""
-    cells = {key: words(fact(value)) if key == "target" else fact(value) for key, value in row.items()}
+    """Agreement is a share, of scalars the mean absolute error: the cell says which. A target that
+    is not evaluated is taken for a scalar where labels were given without a confidence."""
+    cells = {
+        key: words(fact(value)) if key == "target" else fact(value) for key, value in row.items()
+    }
     agreement = row.get("agreement", math.nan)
     if math.isfinite(agreement):
-        guess = "scalar" if row.get("given") and not math.isfinite(row.get("mean_confidence", math.nan)) else "class"
+        guess = (
+            "scalar"
+            if row.get("given") and not math.isfinite(row.get("mean_confidence", math.nan))
+            else "class"
+        )
         error = f"off by {agreement:.2f} {UNITS.get(str(row.get('target')), '')}".strip()
-        cells["agreement"] = error if kinds.get(row["target"], guess) == "scalar" else f"{100 * agreement:.1f} % right"
+        cells["agreement"] = (
+            error
+            if kinds.get(row["target"], guess) == "scalar"
+            else f"{100 * agreement:.1f} % right"
+        )
     if math.isfinite(row.get("mean_confidence", math.nan)):
         cells["mean_confidence"] = f"{row['mean_confidence']:.3f}"
     return list(cells.values())
 
 
 def quality(quality: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, fact, what a click unfolds or '').  A region that is constant in every scan is named, the others counted."""
+    """(name, fact, what a click unfolds or '').  A region that is constant in every scan is named,
+    the others counted."""
     rows = []
     for key, value in quality.items():
         if key == CONSTANT and value:
@@ -118,9 +136,7 @@ def quality(quality: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             if always:
                 rows.append(("constant in every scan", ", ".join(always), ""))
             if rest:
-                affected = (
-                    f"{len(rest)} region{'' if len(rest) == 1 else 's'}, each in at most {max(rest.values())} scans"
-                )
+                affected = f"{len(rest)} region{'' if len(rest) == 1 else 's'}, each in at most {max(rest.values())} scans"
                 rows.append(("constant in some scans", affected, fact(rest)))
         elif isinstance(value, Mapping) and len(value) > LONG:
             rows.append((key, f"{len(value)} entries", fact(value)))

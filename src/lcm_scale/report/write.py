@@ -1,8 +1,10 @@
-"""The report: one self-contained page whose first sentence is the verdict, and the same numbers as JSON and CSV.
+"""The report: one self-contained page whose first sentence is the verdict, and the same numbers as
+JSON and CSV.
 
-In come measured targets (metrics, paired differences, predictions) and facts about the run; out go `report.html`,
-`results.json`, `results.csv`, `predictions.csv` and `figures/*.png`. The page needs no script and no other file.
-Whatever is simulated or confounded says so in the title, in every table and in every figure.
+In come measured targets (metrics, paired differences, predictions) and facts about the run; out go
+`report.html`, `results.json`, `results.csv`, `predictions.csv` and `figures/*.png`. The page needs
+no script and no other file. Whatever is simulated or confounded says so in the title, in every
+table and in every figure.
 """
 
 from __future__ import annotations
@@ -23,85 +25,19 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lcm_scale.report import plots
-from lcm_scale.report import wording
-from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, Predictions
+from lcm_scale.evaluation.metrics import METRICS, Predictions
+from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.files import write_atomic
+from lcm_scale.report import plots, wording
 
 PNG_DPI = 160
 TRAINING = "learning-curve"  # stem of the one figure that belongs to no target
 
 
 @dataclass(frozen=True)
-class TargetResult:
-    """One target, measured.
-
-    Attributes:
-        results: model name -> its metrics; baselines under their names in `baselines.BASELINES`.
-        differences: baseline -> model minus that baseline, paired, in one metric: the one that decides.
-        confounded: why its numbers must not be believed, or None.
-        predictions: of the model and the baselines.
-    """
-
-    target: str
-    kind: str
-    categories: tuple[str, ...]
-    n_scans: int
-    n_subjects: int
-    results: Mapping[str, tuple[Metric, ...]]
-    differences: Mapping[str, Metric]
-    confounded: str | None
-    predictions: tuple[Predictions, ...]
-
-    @property
-    def model(self) -> str:
-        """Ours: the first that is no baseline."""
-        return next(name for name in self.results if name not in self.differences)
-
-    @property
-    def deciding(self) -> str:
-        """The metric that says who wins."""
-        return next((d.name for d in self.differences.values()), PRIMARY[self.kind])
-
-    def metric(self, model: str, name: str) -> Metric:
-        return next(m for m in self.results[model] if m.name == name)
-
-    @property
-    def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric; None where no baseline was run."""
-        sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
-        values = {name: sign * self.metric(name, self.deciding).value for name in self.differences}
-        return max(values, key=values.__getitem__, default=None)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything a reader should see.
-
-    Attributes:
-        headline: name of the target that decides the verdict.
-        data: facts about the scans.   stages: (stage, facts).
-        curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
-        quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints, seeds.
-    """
-
-    title: str
-    simulated: bool
-    headline: str
-    targets: tuple[TargetResult, ...]
-    notes: tuple[str, ...]
-    protocol: str
-    data: Mapping[str, Any]
-    stages: tuple[tuple[str, Mapping[str, Any]], ...]
-    curves: Sequence[Mapping[str, Any]]
-    pseudo_labels: Sequence[Mapping[str, Any]]
-    quality: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """`standing` is ahead, behind, level or alone (no baseline); `certain`: the paired interval excludes zero."""
+    """`standing` is ahead, behind, level or alone (no baseline); `certain`: the paired interval
+    excludes zero."""
 
     standing: str
     certain: bool
@@ -110,7 +46,8 @@ class Verdict:
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write the page, its figures and the numbers into `folder`, each file whole or not at all, the page last.
+    """Write the page, its figures and the numbers into `folder`, each file whole or not at all, the
+    page last.
 
     Returns: the path of ``report.html``.  Raises: InputError where the folder cannot be written.
     """
@@ -127,7 +64,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def _render(report: Report, figures: Sequence[Drawn]) -> str:
     """The page as HTML, every text escaped."""
-    template = (resources.files("lcm_scale.evaluation") / "report.html.j2").read_text(encoding="utf-8")
+    template = (resources.files("lcm_scale.report") / "report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         cell=wording.cell,
@@ -150,9 +87,13 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         images=images,
         curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
-        audit=[wording.audit_row(row, {t.target: t.kind for t in report.targets}) for row in report.pseudo_labels],
+        audit=[
+            wording.audit_row(row, {t.target: t.kind for t in report.targets})
+            for row in report.pseudo_labels
+        ],
         audit_heads=[
-            wording.AUDIT.get(key, wording.first_upper(wording.words(key))) for key in (report.pseudo_labels or [{}])[0]
+            wording.AUDIT.get(key, wording.first_upper(wording.words(key)))
+            for key in (report.pseudo_labels or [{}])[0]
         ],
         quality=wording.quality(report.quality),
         metrics=METRICS,
@@ -162,17 +103,19 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
 
 
 def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
-    """Who wins on a target, in plain words: the point estimate says who leads, the paired interval whether it may be luck."""
+    """Who wins on a target, in plain words: the point estimate says who leads, the paired interval
+    whether it may be luck."""
     kind = METRICS[t.kind][t.deciding]
     ours = t.metric(t.model, t.deciding)
-    where = (
-        f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, {ours.n_subjects} people)"
-    )
+    where = f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, {ours.n_subjects} people)"
     label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
     best = t.best_baseline
     if best is None:
         return Verdict(
-            "alone", False, f"On {where} {t.model} has {label} {wording.show(ours, kind)}.", "No baseline was run."
+            "alone",
+            False,
+            f"On {where} {t.model} has {label} {wording.show(ours, kind)}.",
+            "No baseline was run.",
         )
     theirs, difference = t.metric(best, t.deciding), t.differences[best]
     lead = difference.value if kind.higher_is_better else -difference.value
@@ -181,29 +124,32 @@ def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
     name = wording.baseline_phrase(best, t.kind)
     if lead < 0:
         verb = "beats" if certain else "is ahead of"
-        sentence = f"A plain baseline {verb} {t.model} on {where}: {name} has {label} {other}, {mine}."
+        sentence = (
+            f"A plain baseline {verb} {t.model} on {where}: {name} has {label} {other}, {mine}."
+        )
     elif lead > 0:
         verb = "beats" if certain else "is ahead of"
         sentence = f"{t.model} {verb} the best baseline on {where}: {label} {wording.show(ours, kind)}, {name} {other}."
     else:
-        sentence = (
-            f"{t.model} is level with the best baseline on {where}: both have {label} {wording.show(ours, kind)}."
-        )
-    ending = "it excludes zero, so the lead is hardly an accident of who was scanned" if certain else (
-        "it includes zero, so who leads may be an accident of who was scanned"
-    )  # fmt: skip
-    detail = (
-        f"The paired difference, {t.model} minus {name}, is {wording.show(difference, kind, signed=True)}: {ending}."
+        sentence = f"{t.model} is level with the best baseline on {where}: both have {label} {wording.show(ours, kind)}."
+    ending = (
+        "it excludes zero, so the lead is hardly an accident of who was scanned"
+        if certain
+        else ("it includes zero, so who leads may be an accident of who was scanned")
     )
-    return Verdict("behind" if lead < 0 else "ahead" if lead > 0 else "level", certain, sentence, detail)
+    detail = f"The paired difference, {t.model} minus {name}, is {wording.show(difference, kind, signed=True)}: {ending}."
+    return Verdict(
+        "behind" if lead < 0 else "ahead" if lead > 0 else "level", certain, sentence, detail
+    )
 
 
-# -- figures ------------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure: `stem` of its file, the `target` it belongs to ('': training), `alt` for those who cannot see it."""
+    """A figure: `stem` of its file, the `target` it belongs to ('': training), `alt` for those who
+    cannot see it."""
 
     stem: str
     target: str
@@ -214,14 +160,24 @@ class Drawn:
 def _figures(report: Report) -> Iterator[Drawn]:
     """Target by target, the learning curve last."""
     for t in report.targets:
-        words = "   ".join(w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on)
+        words = "   ".join(
+            w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on
+        )
         for name, figure in _target_figures(t):
             yield Drawn(
-                f"{t.target}-{name}", t.target, plots.stamp(figure, words), f"{name} of {t.target}. {words}".strip()
+                f"{t.target}-{name}",
+                t.target,
+                plots.stamp(figure, words),
+                f"{name} of {t.target}. {words}".strip(),
             )
     if report.curves:
         figure = plots.learning_curve(report.curves)
-        yield Drawn(TRAINING, "", plots.stamp(figure, "SIMULATED" if report.simulated else ""), "loss by epoch")
+        yield Drawn(
+            TRAINING,
+            "",
+            plots.stamp(figure, "SIMULATED" if report.simulated else ""),
+            "loss by epoch",
+        )
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
@@ -243,7 +199,12 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     if ours is None:
         return
     if t.kind == "scalar":
-        yield "scatter", plots.scatter(ours, f"({wording.UNITS[t.target]})" if t.target in wording.UNITS else "")
+        yield (
+            "scatter",
+            plots.scatter(
+                ours, f"({wording.UNITS[t.target]})" if t.target in wording.UNITS else ""
+            ),
+        )
         return
     if len(np.unique(ours.truth)) == 2:
         curves = [p for p in t.predictions if p.model != "majority"]
@@ -262,7 +223,9 @@ def _image(figure: Figure, alt: str) -> Markup:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue()).decode()
     width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="{}">').format(data, alt, width)
+    return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="{}">').format(
+        data, alt, width
+    )
 
 
 def _write_figures(figures: Sequence[Drawn], folder: Path) -> None:
@@ -284,15 +247,21 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
 
 
-# -- numbers as files ---------------------------------------------------------------------------------------------------
+# -- numbers as files ------------------------------------------------------------------------------
 
 
 def _results(report: Report) -> dict[str, Any]:
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
-    data["verdict"] = asdict(verdict(next(t for t in report.targets if t.target == report.headline), report.simulated))
+    data["verdict"] = asdict(
+        verdict(next(t for t in report.targets if t.target == report.headline), report.simulated)
+    )
     data["targets"] = [
         {
-            **{k: v for k, v in t.__dict__.items() if k not in ("predictions", "results", "differences")},
+            **{
+                k: v
+                for k, v in t.__dict__.items()
+                if k not in ("predictions", "results", "differences")
+            },
             "model": t.model,
             "results": {name: [asdict(m) for m in metrics] for name, metrics in t.results.items()},
             "differences": {name: asdict(m) for name, m in t.differences.items()},
@@ -304,7 +273,11 @@ def _results(report: Report) -> dict[str, Any]:
 
 def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
     for t in report.targets:
-        common = {"target": t.target, "simulated": report.simulated, "confounded": t.confounded or ""}
+        common = {
+            "target": t.target,
+            "simulated": report.simulated,
+            "confounded": t.confounded or "",
+        }
         for model, metrics in t.results.items():
             for m in metrics:
                 yield {
@@ -314,21 +287,41 @@ def _result_rows(report: Report) -> Iterator[dict[str, Any]]:
                     **{"metric" if k == "name" else k: v for k, v in asdict(m).items()},
                 }
         for baseline, m in t.differences.items():
-            yield {**common, "model": t.model, "minus": baseline,
-                   **{"metric" if k == "name" else k: v for k, v in asdict(m).items()}}  # fmt: skip
+            yield {
+                **common,
+                "model": t.model,
+                "minus": baseline,
+                **{"metric" if k == "name" else k: v for k, v in asdict(m).items()},
+            }
 
 
 def _prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
     for t in report.targets:
         for p in t.predictions:
             for i in range(len(p.truth)):
-                row = {"target": p.target, "simulated": report.simulated, "model": p.model, "fold": p.fold[i],
-                       "subject": p.subject[i], "scan": p.scan[i]}  # fmt: skip
+                row = {
+                    "target": p.target,
+                    "simulated": report.simulated,
+                    "model": p.model,
+                    "fold": p.fold[i],
+                    "subject": p.subject[i],
+                    "scan": p.scan[i],
+                }
                 if p.kind == "scalar":
-                    yield {**row, "truth": f"{p.truth[i]:.6g}", "predicted": f"{p.scores[i]:.6g}", "scores": ""}
+                    yield {
+                        **row,
+                        "truth": f"{p.truth[i]:.6g}",
+                        "predicted": f"{p.scores[i]:.6g}",
+                        "scores": "",
+                    }
                 else:
-                    scores = ";".join(f"{c}={s:.5f}" for c, s in zip(p.categories, p.scores[i], strict=True))
-                    truth, predicted = p.categories[int(p.truth[i])], p.categories[int(p.predicted[i])]
+                    scores = ";".join(
+                        f"{c}={s:.5f}" for c, s in zip(p.categories, p.scores[i], strict=True)
+                    )
+                    truth, predicted = (
+                        p.categories[int(p.truth[i])],
+                        p.categories[int(p.predicted[i])],
+                    )
                     yield {**row, "truth": truth, "predicted": predicted, "scores": scores}
 
 

@@ -1,10 +1,13 @@
-"""One point of a sweep: trained on a nested subset of its fold's people, measured on the fold's held-out people.
+"""One point of a sweep: trained on a nested subset of its fold's people, measured on the fold's
+held-out people.
 
-In: a `Sweep` and a `Point`. Out: the point's folder, an ordinary run folder with `point.json` (what was measured) and
-`predictions.npz` (held-out scores, for ensembles) beside it. `point.json` is written last: where it is, the point is done.
+In: a `Sweep` and a `Point`. Out: the point's folder, an ordinary run folder with `point.json` (what
+was measured) and `predictions.npz` (held-out scores, for ensembles) beside it. `point.json` is
+written last: where it is, the point is done.
 
-The validation people choose the epoch and are the same at every number of subjects; a baseline is tuned by inner
-cross-validation on the very people that the model was trained on, and never sees the validation people.
+The validation people choose the epoch and are the same at every number of subjects; a baseline is
+tuned by inner cross-validation on the very people that the model was trained on, and never sees the
+validation people.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 
 from lcm_scale.config import Recipe
+from lcm_scale.cost.time import step_flops
 from lcm_scale.data.order import mix
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import open_edges
@@ -38,16 +42,15 @@ from lcm_scale.evaluation.crossvalidate import (
 )
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.files import write_atomic
-from lcm_scale.model.flops import formulation_of, parameter_count
-from lcm_scale.model.presets import LCMConfig, resolve
-from lcm_scale.sweep.plan import step_flops
-from lcm_scale.sweep.points import Point, Sweep
-from lcm_scale.sweep.trunks import start_from_trunk
-from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
 from lcm_scale.hardware.precision import precision_of, working_dtype
 from lcm_scale.inference.predictor import Predictor
+from lcm_scale.model.flops import formulation_of, parameter_count
+from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.sweep.points import Point, Sweep
+from lcm_scale.sweep.trunks import start_from_trunk
 from lcm_scale.training.fit import FitResult, fit, prepare
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 FORMAT = "lcm-scale-point/1"
 RESULT, PREDICTIONS = "point.json", "predictions.npz"
@@ -61,7 +64,8 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Split:
-    """Scan numbers of a point: trained on, choosing the epoch, held out; and the sets with the labels that it may see."""
+    """Scan numbers of a point: trained on, choosing the epoch, held out; and the sets with the
+    labels that it may see."""
 
     sets: ShardSets
     train: np.ndarray
@@ -77,7 +81,8 @@ def is_finished(folder: Path) -> bool:
 def run_point(sweep: Sweep, point: Point) -> None:
     """Train and measure a point; nothing happens where it is finished.
 
-    Raises: InputError; Busy where another process is at it; Stopped where a signal ended it with a good checkpoint.
+    Raises: InputError; Busy where another process is at it; Stopped where a signal ended it with a
+        good checkpoint.
     """
     folder = sweep.folder_of(point)
     if is_finished(folder):
@@ -94,13 +99,28 @@ def run_point(sweep: Sweep, point: Point) -> None:
             facts, scores = _baseline(point, recipe, predictor, split)
         else:
             start_from_trunk(sweep, point)
-            result = fit(recipe, split.sets, predictor.source, split.train, split.validation, folder, start, point.name)
+            result = fit(
+                recipe,
+                split.sets,
+                predictor.source,
+                split.train,
+                split.validation,
+                folder,
+                start,
+                point.name,
+            )
             facts, scores = _model(point, recipe, predictor, split, result)
         known = {
-            "format": FORMAT, "point": asdict(point), "title": recipe.title, "simulated": sets.simulated,
-            "vocabulary": mark_of(sets), "people": len(np.unique(sets.subject[split.train])),
-            "people_held_out": len(np.unique(sets.subject[split.test])), "scans": len(split.train), **facts,
-        }  # fmt: skip
+            "format": FORMAT,
+            "point": asdict(point),
+            "title": recipe.title,
+            "simulated": sets.simulated,
+            "vocabulary": mark_of(sets),
+            "people": len(np.unique(sets.subject[split.train])),
+            "people_held_out": len(np.unique(sets.subject[split.test])),
+            "scans": len(split.train),
+            **facts,
+        }
         _write(folder, known, scores, split)
         if (
             not point.is_baseline
@@ -112,7 +132,8 @@ def run_point(sweep: Sweep, point: Point) -> None:
 
 
 def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: Point) -> Split:
-    """The people of a point. Subsets are nested: of one fold and draw, the smaller lies in the larger.
+    """The people of a point. Subsets are nested: of one fold and draw, the smaller lies in the
+    larger.
 
     Raises: InputError where the fold has fewer training people than the point asks for.
     """
@@ -150,8 +171,9 @@ def body_parameters(model: LCMConfig) -> int:
 
 
 def loss_of(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Held-out loss over the scans with a known answer: cross-entropy over the set's own answers (scores (n, C)), or the
-    squared error over the held-out variance, where 1 is always guessing the mean (scores (n,))."""
+    """Held-out loss over the scans with a known answer: cross-entropy over the set's own answers
+    (scores (n, C)), or the squared error over the held-out variance, where 1 is always guessing the
+    mean (scores (n,))."""
     known = np.isfinite(truth)
     if scores.ndim == 1:
         return float(np.mean((scores[known] - truth[known]) ** 2) / np.var(truth[known]))
@@ -162,12 +184,13 @@ def loss_of(scores: np.ndarray, truth: np.ndarray) -> float:
 def total_loss(
     answers: Mapping[str, tuple[np.ndarray, np.ndarray]], weights: Mapping[str, float]
 ) -> tuple[float, dict[str, float]]:
-    """The weighted sum of the targets' losses, and each.  Args: answers: target -> (scores, truth)."""
+    """The weighted sum of the targets' losses, and each.  Args: answers: target -> (scores,
+    truth)."""
     losses = {name: loss_of(scores, truth) for name, (scores, truth) in answers.items()}
     return sum(weights[name] * loss for name, loss in losses.items()), losses
 
 
-# -- what is measured ---------------------------------------------------------------------------------------------------
+# -- what is measured ------------------------------------------------------------------------------
 
 
 def _model(
@@ -178,9 +201,21 @@ def _model(
     scores = predictor.answers(chosen, split.test, asked)
     last = checkpoints.newest(result.folder / "checkpoints")
     assert last is not None
-    last_scores = scores if last == result.checkpoint else predictor.answers(checkpoints.load(last), split.test, asked)
-    best = min((r for r in result.rows if r.get("val_loss") is not None), key=lambda r: r["val_loss"], default=None)
-    model = resolve(recipe.model, split.sets.atlas.n_regions, tuple(t.n_tokens for t in split.sets.vocabulary.targets))
+    last_scores = (
+        scores
+        if last == result.checkpoint
+        else predictor.answers(checkpoints.load(last), split.test, asked)
+    )
+    best = min(
+        (r for r in result.rows if r.get("val_loss") is not None),
+        key=lambda r: r["val_loss"],
+        default=None,
+    )
+    model = resolve(
+        recipe.model,
+        split.sets.atlas.n_regions,
+        tuple(t.n_tokens for t in split.sets.vocabulary.targets),
+    )
     device = "cuda" if recipe.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     precision = precision_of(recipe.trainer.precision, device, model.width)
     batch = min(recipe.trainer.global_batch, len(split.train))
@@ -192,12 +227,17 @@ def _model(
         "width": model.width,
         "layers": model.layers,
         "tokens": model.n_tokens,
-        "formulation": formulation_of(model, model.n_tokens, batch, device, working_dtype(precision)),
+        "formulation": formulation_of(
+            model, model.n_tokens, batch, device, working_dtype(precision)
+        ),
         "precision": precision,
         "epochs": epochs,
         "chosen_epoch": None if best is None else best["epoch"] + 1,
         "steps": result.steps,
-        "flops": float(step_flops(model, batch, device, working_dtype(precision))) * len(split.train) / batch * epochs,
+        "flops": float(step_flops(model, batch, device, working_dtype(precision)))
+        * len(split.train)
+        / batch
+        * epochs,
         "seconds": round(sum(r["seconds"] for r in result.rows), 2),
         "train_loss": result.rows[-1]["train_loss"] if result.rows else None,
         **_measured(point, recipe, split, scores),
@@ -217,9 +257,15 @@ def _baseline(
         known = np.isfinite(truth)
         try:
             answer = fit_predict(
-                point.size, train[known], truth[known], split.sets.subject[split.train][known], test, question.kind,
-                len(question.categories), recipe.evaluate.seed,
-            )  # fmt: skip
+                point.size,
+                train[known],
+                truth[known],
+                split.sets.subject[split.train][known],
+                test,
+                question.kind,
+                len(question.categories),
+                recipe.evaluate.seed,
+            )
         except ValueError as error:
             raise InputError(
                 f"{point.name}: {int(known.sum())} scans with a known {question.target.name} are too few to tune a baseline "
@@ -234,7 +280,9 @@ def _baseline(
     return facts, scores
 
 
-def _measured(point: Point, recipe: Recipe, split: Split, scores: list[np.ndarray]) -> dict[str, Any]:
+def _measured(
+    point: Point, recipe: Recipe, split: Split, scores: list[np.ndarray]
+) -> dict[str, Any]:
     loss, losses = _total(recipe, split, scores)
     chance, _ = _total(recipe, split, _base_rates(split))
     metrics = []
@@ -243,34 +291,58 @@ def _measured(point: Point, recipe: Recipe, split: Split, scores: list[np.ndarra
         p = predictions_of(question, split, score, point)
         for m in evaluate_predictions(p, BOOTSTRAP, recipe.evaluate.seed):
             metrics.append(
-                {"target": question.target.name, "metric": m.name, "value": m.value, "low": m.low, "high": m.high}
+                {
+                    "target": question.target.name,
+                    "metric": m.name,
+                    "value": m.value,
+                    "low": m.low,
+                    "high": m.high,
+                }
             )
-    return {"loss": loss, "losses": losses, "weights": weights_of(recipe, split.questions), "chance": chance,
-            "metrics": metrics}  # fmt: skip
+    return {
+        "loss": loss,
+        "losses": losses,
+        "weights": weights_of(recipe, split.questions),
+        "chance": chance,
+        "metrics": metrics,
+    }
 
 
-def predictions_of(question: Question, split: Split, scores: np.ndarray, point: Point) -> Predictions:
+def predictions_of(
+    question: Question, split: Split, scores: np.ndarray, point: Point
+) -> Predictions:
     """Held-out predictions of the scans whose answer is known."""
     truth = question.truth(split.sets.labels[split.test])
     known = np.isfinite(truth)
     scans = split.test[known]
     return Predictions(
-        model=point.name, target=question.target.name, kind=question.kind, categories=question.categories,
-        truth=truth[known].astype(np.int64) if question.kind == "class" else truth[known], scores=scores[known],
-        subject=split.sets.subject[scans], fold=np.full(len(scans), point.fold), scan=scans,
-    )  # fmt: skip
+        model=point.name,
+        target=question.target.name,
+        kind=question.kind,
+        categories=question.categories,
+        truth=truth[known].astype(np.int64) if question.kind == "class" else truth[known],
+        scores=scores[known],
+        subject=split.sets.subject[scans],
+        fold=np.full(len(scans), point.fold),
+        scan=scans,
+    )
 
 
-def _total(recipe: Recipe, split: Split, scores: list[np.ndarray]) -> tuple[float, dict[str, float]]:
+def _total(
+    recipe: Recipe, split: Split, scores: list[np.ndarray]
+) -> tuple[float, dict[str, float]]:
     answers = {
-        q.target.name: (s, q.truth(split.sets.labels[split.test])) for q, s in zip(split.questions, scores, strict=True)
+        q.target.name: (s, q.truth(split.sets.labels[split.test]))
+        for q, s in zip(split.questions, scores, strict=True)
     }
     return total_loss(answers, weights_of(recipe, split.questions))
 
 
 def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float]:
     """Those of training."""
-    return {q.target.name: recipe.objective.weight(q.target.name, q.target.is_class) for q in questions}
+    return {
+        q.target.name: recipe.objective.weight(q.target.name, q.target.is_class) for q in questions
+    }
 
 
 def _base_rates(split: Split) -> list[np.ndarray]:
@@ -287,7 +359,7 @@ def _base_rates(split: Split) -> list[np.ndarray]:
     return out
 
 
-# -- files --------------------------------------------------------------------------------------------------------------
+# -- files -----------------------------------------------------------------------------------------
 
 
 def _write(folder: Path, facts: dict[str, Any], scores: list[np.ndarray], split: Split) -> None:

@@ -1,7 +1,8 @@
 """The points of a sweep: which runs a recipe of axes names, as pure data.
 
-In: a `SweepRecipe` and the run recipe that it varies. Out: `Point`s in a fixed order. A point's name follows from its
-values alone, so a point keeps its folder when axes grow, and what is done is never done again.
+In: a `SweepRecipe` and the run recipe that it varies. Out: `Point`s in a fixed order. A point's
+name follows from its values alone, so a point keeps its folder when axes grow, and what is done is
+never done again.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lcm_scale.config import Recipe, expand, load
+from lcm_scale.config import Recipe, SweepRecipe, expand, load
+from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.model.flops import formulation_of, training_flops
 from lcm_scale.model.presets import PRESETS, resolve
-from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
-from lcm_scale.config import SweepRecipe
 
-# What an axis may be called beside a key of the run recipe: short names of keys, and what a run recipe cannot say.
+# What an axis may be called beside a key of the run recipe: short names of keys, and what a run
+# recipe cannot say.
 SHORT = {
     "epochs": "trainer.max_epochs",
     "lr": "optim.adaptive.lr",
@@ -48,8 +49,10 @@ class Point:
     Attributes:
         name: of its folder.
         size: a preset or WIDTHxLAYERS; a baseline's name for a baseline.
-        subjects: training people, 0 for all of the fold.   label_share: of them with the headline's label.
-        seed: of weights and batches.   draw: of which people these are; the seed where no axis says otherwise.
+        subjects: training people, 0 for all of the fold.   label_share: of them with the headline's
+            label.
+        seed: of weights and batches.   draw: of which people these are; the seed where no axis says
+            otherwise.
         overrides: `key=value` on the run recipe; empty for a baseline.
     """
 
@@ -74,7 +77,8 @@ class Sweep:
 
     Attributes:
         base: the run recipe, with the sweep's own overrides.   path: its file.
-        points: in order, baselines last.   left_out: (name, reason) of those that the design itself rules out.
+        points: in order, baselines last.   left_out: (name, reason) of those that the design itself
+            rules out.
     """
 
     recipe: SweepRecipe
@@ -96,13 +100,16 @@ class Sweep:
         overrides = tuple(o for o in point.overrides if not o.startswith("seed="))
         if overrides not in self._loaded:
             self._loaded[overrides] = load(Recipe, self.path, [*_common(self.recipe), *overrides])
-        return replace(self._loaded[overrides], name=f"{self.recipe.name}/{point.name}", seed=point.seed)
+        return replace(
+            self._loaded[overrides], name=f"{self.recipe.name}/{point.name}", seed=point.seed
+        )
 
 
 def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep recipe and lay out its points.
 
-    Raises: InputError for an unknown key, axis, size or base recipe, and for a sweep without points.
+    Raises: InputError for an unknown key, axis, size or base recipe, and for a sweep without
+        points.
     """
     recipe = load(SweepRecipe, path, overrides)
     if not recipe.recipe:
@@ -111,8 +118,12 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         )
     for name in recipe.baselines:
         if name not in BASELINES:
-            raise InputError(f"{path}: baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})")
-    base_path = path.parent / (recipe.recipe if recipe.recipe.endswith(".yaml") else f"{recipe.recipe}.yaml")
+            raise InputError(
+                f"{path}: baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})"
+            )
+    base_path = path.parent / (
+        recipe.recipe if recipe.recipe.endswith(".yaml") else f"{recipe.recipe}.yaml"
+    )
     base = load(Recipe, base_path, _common(recipe))
     values = [one for axes in (recipe.axes, *recipe.also) for one in _product(axes, str(path))]
     if recipe.design == "isoflop":
@@ -121,11 +132,14 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     points = {p.name: p for p in (_point(v, base) for v in values if "left_out" not in v)}
     if not points:
         raise InputError(
-            f"{path}: no point to run: axes is empty" + (", or every point was left out" if left_out else "")
+            f"{path}: no point to run: axes is empty"
+            + (", or every point was left out" if left_out else "")
         )
     baselines = {
-        p.name: p for name in recipe.baselines for p in (_baseline(name, q) for q in points.values())
-    }  # fmt: skip
+        p.name: p
+        for name in recipe.baselines
+        for p in (_baseline(name, q) for q in points.values())
+    }
     sweep = Sweep(recipe, base, base_path, (*points.values(), *baselines.values()), tuple(left_out))
     for one in points.values():
         sweep.recipe_of(one)  # every key and value is known to be right before anything runs
@@ -133,8 +147,8 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def shape_of(size: str) -> list[str]:
-    """Overrides for a size: a preset, or WIDTHxLAYERS for the small end: feed-forward as wide as the model, 8 heads (4
-    below a width of 128).  Raises: InputError."""
+    """Overrides for a size: a preset, or WIDTHxLAYERS for the small end: feed-forward as wide as
+    the model, 8 heads (4 below a width of 128).  Raises: InputError."""
     if size in PRESETS:
         return [f"model.preset={size}"]
     found = re.fullmatch(r"(\d+)x(\d+)", size)
@@ -145,9 +159,16 @@ def shape_of(size: str) -> list[str]:
     width, layers = int(found[1]), int(found[2])
     heads = 8 if width >= 128 else 4
     if not layers or not width or width % heads:
-        raise InputError(f"size '{size}': the width must be a multiple of its {heads} heads, with at least one layer")
-    return ["model.preset=tiny", f"model.width={width}", f"model.layers={layers}", f"model.heads={heads}",
-            f"model.ffn={width}"]  # fmt: skip
+        raise InputError(
+            f"size '{size}': the width must be a multiple of its {heads} heads, with at least one layer"
+        )
+    return [
+        "model.preset=tiny",
+        f"model.width={width}",
+        f"model.layers={layers}",
+        f"model.heads={heads}",
+        f"model.ffn={width}",
+    ]
 
 
 def _common(recipe: SweepRecipe) -> list[str]:
@@ -156,7 +177,7 @@ def _common(recipe: SweepRecipe) -> list[str]:
     return [*recipe.overrides, *shards, *recipe.set]
 
 
-# -- from axes to points ------------------------------------------------------------------------------------------------
+# -- from axes to points ---------------------------------------------------------------------------
 
 
 def _product(axes: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
@@ -164,8 +185,12 @@ def _product(axes: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     flat = dict(_flat(axes))
     for key, values in flat.items():
         if not isinstance(values, list) or not values:
-            raise InputError(f"{where}: axes.{key}: expected a list of values, for example [1, 2], not {values!r}")
-    choices = [[v if isinstance(v, dict) else {key: v} for v in values] for key, values in flat.items()]
+            raise InputError(
+                f"{where}: axes.{key}: expected a list of values, for example [1, 2], not {values!r}"
+            )
+    choices = [
+        [v if isinstance(v, dict) else {key: v} for v in values] for key, values in flat.items()
+    ]
     for combination in itertools.product(*choices):
         merged: dict[str, Any] = {}
         for part in combination:
@@ -183,22 +208,33 @@ def _flat(axes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
-def _slices(recipe: SweepRecipe, base: Recipe, values: list[dict[str, Any]], where: str) -> Iterator[dict[str, Any]]:
-    """Iso-FLOP slices: each size and number of subjects with the epochs that cost the slice's FLOPs."""
+def _slices(
+    recipe: SweepRecipe, base: Recipe, values: list[dict[str, Any]], where: str
+) -> Iterator[dict[str, Any]]:
+    """Iso-FLOP slices: each size and number of subjects with the epochs that cost the slice's
+    FLOPs."""
     if not recipe.flops:
-        raise InputError(f"{where}: design: isoflop needs flops, for example flops: [1.0e12, 1.0e13]")
+        raise InputError(
+            f"{where}: design: isoflop needs flops, for example flops: [1.0e12, 1.0e13]"
+        )
     for one in values:
         if "epochs" in one:
-            raise InputError(f"{where}: axes.epochs: in an isoflop design the epochs follow from flops")
+            raise InputError(
+                f"{where}: axes.epochs: in an isoflop design the epochs follow from flops"
+            )
         size = str(one.get("size", base.model.preset))
-        model = resolve(load(Recipe, None, shape_of(size)).model, DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS)
+        model = resolve(
+            load(Recipe, None, shape_of(size)).model, DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
+        )
         people = int(one.get("subjects", 0)) or recipe.people
         epoch = people * training_flops(model, formulation_of(model, model.n_tokens))
         for budget in recipe.flops:
             epochs = round(budget / epoch)
             point = {**one, "epochs": max(1, epochs)}
             if epochs < 1:
-                point["left_out"] = f"one epoch costs {epoch:.2g} FLOP, more than the slice's {budget:.2g}"
+                point["left_out"] = (
+                    f"one epoch costs {epoch:.2g} FLOP, more than the slice's {budget:.2g}"
+                )
             elif epochs > recipe.max_epochs:
                 point["left_out"] = f"{epochs} epochs, more than max_epochs={recipe.max_epochs}"
             yield point
@@ -212,26 +248,46 @@ def _point(values: Mapping[str, Any], base: Recipe) -> Point:
         elif key not in OWN:
             overrides.append(f"{SHORT.get(key, key)}={value}")
     try:
-        epochs = int(values.get("epochs", base.trainer.max_epochs or sum(p.epochs for p in base.phases)))
+        epochs = int(
+            values.get("epochs", base.trainer.max_epochs or sum(p.epochs for p in base.phases))
+        )
         subjects, fold = int(values.get("subjects", 0)), int(values.get("fold", 1))
         share, seed = float(values.get("label_share", 1.0)), int(values.get("seed", base.seed))
         draw = int(values.get("draw", seed))
     except (TypeError, ValueError) as error:
-        raise InputError(f"axes: {error} (subjects, epochs, fold and seed are whole numbers)") from error
+        raise InputError(
+            f"axes: {error} (subjects, epochs, fold and seed are whole numbers)"
+        ) from error
     if not 1 <= fold <= base.evaluate.folds:
-        raise InputError(f"axes.fold: {fold} is not one of the {base.evaluate.folds} folds (evaluate.folds)")
+        raise InputError(
+            f"axes.fold: {fold} is not one of the {base.evaluate.folds} folds (evaluate.folds)"
+        )
     if not 0 < share <= 1 or subjects < 0 or epochs < 1:
-        raise InputError(f"axes: {_name(values)}: label_share lies in (0, 1], subjects from 0 (all), epochs from 1")
-    return Point(_name(values), str(values.get("size", base.model.preset)), subjects, share, fold, seed, draw, epochs,
-                 tuple(overrides))  # fmt: skip
+        raise InputError(
+            f"axes: {_name(values)}: label_share lies in (0, 1], subjects from 0 (all), epochs from 1"
+        )
+    return Point(
+        _name(values),
+        str(values.get("size", base.model.preset)),
+        subjects,
+        share,
+        fold,
+        seed,
+        draw,
+        epochs,
+        tuple(overrides),
+    )
 
 
 def _baseline(name: str, of: Point) -> Point:
-    """A baseline on a point's people: draw and fold decide who these are; size and epochs do not matter."""
+    """A baseline on a point's people: draw and fold decide who these are; size and epochs do not
+    matter."""
     parts = [name, f"u{of.subjects or 'all'}", f"s{of.draw}", f"f{of.fold}"]
     if of.label_share != 1:
         parts.insert(2, f"l{of.label_share:g}")
-    return Point("-".join(parts), name, of.subjects, of.label_share, of.fold, of.draw, of.draw, 0, ())
+    return Point(
+        "-".join(parts), name, of.subjects, of.label_share, of.fold, of.draw, of.draw, 0, ()
+    )
 
 
 def _name(values: Mapping[str, Any]) -> str:
@@ -239,7 +295,13 @@ def _name(values: Mapping[str, Any]) -> str:
     for key, value in sorted(values.items(), key=lambda item: _rank(item[0])):
         if key in ("size", "left_out") or (key == "draw" and value == values.get("seed", 0)):
             continue  # without a draw of its own a point takes its seed, under the same name
-        shown = f"{value:g}" if isinstance(value, float) else str(value or "all") if key == "subjects" else str(value)
+        shown = (
+            f"{value:g}"
+            if isinstance(value, float)
+            else str(value or "all")
+            if key == "subjects"
+            else str(value)
+        )
         parts.append(f"{LETTERS.get(key, key.rpartition('.')[2] + '_')}{shown}")
     return re.sub(r"[^\w.+-]+", "_", "-".join(parts))
 

@@ -1,9 +1,10 @@
-"""Running a sweep: worker processes that take points one after the other, and a table of where every point stands.
+"""Running a sweep: worker processes that take points one after the other, and a table of where
+every point stands.
 
-A worker stays up over many points, since importing torch takes longer than training a small one. The parent hands it a
-point's number at a time; a worker that dies loses that point alone, which is tried again by another. A point that is
-finished is never run again, so the same command goes on after anything, and a Slurm array (`--point K`) fills the same
-folders through the same code.
+A worker stays up over many points, since importing torch takes longer than training a small one.
+The parent hands it a point's number at a time; a worker that dies loses that point alone, which is
+tried again by another. A point that is finished is never run again, so the same command goes on
+after anything, and a Slurm array (`--point K`) fills the same folders through the same code.
 """
 
 from __future__ import annotations
@@ -85,8 +86,16 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
 class _Pool:
     """Keeps `jobs` workers busy until the queue is empty or a signal comes."""
 
-    def __init__(self, sweep: Sweep, queue: _Queue, jobs: int, command: Sequence[str], numbers: dict[str, int],
-                 flag: StopFlag, advance: Any) -> None:  # fmt: skip
+    def __init__(
+        self,
+        sweep: Sweep,
+        queue: _Queue,
+        jobs: int,
+        command: Sequence[str],
+        numbers: dict[str, int],
+        flag: StopFlag,
+        advance: Any,
+    ) -> None:
         self.sweep, self.queue, self.command, self.numbers = sweep, queue, list(command), numbers
         self.flag, self.advance = flag, advance
         self.selector = selectors.DefaultSelector()
@@ -96,9 +105,13 @@ class _Pool:
     def _start(self) -> Worker:
         with open(self.log, "ab") as log:
             process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
                 env={**os.environ, "LCM_SWEEP_WORKER": "1"},
-            )  # fmt: skip
+            )
         worker = Worker(process)
         assert process.stdout is not None
         self.selector.register(process.stdout, selectors.EVENT_READ, worker)
@@ -106,7 +119,9 @@ class _Pool:
         return worker
 
     def _hand(self, worker: Worker) -> None:
-        worker.point = self.queue.waiting.pop(0) if self.queue.waiting and not self.flag.raised else None
+        worker.point = (
+            self.queue.waiting.pop(0) if self.queue.waiting and not self.flag.raised else None
+        )
         assert worker.process.stdin is not None
         try:
             if worker.point is None:
@@ -161,7 +176,8 @@ class _Pool:
         tries = self.queue.tries[point.name] = self.queue.tries.get(point.name, 0) + 1
         if tries > self.sweep.recipe.retries:
             self._give_up(
-                point, f"its process died {tries} times, the last time with exit code {code} (see {self.log})"
+                point,
+                f"its process died {tries} times, the last time with exit code {code} (see {self.log})",
             )
             self.advance(1, note=f"{point.name} died")
         else:
@@ -194,12 +210,13 @@ def run_one(sweep: Sweep, point: Point) -> None:
     (sweep.folder_of(point) / FAILED).unlink(missing_ok=True)
 
 
-# -- status -------------------------------------------------------------------------------------------------------------
+# -- status ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a point stands: finished, diverged, running, failed, stopped or waiting; with what is known of it."""
+    """Where a point stands: finished, diverged, running, failed, stopped or waiting; with what is
+    known of it."""
 
     point: Point
     state: str
@@ -220,7 +237,13 @@ def state_of(sweep: Sweep, point: Point) -> State:
         name = "diverged" if diverged(facts) else "finished"
         return State(point, name, facts.get("epochs", 0), facts["loss"], _headline(facts))
     if (folder / FAILED).is_file():
-        return State(point, "failed", 0, None, json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"])
+        return State(
+            point,
+            "failed",
+            0,
+            None,
+            json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"],
+        )
     log = folder / "log.jsonl"
     if log.is_file():
         epochs, loss = _epochs(log)

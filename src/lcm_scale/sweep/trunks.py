@@ -1,8 +1,8 @@
 """Points that differ in epochs alone share the stable part of a warm-up-stable-decay schedule.
 
-Up to where its decay begins a run does not know how long it will be. So a point starts from the run of fewer epochs whose
-decay began last, if that one has come so far, and else from nothing: its result is the same to the last bit, and it counts
-as a whole run of its own.
+Up to where its decay begins a run does not know how long it will be. So a point starts from the run
+of fewer epochs whose decay began last, if that one has come so far, and else from nothing: its
+result is the same to the last bit, and it counts as a whole run of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from pathlib import Path
 
 from lcm_scale.files import sync_folder
 from lcm_scale.sweep.points import SHORT, Point, Sweep
-from lcm_scale.weights.checkpoints import STABLE, is_intact
 from lcm_scale.training.schedule import decay_epoch
+from lcm_scale.weights.checkpoints import STABLE, is_intact
 
 
 def trunk_of(
     sweep: Sweep, point: Point, among: Iterable[Point], ready: Callable[[Point], bool]
 ) -> tuple[Point | None, int]:
-    """The run that a point can start from and the epochs that it is spared; (None, 0) where there is none.
+    """The run that a point can start from and the epochs that it is spared; (None, 0) where there
+    is none.
 
     Args: among: points to choose from.   ready: whether one's stable part is there.
     """
@@ -31,7 +32,9 @@ def trunk_of(
     spared = [
         (decay_epoch(optim, other.epochs), other)
         for other in among
-        if other.epochs < point.epochs and _but_for_epochs(other) == _but_for_epochs(point) and ready(other)
+        if other.epochs < point.epochs
+        and _but_for_epochs(other) == _but_for_epochs(point)
+        and ready(other)
     ]
     epochs, best = max(spared, key=lambda pair: pair[0], default=(0, None))
     return (best, epochs) if best and epochs else (None, 0)
@@ -60,4 +63,9 @@ def _is_kept(folder: Path) -> bool:
 
 def _but_for_epochs(point: Point) -> Point:
     key = SHORT["epochs"]
-    return replace(point, name="", epochs=0, overrides=tuple(o for o in point.overrides if not o.startswith(f"{key}=")))
+    return replace(
+        point,
+        name="",
+        epochs=0,
+        overrides=tuple(o for o in point.overrides if not o.startswith(f"{key}=")),
+    )

@@ -1,7 +1,8 @@
-"""A run from recipe to checkpoints: open the data, build or load the model, train through the phases, keep the record.
+"""A run from recipe to checkpoints: open the data, build or load the model, train through the
+phases, keep the record.
 
-`pretrain` and `finetune` are what the verbs call; `fit` is the one training path under both, under every fold of an
-evaluation and under every point of a sweep.
+`pretrain` and `finetune` are what the verbs call; `fit` is the one training path under both, under
+every fold of an evaluation and under every point of a sweep.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
 from lcm_scale.model.presets import resolve
 from lcm_scale.objectives import TargetLoss
-from lcm_scale.ranks import is_first, rank
-from lcm_scale.weights import checkpoints
-from lcm_scale.training.callbacks import log as recorder
-from lcm_scale.weights.checkpoints import Checkpoint
-from lcm_scale.training.module import LCMModule
-from lcm_scale.training.schedule import Phase, PhaseSwitch, decay_epoch, phase_at, schedule
 from lcm_scale.provenance import provenance, versions
-from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.ranks import is_first, rank
+from lcm_scale.training.callbacks import log as recorder
+from lcm_scale.training.callbacks.phase import PhaseSwitch
 from lcm_scale.training.callbacks.stop import StopFlag, Watchdog, keep_lightning_out
+from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
+from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.schedule import Phase, decay_epoch, phase_at, schedule
 from lcm_scale.training.transfer import check_fit, transfer
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MAY_DIFFER = (
     "trainer.max_steps",
@@ -64,7 +66,8 @@ MAY_DIFFER = (
 
 @dataclass(frozen=True)
 class FitResult:
-    """A trained run: its folder, the checkpoint that validation chose (else the last), and its epoch rows."""
+    """A trained run: its folder, the checkpoint that validation chose (else the last), and its
+    epoch rows."""
 
     folder: Path
     checkpoint: Path
@@ -74,7 +77,8 @@ class FitResult:
 
 
 def pretrain(recipe: Recipe, dry_run: bool = False) -> Path:
-    """Pretrain on all scans of the recipe's sets, but for the people that choose the epoch.  Returns: the run folder.
+    """Pretrain on all scans of the recipe's sets, but for the people that choose the epoch.
+    Returns: the run folder.
 
     Raises: InputError.
     """
@@ -100,7 +104,8 @@ def finetune(recipe: Recipe, dry_run: bool = False) -> Path:
 
 
 def prepare(recipe: Recipe) -> tuple[ShardSets, Checkpoint | None]:
-    """Open a recipe's data and, where it names one, the checkpoint to start from, and see that all fit together."""
+    """Open a recipe's data and, where it names one, the checkpoint to start from, and see that all
+    fit together."""
     start = checkpoints.load(expand(recipe.init_from)) if recipe.init_from else None
     pretrained = (start.run, start.vocabulary) if start else None
     sets = open_sets(recipe.data, start.atlas if start else None, pretrained)
@@ -121,8 +126,16 @@ def run_folder(recipe: Recipe) -> Path:
     return expand(recipe.runs_dir) / recipe.name
 
 
-def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, validation: np.ndarray, folder: Path,
-        start: Checkpoint | None, stage_name: str) -> FitResult:  # fmt: skip
+def fit(
+    recipe: Recipe,
+    sets: ShardSets,
+    source: Edges,
+    train: np.ndarray,
+    validation: np.ndarray,
+    folder: Path,
+    start: Checkpoint | None,
+    stage_name: str,
+) -> FitResult:
     """Train one model, or go on where the folder's newest checkpoint stands.
 
     Args:
@@ -131,18 +144,27 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
     """
     phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
     data = ConnectomeData(
-        sets, source, train, validation,
+        sets,
+        source,
+        train,
+        validation,
         lambda epoch: (phase_at(phases, epoch).sets, list(phase_at(phases, epoch).active)),
-        recipe.trainer.global_batch, recipe.seed, recipe.data.window, recipe.trainer.accumulate,
-    )  # fmt: skip
+        recipe.trainer.global_batch,
+        recipe.seed,
+        recipe.data.window,
+        recipe.trainer.accumulate,
+    )
     epoch_steps = [
-        BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps for e in range(phases[-1].end_epoch)
+        BatchPlan(len(data.selection(e)), recipe.trainer.global_batch).steps
+        for e in range(phases[-1].end_epoch)
     ]
     resume = open_folder(recipe, folder)  # not before the data are known to do
     total_steps = sum(epoch_steps)
     decay_step = sum(epoch_steps[: decay_epoch(recipe.optim, phases[-1].end_epoch)])
     torch.manual_seed(recipe.seed)
-    model_config = resolve(recipe.model, sets.atlas.n_regions, tuple(t.n_tokens for t in sets.vocabulary.targets))
+    model_config = resolve(
+        recipe.model, sets.atlas.n_regions, tuple(t.n_tokens for t in sets.vocabulary.targets)
+    )
     module = RunModule(
         recipe,
         model_config,
@@ -154,7 +176,8 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         decay_step,
     )
     module.seen = sorted(
-        set(sets.subject_hashes(np.concatenate([train, validation]))) | (start.subjects if start else set())
+        set(sets.subject_hashes(np.concatenate([train, validation])))
+        | (start.subjects if start else set())
     )
     module.sets, module.start = sets, start
     if module.model.edge_branch is not None:
@@ -163,19 +186,29 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
         transfer(start, module.model, sets.vocabulary, sets.pretrained_renames)
     prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
     steps = min(total_steps, recipe.trainer.max_steps or total_steps)
-    flag, watchdog = StopFlag(), Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
+    flag, watchdog = (
+        StopFlag(),
+        Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor),
+    )
     with progress.stage(stage_name, steps) as advance, quiet_lightning(), flag, watchdog:
         done = int(resume.stem.removeprefix("step-")) if resume else 0
         advance(done)
         record = recorder.Recorder(folder, data, advance, recipe.trainer, flag, watchdog)
         pseudo = PseudoLabels(recipe, data, phases, start, folder)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, model_config.width), max_epochs=phases[-1].end_epoch,
-            gradient_clip_val=recipe.optim.clip_norm, callbacks=[PhaseSwitch(), pseudo, record, record.meter],
-            logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, reload_dataloaders_every_n_epochs=1,
+            **trainer_arguments(recipe.trainer, model_config.width),
+            max_epochs=phases[-1].end_epoch,
+            gradient_clip_val=recipe.optim.clip_norm,
+            callbacks=[PhaseSwitch(), pseudo, record, record.meter],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            reload_dataloaders_every_n_epochs=1,
             use_distributed_sampler=False,
-        )  # fmt: skip
+        )
         keep_lightning_out(trainer)
         if resume and done >= steps:
             pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
@@ -183,7 +216,9 @@ def fit(recipe: Recipe, sets: ShardSets, source: Edges, train: np.ndarray, valid
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             done = trainer.global_step
     if record.stopped and done < steps:
-        raise Stopped(f"{folder}: stopped by a signal at step {done} of {steps} with a good checkpoint")
+        raise Stopped(
+            f"{folder}: stopped by a signal at step {done} of {steps} with a good checkpoint"
+        )
     rows = tuple(recorder.epochs_of(recorder.read_log(folder / "log.jsonl")))
     return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), done)
 
@@ -203,7 +238,10 @@ class RunModule(LCMModule):
             **self.describe(),
             "subjects": self.seen,
             "unknown_subjects": self.start is not None and self.start.unknown_subjects,
-            "data": [*(self.start.data if self.start else ()), *(facts(m) for m in self.sets.manifests)],
+            "data": [
+                *(self.start.data if self.start else ()),
+                *(facts(m) for m in self.sets.manifests),
+            ],
             "salt_id": self.sets.manifests[0].salt_id,
             "fingerprints": self.sets.fingerprints,
             "versions": versions(),
@@ -212,16 +250,35 @@ class RunModule(LCMModule):
 
 def facts(manifest: ShardManifest) -> dict[str, Any]:
     """What a model card says about a set."""
-    return {"name": manifest.name, "scans": manifest.scans, "people": len(manifest.subjects), "simulated": manifest.simulated,
-            "connectivity": dict(manifest.connectivity), "notes": list(manifest.notes)}  # fmt: skip
+    return {
+        "name": manifest.name,
+        "scans": manifest.scans,
+        "people": len(manifest.subjects),
+        "simulated": manifest.simulated,
+        "connectivity": dict(manifest.connectivity),
+        "notes": list(manifest.notes),
+    }
 
 
 class PseudoLabels(L.Callback):
-    """Makes pseudo-labels at the start of each phase that asks for them. Added after `PhaseSwitch`."""
+    """Makes pseudo-labels at the start of each phase that asks for them. Added after
+    `PhaseSwitch`."""
 
-    def __init__(self, recipe: Recipe, data: ConnectomeData, phases: Sequence[Phase], start: Checkpoint | None,
-                 folder: Path) -> None:  # fmt: skip
-        self.recipe, self.data, self.phases, self.start, self.folder = recipe, data, phases, start, folder
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: ConnectomeData,
+        phases: Sequence[Phase],
+        start: Checkpoint | None,
+        folder: Path,
+    ) -> None:
+        self.recipe, self.data, self.phases, self.start, self.folder = (
+            recipe,
+            data,
+            phases,
+            start,
+            folder,
+        )
         self.audit: list[AuditRow] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -239,13 +296,18 @@ class PseudoLabels(L.Callback):
         for phase in self.phases[: self.phases.index(module.phase)]:
             known |= {module.vocabulary.names[number] for number in phase.active}
         scans = self.data.selection(trainer.current_epoch)
-        self.audit += make_pseudo_labels(module, self.data, scans, sorted(known), self.recipe.pseudo)
+        self.audit += make_pseudo_labels(
+            module, self.data, scans, sorted(known), self.recipe.pseudo
+        )
         if is_first():
             write_audit(self.audit, self.folder / "pseudo_labels.csv")
 
 
-def loss_terms(recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkpoint | None) -> list[TargetLoss]:
-    """Weights of the targets, and a scalar's centre and scale: the checkpoint's, else raw, else from training scans."""
+def loss_terms(
+    recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkpoint | None
+) -> list[TargetLoss]:
+    """Weights of the targets, and a scalar's centre and scale: the checkpoint's, else raw, else
+    from training scans."""
     terms = []
     for column, target in enumerate(sets.vocabulary.targets):
         weight = recipe.objective.weight(target.name, target.is_class)
@@ -266,7 +328,9 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
     some = train[np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(int)]
     R = module.atlas.n_regions
     rows, columns = torch.triu_indices(R, R, 1)
-    edges = torch.cat([module.matrices(batch)[:, rows, columns] for batch in data.batches(some, [])])
+    edges = torch.cat(
+        [module.matrices(batch)[:, rows, columns] for batch in data.batches(some, [])]
+    )
     module.model.edge_branch.centre.copy_(edges.mean(0))
     # One scale for all edges: the spread between them is information, a constant edge has none.
     module.model.edge_branch.scale.fill_(float(edges.std(0).mean()))
@@ -275,7 +339,8 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
 def open_folder(recipe: Recipe, folder: Path) -> Path | None:
     """Make a run folder or open it again.
 
-    Returns: the checkpoint to resume from, or None.  Raises: InputError where it holds a run of another recipe.
+    Returns: the checkpoint to resume from, or None.  Raises: InputError where it holds a run of
+        another recipe.
     """
     file = folder / "recipe.yaml"
     text = dump(recipe)
@@ -290,7 +355,9 @@ def open_folder(recipe: Recipe, folder: Path) -> Path | None:
         for part in folder.glob(".*.partial"):  # a kill left it
             part.unlink(missing_ok=True)
         write_atomic(file, text.encode())
-        write_atomic(folder / "provenance.json", json.dumps(provenance(recipe), indent=1).encode())
+        write_atomic(
+            folder / "provenance.json", json.dumps(provenance(recipe.seed), indent=1).encode()
+        )
     return checkpoints.newest(folder / "checkpoints")
 
 
@@ -300,20 +367,36 @@ def differences(old: Any, new_text: str) -> list[tuple[str, Any, Any]]:
     def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key, value in config.items():
-            result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+            result |= (
+                flat(value, f"{prefix}{key}.")
+                if isinstance(value, dict)
+                else {f"{prefix}{key}": value}
+            )
         return result
 
-    before, after = flat(OmegaConf.to_container(old)), flat(OmegaConf.to_container(OmegaConf.create(new_text)))
-    return [(k, before.get(k), after.get(k)) for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
+    before, after = (
+        flat(OmegaConf.to_container(old)),
+        flat(OmegaConf.to_container(OmegaConf.create(new_text))),
+    )
+    return [
+        (k, before.get(k), after.get(k))
+        for k in sorted({*before, *after})
+        if before.get(k) != after.get(k)
+    ]
 
 
 class quiet_lightning:
-    """Our display is the display: Lightning's banners and its advice on data loaders are kept out of it."""
+    """Our display is the display: Lightning's banners and its advice on data loaders are kept out
+    of it."""
 
     def __enter__(self) -> None:
         self.loggers = [
             logging.getLogger(n)
-            for n in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+            for n in (
+                "lightning.pytorch",
+                "lightning.fabric",
+                "lightning.pytorch.utilities.rank_zero",
+            )
         ]
         self.levels = [logger.level for logger in self.loggers]
         for logger in self.loggers:

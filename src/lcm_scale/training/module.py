@@ -1,6 +1,8 @@
-"""The LightningModule: the model, its loss under the phase in force, and what a checkpoint must know.
+"""The LightningModule: the model, its loss under the phase in force, and what a checkpoint must
+know.
 
-One module serves pretraining and finetuning: they differ in phases, starting weights and data, not in arithmetic.
+One module serves pretraining and finetuning: they differ in phases, starting weights and data, not
+in arithmetic.
 """
 
 from __future__ import annotations
@@ -15,22 +17,14 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import Recipe
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
-from lcm_scale.model.lcm import LCM, expand
+from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
 from lcm_scale.training.schedule import Phase
-
-
-def matrices(edges_BE: Tensor, fed: str, n_regions: int) -> Tensor:
-    """Stored triangles (B, E) to (B, R, R) as the model is fed: raw correlations, or their Fisher z."""
-    if fed == "fisher_z":
-        # fp16 rounds a correlation of .9998 to 1, whose transform is infinite.
-        edges_BE = edges_BE.float().clamp(-0.9995, 0.9995).atanh()
-    return expand(edges_BE, n_regions)
+from lcm_scale.vocabulary import Vocabulary
 
 
 class LCMModule(L.LightningModule):
@@ -43,9 +37,17 @@ class LCMModule(L.LightningModule):
         phases: the run's schedule.   total_steps, decay_step: for the learning-rate schedule.
     """
 
-    def __init__(self, recipe: Recipe, model_config: LCMConfig, vocabulary: Vocabulary, atlas: Atlas,
-                 terms: Sequence[TargetLoss], phases: Sequence[Phase], total_steps: int,
-                 decay_step: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        recipe: Recipe,
+        model_config: LCMConfig,
+        vocabulary: Vocabulary,
+        atlas: Atlas,
+        terms: Sequence[TargetLoss],
+        phases: Sequence[Phase],
+        total_steps: int,
+        decay_step: int,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.vocabulary = vocabulary
@@ -59,7 +61,7 @@ class LCMModule(L.LightningModule):
 
     def matrices(self, batch: Batch) -> Tensor:
         """(B, R, R) as the model sees them."""
-        return matrices(batch["edges"], self.recipe.data.edges, self.atlas.n_regions)
+        return model_input(batch["edges"], self.recipe.data.edges, self.atlas.n_regions)
 
     def active_terms(self) -> list[TargetLoss]:
         return [self.terms[number] for number in self.phase.active]
@@ -68,17 +70,23 @@ class LCMModule(L.LightningModule):
         terms = self.active_terms()
         logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
         values = read(logits, batch["labels"], terms, self.phase.readout)
-        each = losses(values, batch["labels"], batch["weights"], terms, self.recipe.objective.label_smoothing)
+        each = losses(
+            values, batch["labels"], batch["weights"], terms, self.recipe.objective.label_smoothing
+        )
         self.last_losses = each.detach()
         return each.sum()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Random numbers are a function of (seed, step, rank), so a resumed run draws the same ones: no state to save.
-        torch.manual_seed(int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1)
+        # Random numbers are a function of (seed, step, rank), so a resumed run draws the same ones:
+        # no state to save.
+        torch.manual_seed(
+            int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
+        )
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> list[Tensor]:
-        """Per active target (B, classes) logits or (B, 1) values, read without labels; in eval mode."""
+        """Per active target (B, classes) logits or (B, 1) values, read without labels; in eval
+        mode."""
         logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
         return evaluation_read(logits, self.active_terms(), self.phase.readout)
 
@@ -90,7 +98,10 @@ class LCMModule(L.LightningModule):
     def configure_optimizers(self) -> TwoStage:
         recipe = self.recipe
         groups = parameter_groups(
-            self.model, self.vocabulary.names, recipe.objective.edge_branch_decay, recipe.optim.edge_branch_lr
+            self.model,
+            self.vocabulary.names,
+            recipe.objective.edge_branch_decay,
+            recipe.optim.edge_branch_lr,
         )
         kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
         return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
@@ -102,7 +113,9 @@ class LCMModule(L.LightningModule):
             "vocabulary": self.vocabulary.to_json(),
             "atlas": self.atlas.to_json(),
             "edges": self.recipe.data.edges,
-            "scalars": {t.target.name: [t.centre, t.scale] for t in self.terms if not t.target.is_class},
+            "scalars": {
+                t.target.name: [t.centre, t.scale] for t in self.terms if not t.target.is_class
+            },
             "phase": self.phase.name,
             "readout": self.phase.readout,
             "active": [self.vocabulary.names[number] for number in self.phase.active],

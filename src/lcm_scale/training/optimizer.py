@@ -1,13 +1,17 @@
-"""Two stages, one optimiser: SGD with momentum first, Adam afterwards (paper: momentum and adaptive training; ours here).
+"""Two stages, one optimiser: SGD with momentum first, Adam afterwards (paper: momentum and adaptive
+training; ours here).
 
-Lightning and DeepSpeed allow one optimiser, so the rule is a field of each parameter group (`stage`) rather than another
-object. State has Adam's names in both stages (`step`, `exp_avg`, `exp_avg_sq`): DeepSpeed's converters read them by name.
-In the momentum stage `exp_avg` is SGD's momentum buffer; a switch starts the new rule from zero state, since a sum of
-gradients is no estimate of their mean. Groups with `active` false (targets that a phase leaves out) are not touched at
+Lightning and DeepSpeed allow one optimiser, so the rule is a field of each parameter group
+(`stage`) rather than another object. State has Adam's names in both stages (`step`, `exp_avg`,
+`exp_avg_sq`): DeepSpeed's converters read them by name. In the momentum stage `exp_avg` is SGD's
+momentum buffer; a switch starts the new rule from zero state, since a sum of gradients is no
+estimate of their mean. Groups with `active` false (targets that a phase leaves out) are not touched
+at
 all: no decay, no momentum.
 
-Averages may be kept in bf16, half the memory. A step changes `exp_avg_sq` by a thousandth, less than bf16 can tell apart, so
-it is rounded up or down at random, right in the mean; nearest rounding would freeze it.
+Averages may be kept in bf16, half the memory. A step changes `exp_avg_sq` by a thousandth, less
+than bf16 can tell apart, so it is rounded up or down at random, right in the mean; nearest rounding
+would freeze it.
 """
 
 from __future__ import annotations
@@ -27,17 +31,32 @@ PIECE = {"cpu": 1 << 18, "cuda": 1 << 24}
 class TwoStage(torch.optim.Optimizer):
     """SGD with momentum or AdamW, by group.
 
-    Group keys: ``stage``, ``lr``, ``momentum`` (first stage), ``betas``, ``eps`` (second), ``weight_decay`` (L2 in the
-    gradient in the first stage, decoupled in the second), ``active``.
+    Group keys: ``stage``, ``lr``, ``momentum`` (first stage), ``betas``, ``eps`` (second),
+    ``weight_decay`` (L2 in the gradient in the first stage, decoupled in the second), ``active``.
     Args: state_dtype: of the averages, float32 or bfloat16.
     """
 
-    def __init__(self, params: Iterable[Any], stage: str = ADAPTIVE, lr: float = 1e-4, momentum: float = 0.9,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
-                 state_dtype: torch.dtype = torch.float32) -> None:  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[Any],
+        stage: str = ADAPTIVE,
+        lr: float = 1e-4,
+        momentum: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        state_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.state_dtype = state_dtype
-        defaults = {"stage": stage, "lr": lr, "momentum": momentum, "betas": betas, "eps": eps,
-                    "weight_decay": weight_decay, "active": True}  # fmt: skip
+        defaults = {
+            "stage": stage,
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "active": True,
+        }
         super().__init__(params, defaults)
 
     def set_stage(self, stage: str) -> None:
@@ -54,7 +73,9 @@ class TwoStage(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         for state in self.state.values():  # torch loads it in the parameters' type
-            state.update({name: state[name].to(self.state_dtype) for name in AVERAGES if name in state})
+            state.update(
+                {name: state[name].to(self.state_dtype) for name in AVERAGES if name in state}
+            )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -70,7 +91,8 @@ class TwoStage(torch.optim.Optimizer):
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         states = [self._state_of(p) for p in parameters]
-        # None is a zero, as ZeRO's flat gradients have it: else decay would depend on how a run is spread.
+        # None is a zero, as ZeRO's flat gradients have it: else decay would depend on how a run is
+        # spread.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         steps = [s["step"] for s in states]
         torch._foreach_add_(steps, 1)
@@ -99,47 +121,80 @@ class TwoStage(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state.update({name: torch.zeros_like(parameter, dtype=self.state_dtype) for name in AVERAGES})
+            state.update(
+                {name: torch.zeros_like(parameter, dtype=self.state_dtype) for name in AVERAGES}
+            )
         return state
 
 
-def _fused(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor], averages: list[Tensor],
-           squares: list[Tensor], steps: list[Tensor]) -> None:  # fmt: skip
+def _fused(
+    group: dict[str, Any],
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    averages: list[Tensor],
+    squares: list[Tensor],
+    steps: list[Tensor],
+) -> None:
     """A group's rule, by torch's fused kernels."""
     if group["stage"] == MOMENTUM:
         torch._fused_sgd_(
-            parameters, gradients, averages, weight_decay=group["weight_decay"], momentum=group["momentum"],
-            lr=group["lr"], dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
-        )  # fmt: skip
+            parameters,
+            gradients,
+            averages,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
     else:
         torch._fused_adamw_(
-            parameters, gradients, averages, squares, [], steps, lr=group["lr"], beta1=group["betas"][0],
-            beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
-        )  # fmt: skip
+            parameters,
+            gradients,
+            averages,
+            squares,
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def round_at_random(x: Tensor, noise: Tensor) -> Tensor:
     """float32 to the bfloat16 below or above (by magnitude), the nearer the likelier.
 
-    Args: noise: at least as many int32, uniform in [0, 65536): they carry from the bits that bfloat16 drops.
+    Args: noise: at least as many int32, uniform in [0, 65536): they carry from the bits that
+        bfloat16 drops.
     """
     bits = x.view(torch.int32) + noise[: x.numel()]
     return bits.bitwise_and_(-65536).view(torch.float32).to(torch.bfloat16)
 
 
 def _noise(size: int, device: torch.device, step: int) -> Tensor:
-    """For `round_at_random`; a function of the step, so that a resumed run rounds alike. All pieces share it."""
+    """For `round_at_random`; a function of the step, so that a resumed run rounds alike. All pieces
+    share it."""
     generator = torch.Generator(device).manual_seed(step)
     return torch.randint(0, 65536, (size,), dtype=torch.int32, device=device, generator=generator)
 
 
 def parameter_groups(
-    model: nn.Module, target_names: Iterable[str], edge_branch_decay: float, edge_branch_lr: float = 1.0
+    model: nn.Module,
+    target_names: Iterable[str],
+    edge_branch_decay: float,
+    edge_branch_lr: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Groups by what happens to them: matrices decay, norms and biases do not, each target's tokens stand alone.
+    """Groups by what happens to them: matrices decay, norms and biases do not, each target's tokens
+    stand alone.
 
-    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1), ``decay``: 'recipe', 'none' or a value, and
-        ``lr_scale``, a factor on the stage's rate.
+    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1), ``decay``: 'recipe',
+        'none' or a value, and ``lr_scale``, a factor on the stage's rate.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -153,12 +208,23 @@ def parameter_groups(
     names = list(target_names)
     groups: list[dict[str, Any]] = [
         {"params": matrices, "name": "matrices", "target": -1, "decay": "recipe", "lr_scale": 1.0},
-        {"params": rest, "name": "norms and biases", "target": -1, "decay": "none", "lr_scale": 1.0},
+        {
+            "params": rest,
+            "name": "norms and biases",
+            "target": -1,
+            "decay": "none",
+            "lr_scale": 1.0,
+        },
     ]
     for (table, number), parameters in sorted(by_target.items()):
         branch = table.startswith("edge_branch")
-        groups.append({
-            "params": parameters, "name": f"{table}: {names[number]}", "target": number,
-            "decay": str(edge_branch_decay) if branch else "none", "lr_scale": edge_branch_lr if branch else 1.0,
-        })  # fmt: skip
+        groups.append(
+            {
+                "params": parameters,
+                "name": f"{table}: {names[number]}",
+                "target": number,
+                "decay": str(edge_branch_decay) if branch else "none",
+                "lr_scale": edge_branch_lr if branch else 1.0,
+            }
+        )
     return groups

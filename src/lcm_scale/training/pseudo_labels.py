@@ -1,8 +1,10 @@
-"""Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction stands in (paper, finetuning).
+"""Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction
+stands in (paper, finetuning).
 
-Made once, at the start of a phase that asks for them, from the weights of that moment and training scans alone; the
-confidence is the predicted class's probability, times the recipe's weight. The audit table says who got what, and how
-often the same predictions were right on training scans whose label is known.
+Made once, at the start of a phase that asks for them, from the weights of that moment and training
+scans alone; the confidence is the predicted class's probability, times the recipe's weight. The
+audit table says who got what, and how often the same predictions were right on training scans whose
+label is known.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import numpy as np
 import torch
 
 from lcm_scale.config import PseudoConfig
-from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule
+from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class AuditRow:
     Attributes:
         phase: at whose start they were made.
         missing: training scans without this label.   given: those that got a pseudo-label.
-        mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have none.
+        mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have
+            none.
         categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
-        known: training scans with a recorded label.   agreement: share of them predicted right (scalars: MAE).
+        known: training scans with a recorded label.   agreement: share of them predicted right
+            (scalars: MAE).
     """
 
     phase: str
@@ -47,7 +51,11 @@ class AuditRow:
 
 
 def make_pseudo_labels(
-    module: LCMModule, data: ConnectomeData, scans: np.ndarray, pretrained: Sequence[str], config: PseudoConfig
+    module: LCMModule,
+    data: ConnectomeData,
+    scans: np.ndarray,
+    pretrained: Sequence[str],
+    config: PseudoConfig,
 ) -> list[AuditRow]:
     """Predict every pretrained target of `scans` and fill in what is missing.
 
@@ -86,10 +94,16 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
     for batch in data.batches(scans, columns, trainer.global_rank, trainer.world_size):
         moved = {k: v.to(module.device) for k, v in batch.items()}
         # Shares of a batch stand one after the other, only the last ones padded.
-        whole = [trainer.strategy.all_gather(s.float()).reshape(-1, s.shape[-1]) for s in module.scores(moved)]
+        whole = [
+            trainer.strategy.all_gather(s.float()).reshape(-1, s.shape[-1])
+            for s in module.scores(moved)
+        ]
         parts.append([s.cpu() for s in whole])
     module.train(was_training)
-    sizes = [min(data.global_batch, len(scans) - start) for start in range(0, len(scans), data.global_batch)]
+    sizes = [
+        min(data.global_batch, len(scans) - start)
+        for start in range(0, len(scans), data.global_batch)
+    ]
     return [
         torch.cat([piece[:n] for piece, n in zip(pieces, sizes, strict=True)]).numpy()
         for pieces in zip(*parts, strict=True)
@@ -97,7 +111,8 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
 
 
 def probabilities(target: Target, logits: np.ndarray) -> np.ndarray:
-    """(n, labels): softmax over the real categories; N/A is no answer to a question that was asked."""
+    """(n, labels): softmax over the real categories; N/A is no answer to a question that was
+    asked."""
     keep = [i for i, c in enumerate(target.categories) if c != NOT_APPLICABLE]
     return torch.softmax(torch.from_numpy(logits[:, keep]), 1).numpy()
 
@@ -112,19 +127,37 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _audit(
-    phase: str, target: Target, recorded: np.ndarray, guess: np.ndarray, sure: np.ndarray, take: np.ndarray
+    phase: str,
+    target: Target,
+    recorded: np.ndarray,
+    guess: np.ndarray,
+    sure: np.ndarray,
+    take: np.ndarray,
 ) -> AuditRow:
     known = np.isfinite(recorded)
     if target.is_class:
         counts = Counter(target.categories[int(c)] for c in guess[take])
-        text = ", ".join(f"{category}: {counts[category]}" for category in target.categories if counts[category])
+        text = ", ".join(
+            f"{category}: {counts[category]}" for category in target.categories if counts[category]
+        )
         agreement = float((guess[known] == recorded[known]).mean()) if known.any() else float("nan")
         mean = float(sure[take].mean()) if take.any() else float("nan")
     else:
         text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
-        agreement = float(np.abs(guess[known] - recorded[known]).mean()) if known.any() else float("nan")
+        agreement = (
+            float(np.abs(guess[known] - recorded[known]).mean()) if known.any() else float("nan")
+        )
         mean = float("nan")
-    return AuditRow(phase, target.name, int((~known).sum()), int(take.sum()), mean, text, int(known.sum()), agreement)
+    return AuditRow(
+        phase,
+        target.name,
+        int((~known).sum()),
+        int(take.sum()),
+        mean,
+        text,
+        int(known.sum()),
+        agreement,
+    )
 
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:

@@ -1,6 +1,8 @@
-"""Phases: which rule, readout, targets and scans each epoch has, as pure data, and the callback that applies them.
+"""Phases: which rule, readout, targets and scans each epoch has, as pure data, and the callback
+that applies them.
 
-The schedule is a function of the recipe and the epoch alone. A resumed run makes it again; nothing of it is stored.
+The schedule is a function of the recipe and the epoch alone. A resumed run makes it again; nothing
+of it is stored.
 """
 
 from __future__ import annotations
@@ -8,17 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import lightning as L
 
 from lcm_scale.config import OptimConfig, PhaseConfig
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.errors import InputError
-from lcm_scale.training.optimizer import MOMENTUM, TwoStage
-
-if TYPE_CHECKING:
-    from lcm_scale.training.module import LCMModule
+from lcm_scale.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,9 @@ class Phase:
     lr_scale: float
 
 
-def schedule(phases: Sequence[PhaseConfig], vocabulary: Vocabulary, max_epochs: int | None = None) -> tuple[Phase, ...]:
+def schedule(
+    phases: Sequence[PhaseConfig], vocabulary: Vocabulary, max_epochs: int | None = None
+) -> tuple[Phase, ...]:
     """Lay the phases end to end; `max_epochs` cuts them short or stretches the last.
 
     Raises: InputError for no phases, or an unknown target in one.
@@ -53,12 +50,23 @@ def schedule(phases: Sequence[PhaseConfig], vocabulary: Vocabulary, max_epochs: 
     for number, config in enumerate(phases):
         for name in config.targets:
             vocabulary[name]
-        active = tuple(i for i, n in enumerate(vocabulary.names) if n in config.targets or not config.targets)
+        active = tuple(
+            i for i, n in enumerate(vocabulary.names) if n in config.targets or not config.targets
+        )
         name = config.name or f"phase {number + 1}"
         result.append(
-            Phase(name, start, start + config.epochs, config.stage, config.readout, active, tuple(config.sets),
-                  config.pseudo_labels, config.lr_scale)
-        )  # fmt: skip
+            Phase(
+                name,
+                start,
+                start + config.epochs,
+                config.stage,
+                config.readout,
+                active,
+                tuple(config.sets),
+                config.pseudo_labels,
+                config.lr_scale,
+            )
+        )
         start += config.epochs
     if max_epochs is not None:
         kept = [p for p in result if p.first_epoch < max_epochs] or result[:1]
@@ -72,66 +80,29 @@ def phase_at(phases: Sequence[Phase], epoch: int) -> Phase:
 
 
 def decay_epoch(config: OptimConfig, epochs: int) -> int:
-    """The epoch at whose start a warm-up-stable-decay schedule begins to decay; up to there, runs of any length are one.
+    """The epoch at whose start a warm-up-stable-decay schedule begins to decay; up to there, runs
+    of any length are one.
 
     Raises: InputError where the share is none.
     """
     if not 0 < config.decay_share <= 1:
-        raise InputError(f"optim.decay_share={config.decay_share:g}: a share of the epochs, above 0 and at most 1")
+        raise InputError(
+            f"optim.decay_share={config.decay_share:g}: a share of the epochs, above 0 and at most 1"
+        )
     return math.floor((1 - config.decay_share) * epochs + 1e-9)
 
 
 def lr_factor(config: OptimConfig, step: int, total_steps: int, decay_step: int) -> float:
-    """Warm-up, then constant, cosine over the whole run, or constant up to `decay_step` and then 1 - sqrt of the share of
-    the decay that is done (Haegele et al. 2024, arXiv 2405.18392), as a factor of the stage's rate."""
+    """Warm-up, then constant, cosine over the whole run, or constant up to `decay_step` and then 1
+    - sqrt of the share of the decay that is done (Haegele et al. 2024, arXiv 2405.18392), as a
+    factor of the stage's rate."""
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.schedule == "constant":
         return warm
     if config.schedule == "wsd":
         done = max(0.0, (step - decay_step) / max(1, total_steps - decay_step))
         return warm * (config.final_lr + (1 - config.final_lr) * (1 - math.sqrt(done)))
-    done = min(1.0, max(0.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)))
+    done = min(
+        1.0, max(0.0, (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps))
+    )
     return warm * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-class PhaseSwitch(L.Callback):
-    """Puts the phase of the epoch in force: the optimiser's rule, the rate, the readout, the active targets.
-
-    Always added. It runs at each epoch's start and once more when a run resumes in the middle of one.
-    """
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.apply(trainer, pl_module)  # type: ignore[arg-type]
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.apply(trainer, pl_module)  # type: ignore[arg-type]
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        module: LCMModule = pl_module  # type: ignore[assignment]
-        config = module.recipe.optim
-        factor = lr_factor(config, trainer.global_step, module.total_steps, module.decay_step) * module.phase.lr_scale
-        for group in two_stage(trainer).param_groups:
-            group["lr"] = getattr(config, group["stage"]).lr * factor * group["lr_scale"]
-
-    def apply(self, trainer: L.Trainer, module: LCMModule) -> None:
-        module.phase = phase_at(module.phases, trainer.current_epoch)
-        optimizer = two_stage(trainer)
-        optimizer.set_stage(module.phase.stage)
-        stage = module.recipe.optim.momentum if module.phase.stage == MOMENTUM else module.recipe.optim.adaptive
-        for group in optimizer.param_groups:
-            group["momentum"], group["betas"], group["eps"] = stage.momentum, (stage.beta1, stage.beta2), stage.eps
-            decay = group["decay"]
-            group["weight_decay"] = (
-                stage.weight_decay if decay == "recipe" else 0.0 if decay == "none" else float(decay)
-            )
-            group["active"] = group["target"] < 0 or group["target"] in module.phase.active
-
-
-def two_stage(trainer: L.Trainer) -> TwoStage:
-    """The run's optimiser, unwrapped."""
-    optimizer: Any = trainer.optimizers[0]
-    optimizer = getattr(optimizer, "optimizer", optimizer)
-    assert isinstance(optimizer, TwoStage)
-    return optimizer

@@ -1,7 +1,8 @@
 """From a checkpoint to a new run: do they fit, and which weight goes where.
 
-Every pretrained token stays; the tokens of new categories are inserted between the pretrained classes and sex and age,
-with fresh values. So new tokens attend to the pretrained BEI representations (paper, finetuning).
+Every pretrained token stays; the tokens of new categories are inserted between the pretrained
+classes and sex and age, with fresh values. So new tokens attend to the pretrained BEI
+representations (paper, finetuning).
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import resolve
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.weights.checkpoints import Checkpoint
 
 
@@ -27,7 +28,9 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
                 f"the recipe's {getattr(mine, key)}; set model.preset or model.{key}"
             )
     if recipe.data.edges != start.edges:
-        raise InputError(f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}")
+        raise InputError(
+            f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}"
+        )
     # Imported weights have no salt: whom they saw cannot be looked up.
     if start.salt_id and start.salt_id != sets.manifests[0].salt_id:
         raise InputError(
@@ -37,7 +40,9 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
 
 
 @torch.no_grad()
-def transfer(start: Checkpoint, model: LCM, vocabulary: Vocabulary, renames: dict[str, str]) -> None:
+def transfer(
+    start: Checkpoint, model: LCM, vocabulary: Vocabulary, renames: dict[str, str]
+) -> None:
     """Copy a checkpoint's weights; tokens go by target and category.
 
     Args: renames: the checkpoint's target names -> names in `vocabulary`.

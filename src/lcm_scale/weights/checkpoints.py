@@ -1,8 +1,9 @@
 """Checkpoints: complete or absent, loaded without pickle, and sure of what they hold.
 
-A file is written aside, fsynced and renamed; only then are older ones deleted. Beside Lightning's state it holds, under
-`lcm`, plain values: model, vocabulary, atlas, how edges were fed, scalar scales, recipe, versions, shard fingerprints and
-the hashed ids of everybody it was trained or chosen on.
+A file is written aside, fsynced and renamed; only then are older ones deleted. Beside Lightning's
+state it holds, under
+`lcm`, plain values: model, vocabulary, atlas, how edges were fed, scalar scales, recipe, versions,
+shard fingerprints and the hashed ids of everybody it was trained or chosen on.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.errors import InputError
 from lcm_scale.files import replacing
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.vocabulary import Vocabulary
 
 FORMAT = "lcm-scale-checkpoint/1"
 BEST = "best.ckpt"
@@ -44,20 +45,26 @@ UNREADABLE = (
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written whole or not at all and read with `weights_only`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         advice = "check space and permissions; earlier checkpoints are untouched"
         with replacing(Path(path), advice) as aside, open(aside, "wb") as handle:
             torch.save(checkpoint, handle)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return read_file(Path(path))
 
 
 def is_intact(checkpoint: Path) -> bool:
-    """Whether torch opens it, and every record's bytes fit the CRC that was written with them (the format is a zip archive).
+    """Whether torch opens it, and every record's bytes fit the CRC that was written with them (the
+    format is a zip archive).
 
-    The sums are inside the file, so that a file and its sums can never be of two different moments. torch is asked as well,
-    because it trips over flipped bits in headers that Python's reader never looks at.
+    The sums are inside the file, so that a file and its sums can never be of two different moments.
+    torch is asked as well, because it trips over flipped bits in headers that Python's reader never
+    looks at.
     """
     try:
         stat = checkpoint.stat()
@@ -68,7 +75,8 @@ def is_intact(checkpoint: Path) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _is_whole(checkpoint: Path, mtime_ns: int, size: int) -> bool:
-    """Read a file once for as long as it stays as it was: to resume, 14 GB are chosen first and loaded then."""
+    """Read a file once for as long as it stays as it was: to resume, 14 GB are chosen first and
+    loaded then."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:
@@ -90,10 +98,12 @@ class Checkpoint:
 
     Attributes:
         run: the name of the run that made it.
-        edges: what the model was fed: raw or fisher_z.   readout: of the last phase.   active: names of its targets.
+        edges: what the model was fed: raw or fisher_z.   readout: of the last phase.   active:
+            names of its targets.
         scalars: scalar target -> (centre, scale).
         subjects: hashed ids of everybody who took part in training or in choosing the epoch.
-        unknown_subjects: whether it, or what it started from, was imported, so that it saw others that nobody can name.
+        unknown_subjects: whether it, or what it started from, was imported, so that it saw others
+            that nobody can name.
         data: of each set it was trained on name, scans, people, simulated, connectivity and notes.
         state: the model's weights.
     """
@@ -141,12 +151,15 @@ def find(path: Path) -> Path:
         return best
     there = newest(path / "checkpoints")
     if there is None:
-        raise InputError(f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file")
+        raise InputError(
+            f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file"
+        )
     return there
 
 
 def newest(folder: Path) -> Path | None:
-    """The intact `step-*.ckpt` with the highest step; damaged ones are named on the terminal and passed over.
+    """The intact `step-*.ckpt` with the highest step; damaged ones are named on the terminal and
+    passed over.
 
     Returns: None where there is none at all.  Raises: InputError where there are only damaged ones.
     """
@@ -156,7 +169,9 @@ def newest(folder: Path) -> Path | None:
             return checkpoint
         print(f"{checkpoint}: damaged; it is passed over", file=sys.stderr)
     if there:
-        raise InputError(f"{folder}: all {len(there)} checkpoints are damaged; remove the run folder to begin again")
+        raise InputError(
+            f"{folder}: all {len(there)} checkpoints are damaged; remove the run folder to begin again"
+        )
     return None
 
 
@@ -181,14 +196,17 @@ def load(path: Path) -> Checkpoint:
         subjects=frozenset(meta["subjects"]),
         salt_id=meta["salt_id"],
         fingerprints=meta["fingerprints"],
-        state={k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)},
+        state={
+            k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)
+        },
         unknown_subjects=meta.get("unknown_subjects", "official" in meta),
         data=tuple(meta.get("data", ())),
     )
 
 
 def keep_stable(run: Path, step: int) -> None:
-    """Keep what a longer run can start from: the checkpoint at which the decay begins, what validation chose up to there,
+    """Keep what a longer run can start from: the checkpoint at which the decay begins, what
+    validation chose up to there,
     and the log. Complete or absent: `stable/` appears by a rename."""
     aside, stable = run / ".stable-aside", run / STABLE
     if stable.is_dir():
@@ -204,7 +222,8 @@ def keep_stable(run: Path, step: int) -> None:
 
 
 def prune(folder: Path, keep: int, keep_every: int | None) -> None:
-    """Delete step checkpoints but the newest `keep` and every `keep_every`-th step's, and what a kill left half-written."""
+    """Delete step checkpoints but the newest `keep` and every `keep_every`-th step's, and what a
+    kill left half-written."""
     for old in sorted(folder.glob("step-*.ckpt"))[:-keep]:
         if not keep_every or int(old.stem.removeprefix("step-")) % keep_every:
             old.unlink()

@@ -1,12 +1,13 @@
-"""A model for others: a folder as huggingface_hub lays one out, with what its numbers mean, and back.
+"""A model for others: a folder as huggingface_hub lays one out, with what its numbers mean, and
+back.
 
     export_hub(run, folder)            # what `lcm-scale export RUN FOLDER` writes
     model = load_model("folder-or-owner/name", atlas="my_order.tsv", reorder=True)
     model.predict(correlations)        # {"diagnosis": (B, categories), "age": (B,)}
     import_hub("folder-or-owner/name", Path("runs/pretrained"))  # to finetune it
 
-`config.json` and `model.safetensors` are all that loading needs; huggingface_hub's mixin loads them too. The other files are
-for people. Nothing is pickled.
+`config.json` and `model.safetensors` are all that loading needs; huggingface_hub's mixin loads them
+too. The other files are for people. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,22 +22,26 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download, split_torch_state_dict_into_shards
+from huggingface_hub import (
+    PyTorchModelHubMixin,
+    snapshot_download,
+    split_torch_state_dict_into_shards,
+)
 from jinja2 import Environment
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
-from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError
-from lcm_scale.weights.plain import PLAIN, about, save_readable, write_imported
 from lcm_scale.files import sync_folder
+from lcm_scale.inference.predictor import Meaning, read_scores
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.weights import checkpoints
-from lcm_scale.inference.predictor import Meaning, read_scores
+from lcm_scale.weights.plain import PLAIN, about, save_readable, write_imported
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SUMS = "SHA256SUMS"  # of the weights, as `sha256sum -c` reads them: safetensors has no checksum of its own
@@ -57,14 +62,18 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         model["target_tokens"] = tuple(model["target_tokens"])
         super().__init__(LCMConfig(**model))
         self.meaning = Meaning(
-            Vocabulary.from_json(config["vocabulary"]), tuple(config["active"]), Atlas.from_json(config["atlas"]),
-            config["edges"], config["readout"], {k: (centre, scale) for k, (centre, scale) in config["scalars"].items()},
-        )  # fmt: skip
+            Vocabulary.from_json(config["vocabulary"]),
+            tuple(config["active"]),
+            Atlas.from_json(config["atlas"]),
+            config["edges"],
+            config["readout"],
+            {k: (centre, scale) for k, (centre, scale) in config["scalars"].items()},
+        )
 
     @torch.no_grad()
     def predict(self, fc_BRR: Tensor) -> dict[str, Tensor]:
-        """Answers to raw correlations (B, R, R) in the order of `meaning.atlas`: of a target with categories their probabilities
-        (B, categories), of a scalar its value (B,) in its own unit.
+        """Answers to raw correlations (B, R, R) in the order of `meaning.atlas`: of a target with
+        categories their probabilities (B, categories), of a scalar its value (B,) in its own unit.
 
         Raises: InputError for another shape, or numbers that are no correlations.
         """
@@ -81,13 +90,17 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         scores = read_scores(self, self.meaning, fc_BRR[:, rows, columns])
         self.train(was_training)
         kinds = {target.name: target.is_class for target in self.meaning.vocabulary.targets}
-        return {name: score.softmax(1) if kinds[name] else score[:, 0] for name, score in scores.items()}
+        return {
+            name: score.softmax(1) if kinds[name] else score[:, 0] for name, score in scores.items()
+        }
 
     @torch.no_grad()
     def reorder(self, atlas: Atlas) -> None:
-        """Expect rows in another order of the same regions from now on: the outputs are exactly the same.
+        """Expect rows in another order of the same regions from now on: the outputs are exactly the
+        same.
 
-        Rows carry no position in the model; columns are inputs of the embedding, so its weight's columns move.
+        Rows carry no position in the model; columns are inputs of the embedding, so its weight's
+        columns move.
         Raises: InputError where the regions differ.
         """
         place = torch.from_numpy(self.meaning.atlas.order_from(atlas))
@@ -100,7 +113,10 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
                 table.copy_(torch.empty_like(table).index_copy_(-1, edges, table))
         self.meaning = replace(self.meaning, atlas=atlas)
         # what `save_pretrained` writes
-        self._hub_mixin_config = {**cast(dict[str, Any], self._hub_mixin_config), "atlas": atlas.to_json()}
+        self._hub_mixin_config = {
+            **cast(dict[str, Any], self._hub_mixin_config),
+            "atlas": atlas.to_json(),
+        }
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """As the mixin saves; what described other weights in that folder goes."""
@@ -110,12 +126,17 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
 
 
 def load_model(
-    path_or_repo: str | Path, atlas: Atlas | str | None = None, reorder: bool = False, revision: str | None = None
+    path_or_repo: str | Path,
+    atlas: Atlas | str | None = None,
+    reorder: bool = False,
+    revision: str | None = None,
 ) -> PretrainedLCM:
-    """A model from a folder that `lcm-scale export` wrote, or from a repository of the Hugging Face hub, in evaluation mode.
+    """A model from a folder that `lcm-scale export` wrote, or from a repository of the Hugging Face
+    hub, in evaluation mode.
 
     Args:
-        atlas: the order in which the caller's matrices hold the regions: an `Atlas`, a built-in name, or a table's path.
+        atlas: the order in which the caller's matrices hold the regions: an `Atlas`, a built-in
+            name, or a table's path.
         reorder: bring the model into that order where it differs; else another order is refused.
         revision: of the repository.
     Raises: InputError.
@@ -124,11 +145,15 @@ def load_model(
     try:
         model = PretrainedLCM(_json(folder / CONFIG))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / CONFIG}: damaged, or of another version ({_first_lines(error)})") from error
+        raise InputError(
+            f"{folder / CONFIG}: damaged, or of another version ({_first_lines(error)})"
+        ) from error
     try:
         model.load_state_dict(_weights(folder), strict=True)
     except RuntimeError as error:
-        raise InputError(f"{folder}: the weights do not fit {CONFIG}: {_first_lines(error)}") from error
+        raise InputError(
+            f"{folder}: the weights do not fit {CONFIG}: {_first_lines(error)}"
+        ) from error
     if atlas is not None:
         wanted = atlas if isinstance(atlas, Atlas) else load_atlas(atlas)
         trained = model.meaning.atlas
@@ -142,9 +167,16 @@ def load_model(
     return model.eval()
 
 
-def export_hub(checkpoint: Path, folder: Path, dtype: str = "fp32", shard_gb: float = 5.0, results: Path | None = None,
-               licence: str = "") -> Path:  # fmt: skip
-    """Write a checkpoint as a folder that `load_model` and huggingface_hub's mixin read; complete or not there.
+def export_hub(
+    checkpoint: Path,
+    folder: Path,
+    dtype: str = "fp32",
+    shard_gb: float = 5.0,
+    results: Path | None = None,
+    licence: str = "",
+) -> Path:
+    """Write a checkpoint as a folder that `load_model` and huggingface_hub's mixin read; complete
+    or not there.
 
     Args:
         dtype: of the weights, fp32, bf16 or fp16; buffers of the norms stay fp32.
@@ -165,7 +197,9 @@ def export_hub(checkpoint: Path, folder: Path, dtype: str = "fp32", shard_gb: fl
         file = results / "results.json" if results.is_dir() else results
         measured = _json(file)
         if not {"title", "simulated", "verdict", "protocol", "targets"} <= set(measured):
-            raise InputError(f"{file}: not the results of an evaluation; name a run that `lcm-scale evaluate` wrote")
+            raise InputError(
+                f"{file}: not the results of an evaluation; name a run that `lcm-scale evaluate` wrote"
+            )
     config = {**about(loaded), "dtype": dtype}
     texts = {
         CONFIG: _dumped(config),
@@ -187,35 +221,58 @@ def export_hub(checkpoint: Path, folder: Path, dtype: str = "fp32", shard_gb: fl
         os.replace(aside, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
-        raise InputError(f"{folder}: cannot be written ({reason}); check space and permissions") from error
+        raise InputError(
+            f"{folder}: cannot be written ({reason}); check space and permissions"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
 def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None) -> Path:
-    """Write a folder or repository that `export_hub` made as the checkpoint of a run folder, for `finetune` and `evaluate`.
+    """Write a folder or repository that `export_hub` made as the checkpoint of a run folder, for
+    `finetune` and `evaluate`.
 
     Weights in bf16 or fp16 are widened.  Returns: the checkpoint.  Raises: InputError.
     """
     model = load_model(path_or_repo, revision=revision)
-    config = cast(dict[str, Any], model._hub_mixin_config)  # what it was made from: a repository is asked once
-    kept = ("model", "vocabulary", "active", "atlas", "edges", "readout", "scalars", "data", "fingerprints")
-    return write_imported(run, str(path_or_repo), model.state_dict(), {key: config[key] for key in kept})
+    config = cast(
+        dict[str, Any], model._hub_mixin_config
+    )  # what it was made from: a repository is asked once
+    kept = (
+        "model",
+        "vocabulary",
+        "active",
+        "atlas",
+        "edges",
+        "readout",
+        "scalars",
+        "data",
+        "fingerprints",
+    )
+    return write_imported(
+        run, str(path_or_repo), model.state_dict(), {key: config[key] for key in kept}
+    )
 
 
 def card(config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: str) -> str:
-    """The model card (Markdown with a YAML head): data, targets, measures with intervals and baselines, limits, licence."""
-    template = (resources.files("lcm_scale") / "card.md.j2").read_text(encoding="utf-8")
+    """The model card (Markdown with a YAML head): data, targets, measures with intervals and
+    baselines, limits, licence."""
+    template = (resources.files("lcm_scale.weights") / "card.md.j2").read_text(encoding="utf-8")
     environment = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     known = [entry["simulated"] for entry in config["data"]]
     return environment.from_string(template).render(
-        about=config, results=results, licence=licence, simulated=any(known),
+        about=config,
+        results=results,
+        licence=licence,
+        simulated=any(known),
         targets=[t for t in config["vocabulary"] if t["name"] in config["active"]],
-    )  # fmt: skip
+    )
 
 
-def _write_weights(state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: float, folder: Path) -> None:
+def _write_weights(
+    state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: float, folder: Path
+) -> None:
     def narrowed(name: str, tensor: Tensor) -> Tensor:
         kept = not tensor.is_floating_point() or "running_" in name
         return tensor.contiguous() if kept else tensor.to(dtype).contiguous()
@@ -226,7 +283,9 @@ def _write_weights(state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: fl
         sizes, filename_pattern="model{suffix}.safetensors", max_shard_size=int(shard_gb * 1e9)
     )
     for file, names in split.filename_to_tensors.items():
-        save_readable({name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"})
+        save_readable(
+            {name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"}
+        )
     sums = [f"{sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
     (folder / SUMS).write_text("".join(sums), encoding="ascii")
     if split.is_sharded:
@@ -248,10 +307,14 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             raise InputError(f"{folder / INDEX}: names a file outside its folder ({name})")
         try:
             if name in sums and sha256(folder / name) != sums[name]:
-                raise InputError(f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again")
+                raise InputError(
+                    f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
+                )
             state |= load_file(folder / name)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{folder / name}: missing or damaged ({_first_lines(error)}); fetch it again") from error
+            raise InputError(
+                f"{folder / name}: missing or damaged ({_first_lines(error)}); fetch it again"
+            ) from error
     return state
 
 

@@ -1,8 +1,9 @@
 """The published model's weights: which key of the official pair of files is which of ours.
 
-The backbone file holds the FC embedding, the head file everything else. Tokens stand in `object_query` as classes group
-by group, male, female, age; after finetuning, `finetune_query` holds the tokens that stand between the classes and the
-last three. `sex_embed` and `age_embed` are in the file and used by nothing: they are kept aside and written back.
+The backbone file holds the FC embedding, the head file everything else. Tokens stand in
+`object_query` as classes group by group, male, female, age; after finetuning, `finetune_query`
+holds the tokens that stand between the classes and the last three. `sex_embed` and `age_embed` are
+in the file and used by nothing: they are kept aside and written back.
 Legend: R regions, D width, F ffn.
 """
 
@@ -43,7 +44,8 @@ class Official:
 
 
 def our_key(key: str) -> str:
-    """Our name of an official key (not of a table of tokens).  Raises: InputError for a key nobody knows."""
+    """Our name of an official key (not of a table of tokens).  Raises: InputError for a key nobody
+    knows."""
     for theirs, ours in EMBEDDING.items():
         if key.startswith(f"{theirs}."):
             return ours + key.removeprefix(theirs)
@@ -57,13 +59,20 @@ def our_key(key: str) -> str:
     raise InputError(f"official weights: unknown key {key}")
 
 
-def config_of(backbone: Weights, head: Weights, target_tokens: Sequence[int], heads: int = 8) -> LCMConfig:
-    """The model that these weights are of; the number of heads (8 as published) cannot be read off them.
+def config_of(
+    backbone: Weights, head: Weights, target_tokens: Sequence[int], heads: int = 8
+) -> LCMConfig:
+    """The model that these weights are of; the number of heads (8 as published) cannot be read off
+    them.
 
-    Raises: InputError where a key is missing, or the tokens are not as many as `target_tokens` says.
+    Raises: InputError where a key is missing, or the tokens are not as many as `target_tokens`
+        says.
     """
-    for key, weights, file in (("lin.0.weight", backbone, "backbone"), (QUERY, head, "head"),
-                               ("decoder.layers.0.linear1.weight", head, "head")):  # fmt: skip
+    for key, weights, file in (
+        ("lin.0.weight", backbone, "backbone"),
+        (QUERY, head, "head"),
+        ("decoder.layers.0.linear1.weight", head, "head"),
+    ):
         if key not in weights:
             raise InputError(f"the {file} file has no {key}: is it the official {file}?")
     there = sum(len(head[key]) for key in (QUERY, FINETUNE) if key in head)
@@ -75,16 +84,22 @@ def config_of(backbone: Weights, head: Weights, target_tokens: Sequence[int], he
     width, regions = backbone["lin.0.weight"].shape
     layers = 1 + max(int(key.split(".")[2]) for key in head if key.startswith("decoder.layers."))
     ffn = len(head["decoder.layers.0.linear1.weight"])
-    return LCMConfig(regions, tuple(target_tokens), width=width, layers=layers, heads=heads, ffn=ffn)
+    return LCMConfig(
+        regions, tuple(target_tokens), width=width, layers=layers, heads=heads, ffn=ffn
+    )
 
 
-def from_official(backbone: Weights, head: Weights, target_tokens: Sequence[int]) -> tuple[dict[str, Tensor], Official]:
+def from_official(
+    backbone: Weights, head: Weights, target_tokens: Sequence[int]
+) -> tuple[dict[str, Tensor], Official]:
     """Official weights as our state dict, and what is kept aside."""
     tokens = head[QUERY]
     if FINETUNE in head:
         tokens = torch.cat([tokens[:-LAST], head[FINETUNE], tokens[-LAST:]])
     state = {our_key(key): value for key, value in backbone.items()}
-    state |= {our_key(key): value for key, value in head.items() if key not in (QUERY, FINETUNE, *UNUSED)}
+    state |= {
+        our_key(key): value for key, value in head.items() if key not in (QUERY, FINETUNE, *UNUSED)
+    }
     for number, rows in enumerate(tokens.split(list(target_tokens))):
         state[f"tokens.target_{number}"] = rows.clone()
     unused = {key: head[key] for key in UNUSED if key in head}
@@ -92,17 +107,24 @@ def from_official(backbone: Weights, head: Weights, target_tokens: Sequence[int]
     return state, Official(finetuned, unused, tuple(backbone), tuple(head))
 
 
-def to_official(state: Weights, official: Official | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def to_official(
+    state: Weights, official: Official | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Our state dict as the official pair (backbone, head).
 
     Args:
-        official: what `from_official` kept aside; None for a model of ours, whose unused weights are then zeros.
+        official: what `from_official` kept aside; None for a model of ours, whose unused weights
+            are then zeros.
     Raises: InputError for a model with parts that the official one lacks.
     """
     extra = next((key for key in state if key.startswith("edge_branch.")), None)
     if extra:
-        raise InputError(f"this model has {extra}: the published model has no linear branch (model.edge_branch)")
-    numbers = sorted(int(k.removeprefix("tokens.target_")) for k in state if k.startswith("tokens.target_"))
+        raise InputError(
+            f"this model has {extra}: the published model has no linear branch (model.edge_branch)"
+        )
+    numbers = sorted(
+        int(k.removeprefix("tokens.target_")) for k in state if k.startswith("tokens.target_")
+    )
     tokens = torch.cat([state[f"tokens.target_{number}"] for number in numbers])
     if official is None:
         official = _of_ours(state, tokens)
@@ -115,7 +137,9 @@ def to_official(state: Weights, official: Official | None = None) -> tuple[dict[
     middle = len(tokens) - LAST - official.finetuned
     theirs[QUERY] = torch.cat([tokens[:middle], tokens[-LAST:]])
     theirs[FINETUNE] = tokens[middle:-LAST].clone()
-    return {key: theirs[key] for key in official.backbone_keys}, {key: theirs[key] for key in official.head_keys}
+    return {key: theirs[key] for key in official.backbone_keys}, {
+        key: theirs[key] for key in official.head_keys
+    }
 
 
 def _of_ours(state: Weights, tokens: Tensor) -> Official:
@@ -133,5 +157,8 @@ def _of_ours(state: Weights, tokens: Tensor) -> Official:
             head.append(f"decoder.{key}")
         elif key.startswith("readout."):
             head.append(key.replace("readout", "class_embed"))
-    zeros = {key: tokens.new_zeros((1, tokens.shape[1]) if key.endswith("weight") else (1,)) for key in UNUSED}
+    zeros = {
+        key: tokens.new_zeros((1, tokens.shape[1]) if key.endswith("weight") else (1,))
+        for key in UNUSED
+    }
     return Official(0, zeros, tuple(backbone), (*head, *UNUSED))

@@ -20,14 +20,23 @@ def test_tabs_crlf_and_a_hashed_header_are_read(abide_folder, recipe, read_all, 
 
 def test_codes_words_and_numbers_of_the_table_become_facts(abide_folder, recipe, read_all) -> None:
     (a, b, *_), _ = read_all(recipe(dir=abide_folder(), tr=2.0))
-    assert (a.subject, a.site, a.age, a.sex, a.mean_fd, a.tr) == ("50000", "PITT", 10.0, "M", 0.1, 2.0)
+    assert (a.subject, a.site, a.age, a.sex, a.mean_fd, a.tr) == (
+        "50000",
+        "PITT",
+        10.0,
+        "M",
+        0.1,
+        2.0,
+    )
     assert a.labels == {"diagnosis": "Autism", "site": "PITT", "eye_status": "open"}
     assert (b.sex, b.labels["diagnosis"], b.labels["eye_status"]) == ("F", "CN", "closed")
     assert (a.cohort, a.simulated) == ("tiny", False)
 
 
 @pytest.mark.parametrize("missing", ["-9999", "", "n/a", "-9999.0", "NaN"])
-def test_a_missing_cell_is_missing_and_not_a_number(missing: str, abide_folder, recipe, read_all) -> None:
+def test_a_missing_cell_is_missing_and_not_a_number(
+    missing: str, abide_folder, recipe, read_all
+) -> None:
     columns = ("AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd", "DX_GROUP", "SITE_ID")
     (scan, *_), _ = read_all(recipe(dir=abide_folder(changes={0: dict.fromkeys(columns, missing)})))
     assert (scan.age, scan.sex, scan.mean_fd, scan.site) == (None, None, None, "")
@@ -42,11 +51,15 @@ def test_columns_in_another_order_are_brought_into_the_atlass(
     order = [3, 0, 5, 1, 4, 2]
     write_1d(folder / "Site_0050000_rois_aal.1D", bold(0)[:, order], [i + 1 for i in order])
     turned = read_all(recipe(dir=folder))[0][0]
-    (a,), (b,) = (matrices(scan, ConnectivityConfig(), load_atlas("tiny:6")) for scan in (straight, turned))
+    (a,), (b,) = (
+        matrices(scan, ConnectivityConfig(), load_atlas("tiny:6")) for scan in (straight, turned)
+    )
     assert np.array_equal(a.values, b.values)
 
 
-def test_a_row_of_no_filename_is_found_by_the_number_in_the_files_name(abide_folder, recipe, read_all) -> None:
+def test_a_row_of_no_filename_is_found_by_the_number_in_the_files_name(
+    abide_folder, recipe, read_all
+) -> None:
     folder = abide_folder(changes={2: {"FILE_ID": "no_filename"}})
     scans, skipped = read_all(recipe(dir=folder))
     assert [scan.subject for scan in scans] == ["50000", "50001", "50002", "50003"]
@@ -100,7 +113,10 @@ def test_of_several_atlases_in_one_folder_the_fitting_one_is_read(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"AGE_AT_SCAN": "eleven"}, r"phenotypes\.csv, row 3: AGE_AT_SCAN is 'eleven', expected a number"),
+        (
+            {"AGE_AT_SCAN": "eleven"},
+            r"phenotypes\.csv, row 3: AGE_AT_SCAN is 'eleven', expected a number",
+        ),
         ({"SEX": "3"}, r"row 3: SEX is '3', expected 1 \(M\), 2 \(F\) or nothing"),
         ({"DX_GROUP": "ASD"}, r"row 3: DX_GROUP is 'ASD'"),
         ({"SUB_ID": ""}, r"row 3: SUB_ID is empty"),
@@ -113,7 +129,9 @@ def test_a_wrong_cell_is_named_by_row_and_column(
         read_all(recipe(dir=abide_folder(changes={1: change})))
 
 
-def test_a_folder_without_files_or_table_says_which_key_names_it(tmp_path, abide_folder, recipe, read_all) -> None:
+def test_a_folder_without_files_or_table_says_which_key_names_it(
+    tmp_path, abide_folder, recipe, read_all
+) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such folder \(source\.dir"):
         read_all(recipe(dir=tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()

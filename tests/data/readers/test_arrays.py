@@ -10,7 +10,14 @@ import pytest
 import scipy.io
 
 from lcm_scale.atlas import Atlas, numbered
-from lcm_scale.data.readers.arrays import Table, as_series, read_array, read_text, region_indices, without
+from lcm_scale.data.readers.arrays import (
+    Table,
+    as_series,
+    read_array,
+    read_text,
+    region_indices,
+    without,
+)
 from lcm_scale.errors import InputError
 
 VALUES = np.array([[1.5, -2.0, 3e-3], [4.0, 5.25, 6.0]])
@@ -47,7 +54,9 @@ def test_numbers_between_any_mark_and_line_end(mark: str, end: str, tmp_path) ->
 )
 def test_a_line_of_names_is_a_header(header: str, columns: tuple[str, ...], tmp_path) -> None:
     path = tmp_path / "scan.1D"
-    path.write_text("\n".join([header, *("\t".join(map(str, row)) for row in VALUES)]), encoding="utf-8")
+    path.write_text(
+        "\n".join([header, *("\t".join(map(str, row)) for row in VALUES)]), encoding="utf-8"
+    )
     table = read_text(path)
     assert table.columns == columns
     assert np.array_equal(table.values, VALUES)
@@ -102,7 +111,9 @@ def test_of_several_variables_the_fitting_or_the_named_one_is_read(suffix: str, 
     np.savez(path, **arrays) if suffix == ".npz" else scipy.io.savemat(path, arrays)
     assert np.array_equal(read_array(path, fits=lambda a: 3 in a.shape).values, VALUES)
     assert read_array(path, "other").values.shape == (5, 5)
-    with pytest.raises(InputError, match=r"several variables fit; name one with source\.key .*ts 2x3"):
+    with pytest.raises(
+        InputError, match=r"several variables fit; name one with source\.key .*ts 2x3"
+    ):
         read_array(path)
     with pytest.raises(InputError, match="no variable of numbers fits"):
         read_array(path, fits=lambda a: 7 in a.shape)
@@ -147,9 +158,12 @@ def test_series_are_turned_so_that_regions_are_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "message"), [((2, 4), "array of 2 x 4; expected one side of 3"), ((3, 3), "told apart")]
+    ("shape", "message"),
+    [((2, 4), "array of 2 x 4; expected one side of 3"), ((3, 3), "told apart")],
 )
-def test_series_whose_regions_cannot_be_told_are_refused(shape: tuple[int, int], message: str) -> None:
+def test_series_whose_regions_cannot_be_told_are_refused(
+    shape: tuple[int, int], message: str
+) -> None:
     with pytest.raises(InputError, match=rf"scan\.csv: .*{message}"):
         as_series(np.ones(shape), 3, HERE)
 

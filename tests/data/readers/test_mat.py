@@ -22,7 +22,9 @@ def mat_folder(tmp_path, bold) -> Callable[..., Path]:
         (tmp_path / "raw").mkdir(exist_ok=True)
         for i in range(3):
             series = bold(i).T if turned else bold(i)
-            scipy.io.savemat(tmp_path / "raw" / f"{50000 + i:07d}.mat", {"ROISignals": series, **more})
+            scipy.io.savemat(
+                tmp_path / "raw" / f"{50000 + i:07d}.mat", {"ROISignals": series, **more}
+            )
         return tmp_path / "raw"
 
     return write
@@ -35,20 +37,26 @@ def mat(recipe) -> Callable[..., ShardRecipe]:
 
 @pytest.mark.parametrize("turned", [False, True], ids=["time x regions", "regions x time"])
 @pytest.mark.parametrize("key", [{}, {"key": "ROISignals"}], ids=["found", "named"])
-def test_either_side_may_be_the_regions(turned: bool, key: dict[str, str], mat_folder, mat, read_all, bold) -> None:
+def test_either_side_may_be_the_regions(
+    turned: bool, key: dict[str, str], mat_folder, mat, read_all, bold
+) -> None:
     scans, _ = read_all(mat(mat_folder(turned), **key))
     assert [scan.subject for scan in scans] == ["0050000", "0050001", "0050002"]
     for i, scan in enumerate(scans):
         assert np.array_equal(scan.series, bold(i))
 
 
-def test_the_variable_that_fits_the_atlas_is_found_among_others(mat_folder, mat, read_all, bold) -> None:
+def test_the_variable_that_fits_the_atlas_is_found_among_others(
+    mat_folder, mat, read_all, bold
+) -> None:
     scans, _ = read_all(mat(mat_folder(mask=np.ones((9, 9)), TR=2.0)))
     assert np.array_equal(scans[0].series, bold(0))
 
 
 def test_two_variables_that_fit_must_be_named(mat_folder, mat, read_all) -> None:
-    with pytest.raises(InputError, match=r"0050000\.mat: several variables fit; name one with source\.key"):
+    with pytest.raises(
+        InputError, match=r"0050000\.mat: several variables fit; name one with source\.key"
+    ):
         read_all(mat(mat_folder(cleaned=np.ones((40, 6)))))
 
 
@@ -67,9 +75,12 @@ def test_the_subject_is_a_group_of_the_files_name(tmp_path, mat, read_all, bold)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("(", "no regular expression"), ("x(1)", "finds no group"), ("005", "finds no group")]
+    ("pattern", "message"),
+    [("(", "no regular expression"), ("x(1)", "finds no group"), ("005", "finds no group")],
 )
-def test_a_pattern_that_finds_no_subject_is_named(pattern: str, message: str, mat_folder, mat, read_all) -> None:
+def test_a_pattern_that_finds_no_subject_is_named(
+    pattern: str, message: str, mat_folder, mat, read_all
+) -> None:
     with pytest.raises(InputError, match=f"source.subject_pattern .*{message}"):
         read_all(mat(mat_folder(), subject_pattern=pattern))
 
@@ -79,20 +90,31 @@ def test_people_are_joined_by_number_whatever_its_zeros(
     kind: str, tmp_path, mat_folder, mat, read_all, write_csv
 ) -> None:
     rows = {
-        "phenotypes": [{"SUB_ID": s, "DX_GROUP": 1, "AGE_AT_SCAN": 20, "SEX": 2} for s in (50000, 50002, 50009)],
-        "table": [{"subject": s, "diagnosis": "Autism", "age": 20, "sex": "F"} for s in (50000, 50002, 50009)],
+        "phenotypes": [
+            {"SUB_ID": s, "DX_GROUP": 1, "AGE_AT_SCAN": 20, "SEX": 2} for s in (50000, 50002, 50009)
+        ],
+        "table": [
+            {"subject": s, "diagnosis": "Autism", "age": 20, "sex": "F"}
+            for s in (50000, 50002, 50009)
+        ],
     }
-    scans, skipped = read_all(mat(mat_folder(), **{kind: write_csv(tmp_path / "people.csv", rows[kind])}))
+    scans, skipped = read_all(
+        mat(mat_folder(), **{kind: write_csv(tmp_path / "people.csv", rows[kind])})
+    )
     assert [(s.subject, s.age, s.sex, s.labels["diagnosis"]) for s in scans] == [
-        ("50000", 20, "F", "Autism"), ("50002", 20, "F", "Autism"),
-    ]  # fmt: skip
+        ("50000", 20, "F", "Autism"),
+        ("50002", 20, "F", "Autism"),
+    ]
     assert [(s.what, s.why) for s in skipped] == [
-        ("0050001.mat", "file without a row in the table"), ("row of subject 50009", "table row without a file"),
-    ]  # fmt: skip
+        ("0050001.mat", "file without a row in the table"),
+        ("row of subject 50009", "table row without a file"),
+    ]
 
 
 def test_files_of_another_atlas_are_refused_with_what_they_hold(mat_folder, mat, read_all) -> None:
-    with pytest.raises(InputError, match=r"0050000\.mat: no variable of numbers fits .*ROISignals 40x6"):
+    with pytest.raises(
+        InputError, match=r"0050000\.mat: no variable of numbers fits .*ROISignals 40x6"
+    ):
         read_all(mat(mat_folder(), atlas="tiny:7"))
     with pytest.raises(InputError, match=r"0050000\.mat: array of 40 x 6; expected one side of 7"):
         read_all(mat(mat_folder(), atlas="tiny:7", key="ROISignals"))

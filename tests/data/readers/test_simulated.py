@@ -1,4 +1,5 @@
-"""The simulated cohort: raw files in the abide layout, known effects in known places, and a name that stays."""
+"""The simulated cohort: raw files in the abide layout, known effects in known places, and a name
+that stays."""
 
 from __future__ import annotations
 
@@ -41,17 +42,27 @@ def test_a_cohort_is_written_in_the_abide_layout(simulated, read_all, recipe, tm
 
 
 @pytest.mark.parametrize("reader", ["simulated", "abide"])
-def test_what_is_simulated_is_called_so_whoever_reads_it(reader: str, simulated, recipe, tmp_path) -> None:
+def test_what_is_simulated_is_called_so_whoever_reads_it(
+    reader: str, simulated, recipe, tmp_path
+) -> None:
     write_cohort(tmp_path / "raw", SMALL, ATLAS)
     keys = {"simulation": SMALL} if reader == "simulated" else {}
     manifest = write_shards(recipe(reader=reader, dir=tmp_path / "raw", atlas="sim:24", **keys))
     assert manifest.simulated
-    assert json.loads((tmp_path / "shards" / "tiny" / "manifest.json").read_text())["simulated"] is True
+    assert (
+        json.loads((tmp_path / "shards" / "tiny" / "manifest.json").read_text())["simulated"]
+        is True
+    )
 
 
-def test_simulated_files_in_a_table_are_called_so_too(recipe, read_all, write_csv, tmp_path) -> None:
+def test_simulated_files_in_a_table_are_called_so_too(
+    recipe, read_all, write_csv, tmp_path
+) -> None:
     write_cohort(tmp_path / "raw", SMALL, ATLAS)
-    rows = [{"file": f"raw/{path.name}", "subject": path.stem} for path in sorted((tmp_path / "raw").glob("*.1D"))]
+    rows = [
+        {"file": f"raw/{path.name}", "subject": path.stem}
+        for path in sorted((tmp_path / "raw").glob("*.1D"))
+    ]
     table = write_csv(tmp_path / "scans.csv", rows)
     scans, _ = read_all(recipe(reader="table", table=table, atlas="sim:24"))
     assert all(scan.simulated for scan in scans) and len(scans) == 12
@@ -64,7 +75,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, sh
     assert not set(shard_bytes(tmp_path / "a").values()) & set(shard_bytes(tmp_path / "c").values())
 
 
-def test_a_cohort_that_is_there_is_not_written_again_and_a_changed_one_is(simulated, read_all, tmp_path) -> None:
+def test_a_cohort_that_is_there_is_not_written_again_and_a_changed_one_is(
+    simulated, read_all, tmp_path
+) -> None:
     marker = tmp_path / "raw" / "tiny" / "SIMULATED.json"
     read_all(simulated())
     before = marker.stat().st_ino
@@ -75,7 +88,9 @@ def test_a_cohort_that_is_there_is_not_written_again_and_a_changed_one_is(simula
     assert len(read_all(simulated(subjects=5))[0]) == 5
 
 
-def test_a_folder_of_other_peoples_files_is_left_alone(abide_folder, recipe, read_all, shard_bytes) -> None:
+def test_a_folder_of_other_peoples_files_is_left_alone(
+    abide_folder, recipe, read_all, shard_bytes
+) -> None:
     folder = abide_folder()
     before = shard_bytes(folder)
     with pytest.raises(InputError, match=r"raw: .*not simulated"):
@@ -90,13 +105,17 @@ def test_effects_lie_in_regions_of_their_own() -> None:
     assert len({r for regions in places.values() for r in regions}) == 40
 
 
-def matrices_of(folder: Path, config: SimulationConfig, recipe, read_all) -> tuple[np.ndarray, list]:
+def matrices_of(
+    folder: Path, config: SimulationConfig, recipe, read_all
+) -> tuple[np.ndarray, list]:
     scans, _ = read_all(recipe(reader="simulated", dir=folder, atlas="sim:40", simulation=config))
     return np.stack([pearson(scan.series) for scan in scans]), scans
 
 
 @pytest.mark.parametrize("effect", ["group", "sex", "task", "age"])
-def test_an_effect_is_where_it_is_said_to_be_planted_and_nowhere_else(effect: str, recipe, read_all, tmp_path) -> None:
+def test_an_effect_is_where_it_is_said_to_be_planted_and_nowhere_else(
+    effect: str, recipe, read_all, tmp_path
+) -> None:
     config = SimulationConfig(subjects=120, sites=2, volumes=100, missing_labels=0.0)
     fc, scans = matrices_of(tmp_path / "raw", config, recipe, read_all)
     ages = np.array([scan.age for scan in scans])
@@ -128,7 +147,10 @@ def test_without_effects_the_groups_are_alike(recipe, read_all, tmp_path) -> Non
 
 def test_a_share_of_labels_is_left_out(simulated, read_all) -> None:
     scans, _ = read_all(simulated(subjects=200, volumes=30, missing_labels=0.35))
-    for missing in ([s.age is None for s in scans], [s.sex is None for s in scans],
-                    [s.labels["eye_status"] is None for s in scans]):  # fmt: skip
+    for missing in (
+        [s.age is None for s in scans],
+        [s.sex is None for s in scans],
+        [s.labels["eye_status"] is None for s in scans],
+    ):
         assert 0.25 < np.mean(missing) < 0.45
     assert all(s.labels["diagnosis"] and s.site in {"SIM1", "SIM2"} for s in scans)

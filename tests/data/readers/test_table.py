@@ -30,7 +30,8 @@ def save(path: Path, values: np.ndarray) -> None:
 
 @pytest.fixture
 def listed(tmp_path, write_csv, recipe) -> Callable[..., ShardRecipe]:
-    """`listed([{"file": "a.npy", "subject": 1}], kind=...)`: a table in tmp_path, and the recipe that names it."""
+    """`listed([{"file": "a.npy", "subject": 1}], kind=...)`: a table in tmp_path, and the recipe
+    that names it."""
 
     def write(rows: list[dict[str, Any]], name: str = "scans.csv", **keys: Any) -> ShardRecipe:
         return recipe(reader="table", table=write_csv(tmp_path / name, rows), **keys)
@@ -40,7 +41,9 @@ def listed(tmp_path, write_csv, recipe) -> Callable[..., ShardRecipe]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("kind", ["series", "connectivity"])
-def test_every_kind_of_file_is_read(suffix: str, kind: str, tmp_path, listed, read_all, bold) -> None:
+def test_every_kind_of_file_is_read(
+    suffix: str, kind: str, tmp_path, listed, read_all, bold
+) -> None:
     values = bold(0) if kind == "series" else pearson(bold(0)).astype(float)
     save(tmp_path / f"scan{suffix}", values)
     (scan,), _ = read_all(listed([{"file": f"scan{suffix}", "subject": "1"}], kind=kind))
@@ -55,38 +58,66 @@ def test_series_that_lie_on_their_side_are_turned(tmp_path, listed, read_all, bo
 
 
 @pytest.mark.parametrize("name", ["scans.csv", "scans.tsv"])
-def test_known_columns_are_facts_and_all_others_labels(name: str, tmp_path, listed, read_all, bold) -> None:
+def test_known_columns_are_facts_and_all_others_labels(
+    name: str, tmp_path, listed, read_all, bold
+) -> None:
     np.save(tmp_path / "scan.npy", bold(0))
     row = {
-        "file": "scan.npy", "subject": "sub-01", "session": "2", "run": "b", "site": "Basel", "tr": 0.8, "age": 33.5,
-        "sex": "female", "mean_fd": 0.12, "diagnosis": "CN", "hand": "n/a",
-    }  # fmt: skip
+        "file": "scan.npy",
+        "subject": "sub-01",
+        "session": "2",
+        "run": "b",
+        "site": "Basel",
+        "tr": 0.8,
+        "age": 33.5,
+        "sex": "female",
+        "mean_fd": 0.12,
+        "diagnosis": "CN",
+        "hand": "n/a",
+    }
     (scan,), _ = read_all(listed([row], name=name))
     assert (scan.subject, scan.session, scan.run, scan.site) == ("sub-01", "2", "b", "Basel")
     assert (scan.tr, scan.age, scan.sex, scan.mean_fd) == (0.8, 33.5, "F", 0.12)
     assert scan.labels == {"site": "Basel", "diagnosis": "CN", "hand": None}
 
 
-def test_the_recipe_fills_in_site_and_tr_where_the_table_is_silent(tmp_path, listed, read_all, bold) -> None:
+def test_the_recipe_fills_in_site_and_tr_where_the_table_is_silent(
+    tmp_path, listed, read_all, bold
+) -> None:
     np.save(tmp_path / "scan.npy", bold(0))
-    (scan,), _ = read_all(listed([{"file": "scan.npy", "subject": "1"}], site="Basel", tr=2.5, cohort="basel-study"))
+    (scan,), _ = read_all(
+        listed([{"file": "scan.npy", "subject": "1"}], site="Basel", tr=2.5, cohort="basel-study")
+    )
     assert (scan.site, scan.tr, scan.cohort) == ("Basel", 2.5, "basel-study")
     assert (scan.age, scan.sex, scan.mean_fd) == (None, None, None)
 
 
 def test_rows_without_a_file_are_listed(tmp_path, listed, read_all, bold) -> None:
     np.save(tmp_path / "scan.npy", bold(0))
-    rows = [{"file": "scan.npy", "subject": "1"}, {"file": "gone.npy", "subject": "2"}, {"file": "", "subject": "3"}]
+    rows = [
+        {"file": "scan.npy", "subject": "1"},
+        {"file": "gone.npy", "subject": "2"},
+        {"file": "", "subject": "3"},
+    ]
     scans, skipped = read_all(listed(rows))
     assert len(scans) == 1
-    assert [s.what for s in skipped] == ["row of subject 2 (gone.npy)", "row of subject 3 (no file)"]
+    assert [s.what for s in skipped] == [
+        "row of subject 2 (gone.npy)",
+        "row of subject 3 (no file)",
+    ]
     assert {s.why for s in skipped} == {"table row without a file"}
 
 
 def test_named_columns_are_matched_and_dropped_by_name(tmp_path, listed, read_all, bold) -> None:
     order = [2, 0, 1, 5, 4, 3]
     header = ",".join(["global", *(f"region {i + 1}" for i in order)])
-    np.savetxt(tmp_path / "scan.csv", np.c_[np.ones(40), bold(0)[:, order]], delimiter=",", header=header, comments="")
+    np.savetxt(
+        tmp_path / "scan.csv",
+        np.c_[np.ones(40), bold(0)[:, order]],
+        delimiter=",",
+        header=header,
+        comments="",
+    )
     (scan,), _ = read_all(listed([{"file": "scan.csv", "subject": "1"}], drop_columns=["global"]))
     assert scan.region_indices == (3, 1, 2, 6, 5, 4)
     assert np.allclose(scan.series, bold(0)[:, order])
@@ -101,7 +132,9 @@ def test_named_columns_are_matched_and_dropped_by_name(tmp_path, listed, read_al
         ({"tr": "2s"}, "row 2: tr is '2s'"),
     ],
 )
-def test_a_wrong_cell_is_named_by_row_and_column(row: dict[str, str], message: str, listed, read_all) -> None:
+def test_a_wrong_cell_is_named_by_row_and_column(
+    row: dict[str, str], message: str, listed, read_all
+) -> None:
     with pytest.raises(InputError, match=rf"scans\.csv, {message}"):
         read_all(listed([{"file": "scan.npy", "subject": "1"} | row]))
 
@@ -115,7 +148,9 @@ def test_a_wrong_cell_is_named_by_row_and_column(row: dict[str, str], message: s
         ("file,subject\na.npy,1,2\n", "row 2: more cells than the header has columns"),
     ],
 )
-def test_a_table_that_is_none_is_refused(text: str, message: str, tmp_path, recipe, read_all) -> None:
+def test_a_table_that_is_none_is_refused(
+    text: str, message: str, tmp_path, recipe, read_all
+) -> None:
     (tmp_path / "scans.csv").write_text(text)
     with pytest.raises(InputError, match=rf"scans\.csv.*{message}"):
         read_all(recipe(reader="table", table=tmp_path / "scans.csv"))
@@ -128,9 +163,13 @@ def test_a_missing_table_is_named(tmp_path, recipe, read_all) -> None:
         read_all(recipe(reader="table"))
 
 
-def test_a_table_from_excel_in_latin1_or_with_a_mark_in_front_is_read(tmp_path, recipe, read_all, bold) -> None:
+def test_a_table_from_excel_in_latin1_or_with_a_mark_in_front_is_read(
+    tmp_path, recipe, read_all, bold
+) -> None:
     np.save(tmp_path / "scan.npy", bold(0))
     for encoding in ("utf-8-sig", "latin-1"):
-        (tmp_path / "scans.csv").write_text("file,subject,site\nscan.npy,1,Zürich\n", encoding=encoding)
+        (tmp_path / "scans.csv").write_text(
+            "file,subject,site\nscan.npy,1,Zürich\n", encoding=encoding
+        )
         (scan,), _ = read_all(recipe(reader="table", table=tmp_path / "scans.csv"))
         assert scan.site == "Zürich"

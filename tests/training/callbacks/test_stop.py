@@ -15,11 +15,11 @@ import pytest
 from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe
 from lcm_scale.errors import Stopped
-from lcm_scale.weights import checkpoints
 from lcm_scale.training import fit as run
+from lcm_scale.training.callbacks.log import Recorder, read_log
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.optimizer import TwoStage
-from lcm_scale.training.callbacks.log import Recorder, read_log
+from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
 STEPS = 20
@@ -29,7 +29,9 @@ def losses(folder: Path) -> list[float]:
     return [event["loss"] for event in read_log(folder / "log.jsonl") if event["event"] == "step"]
 
 
-def signal_at(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: int, number: int) -> None:
+def signal_at(
+    monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: int, number: int
+) -> None:
     """Send ourselves a signal inside the `call`-th call of a method."""
     real, calls = getattr(owner, method), []
 
@@ -56,7 +58,13 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, call: i
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_at_a_step_with_a_checkpoint_and_nothing_is_lost(
-    owner: type, method: str, call: int, stops_at: int, number: int, recipe: Make, monkeypatch: pytest.MonkeyPatch
+    owner: type,
+    method: str,
+    call: int,
+    stops_at: int,
+    number: int,
+    recipe: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = run.pretrain(recipe("name=whole"))
     signal_at(monkeypatch, owner, method, call, number)
@@ -69,18 +77,26 @@ def test_a_signal_stops_at_a_step_with_a_checkpoint_and_nothing_is_lost(
     assert losses(run.pretrain(recipe("name=parts"))) == losses(whole)
 
 
-def test_a_signal_in_the_last_step_lets_the_run_finish(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_in_the_last_step_lets_the_run_finish(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     signal_at(monkeypatch, LCMModule, "training_step", STEPS, signal.SIGTERM)
     assert len(losses(run.pretrain(recipe()))) == STEPS
 
 
 def test_handlers_are_as_before_when_a_run_has_ended(recipe: Make) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    before = [
+        signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    ]
     run.pretrain(recipe("trainer.max_steps=1"))
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == before
+    assert [
+        signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    ] == before
 
 
-def test_the_command_line_exits_75_and_says_that_the_same_command_goes_on(monkeypatch, capsys) -> None:
+def test_the_command_line_exits_75_and_says_that_the_same_command_goes_on(
+    monkeypatch, capsys
+) -> None:
     def stopped(recipe: object) -> None:
         raise Stopped("runs/x: stopped by a signal at step 3 of 9 with a good checkpoint")
 
@@ -105,7 +121,9 @@ with Watchdog(pathlib.Path(sys.argv[1]), 0, floor=2.0, factor=1.0) as watchdog:
 
 
 def test_a_process_that_was_stopped_from_outside_is_not_taken_for_hung(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "beats\n"
     child.send_signal(signal.SIGSTOP)
@@ -135,9 +153,23 @@ def test_a_hung_rank_is_noticed_by_all_and_every_stack_is_kept(world: Path, tmp_
     script = tmp_path / "hangs.py"
     script.write_text(HANGS)
     (tmp_path / "empty.yaml").touch()
-    command = [sys.executable, str(script), "pretrain", str(tmp_path / "empty.yaml"), "name=run", f"runs_dir={tmp_path}/runs",
-               f"data.shards_dir={world}/shards", "data=first", "model.width=16", "model.heads=2", "trainer.global_batch=8",
-               "trainer.devices=2", "trainer.hang_seconds=4", "trainer.hang_factor=2", "trainer.threads=1"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(script),
+        "pretrain",
+        str(tmp_path / "empty.yaml"),
+        "name=run",
+        f"runs_dir={tmp_path}/runs",
+        f"data.shards_dir={world}/shards",
+        "data=first",
+        "model.width=16",
+        "model.heads=2",
+        "trainer.global_batch=8",
+        "trainer.devices=2",
+        "trainer.hang_seconds=4",
+        "trainer.hang_factor=2",
+        "trainer.threads=1",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LCM_SALT_FILE": str(world / "salt")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode not in (0, 75)

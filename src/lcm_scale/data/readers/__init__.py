@@ -1,4 +1,5 @@
-"""One file a source, named here: each has `read(recipe, atlas)`, an iterator of `Recording` and `Skipped`."""
+"""One file a source, named here: each has `read(recipe, atlas)`, an iterator of `Recording` and
+`Skipped`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""ABIDE in the layout of the Preprocessed Connectomes Project: `{FILE_ID}_rois_aal.1D` files and one phenotype CSV.
+"""ABIDE in the layout of the Preprocessed Connectomes Project: `{FILE_ID}_rois_aal.1D` files and
+one phenotype CSV.
 
-Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where dir holds the files
-of several atlases), source.tr. Labels: diagnosis (CN, Autism), site, eye_status (open, closed), and any column of the
-CSV that a group names. Without source.dir the files are downloaded through nilearn.
+Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where
+dir holds the files of several atlases), source.tr. Labels: diagnosis (CN, Autism), site, eye_status
+(open, closed), and any column of the CSV that a group names. Without source.dir the files are
+downloaded through nilearn.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from pathlib import Path
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import read_text, region_indices
-from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Row, abide_person, abide_table, read_rows
+from lcm_scale.data.readers.phenotypes import (
+    ABIDE_COLUMNS,
+    Row,
+    abide_person,
+    abide_table,
+    read_rows,
+)
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -51,7 +59,9 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
             yield Skipped(f"row of SUB_ID {row.cells['SUB_ID']}", "phenotype row without a file")
 
 
-def _recording(recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str], atlas: Atlas) -> Recording:
+def _recording(
+    recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str], atlas: Atlas
+) -> Recording:
     person = abide_person(row, columns)
     data = read_text(path)
     return Recording(
@@ -73,7 +83,9 @@ def _recording(recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str]
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
     files = sorted(folder.glob(pattern or "*_rois_*.1D"))
     if not files:
-        raise InputError(f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) right?")
+        raise InputError(
+            f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) right?"
+        )
     kinds = sorted({_kind(path) for path in files})
     if len(kinds) == 1:
         return files
@@ -106,14 +118,17 @@ def _match(files: Sequence[Path], rows: Sequence[Row]) -> dict[Path, Row]:
     for path in files:
         file_id = path.stem.rpartition("_rois_")[0] or path.stem
         number = re.search(r"\d+$", file_id)
-        row = by_file.get(file_id) or by_subject.get(normalised(number.group()) if number else file_id)
+        row = by_file.get(file_id) or by_subject.get(
+            normalised(number.group()) if number else file_id
+        )
         if row is not None:
             matched[path] = row
     return matched
 
 
 def _download() -> Path:
-    """Band-passed CPAC series with global signal regression, as most published ABIDE work uses, through nilearn."""
+    """Band-passed CPAC series with global signal regression, as most published ABIDE work uses,
+    through nilearn."""
     advice = (
         "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D files and phenotype "
         "CSV elsewhere and name the folder: source.dir=FOLDER (make shard DATA=abide ABIDE_DIR=FOLDER)"
@@ -121,7 +136,9 @@ def _download() -> Path:
     try:
         from nilearn.datasets import fetch_abide_pcp
     except ImportError as error:
-        raise InputError(advice.format("nilearn is not installed: pip install 'lcm-scale[imaging]'")) from error
+        raise InputError(
+            advice.format("nilearn is not installed: pip install 'lcm-scale[imaging]'")
+        ) from error
     try:
         fetch_abide_pcp(
             data_dir=DOWNLOAD,

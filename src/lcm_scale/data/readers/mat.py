@@ -1,8 +1,10 @@
-"""MATLAB files, one a subject: a table of (time, regions) or (regions, time), or a ready matrix (source.kind).
+"""MATLAB files, one a subject: a table of (time, regions) or (regions, time), or a ready matrix
+(source.kind).
 
-Recipe keys: source.dir, source.pattern (default *.mat), source.key (default: the one variable that fits the atlas),
-source.kind, source.subject_pattern (a regular expression on the file's name whose group is the subject), source.tr,
-source.site, source.phenotypes (the ABIDE CSV, joined by SUB_ID) or source.table (any table with a column `subject`).
+Recipe keys: source.dir, source.pattern (default *.mat), source.key (default: the one variable that
+fits the atlas), source.kind, source.subject_pattern (a regular expression on the file's name whose
+group is the subject), source.tr, source.site, source.phenotypes (the ABIDE CSV, joined by SUB_ID)
+or source.table (any table with a column `subject`).
 """
 
 from __future__ import annotations
@@ -26,14 +28,18 @@ from lcm_scale.progress import stage
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
-    """The scans of source.dir, in the order of their file names; then the table's rows that have none.
+    """The scans of source.dir, in the order of their file names; then the table's rows that have
+    none.
 
-    Raises: InputError for a missing folder, a file of another atlas, or a variable that cannot be told.
+    Raises: InputError for a missing folder, a file of another atlas, or a variable that cannot be
+        told.
     """
     source = recipe.source
     folder = expand(source.dir or "")
     if not source.dir or not folder.is_dir():
-        raise InputError(f"source.dir: {source.dir or 'not set'}: no such folder; name the folder of .mat files")
+        raise InputError(
+            f"source.dir: {source.dir or 'not set'}: no such folder; name the folder of .mat files"
+        )
     pattern = source.pattern or "*.mat"
     files = sorted(folder.glob(pattern))
     if not files:
@@ -85,9 +91,13 @@ def _subject(path: Path, pattern: str | None) -> str:
     try:
         match = re.search(pattern, path.name)
     except re.error as error:
-        raise InputError(f"source.subject_pattern '{pattern}': no regular expression ({error})") from error
+        raise InputError(
+            f"source.subject_pattern '{pattern}': no regular expression ({error})"
+        ) from error
     if match is None or not match.groups() or not match.group(1):
-        raise InputError(f"{path}: source.subject_pattern '{pattern}' finds no group in the file's name")
+        raise InputError(
+            f"{path}: source.subject_pattern '{pattern}' finds no group in the file's name"
+        )
     return match.group(1)
 
 
@@ -98,7 +108,12 @@ def _people(recipe: ShardRecipe) -> dict[str, Person] | None:
         rows = read_rows(expand(recipe.source.phenotypes), ABIDE_COLUMNS)
         people = [abide_person(row, columns) for row in rows]
     elif recipe.source.table:
-        people = [scan_row(row).person for row in read_rows(expand(recipe.source.table), ("subject",))]
+        people = [
+            scan_row(row).person for row in read_rows(expand(recipe.source.table), ("subject",))
+        ]
     else:
         return None
-    return {normalised(person.subject): replace(person, subject=normalised(person.subject)) for person in people}
+    return {
+        normalised(person.subject): replace(person, subject=normalised(person.subject))
+        for person in people
+    }

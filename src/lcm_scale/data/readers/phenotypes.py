@@ -1,4 +1,5 @@
-"""Tables of people: the cells of a phenotype or scan list as typed values, each error naming row and column."""
+"""Tables of people: the cells of a phenotype or scan list as typed values, each error naming row
+and column."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Person:
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
-    """The rows of a CSV or TSV.  Raises: InputError where the file, or a required column, is missing."""
+    """The rows of a CSV or TSV.  Raises: InputError where the file, or a required column, is
+    missing."""
     if not path.is_file():
         raise InputError(f"{path}: no such table")
     try:
@@ -89,7 +91,8 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
 
 
 def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
-    """A row of the ABIDE phenotype file (REFERENCE section 4). `also`: further columns to hand on as labels."""
+    """A row of the ABIDE phenotype file (REFERENCE section 4). `also`: further columns to hand on
+    as labels."""
     subject = row.text("SUB_ID")
     if subject is None:
         raise InputError(f"{row.where}: SUB_ID is empty")
@@ -118,7 +121,9 @@ def abide_table(folder: Path) -> Path:
         found = [path for path in sorted(place.glob("*.csv")) if _is_abide(path)]
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise InputError(f"{place}: several phenotype tables ({names}); name one with source.phenotypes")
+            raise InputError(
+                f"{place}: several phenotype tables ({names}); name one with source.phenotypes"
+            )
         if found:
             return found[0]
     raise InputError(

@@ -1,11 +1,14 @@
-"""A simulated multi-site cohort, written as raw files in the abide layout and read by the abide reader.
+"""A simulated multi-site cohort, written as raw files in the abide layout and read by the abide
+reader.
 
-Recipe keys: simulation.*, source.dir (where the raw files go; default raw/<name>). The folder's marker file says that
-nobody was scanned, and which connections carry which effect; every shard set made from it is called simulated.
+Recipe keys: simulation.*, source.dir (where the raw files go; default raw/<name>). The folder's
+marker file says that nobody was scanned, and which connections carry which effect; every shard set
+made from it is called simulated.
 
 A scan is correlated noise with a spectrum like slow BOLD: shared networks, a pattern of its
-site, head motion that the whole brain shares, and for each effect one source that its ten regions have in common. A
-source of relative variance v adds about v / (1 + v) to the correlations among its regions, and people differ in v.
+site, head motion that the whole brain shares, and for each effect one source that its ten regions
+have in common. A source of relative variance v adds about v / (1 + v) to the correlations among its
+regions, and people differ in v.
 """
 
 from __future__ import annotations
@@ -42,16 +45,20 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     folder = expand(recipe.source.dir or f"raw/{recipe.name}")
     if not _is_there(folder, recipe.simulation, atlas):
         write_cohort(folder, recipe.simulation, atlas)
-    source = replace(recipe.source, dir=str(folder), phenotypes=str(folder / PHENOTYPES), tr=recipe.simulation.tr)
+    source = replace(
+        recipe.source, dir=str(folder), phenotypes=str(folder / PHENOTYPES), tr=recipe.simulation.tr
+    )
     yield from abide.read(replace(recipe, source=source), atlas)
 
 
 def planted(atlas: Atlas) -> dict[str, list[int]]:
-    """Effect -> positions of the regions among which it adds correlation. A function of the atlas alone: every cohort
-    carries the same effects in the same places."""
+    """Effect -> positions of the regions among which it adds correlation. A function of the atlas
+    alone: every cohort carries the same effects in the same places."""
     order = np.random.default_rng(20251018).permutation(atlas.n_regions)
     size = min(REGIONS_OF_AN_EFFECT, atlas.n_regions // len(EFFECTS))
-    return {name: sorted(order[i * size : (i + 1) * size].tolist()) for i, name in enumerate(EFFECTS)}
+    return {
+        name: sorted(order[i * size : (i + 1) * size].tolist()) for i, name in enumerate(EFFECTS)
+    }
 
 
 def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
@@ -59,8 +66,14 @@ def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
 
     Raises: InputError where the folder holds anything but a simulated cohort, which would be lost.
     """
-    if folder.exists() and not (folder / SIMULATED_MARKER).is_file() and (folder.is_file() or any(folder.iterdir())):
-        raise InputError(f"{folder}: holds files that were not simulated; they are left alone, name another source.dir")
+    if (
+        folder.exists()
+        and not (folder / SIMULATED_MARKER).is_file()
+        and (folder.is_file() or any(folder.iterdir()))
+    ):
+        raise InputError(
+            f"{folder}: holds files that were not simulated; they are left alone, name another source.dir"
+        )
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -69,10 +82,14 @@ def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
     header = "\t".join(["#" + str(atlas.indices[0]), *(f"#{i}" for i in atlas.indices[1:])])
     with stage(f"simulate {folder.name}", len(people)) as advance:
         for person in people:
-            series = simulate_scan(np.random.default_rng((config.seed, person["SUB_ID"])), person, config, atlas)
+            series = simulate_scan(
+                np.random.default_rng((config.seed, person["SUB_ID"])), person, config, atlas
+            )
             text = io.StringIO()
             np.savetxt(text, series, fmt="%.3f", delimiter="\t", header=header, comments="")
-            (aside / f"{person['FILE_ID']}_rois_{atlas.name}.1D").write_text(text.getvalue(), encoding="ascii")
+            (aside / f"{person['FILE_ID']}_rois_{atlas.name}.1D").write_text(
+                text.getvalue(), encoding="ascii"
+            )
             advance()
     _write_table(aside / PHENOTYPES, people, rng, config)
     write_atomic(aside / SIMULATED_MARKER, json.dumps(_marker(config, atlas), indent=1).encode())
@@ -91,7 +108,12 @@ def simulate_scan(
     series = _slow(rng, T, R) + shared + 0.3 * _slow(rng, T, 1)
     series += np.sqrt(config.site_effect) * _slow(rng, T, 1) * site
     age = (person["age"] - AGES[0]) / (AGES[1] - AGES[0])
-    present = {"group": person["patient"], "sex": person["male"], "age": age, "task": person["eyes_open"]}
+    present = {
+        "group": person["patient"],
+        "sex": person["male"],
+        "age": age,
+        "task": person["eyes_open"],
+    }
     size = {
         "group": config.group_effect,
         "sex": config.sex_effect,
@@ -127,35 +149,55 @@ def _person(rng: np.random.Generator, number: int, config: SimulationConfig) -> 
     }
 
 
-def _write_table(path: Path, people: list[dict[str, Any]], rng: np.random.Generator, config: SimulationConfig) -> None:
+def _write_table(
+    path: Path, people: list[dict[str, Any]], rng: np.random.Generator, config: SimulationConfig
+) -> None:
     """The phenotype CSV; a share of ages (-9999), sexes and eye states (empty) is left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["SUB_ID", "SITE_ID", "FILE_ID", "DX_GROUP", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"]
+        [
+            "SUB_ID",
+            "SITE_ID",
+            "FILE_ID",
+            "DX_GROUP",
+            "AGE_AT_SCAN",
+            "SEX",
+            "EYE_STATUS_AT_SCAN",
+            "func_mean_fd",
+        ]
     )
     for p in people:
         lost = rng.random(3) < config.missing_labels
-        writer.writerow([
-            p["SUB_ID"], f"SIM{p['site'] + 1}", p["FILE_ID"], 1 if p["patient"] else 2,
-            -9999 if lost[0] else p["age"],
-            "" if lost[1] else 1 if p["male"] else 2,
-            "" if lost[2] else 1 if p["eyes_open"] else 2, p["fd"],
-        ])  # fmt: skip
+        writer.writerow(
+            [
+                p["SUB_ID"],
+                f"SIM{p['site'] + 1}",
+                p["FILE_ID"],
+                1 if p["patient"] else 2,
+                -9999 if lost[0] else p["age"],
+                "" if lost[1] else 1 if p["male"] else 2,
+                "" if lost[2] else 1 if p["eyes_open"] else 2,
+                p["fd"],
+            ]
+        )
     path.write_text(text.getvalue(), encoding="ascii")
 
 
 def _marker(config: SimulationConfig, atlas: Atlas) -> dict[str, Any]:
     return {
         "note": "SIMULATED: nobody was scanned. Effects add correlation among the regions listed.",
-        "planted": {name: [atlas.label(r) for r in regions] for name, regions in planted(atlas).items()},
+        "planted": {
+            name: [atlas.label(r) for r in regions] for name, regions in planted(atlas).items()
+        },
         "atlas": atlas.checksum,
         "simulation": asdict(config),
     }
 
 
 def _is_there(folder: Path, config: SimulationConfig, atlas: Atlas) -> bool:
-    """Whether the folder holds exactly this cohort; another one, or half of one, is written anew."""
+    """Whether the folder holds exactly this cohort; another one, or half of one, is written
+    anew."""
     marker = folder / SIMULATED_MARKER
     if not marker.is_file() or not (folder / PHENOTYPES).is_file():
         return False

@@ -1,9 +1,9 @@
 """A table that lists scans: the door for any lab's data.
 
-A CSV or TSV (source.table) with the columns file and subject, and where known session, run, site, tr, age, sex (M, F),
-mean_fd; every further column is a label. Files are relative to the table: .npy .npz .mat .csv .tsv .txt .1D, region series
-or ready matrices (source.kind). An empty cell or n/a is missing. Further keys: source.key, source.drop_columns,
-source.tr, source.site.
+A CSV or TSV (source.table) with the columns file and subject, and where known session, run, site,
+tr, age, sex (M, F), mean_fd; every further column is a label. Files are relative to the table: .npy
+.npz .mat .csv .tsv .txt .1D, region series or ready matrices (source.kind). An empty cell or n/a is
+missing. Further keys: source.key, source.drop_columns, source.tr, source.site.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
                 yield _recording(recipe, file, scan, atlas)
             else:
                 yield Skipped(
-                    f"row of subject {scan.person.subject} ({scan.file or 'no file'})", "table row without a file"
+                    f"row of subject {scan.person.subject} ({scan.file or 'no file'})",
+                    "table row without a file",
                 )
             advance()
 
@@ -71,7 +72,8 @@ def scan_row(row: Row) -> ScanRow:
         age=row.number("age"),
         sex=row.coded("sex", SEX_WORDS),
         mean_fd=row.number("mean_fd"),
-        labels={"site": row.text("site")} | {c: row.text(c) for c in row.cells if c not in RESERVED},
+        labels={"site": row.text("site")}
+        | {c: row.text(c) for c in row.cells if c not in RESERVED},
     )
     return ScanRow(
         person=person,

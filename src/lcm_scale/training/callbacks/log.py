@@ -1,7 +1,9 @@
-"""What a run writes about itself: `log.jsonl`, an event a line, and `metrics.csv`, a row an epoch; and when it saves.
+"""What a run writes about itself: `log.jsonl`, an event a line, and `metrics.csv`, a row an epoch;
+and when it saves.
 
-A step's line names the positions of the epoch's order that it consumed, so that "each scan exactly once" can be read off
-the log of a run that was killed and resumed: a `resumed` line withdraws the steps after the one it names.
+A step's line names the positions of the epoch's order that it consumed, so that "each scan exactly
+once" can be read off the log of a run that was killed and resumed: a `resumed` line withdraws the
+steps after the one it names.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.ranks import is_first
-from lcm_scale.weights import checkpoints
 from lcm_scale.training.callbacks.meter import Meter
-from lcm_scale.training.module import LCMModule
-from lcm_scale.training.schedule import two_stage
+from lcm_scale.training.callbacks.phase import two_stage
 from lcm_scale.training.callbacks.stop import StopFlag, Watchdog
+from lcm_scale.training.module import LCMModule
+from lcm_scale.weights import checkpoints
 
 Row = dict[str, Any]
 
 
 def read_log(path: Path) -> list[Row]:
-    """The events that count: steps that a later resume took back are left out; a torn last line too."""
+    """The events that count: steps that a later resume took back are left out; a torn last line
+    too."""
     events: list[Row] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -47,13 +50,17 @@ def read_log(path: Path) -> list[Row]:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append a line; a torn one before it, as a full disk leaves, is ended first, so that it spoils no other.
+    """Append a line; a torn one before it, as a full disk leaves, is ended first, so that it spoils
+    no other.
 
     Raises: InputError where the file cannot be written.
     """
     try:
         with open(path, "ab+") as handle:
-            if handle.seek(0, os.SEEK_END) and (handle.seek(-1, os.SEEK_END), handle.read(1))[1] != b"\n":
+            if (
+                handle.seek(0, os.SEEK_END)
+                and (handle.seek(-1, os.SEEK_END), handle.read(1))[1] != b"\n"
+            ):
                 text = "\n" + text
             handle.write(text.encode() + b"\n")
     except OSError as error:
@@ -68,14 +75,23 @@ def epochs_of(events: Sequence[Row]) -> list[Row]:
 
 
 class Recorder(L.Callback):
-    """Counts what was consumed, logs it, validates at each epoch's end, saves by policy. Always added, last.
+    """Counts what was consumed, logs it, validates at each epoch's end, saves by policy. Always
+    added, last.
 
     Attributes:
-        stopped: true where a signal ended the run before its last step; a checkpoint of that moment exists.
+        stopped: true where a signal ended the run before its last step; a checkpoint of that moment
+            exists.
     """
 
-    def __init__(self, folder: Path, data: ConnectomeData, advance: Callable[..., None], config: TrainerConfig,
-                 flag: StopFlag, watchdog: Watchdog) -> None:  # fmt: skip
+    def __init__(
+        self,
+        folder: Path,
+        data: ConnectomeData,
+        advance: Callable[..., None],
+        config: TrainerConfig,
+        flag: StopFlag,
+        watchdog: Watchdog,
+    ) -> None:
         self.folder, self.data, self.advance = folder, data, advance
         self.config, self.flag, self.watchdog = config, flag, watchdog
         self.meter = Meter(data)
@@ -99,10 +115,20 @@ class Recorder(L.Callback):
         self.epoch_start = time.monotonic()
         if is_first() and (self.folder / "log.jsonl").is_file():
             # Also at step 0: a run that was killed before its first checkpoint begins again.
-            self.event("resumed", step=trainer.global_step, epoch=trainer.current_epoch, world=trainer.world_size)
+            self.event(
+                "resumed",
+                step=trainer.global_step,
+                epoch=trainer.current_epoch,
+                world=trainer.world_size,
+            )
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
         self.micro.append(module.last_losses.sum())
@@ -111,23 +137,35 @@ class Recorder(L.Callback):
         consumed = self.data.step_consumed()
         loss = self.agree(trainer)
         self.losses.append(loss)
-        self.event("step", step=trainer.global_step, epoch=trainer.current_epoch, phase=module.phase.name,
-                   stage=two_stage(trainer).param_groups[0]["stage"], consumed=[consumed.start, consumed.stop], loss=loss)  # fmt: skip
+        self.event(
+            "step",
+            step=trainer.global_step,
+            epoch=trainer.current_epoch,
+            phase=module.phase.name,
+            stage=two_stage(trainer).param_groups[0]["stage"],
+            consumed=[consumed.start, consumed.stop],
+            loss=loss,
+        )
         self.advance(1, note=f"{module.phase.name} loss {loss:.3f}")
         epoch_done = consumed.stop == self.data.plan(self.data.epoch).scans
         every = self.config.checkpoint_steps
         due = (
-            (every and trainer.global_step % every == 0) or trainer.global_step == self.config.max_steps or self.stopped
+            (every and trainer.global_step % every == 0)
+            or trainer.global_step == self.config.max_steps
+            or self.stopped
         )
-        # At the epoch's end the checkpoint waits for validation, so that a resume starts the next epoch.
+        # At the epoch's end the checkpoint waits for validation, so that a resume starts the next
+        # epoch.
         if due and not epoch_done:
             self.save(trainer)
-        # Lightning's own max_steps would count the epoch that ended at a checkpoint as not begun when the run goes on.
+        # Lightning's own max_steps would count the epoch that ended at a checkpoint as not begun
+        # when the run goes on.
         trainer.should_stop |= self.stopped or trainer.global_step == self.config.max_steps
         self.watchdog.beat()
 
     def agree(self, trainer: L.Trainer) -> float:
-        """The step's loss over all ranks and micro-batches; and whether any rank was told to stop, for all ranks at once."""
+        """The step's loss over all ranks and micro-batches; and whether any rank was told to stop,
+        for all ranks at once."""
         loss = torch.stack(self.micro).mean()
         self.micro = []
         both = torch.stack([loss, loss.new_tensor(float(self.flag.raised))])
@@ -157,12 +195,15 @@ class Recorder(L.Callback):
         value = row.get("val_loss")
         if value is not None and self.may_choose(module) and value < self.best:
             self.best = value
-            trainer.save_checkpoint(self.folder / "checkpoints" / checkpoints.BEST, weights_only=True)
+            trainer.save_checkpoint(
+                self.folder / "checkpoints" / checkpoints.BEST, weights_only=True
+            )
         self.save(trainer)
         self.watchdog.beat()
 
     def may_choose(self, module: LCMModule) -> bool:
-        """Losses of different phases (other targets, other readouts) do not compare: the last phase chooses."""
+        """Losses of different phases (other targets, other readouts) do not compare: the last phase
+        chooses."""
         return module.phase == module.phases[-1]
 
     def validate(self, trainer: L.Trainer, module: LCMModule) -> Row:
@@ -173,9 +214,13 @@ class Recorder(L.Callback):
         module.eval()
         total = torch.zeros(len(module.phase.active), device=module.device)
         columns = list(module.phase.active)
-        for batch in self.data.batches(self.data.validation, columns, trainer.global_rank, trainer.world_size):
+        for batch in self.data.batches(
+            self.data.validation, columns, trainer.global_rank, trainer.world_size
+        ):
             with trainer.precision_plugin.forward_context():  # at the pace of training
-                total += module.validation_losses({k: v.to(module.device) for k, v in batch.items()})
+                total += module.validation_losses(
+                    {k: v.to(module.device) for k, v in batch.items()}
+                )
         module.train(was_training)
         total = trainer.strategy.reduce(total, reduce_op="sum")
         row: Row = {"val_loss": float(total.sum())}

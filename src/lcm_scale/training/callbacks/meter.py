@@ -1,7 +1,9 @@
-"""What a run reaches: scans/s, FLOP/s, its share of the hardware's peak, waiting for data, memory, energy. A row an epoch.
+"""What a run reaches: scans/s, FLOP/s, its share of the hardware's peak, waiting for data, memory,
+energy. A row an epoch.
 
-FLOP/s counts what runs, by the formulation's exact count (model/flops.py); MFU counts what the function needs, without
-products made again in backward, against the peak of the working precision: a data sheet's for known GPUs, else that of
+FLOP/s counts what runs, by the formulation's exact count (model/flops.py); MFU counts what the
+function needs, without products made again in backward, against the peak of the working precision:
+a data sheet's for known GPUs, else that of
 one large product, timed once. Cost: two clock readings a step.
 """
 
@@ -17,17 +19,26 @@ import lightning as L
 import torch
 
 from lcm_scale.data.module import ConnectomeData
+from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.products import multiply
 from lcm_scale.training.module import LCMModule
-from lcm_scale.hardware.precision import working_dtype
 
-# Dense bf16 tensor-core peaks by name, FLOP/s, from the makers' data sheets (SXM cards; others measure lower).
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
+# Dense bf16 tensor-core peaks by name, FLOP/s, from the makers' data sheets (SXM cards; others
+# measure lower).
+PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
 
 
 class Meter(L.Callback):
-    """Measures an epoch's training steps, validation and checkpoints at its end aside. Always added, after the recorder."""
+    """Measures an epoch's training steps, validation and checkpoints at its end aside. Always
+    added, after the recorder."""
 
     def __init__(self, data: ConnectomeData) -> None:
         self.data = data
@@ -54,7 +65,12 @@ class Meter(L.Callback):
         self.waited += time.perf_counter() - self.ended
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         self.steps += 1
         self.ended = time.perf_counter()
@@ -68,10 +84,17 @@ class Meter(L.Callback):
         tokens = sum(config.target_tokens[number] for number in module.phase.active)
         per_device = scans / trainer.world_size
         batch = max(1, round(per_device / self.steps))
-        formulation = formulation_of(config, tokens, batch, module.device.type, working_dtype(str(trainer.precision)))
+        formulation = formulation_of(
+            config, tokens, batch, module.device.type, working_dtype(str(trainer.precision))
+        )
         trains = module.recipe.optim.trainable
-        counts = [training_flops(config, formulation, tokens, recomputed, trains) for recomputed in (True, False)]
-        done, useful = (per_device * count + self.steps * once_flops(config, tokens, trains) for count in counts)
+        counts = [
+            training_flops(config, formulation, tokens, recomputed, trains)
+            for recomputed in (True, False)
+        ]
+        done, useful = (
+            per_device * count + self.steps * once_flops(config, tokens, trains) for count in counts
+        )
         row = {
             "scans_per_s": scans / seconds,
             "tflops": trainer.world_size * done / seconds / 1e12,
@@ -113,7 +136,8 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _energy_counter() -> Any:
-    """A function that gives the joules the current GPU has used so far, or None where nobody tells."""
+    """A function that gives the joules the current GPU has used so far, or None where nobody
+    tells."""
     if not torch.cuda.is_available():
         return None
     try:
@@ -122,6 +146,8 @@ def _energy_counter() -> Any:
         uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no library, no driver, an old card: energy is not measured, and nothing else depends on it
+    except (
+        Exception
+    ):  # no library, no driver, an old card: energy is not measured, and nothing else depends on it
         return None
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3

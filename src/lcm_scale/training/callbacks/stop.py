@@ -1,7 +1,9 @@
 """Stopping well: a handler that only sets a flag, and a watchdog for ranks that hang.
 
-The flag is agreed between the ranks at each step's end (recorder.py), so that all of them save the same step. Lightning's
-own handlers are kept out: they run collectives inside the handler, and a rank that is in another one hangs there.
+The flag is agreed between the ranks at each step's end (recorder.py), so that all of them save the
+same step. Lightning's
+own handlers are kept out: they run collectives inside the handler, and a rank that is in another
+one hangs there.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ GRACE = 5.0  # seconds between a rank's dump and its end, in which the others no
 
 
 class StopFlag:
-    """Raised by SIGTERM, SIGUSR1 or Ctrl-C while the `with` block runs; a second Ctrl-C interrupts at once."""
+    """Raised by SIGTERM, SIGUSR1 or Ctrl-C while the `with` block runs; a second Ctrl-C interrupts
+    at once."""
 
     def __init__(self) -> None:
         self.raised = False
@@ -50,10 +53,11 @@ def keep_lightning_out(trainer: L.Trainer) -> None:
 
 
 class Watchdog(threading.Thread):
-    """Ends a run that hangs: dumps every thread's stack to stacks/rank-N.txt and leaves, on each rank by itself.
+    """Ends a run that hangs: dumps every thread's stack to stacks/rank-N.txt and leaves, on each
+    rank by itself.
 
-    How long is too long is learnt: `factor` times the longest time between two beats so far, but at least `floor`
-    seconds; until the second beat the start-up allowance holds.
+    How long is too long is learnt: `factor` times the longest time between two beats so far, but at
+    least `floor` seconds; until the second beat the start-up allowance holds.
     """
 
     START_UP = 1800.0
@@ -75,20 +79,25 @@ class Watchdog(threading.Thread):
     def beat(self) -> None:
         """The run goes on: called after each step, validation and checkpoint."""
         now = time.monotonic()
-        # The time up to the first beat is start-up: imports, compilation, the first touch of the data.
+        # The time up to the first beat is start-up: imports, compilation, the first touch of the
+        # data.
         self.longest = 0.0 if self.longest is None else max(self.longest, now - self.last)
         self.last = now
 
     @property
     def limit(self) -> float:
-        return self.START_UP if self.longest is None else max(self.floor, self.factor * self.longest)
+        return (
+            self.START_UP if self.longest is None else max(self.floor, self.factor * self.longest)
+        )
 
     def run(self) -> None:
         pause, looked = min(1.0, self.floor / 4), time.monotonic()
         while not self._over.wait(pause):
             now = time.monotonic()
             if now - looked > 10 * pause:
-                self.last += now - looked  # this thread did not run either: the process was stopped, or the host asleep
+                self.last += (
+                    now - looked
+                )  # this thread did not run either: the process was stopped, or the host asleep
             looked = now
             if now - self.last > self.limit:
                 self._end()

@@ -1,8 +1,8 @@
-"""How a run is spread over hardware, as Lightning arguments, in the order in which they are decided."""
+"""How a run is spread over hardware, as Lightning arguments, in the order in which they are
+decided."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import Any
 
@@ -12,14 +12,11 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
+from lcm_scale.hardware.allocator import keep_freed_memory
+from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
 from lcm_scale.weights.checkpoints import AtomicCheckpointIO
-from lcm_scale.hardware.precision import precision_of
-
-# DeepSpeed's buffers, in numbers; its default for the first, 5e8, is 2 GB a rank. Up to the second, weights that the third
-# stage gathered for the forward pass stay for the backward pass (its default).
-ZERO_BUCKET, ZERO_GATHERED = 50_000_000, 1_000_000_000
 
 
 def trainer_arguments(config: TrainerConfig, width: int) -> dict[str, Any]:
@@ -41,7 +38,8 @@ def trainer_arguments(config: TrainerConfig, width: int) -> dict[str, Any]:
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
     if accelerator == "cpu":
         keep_freed_memory()
-    # 4. processes: Slurm's tasks, or children that Lightning starts; Lightning's own requeueing saves inside the signal
+    # 4. processes: Slurm's tasks, or children that Lightning starts; Lightning's own requeueing
+    # saves inside the signal
     #    handler, where a collective may hang, so it is off (signals.py)
     plugins: list[Any] = [AtomicCheckpointIO()]
     if under_slurm():
@@ -60,18 +58,6 @@ def trainer_arguments(config: TrainerConfig, width: int) -> dict[str, Any]:
     }
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, for the next step: half of a CPU step's time is else the kernel's, which takes
-    large tensors back and zeroes their pages anew (docs/log.md).  Returns: whether the C library is one that can (glibc).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return False
-    no_maps, never_trim = (-4, 0), (-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
-    return bool(mallopt(*no_maps)) and bool(mallopt(*never_trim))
-
-
 def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
     """What is done to a model before it trains, in order.
 
@@ -80,8 +66,11 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
     # 1. what trains; the rest gets neither gradients nor optimiser state
     if trainable == "tokens":
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(("tokens.", "norm.", "readout.", "edge_branch.")))
-    # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs again
+            parameter.requires_grad_(
+                name.startswith(("tokens.", "norm.", "readout.", "edge_branch."))
+            )
+    # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs
+    # again
     model.checkpointing = config.checkpoint_layers
     # 3. compiling, a layer at a time: one graph serves all
     if config.compile:
@@ -107,6 +96,8 @@ def _strategy(config: TrainerConfig, accelerator: str, precision: str, processes
         return ZeroStrategy(int(name[-1]), config.offload, accelerator == "cpu", precision)
     if name == "auto" and processes == 1:
         return "auto"
-    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all ranks already.
-    # Gradients live in the buckets that are sent: else each is held twice.
-    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True)
+    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
+    # ranks already. Gradients live in the buckets that are sent: else each is held twice.
+    return DDPStrategy(
+        find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+    )

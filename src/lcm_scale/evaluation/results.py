@@ -1,0 +1,78 @@
+"""What an evaluation comes to: measured targets and the facts that a report shows beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, Predictions
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """One target, measured.
+
+    Attributes:
+        results: model name -> its metrics; baselines under their names in `baselines.BASELINES`.
+        differences: baseline -> model minus that baseline, paired, in one metric: the one that
+            decides.
+        confounded: why its numbers must not be believed, or None.
+        predictions: of the model and the baselines.
+    """
+
+    target: str
+    kind: str
+    categories: tuple[str, ...]
+    n_scans: int
+    n_subjects: int
+    results: Mapping[str, tuple[Metric, ...]]
+    differences: Mapping[str, Metric]
+    confounded: str | None
+    predictions: tuple[Predictions, ...]
+
+    @property
+    def model(self) -> str:
+        """Ours: the first that is no baseline."""
+        return next(name for name in self.results if name not in self.differences)
+
+    @property
+    def deciding(self) -> str:
+        """The metric that says who wins."""
+        return next((d.name for d in self.differences.values()), PRIMARY[self.kind])
+
+    def metric(self, model: str, name: str) -> Metric:
+        return next(m for m in self.results[model] if m.name == name)
+
+    @property
+    def best_baseline(self) -> str | None:
+        """By point estimate in the deciding metric; None where no baseline was run."""
+        sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
+        values = {name: sign * self.metric(name, self.deciding).value for name in self.differences}
+        return max(values, key=values.__getitem__, default=None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a reader should see.
+
+    Attributes:
+        headline: name of the target that decides the verdict.
+        data: facts about the scans.   stages: (stage, facts).
+        curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
+        quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
+            seeds.
+    """
+
+    title: str
+    simulated: bool
+    headline: str
+    targets: tuple[TargetResult, ...]
+    notes: tuple[str, ...]
+    protocol: str
+    data: Mapping[str, Any]
+    stages: tuple[tuple[str, Mapping[str, Any]], ...]
+    curves: Sequence[Mapping[str, Any]]
+    pseudo_labels: Sequence[Mapping[str, Any]]
+    quality: Mapping[str, Any]
+    provenance: Mapping[str, Any]
