@@ -22,7 +22,7 @@ import torch
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import epochs_of, read_log
+from lcm_scale.training.run_log import epochs_of, read_log
 from model import RESULTS, device_name  # benchmarks/model.py
 
 SIDES = {

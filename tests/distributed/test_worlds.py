@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.plain import export_plain
 

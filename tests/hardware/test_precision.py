@@ -12,8 +12,8 @@ from lcm_scale.config import Recipe, TrainerConfig
 from lcm_scale.hardware import precision
 from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import epochs_of, read_log
 from lcm_scale.training.parallel.strategy import trainer_arguments
+from lcm_scale.training.run_log import epochs_of, read_log
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets, split_subjects
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 
 Desk = Any  # conftest's
 

@@ -15,7 +15,8 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.folder import run_folder
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
@@ -95,7 +96,7 @@ def test_pseudo_labels_change_the_training_and_survive_a_resume(
     recipe: Make, pretrained: Path
 ) -> None:
     def losses(name: str) -> list[float]:
-        log = read_log(run.run_folder(recipe(f"name={name}")) / "log.jsonl")
+        log = read_log(run_folder(recipe(f"name={name}")) / "log.jsonl")
         return [event["loss"] for event in log if event["event"] == "step"]
 
     run.finetune(tune(recipe, pretrained, "name=with"))
@@ -139,7 +140,7 @@ def test_tokens_of_targets_that_a_phase_leaves_out_do_not_move(recipe: Make) -> 
     again = checkpoints.load(
         run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))
     ).state
-    names = checkpoints.load(run.run_folder(made)).vocabulary.names
+    names = checkpoints.load(run_folder(made)).vocabulary.names
     for number, name in enumerate(names):
         same = torch.equal(state[f"tokens.target_{number}"], again[f"tokens.target_{number}"])
         assert same == (name != "sex"), name

@@ -72,7 +72,11 @@ def run(
     """
     made = _plan(recipe, overrides)
     if dry_run:
+        from lcm_scale.sweep.run import check
+
+        check(made)
         _print_plan(made)
+        print("inputs are in order")
         print(f"next: {_command('run', recipe, overrides)}")
         return
     from lcm_scale.sweep import run as sweep

@@ -23,12 +23,13 @@ from typing import Any
 
 from lcm_scale import progress
 from lcm_scale.config import dump
+from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
-from lcm_scale.sweep.measure import RESULT, Busy, is_finished, run_point
+from lcm_scale.sweep.measure import RESULT, Busy, is_finished, prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
-from lcm_scale.training.callbacks.stop import StopFlag
+from lcm_scale.training.signals import StopFlag
 
 LIVE_SECONDS = 120.0  # a log that was written to so lately belongs to a run that is alive
 FAILED = "failed.json"
@@ -81,6 +82,20 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
             f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of {len(points)} points done"
         )
     return Outcome(tuple(queue.done), before, tuple(queue.failed), tuple(queue.busy))
+
+
+def check(made: Plan) -> None:
+    """Prepare every point that is not finished, as `run` does, and train none.  Raises: InputError."""
+    sources: dict[tuple[str, str | None], Edges] = {}
+    for point in made.runnable:
+        if is_finished(made.sweep.folder_of(point)):
+            continue
+        recipe = made.sweep.recipe_of(point)
+        data = (dump(recipe.data), recipe.init_from)
+        prepared = prepare_point(made.sweep, point, sources.get(data))
+        sources[data] = prepared.opened.source
+        if not point.is_baseline:
+            prepared.run()
 
 
 class _Pool:

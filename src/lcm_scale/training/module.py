@@ -8,58 +8,49 @@ in arithmetic.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from lcm_scale.atlas import Atlas
-from lcm_scale.config import Recipe
+from lcm_scale.config import dump
+from lcm_scale.data.manifest import ShardManifest
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
 from lcm_scale.model.lcm import LCM, model_input
-from lcm_scale.model.presets import LCMConfig
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
+from lcm_scale.provenance import versions
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
-from lcm_scale.training.schedule import Phase
-from lcm_scale.vocabulary import Vocabulary
+from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.weights import checkpoints
 
 
 class LCMModule(L.LightningModule):
     """An LCM in training.
 
-    Args:
-        model_config: the model; its token counts are the vocabulary's.
-        vocabulary: all targets of the run, those of later phases included, from the first step on.
-        terms: one a target, in vocabulary order: weight, and centre and scale of a scalar.
-        phases: the run's schedule.   total_steps, decay_step: for the learning-rate schedule.
+    Its vocabulary holds all targets of the run, those of later phases included, from the first step
+    on.
+    Attributes:
+        phase: the one in force.
+        terms: one a target, in vocabulary order.
+        last_losses: (active targets,) of the last batch.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model_config: LCMConfig,
-        vocabulary: Vocabulary,
-        atlas: Atlas,
-        terms: Sequence[TargetLoss],
-        phases: Sequence[Phase],
-        total_steps: int,
-        decay_step: int,
-    ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.vocabulary = vocabulary
-        self.atlas = atlas
-        self.terms = tuple(terms)
-        self.phases = tuple(phases)
-        self.phase = self.phases[0]
-        self.total_steps = total_steps
-        self.decay_step = decay_step
-        self.model = LCM(model_config)
+    last_losses: Tensor
 
-    def matrices(self, batch: Batch) -> Tensor:
+    def __init__(self, prepared: PreparedRun) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.recipe = prepared.recipe
+        self.vocabulary = prepared.opened.sets.vocabulary
+        self.atlas = prepared.opened.sets.atlas
+        self.terms = prepared.terms
+        self.phases = prepared.opened.phases
+        self.phase = self.phases[0]
+        self.model = LCM(prepared.opened.model)
+
+    def inputs(self, batch: Batch) -> Tensor:
         """(B, R, R) as the model sees them."""
         return model_input(batch["edges"], self.recipe.data.edges, self.atlas.n_regions)
 
@@ -68,7 +59,7 @@ class LCMModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.active_terms()
-        logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
+        logits = self.model(self.inputs(batch), self.phase.active, batch["valid"])
         values = read(logits, batch["labels"], terms, self.phase.readout)
         each = losses(
             values, batch["labels"], batch["weights"], terms, self.recipe.objective.label_smoothing
@@ -87,7 +78,7 @@ class LCMModule(L.LightningModule):
     def scores(self, batch: Batch) -> list[Tensor]:
         """Per active target (B, classes) logits or (B, 1) values, read without labels; in eval
         mode."""
-        logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
+        logits = self.model(self.inputs(batch), self.phase.active, batch["valid"])
         return evaluation_read(logits, self.active_terms(), self.phase.readout)
 
     @torch.no_grad()
@@ -106,6 +97,32 @@ class LCMModule(L.LightningModule):
         kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
         return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside Lightning's state: what the weights mean, whom they saw and where they come from."""
+        opened, start = self.prepared.opened, self.prepared.opened.start
+        checkpoint["lcm"] = {
+            "format": checkpoints.FORMAT,
+            "run": self.recipe.name,
+            "recipe": dump(self.recipe),
+            **self.describe(),
+            "subjects": self.prepared.subjects,
+            "unknown_subjects": start is not None and start.unknown_subjects,
+            "data": [
+                *(start.data if start else ()),
+                *(facts(manifest) for manifest in opened.sets.manifests),
+            ],
+            "salt_id": opened.sets.manifests[0].salt_id,
+            "fingerprints": opened.sets.fingerprints,
+            "versions": versions(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Release 0.1.0 kept the state of `Log` and `Save` in one callback."""
+        states = checkpoint.get("callbacks", {})
+        if "Recorder" in states:
+            state = states.pop("Recorder")
+            states["Log"], states["Save"] = {"losses": state["losses"]}, {"best": state["best"]}
+
     def describe(self) -> dict[str, Any]:
         """What a checkpoint must say about its weights, as plain values."""
         return {
@@ -120,3 +137,15 @@ class LCMModule(L.LightningModule):
             "readout": self.phase.readout,
             "active": [self.vocabulary.names[number] for number in self.phase.active],
         }
+
+
+def facts(manifest: ShardManifest) -> dict[str, Any]:
+    """What a model card says about a set."""
+    return {
+        "name": manifest.name,
+        "scans": manifest.scans,
+        "people": len(manifest.subjects),
+        "simulated": manifest.simulated,
+        "connectivity": dict(manifest.connectivity),
+        "notes": list(manifest.notes),
+    }

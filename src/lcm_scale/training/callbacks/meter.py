@@ -38,7 +38,7 @@ PEAKS = {
 
 class Meter(L.Callback):
     """Measures an epoch's training steps, validation and checkpoints at its end aside. Always
-    added, after the recorder."""
+    added, last."""
 
     def __init__(self, data: ConnectomeData) -> None:
         self.data = data

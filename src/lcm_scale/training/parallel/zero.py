@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lcm_scale.cost.placement import ZERO_BUCKET, ZERO_GATHERED
-from lcm_scale.training.optimizer import AVERAGES, TwoStage
+from lcm_scale.training.optimizer import AVERAGES, GROUP_FACTS, TwoStage
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         for group, parameters, table in zip(
             self.two_stage.param_groups, self._groups(), saved["param_groups"], strict=True
         ):
-            group.update({k: v for k, v in table.items() if k != "params"})
+            group.update({k: v for k, v in table.items() if k not in ("params", *GROUP_FACTS)})
             for parameter, number in zip(parameters, table["params"], strict=True):
                 for key in AVERAGES if number in saved["state"] else ():
                     self._scatter(parameter, key, saved["state"][number][key])

@@ -1,0 +1,5 @@
+"""The old address of `python -m lcm_scale.fetch.ds000140`, which keeps working."""
+
+import runpy
+
+runpy.run_module("lcm_scale.fetch.ds000140", run_name="__main__")
