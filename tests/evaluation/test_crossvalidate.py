@@ -173,6 +173,6 @@ def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
     with pytest.raises(KeyError):
         evaluate(recipe("name=eval", *QUICK))
     monkeypatch.undo()
-    again = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
+    resumed = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
     whole = evaluate(recipe("name=whole", *QUICK)).parent / "results.csv"
-    assert again.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == whole.read_bytes()

@@ -85,7 +85,7 @@ def test_two_processes_never_work_at_one_point(make_sweep: Make) -> None:
 def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
     made = plan(open_sweep(finished))
     folder = made.sweep.folder_of(made.runnable[0])
-    there = {p.name for p in folder.iterdir()}
+    files = {p.name for p in folder.iterdir()}
     assert {
         "recipe.yaml",
         "provenance.json",
@@ -93,7 +93,7 @@ def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
         "log.jsonl",
         "checkpoints",
         "point.json",
-    } <= there
+    } <= files
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
 
 

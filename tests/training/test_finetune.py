@@ -137,12 +137,12 @@ def test_tokens_of_targets_that_a_phase_leaves_out_do_not_move(recipe: Make) -> 
     made = recipe(phases, "optim.momentum.weight_decay=0.1", "optim.adaptive.weight_decay=0.1")
     torch.manual_seed(made.seed)
     state = checkpoints.load(run.pretrain(made)).state
-    again = checkpoints.load(
+    resumed = checkpoints.load(
         run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))
     ).state
     names = checkpoints.load(run_folder(made)).vocabulary.names
     for number, name in enumerate(names):
-        same = torch.equal(state[f"tokens.target_{number}"], again[f"tokens.target_{number}"])
+        same = torch.equal(state[f"tokens.target_{number}"], resumed[f"tokens.target_{number}"])
         assert same == (name != "sex"), name
 
 

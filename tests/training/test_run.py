@@ -27,9 +27,9 @@ STEPS = 20  # 33 training scans in batches of 8 are 5 steps an epoch, 4 epochs
 
 
 def newest_state(folder: Path) -> dict[str, torch.Tensor]:
-    there = checkpoints.newest(folder / "checkpoints")
-    assert there is not None
-    return checkpoints.read_file(there)["state_dict"]
+    newest = checkpoints.newest(folder / "checkpoints")
+    assert newest is not None
+    return checkpoints.read_file(newest)["state_dict"]
 
 
 def losses(folder: Path) -> list[float]:

@@ -74,12 +74,12 @@ def make_pseudo_labels(
         if target.name not in names:
             continue
         recorded = data.sets.labels[scans, column]
-        guess, sure = _decide(target, scores)
+        guess, certainty = _decide(target, scores)
         missing = np.isnan(recorded)
-        take = missing & (sure >= config.min_confidence)
+        take = missing & (certainty >= config.min_confidence)
         values[take, column] = guess[take]
-        confidence[take, column] = config.weight * sure[take]
-        audit.append(_audit(module.phase.name, target, recorded, guess, sure, take))
+        confidence[take, column] = config.weight * certainty[take]
+        audit.append(_audit(module.phase.name, target, recorded, guess, certainty, take))
     data.set_pseudo_labels(scans, values, confidence)
     return audit
 
@@ -118,7 +118,7 @@ def probabilities(target: Target, logits: np.ndarray) -> np.ndarray:
 
 
 def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label codes or values, and how sure: a probability, 1 for scalars."""
+    """Label codes or values, and how certain: a probability, 1 for scalars."""
     if not target.is_class:
         return scores[:, 0], np.ones(len(scores), dtype=np.float32)
     probability = probabilities(target, scores)
@@ -131,7 +131,7 @@ def _audit(
     target: Target,
     recorded: np.ndarray,
     guess: np.ndarray,
-    sure: np.ndarray,
+    certainty: np.ndarray,
     take: np.ndarray,
 ) -> AuditRow:
     known = np.isfinite(recorded)
@@ -141,7 +141,7 @@ def _audit(
             f"{category}: {counts[category]}" for category in target.categories if counts[category]
         )
         agreement = float((guess[known] == recorded[known]).mean()) if known.any() else float("nan")
-        mean = float(sure[take].mean()) if take.any() else float("nan")
+        mean = float(certainty[take].mean()) if take.any() else float("nan")
     else:
         text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
         agreement = (

@@ -214,9 +214,12 @@ class ZeroStrategy(DeepSpeedStrategy):
             for i, members in enumerate(self.zero.bit16_groups)
             if any(p is parameter for p in members)
         )
-        here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
+        parameter_part, flat_part = mapping.lp_fragment_address, mapping.hp_fragment_address
         return Piece(
-            self.zero.single_partition_of_fp32_groups[group], there.start, here.start, here.numel
+            self.zero.single_partition_of_fp32_groups[group],
+            flat_part.start,
+            parameter_part.start,
+            parameter_part.numel,
         )
 
     def _gather(self, parameter: nn.Parameter, key: str | None = None) -> Tensor:
