@@ -16,7 +16,7 @@ from lcm_scale import config
 from lcm_scale.cli import app as cli
 from lcm_scale.config import SweepRecipe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERBS = [
     "shard",
     "verify",

@@ -12,7 +12,7 @@ from lcm_scale.config import Recipe, ShardRecipe
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.points import open_sweep
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.data.sets import open_sets
+from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
 from lcm_scale.training.folder import run_folder
@@ -74,7 +74,7 @@ def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(
     rows = {row["target"]: row for row in csv.DictReader((folder / "pseudo_labels.csv").open())}
     assert set(rows) == {"eye_status", "sex", "age"}
     sets = open_sets(made.data)
-    train, _ = run.split_subjects(sets, sets.scans_of([]), made.data.validation, made.seed)
+    train, _ = split_subjects(sets, sets.scans_of([]), made.data.validation, made.seed)
     for target in ("sex", "age"):
         missing = int(np.isnan(sets.labels[train, sets.vocabulary.names.index(target)]).sum())
         assert missing > 0

@@ -29,7 +29,7 @@ SIZES = {"regions": 116, "width": 32}
 
 @pytest.fixture(scope="module")
 def plain() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "official_model.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "official_model.py"
     spec = importlib.util.spec_from_file_location("official_model", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
