@@ -48,8 +48,8 @@ from lcm_scale.data.verify import verify_shards
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import AtomicCheckpointIO
 
 KINDS = ("train", "save", "train", "shard", "save", "train", "train", "shard")
 MOST_KILLS = 12  # of one trial

@@ -47,6 +47,7 @@ ORDER = [
     "hardware",
     "weights",
     "inference",
+    "hub",
     "cost",
     "training",
     "evaluation",

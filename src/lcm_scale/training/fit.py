@@ -11,7 +11,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
 from lcm_scale.model.presets import resolve
 from lcm_scale.objectives import TargetLoss
-from lcm_scale.provenance import provenance, versions
+from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks import log as recorder
 from lcm_scale.training.callbacks.phase import PhaseSwitch
@@ -231,21 +231,18 @@ class RunModule(LCMModule):
     start: Checkpoint | None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["lcm"] = {
-            "format": checkpoints.FORMAT,
-            "run": self.recipe.name,
-            "recipe": dump(self.recipe),
-            **self.describe(),
-            "subjects": self.seen,
-            "unknown_subjects": self.start is not None and self.start.unknown_subjects,
-            "data": [
+        meaning = replace(
+            self.describe(),
+            subjects=frozenset(self.seen),
+            unknown_subjects=self.start is not None and self.start.unknown_subjects,
+            data=(
                 *(self.start.data if self.start else ()),
                 *(facts(m) for m in self.sets.manifests),
-            ],
-            "salt_id": self.sets.manifests[0].salt_id,
-            "fingerprints": self.sets.fingerprints,
-            "versions": versions(),
-        }
+            ),
+            salt_id=self.sets.manifests[0].salt_id,
+            fingerprints=self.sets.fingerprints,
+        )
+        checkpoint["lcm"] = meaning.to_json()
 
 
 def facts(manifest: ShardManifest) -> dict[str, Any]:

@@ -7,16 +7,14 @@ in arithmetic.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import Recipe
+from lcm_scale.config import Recipe, dump
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
 from lcm_scale.model.lcm import LCM, model_input
@@ -25,6 +23,7 @@ from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
 from lcm_scale.training.schedule import Phase
 from lcm_scale.vocabulary import Vocabulary
+from lcm_scale.weights.meaning import Meaning
 
 
 class LCMModule(L.LightningModule):
@@ -106,17 +105,19 @@ class LCMModule(L.LightningModule):
         kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
         return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
 
-    def describe(self) -> dict[str, Any]:
-        """What a checkpoint must say about its weights, as plain values."""
-        return {
-            "model": dataclasses.asdict(self.model.config),
-            "vocabulary": self.vocabulary.to_json(),
-            "atlas": self.atlas.to_json(),
-            "edges": self.recipe.data.edges,
-            "scalars": {
-                t.target.name: [t.centre, t.scale] for t in self.terms if not t.target.is_class
+    def describe(self) -> Meaning:
+        """What a checkpoint must say about its weights; a run adds whom and what they saw."""
+        return Meaning(
+            run=self.recipe.name,
+            recipe=dump(self.recipe),
+            model=self.model.config,
+            vocabulary=self.vocabulary,
+            atlas=self.atlas,
+            edges=self.recipe.data.edges,
+            scalars={
+                t.target.name: (t.centre, t.scale) for t in self.terms if not t.target.is_class
             },
-            "phase": self.phase.name,
-            "readout": self.phase.readout,
-            "active": [self.vocabulary.names[number] for number in self.phase.active],
-        }
+            phase=self.phase.name,
+            readout=self.phase.readout,
+            active=tuple(self.vocabulary.names[number] for number in self.phase.active),
+        )

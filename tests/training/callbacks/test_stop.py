@@ -19,6 +19,7 @@ from lcm_scale.training import fit as run
 from lcm_scale.training.callbacks.log import Recorder, read_log
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.optimizer import TwoStage
+from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
@@ -52,7 +53,7 @@ def signal_at(
         (TwoStage, "step", 3, 3),
         (Recorder, "validate", 2, 11),  # during the second validation: noticed after the next step
         (Recorder, "save", 1, 6),
-        (checkpoints.AtomicCheckpointIO, "save_checkpoint", 2, 11),
+        (AtomicCheckpointIO, "save_checkpoint", 2, 11),
         (LCMModule, "training_step", 10, 10),  # the step before the switch of stage
     ],
 )
