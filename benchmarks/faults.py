@@ -47,9 +47,9 @@ from lcm_scale.data.manifest import MANIFEST
 from lcm_scale.data.verify import verify_shards
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
+from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import AtomicCheckpointIO
 
 KINDS = ("train", "save", "train", "shard", "save", "train", "train", "shard")
 MOST_KILLS = 12  # of one trial

@@ -40,7 +40,7 @@ ROOMS = [
     "cli",
 ]
 # Old addresses that keep working, and what they stand for.
-OLD_ADDRESSES = {"data/ds000140": "fetch"}
+OLD_ADDRESSES = {"data/ds000140": "fetch", "hub": "inference"}
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = sorted(
@@ -171,3 +171,10 @@ def test_no_path_of_one_machine(path: Path) -> None:
         r"(?<![\w.$}{/~*-])/(home|Users|root|work|scratch|data|mnt|opt|private)/[\w.-]+", text
     )
     assert not found, f"'{found and found.group()}' is a path of one machine"
+
+
+def test_rooms_that_know_neither_lightning_nor_webdataset() -> None:
+    for room in ("model", "weights", "inference"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"^\s*(import|from) (lightning|webdataset)\b", text, re.M), path

@@ -1,8 +1,10 @@
-"""Atomic writes: a file is there whole or not at all."""
+"""Atomic writes, so that a file is there whole or not at all; and the sum that tells whether it
+stayed so."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,12 @@ def replacing(path: Path, advice: str = "check space and permissions") -> Iterat
     finally:
         with contextlib.suppress(OSError):  # where a parent is a file, unlink fails as well
             aside.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, 64 hex digits.  Raises: OSError where it cannot be read."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

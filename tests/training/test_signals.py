@@ -21,6 +21,7 @@ from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.folder import run_folder
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.optimizer import TwoStage
+from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
@@ -55,7 +56,7 @@ def signal_at(
         (TwoStage, "step", 3, 3),
         (Validate, "validate", 2, 11),  # during the second validation: noticed after the next step
         (Save, "save", 1, 6),
-        (checkpoints.AtomicCheckpointIO, "save_checkpoint", 2, 11),
+        (AtomicCheckpointIO, "save_checkpoint", 2, 11),
         (LCMModule, "training_step", 10, 10),  # the step before the switch of stage
     ],
 )

@@ -21,7 +21,8 @@ from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.training import fit as run
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.plain import export_official, export_plain, import_official
+from lcm_scale.weights.official import export_official, import_official
+from lcm_scale.weights.plain import export_plain
 
 GROUPS = "diagnosis: [N/A, CN, Autism]\nstate: [N/A, REST]\n"
 SIZES = {"regions": 116, "width": 32}
@@ -119,7 +120,7 @@ def test_a_model_of_ours_is_exported_in_the_official_keys(
     path = imported(tmp_path)
     data = dict(checkpoints.read_file(path))
     data["lcm"] = {k: v for k, v in data["lcm"].items() if k != "official"}
-    checkpoints.AtomicCheckpointIO().save_checkpoint(data, tmp_path / "ours.ckpt")
+    checkpoints.write_file(data, tmp_path / "ours.ckpt")
     paths = export_official(tmp_path / "ours.ckpt", tmp_path / "out")
     backbone.load_state_dict(torch.load(paths[0], weights_only=True))  # strict: every key, no other
     head.load_state_dict(torch.load(paths[1], weights_only=True))
@@ -133,9 +134,7 @@ def test_what_the_published_model_cannot_be_told_is_refused(
     data = dict(checkpoints.read_file(imported(tmp_path)))
     about = data["lcm"]
     change = {k: {**about[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
-    checkpoints.AtomicCheckpointIO().save_checkpoint(
-        {**data, "lcm": {**about, **change}}, tmp_path / "ours.ckpt"
-    )
+    checkpoints.write_file({**data, "lcm": {**about, **change}}, tmp_path / "ours.ckpt")
     with pytest.raises(InputError, match="it cannot be told so"):
         export_official(tmp_path / "ours.ckpt", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -14,11 +14,12 @@ import torch
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.inference.predictor import read_scores
+from lcm_scale.inference.predictor import Reading, scores
+from lcm_scale.inference.pretrained import PretrainedLCM, load_model
 from lcm_scale.model.lcm import LCM
 from lcm_scale.training import fit as run
 from lcm_scale.weights import checkpoints, hub
-from lcm_scale.weights.hub import PretrainedLCM, export_hub, import_hub, load_model
+from lcm_scale.weights.hub import export_hub, import_hub
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_folder_answers_as_its_checkpoint_does(
     fc = correlations(loaded.atlas.n_regions)
     rows, columns = torch.triu_indices(loaded.atlas.n_regions, loaded.atlas.n_regions, 1)
     with torch.no_grad():
-        expected = read_scores(plain.eval(), loaded, fc[:, rows, columns])
+        expected = scores(plain, Reading.of(loaded), fc[:, rows, columns])
     answers = model.predict(fc)
     assert set(answers) == set(loaded.active)
     for name, score in expected.items():

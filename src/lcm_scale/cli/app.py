@@ -24,6 +24,8 @@ app = typer.Typer(
     help="Train, finetune and honestly evaluate the Large Connectome Model.",
     epilog="Example: lcm-scale cost model=1b",
 )
+app.add_typer(models.import_app, name="import")
+app.add_typer(models.export_app, name="export")
 app.add_typer(sweep.app, name="sweep")
 
 
@@ -67,7 +69,3 @@ app.command(epilog=cost.EXAMPLE)(cost.cost)
 app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")(
     train.doctor
 )
-app.command(name="import", epilog="Example: lcm-scale import OWNER/NAME runs/pretrained")(
-    models.import_
-)
-app.command(epilog="Example: lcm-scale export runs/demo-pretrain demo.safetensors")(models.export)

@@ -26,8 +26,8 @@ from lcm_scale.config import Recipe, expand
 from lcm_scale.cost.count import Cost, cost
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
-from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError
+from lcm_scale.files import sha256
 from lcm_scale.ranks import rank, under_slurm
 
 PROBE_BYTES = 64_000_000

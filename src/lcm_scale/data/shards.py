@@ -40,9 +40,8 @@ from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifes
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.data.verify import sha256
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.files import write_atomic
+from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt, salt_id
 from lcm_scale.vocabulary import Target, Vocabulary
 

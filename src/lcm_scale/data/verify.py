@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from lcm_scale.data.manifest import (
     read_manifest,
 )
 from lcm_scale.errors import InputError
+from lcm_scale.files import sha256
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,6 @@ def verify_shards(folder: Path) -> ShardManifest:
                     row += record.scans
                     advance(record.scans)
     return manifest
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_file(path: Path, shard: Shard) -> None:

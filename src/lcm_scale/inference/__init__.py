@@ -1,1 +1,1 @@
-"""Answers of a trained model, without Lightning."""
+"""Answers of trained models, without Lightning."""

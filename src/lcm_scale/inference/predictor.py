@@ -1,83 +1,171 @@
-"""Answers of a trained model: probabilities over a set's own categories, or values, read without
-labels."""
+"""The one forward for prediction: what a network answers, read without labels, on its own device.
+
+`scores` is the forward itself, for any loop: one process or many ranks, weights whole or in pieces.
+`answers` makes probabilities and values of it. `Predictor` asks a checkpoint about the scans of
+open shard sets. Neither Lightning nor webdataset is known here.
+
+Legend: B scans, R regions, E edges R(R-1)/2.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_scale.atlas import Atlas
-from lcm_scale.config import Recipe
-from lcm_scale.data.sets import ShardSets
-from lcm_scale.data.stream import Edges
+from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, evaluation_read
-from lcm_scale.vocabulary import Vocabulary
-from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.weights.checkpoints import Checkpoint, fitted
+from lcm_scale.weights.meaning import Meaning
+
+if TYPE_CHECKING:
+    from lcm_scale.config import Recipe
+    from lcm_scale.data.sets import ShardSets
+    from lcm_scale.data.stream import Edges
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What fixes the meaning of a model's logits; attributes as in `Checkpoint`."""
+class Reading:
+    """How a network is asked and how its outputs are read.
 
-    vocabulary: Vocabulary
-    active: tuple[str, ...]
-    atlas: Atlas
-    edges: str
+    Attributes:
+        active: numbers of the targets that it answers, ascending.   terms: one an active target;
+            centre and scale of a scalar are used, weights are not.
+        readout: one of objectives.READOUTS.   edges: what it sees, one of meaning.EDGES.
+        n_regions: R.
+    """
+
+    active: tuple[int, ...]
+    terms: tuple[TargetLoss, ...]
     readout: str
-    scalars: Mapping[str, tuple[float, float]]
+    edges: str
+    n_regions: int
 
-
-def read_scores(network: LCM, about: Meaning | Checkpoint, edges_BE: Tensor) -> dict[str, Tensor]:
-    """Active targets' scores, read without labels, from raw triangles (B, E): (B, classes) logits
-    or (B, 1) values."""
-    numbers = [i for i, name in enumerate(about.vocabulary.names) if name in about.active]
-    terms = [
-        TargetLoss(t, 1.0, *about.scalars.get(t.name, (0.0, 1.0)))
-        for t in map(about.vocabulary.targets.__getitem__, numbers)
-    ]
-    logits = network(model_input(edges_BE, about.edges, about.atlas.n_regions), numbers)
-    return dict(
-        zip(
-            (term.target.name for term in terms),
-            evaluation_read(logits, terms, about.readout),
-            strict=True,
+    @classmethod
+    def of(cls, meaning: Meaning) -> Reading:
+        """As a checkpoint or an exported file says."""
+        numbers = tuple(
+            number for number, name in enumerate(meaning.vocabulary.names) if name in meaning.active
         )
-    )
+        targets = [meaning.vocabulary.targets[number] for number in numbers]
+        terms = tuple(
+            TargetLoss(target, 1.0, *meaning.scalars.get(target.name, (0.0, 1.0)))
+            for target in targets
+        )
+        return cls(numbers, terms, meaning.readout, meaning.edges, meaning.atlas.n_regions)
+
+
+@torch.no_grad()
+def scores(
+    network: LCM, reading: Reading, edges_BE: Tensor, valid_B: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Each active target's scores, read without labels, from raw correlations.
+
+    The network answers in evaluation mode and is left in the mode it was in. Precision is the
+    caller's: fp32 without an autocast context around the call. Where ranks hold pieces of the
+    weights, all of them make the same calls.
+
+    Args:
+        edges_BE: upper triangles (B, E), on the network's device.
+        valid_B: (B,) 1 for real scans, 0 for padding.
+    Returns: target name -> fp32 (B, classes) logits, or (B, 1) values in the target's own unit, in
+        vocabulary order.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        logits = network(
+            model_input(edges_BE, reading.edges, reading.n_regions), reading.active, valid_B
+        )
+    finally:
+        network.train(was_training)
+    names = [term.target.name for term in reading.terms]
+    return dict(zip(names, evaluation_read(logits, reading.terms, reading.readout), strict=True))
+
+
+def answers(network: LCM, reading: Reading, edges_BE: Tensor) -> dict[str, Tensor]:
+    """Each active target's answer to raw correlations (B, E), which are on the network's device: of
+    a target with categories their probabilities (B, categories), of a scalar its value (B,) in its
+    own unit."""
+    kinds = {term.target.name: term.target.is_class for term in reading.terms}
+    return {
+        name: score.softmax(1) if kinds[name] else score[:, 0]
+        for name, score in scores(network, reading, edges_BE).items()
+    }
+
+
+def pick_device(accelerator: str = "auto") -> torch.device:
+    """A GPU where there is one, unless `accelerator` says cpu.
+
+    Raises: InputError where it asks for a GPU and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
+    wanted = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if wanted else "cpu")
+
+
+def fill(network: LCM, state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Give a network that was made on the meta device its weights, in fp32, on `device`; it then
+    stands in evaluation mode."""
+    network.to_empty(device=device)
+    network.load_state_dict(dict(state))
+    network.eval()
 
 
 class Predictor:
-    """Scores scans of open sets with any checkpoint that fits them.
+    """Answers about the scans of open sets, from any checkpoint that fits them.
 
-    Args: recipe: for the batch size; how edges are fed is the checkpoint's own.
+    Args:
+        recipe: for the batch size and the device; how edges are fed is the checkpoint's own.
+        autocast: the type of products, for example torch.bfloat16; None: fp32.
+    Raises: InputError where the recipe asks for a GPU and there is none.
     """
 
-    def __init__(self, sets: ShardSets, source: Edges, recipe: Recipe) -> None:
+    def __init__(
+        self, sets: ShardSets, source: Edges, recipe: Recipe, autocast: torch.dtype | None = None
+    ) -> None:
         self.sets, self.source = sets, source
         self.batch = recipe.trainer.global_batch
+        self.device = pick_device(recipe.trainer.accelerator)
+        self.autocast = autocast
 
     def edges(self, scans: np.ndarray) -> np.ndarray:
         """(n, E) raw correlations, float32."""
         return self.source.gather(scans).astype(np.float32)
 
-    @torch.no_grad()
     def answers(
         self, model: Checkpoint, scans: np.ndarray, questions: Sequence[tuple[str, tuple[int, ...]]]
     ) -> list[np.ndarray]:
         """Per question (target name, codes of the allowed answers; none for a scalar): (n, answers)
-        or (n,)."""
-        network = LCM(model.model)
-        network.load_state_dict(dict(model.state))
-        network.eval()
+        or (n,).
+
+        Raises: InputError where the weights are not those of the checkpoint's model, or it knows
+            the regions in another order than the sets.
+        """
+        if model.atlas.indices != self.sets.atlas.indices:
+            raise InputError(
+                f"{model.path}: knows the regions in the order {model.atlas.checksum}, the data are "
+                f"in {self.sets.atlas.checksum}; start from it with init_from and data.reorder=true"
+            )
+        with torch.device("meta"):
+            network = LCM(model.model)
+        fill(network, fitted(model.model, model.state, str(model.path)), self.device)
+        reading = Reading.of(model)
         parts: list[list[np.ndarray]] = [[] for _ in questions]
         for start in range(0, len(scans), self.batch):
             edges = torch.from_numpy(self.source.gather(scans[start : start + self.batch]))
-            scores = read_scores(network, model, edges)
+            with (
+                torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+            ):
+                found = scores(network, reading, edges.to(self.device))
             for part, (name, codes) in zip(parts, questions, strict=True):
-                answer = scores[name]
-                part.append((answer[:, list(codes)].softmax(1) if codes else answer[:, 0]).numpy())
+                score = found[name].cpu()
+                part.append((score[:, list(codes)].softmax(1) if codes else score[:, 0]).numpy())
         return [np.concatenate(part) for part in parts]

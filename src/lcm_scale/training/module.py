@@ -7,7 +7,6 @@ in arithmetic.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import lightning as L
@@ -18,12 +17,12 @@ from lcm_scale.config import dump
 from lcm_scale.data.manifest import ShardManifest
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
+from lcm_scale.inference.predictor import Reading, scores
 from lcm_scale.model.lcm import LCM, model_input
-from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
-from lcm_scale.provenance import versions
+from lcm_scale.objectives import TargetLoss, losses, read
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
 from lcm_scale.training.prepare import PreparedRun
-from lcm_scale.weights import checkpoints
+from lcm_scale.weights.meaning import Meaning
 
 
 class LCMModule(L.LightningModule):
@@ -74,16 +73,20 @@ class LCMModule(L.LightningModule):
             int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
         )
 
-    @torch.no_grad()
     def scores(self, batch: Batch) -> list[Tensor]:
-        """Per active target (B, classes) logits or (B, 1) values, read without labels; in eval
-        mode."""
-        logits = self.model(self.inputs(batch), self.phase.active, batch["valid"])
-        return evaluation_read(logits, self.active_terms(), self.phase.readout)
+        """Per active target (B, classes) logits or (B, 1) values, read without labels."""
+        reading = Reading(
+            self.phase.active,
+            tuple(self.active_terms()),
+            self.phase.readout,
+            self.recipe.data.edges,
+            self.atlas.n_regions,
+        )
+        return list(scores(self.model, reading, batch["edges"], batch["valid"]).values())
 
     @torch.no_grad()
     def validation_losses(self, batch: Batch) -> Tensor:
-        """(active targets,): the batch's loss terms, read as at evaluation; in eval mode."""
+        """(active targets,): the batch's loss terms, read as at evaluation."""
         return losses(self.scores(batch), batch["labels"], batch["weights"], self.active_terms())
 
     def configure_optimizers(self) -> TwoStage:
@@ -97,24 +100,37 @@ class LCMModule(L.LightningModule):
         kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
         return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside Lightning's state: what the weights mean, whom they saw and where they come from."""
+    def meaning(self) -> Meaning:
+        """What the weights mean at this moment, whom they saw and where they come from."""
         opened, start = self.prepared.opened, self.prepared.opened.start
-        checkpoint["lcm"] = {
-            "format": checkpoints.FORMAT,
-            "run": self.recipe.name,
-            "recipe": dump(self.recipe),
-            **self.describe(),
-            "subjects": self.prepared.subjects,
-            "unknown_subjects": start is not None and start.unknown_subjects,
-            "data": [
+        return Meaning(
+            run=self.recipe.name,
+            recipe=dump(self.recipe),
+            model=self.model.config,
+            vocabulary=self.vocabulary,
+            atlas=self.atlas,
+            edges=self.recipe.data.edges,
+            scalars={
+                term.target.name: (term.centre, term.scale)
+                for term in self.terms
+                if not term.target.is_class
+            },
+            phase=self.phase.name,
+            readout=self.phase.readout,
+            active=tuple(self.vocabulary.names[number] for number in self.phase.active),
+            subjects=frozenset(self.prepared.subjects),
+            unknown_subjects=start is not None and start.unknown_subjects,
+            data=(
                 *(start.data if start else ()),
                 *(facts(manifest) for manifest in opened.sets.manifests),
-            ],
-            "salt_id": opened.sets.manifests[0].salt_id,
-            "fingerprints": opened.sets.fingerprints,
-            "versions": versions(),
-        }
+            ),
+            salt_id=opened.sets.manifests[0].salt_id,
+            fingerprints=opened.sets.fingerprints,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside Lightning's state."""
+        checkpoint["lcm"] = self.meaning().to_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Release 0.1.0 kept the state of `Log` and `Save` in one callback."""
@@ -122,21 +138,6 @@ class LCMModule(L.LightningModule):
         if "Recorder" in states:
             state = states.pop("Recorder")
             states["Log"], states["Save"] = {"losses": state["losses"]}, {"best": state["best"]}
-
-    def describe(self) -> dict[str, Any]:
-        """What a checkpoint must say about its weights, as plain values."""
-        return {
-            "model": dataclasses.asdict(self.model.config),
-            "vocabulary": self.vocabulary.to_json(),
-            "atlas": self.atlas.to_json(),
-            "edges": self.recipe.data.edges,
-            "scalars": {
-                t.target.name: [t.centre, t.scale] for t in self.terms if not t.target.is_class
-            },
-            "phase": self.phase.name,
-            "readout": self.phase.readout,
-            "active": [self.vocabulary.names[number] for number in self.phase.active],
-        }
 
 
 def facts(manifest: ShardManifest) -> dict[str, Any]:

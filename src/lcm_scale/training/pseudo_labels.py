@@ -86,8 +86,6 @@ def make_pseudo_labels(
 
 def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[np.ndarray]:
     """Per active target, float32 (n, classes) logits or (n, 1) values."""
-    was_training = module.training
-    module.eval()
     columns = list(module.phase.active)
     parts = []
     trainer = module.trainer
@@ -99,7 +97,6 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
             for s in module.scores(moved)
         ]
         parts.append([s.cpu() for s in whole])
-    module.train(was_training)
     sizes = [
         min(data.global_batch, len(scans) - start)
         for start in range(0, len(scans), data.global_batch)

@@ -1,9 +1,7 @@
 """Checkpoints: complete or absent, loaded without pickle, and sure of what they hold.
 
 A file is written aside, fsynced and renamed; only then are older ones deleted. Beside Lightning's
-state it holds, under
-`lcm`, plain values: model, vocabulary, atlas, how edges were fed, scalar scales, recipe, versions,
-shard fingerprints and the hashed ids of everybody it was trained or chosen on.
+state it holds, under `lcm`, the `Meaning` of its weights as plain values.
 """
 
 from __future__ import annotations
@@ -14,22 +12,22 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from lcm_scale.atlas import Atlas
+from lcm_scale.config import Recipe, dump
 from lcm_scale.errors import InputError
 from lcm_scale.files import replacing
+from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.vocabulary import Vocabulary
+from lcm_scale.provenance import versions
+from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
-FORMAT = "lcm-scale-checkpoint/1"
 BEST = "best.ckpt"
 STABLE = "stable"  # folder of a run: where its decay began
 UNREADABLE = (
@@ -42,20 +40,12 @@ UNREADABLE = (
 )  # what torch.load makes of bad files
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written whole or not at all and read with `weights_only`."""
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Meaning):
+    """A model as a checkpoint holds it: its meaning, its weights, and the file they lie in."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        advice = "check space and permissions; earlier checkpoints are untouched"
-        with replacing(Path(path), advice) as aside, open(aside, "wb") as handle:
-            torch.save(checkpoint, handle)
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        return read_file(Path(path))
+    path: Path
+    state: Mapping[str, Tensor]
 
 
 def is_intact(checkpoint: Path) -> bool:
@@ -92,39 +82,6 @@ def _mapped(checkpoint: Path) -> Any:
     return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model as a checkpoint holds it.
-
-    Attributes:
-        run: the name of the run that made it.
-        edges: what the model was fed: raw or fisher_z.   readout: of the last phase.   active:
-            names of its targets.
-        scalars: scalar target -> (centre, scale).
-        subjects: hashed ids of everybody who took part in training or in choosing the epoch.
-        unknown_subjects: whether it, or what it started from, was imported, so that it saw others
-            that nobody can name.
-        data: of each set it was trained on name, scans, people, simulated, connectivity and notes.
-        state: the model's weights.
-    """
-
-    path: Path
-    run: str
-    model: LCMConfig
-    vocabulary: Vocabulary
-    atlas: Atlas
-    edges: str
-    readout: str
-    active: tuple[str, ...]
-    scalars: Mapping[str, tuple[float, float]]
-    subjects: frozenset[str]
-    salt_id: str
-    fingerprints: Mapping[str, str]
-    state: Mapping[str, Tensor]
-    unknown_subjects: bool = False
-    data: tuple[Mapping[str, Any], ...] = ()
-
-
 def read_file(path: Path) -> dict[str, Any]:
     """The raw dictionary.  Raises: InputError where the file is missing, damaged, or not ours."""
     if not path.is_file():
@@ -137,9 +94,20 @@ def read_file(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one"
         ) from error
-    if not isinstance(data, dict) or data.get("lcm", {}).get("format") != FORMAT:
-        raise InputError(f"{path}: not a checkpoint of this format ({FORMAT})")
-    return data
+    meaning = data.get("lcm") if isinstance(data, dict) else None
+    if not isinstance(meaning, dict) or meaning.get("format") != CHECKPOINT:
+        raise InputError(f"{path}: not a checkpoint of this format ({CHECKPOINT})")
+    return dict(data)
+
+
+def write_file(data: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint, or any state dict, whole or not at all.
+
+    Raises: InputError where it cannot be written; what stood at `path` is as it was.
+    """
+    advice = "check space and permissions; earlier checkpoints are untouched"
+    with replacing(path, advice) as aside, open(aside, "wb") as handle:
+        torch.save(data, handle)
 
 
 def find(path: Path) -> Path:
@@ -176,32 +144,63 @@ def newest(folder: Path) -> Path | None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`."""
+    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`, and
+    where the file does not say in full what its weights mean."""
     file = find(path)
     data = read_file(file)
-    meta = data["lcm"]
-    config = dict(meta["model"])
-    config["target_tokens"] = tuple(config["target_tokens"])
+    meaning = Meaning.from_json(data["lcm"], CHECKPOINT, str(file))
+    weights = data.get("state_dict")
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
+    ):
+        raise InputError(f"{file}: damaged: its state_dict holds no weights; use an earlier one")
     prefix = "model."
-    return Checkpoint(
-        path=file,
-        run=meta["run"],
-        model=LCMConfig(**config),
-        vocabulary=Vocabulary.from_json(meta["vocabulary"]),
-        atlas=Atlas.from_json(meta["atlas"]),
-        edges=meta["edges"],
-        readout=meta["readout"],
-        active=tuple(meta["active"]),
-        scalars={name: (centre, scale) for name, (centre, scale) in meta["scalars"].items()},
-        subjects=frozenset(meta["subjects"]),
-        salt_id=meta["salt_id"],
-        fingerprints=meta["fingerprints"],
-        state={
-            k.removeprefix(prefix): v for k, v in data["state_dict"].items() if k.startswith(prefix)
-        },
-        unknown_subjects=meta.get("unknown_subjects", "official" in meta),
-        data=tuple(meta.get("data", ())),
+    state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return Checkpoint(**vars(meaning), path=file, state=state)
+
+
+def fitted(config: LCMConfig, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """A model's weights in its own order, as they are; nothing is allocated for that.
+
+    Raises: InputError naming the first weight that is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        wanted = LCM(config).state_dict()
+    for name, value in wanted.items():
+        if name not in state or state[name].shape != value.shape:
+            found = tuple(state[name].shape) if name in state else "nothing"
+            raise InputError(f"{where}: for {name}, expected {tuple(value.shape)}, found {found}")
+    unknown = [name for name in state if name not in wanted]
+    if unknown:
+        raise InputError(f"{where}: this model has no place for the weight {unknown[0]}")
+    return {name: state[name] for name in wanted}
+
+
+def write_imported(run: Path, origin: str, meaning: Meaning, state: Mapping[str, Tensor]) -> Path:
+    """Write weights that were not trained here as the checkpoint of a run folder.
+
+    Args:
+        origin: for the recipe's title.   meaning: as far as the source says it; nobody can tell
+            whom the weights saw.
+    Returns: the checkpoint.  Raises: InputError where the folder holds one already, or it cannot be
+        written.
+    """
+    path = run / "checkpoints" / BEST
+    if path.parent.exists():
+        raise InputError(f"{run}: holds checkpoints already; name a new run folder")
+    own = replace(
+        meaning,
+        run=run.name,
+        recipe=dump(Recipe(name=run.name, title=f"imported from {origin}")),
+        phase="imported",
+        subjects=frozenset(),
+        unknown_subjects=True,
+        salt_id="",
+        versions=versions(),
     )
+    weights = {f"model.{name}": value for name, value in state.items()}
+    write_file({"state_dict": weights, "lcm": own.to_json()}, path)
+    return path
 
 
 def keep_stable(run: Path, step: int) -> None:

@@ -32,8 +32,6 @@ class Validate(L.Callback):
         """Each rank takes its share of every batch."""
         if not len(self.data.validation):
             return {}
-        was_training = module.training
-        module.eval()
         columns = list(module.phase.active)
         total = torch.zeros(len(columns), device=module.device)
         for batch in self.data.batches(
@@ -43,7 +41,6 @@ class Validate(L.Callback):
                 total += module.validation_losses(
                     {name: value.to(module.device) for name, value in batch.items()}
                 )
-        module.train(was_training)
         total = trainer.strategy.reduce(total, reduce_op="sum")
         row: dict[str, Any] = {"val_loss": float(total.sum())}
         for number, value in zip(columns, total.tolist(), strict=True):

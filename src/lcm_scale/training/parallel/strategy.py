@@ -18,7 +18,7 @@ from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
-from lcm_scale.weights.checkpoints import AtomicCheckpointIO
+from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 
 
 @dataclass(frozen=True)

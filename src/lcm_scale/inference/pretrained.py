@@ -1,0 +1,122 @@
+"""A model that somebody gave away, ready to answer.
+
+model = load_model("folder-or-owner/name", atlas="my_order.tsv", reorder=True)
+model.predict(correlations)  # {"diagnosis": (B, categories), "age": (B,)}
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor
+
+from lcm_scale.atlas import Atlas, edge_order, load_atlas
+from lcm_scale.errors import InputError
+from lcm_scale.inference.predictor import Reading, answers, fill
+from lcm_scale.model.lcm import LCM
+from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
+from lcm_scale.weights.meaning import EXPORTED, Meaning
+
+
+class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
+    """An LCM that knows what it was fed and what it answers.
+
+    Args: config: the contents of ``config.json``.
+    Attributes: meaning: vocabulary, order of regions, and what else its answers take.
+    Raises: InputError where `config` is not of this format or damaged.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        meaning = Meaning.from_json(config, EXPORTED, CONFIG)
+        super().__init__(meaning.model)
+        self.meaning = meaning
+
+    def predict(self, fc_BRR: Tensor) -> dict[str, Tensor]:
+        """Answers to raw correlations (B, R, R) in the order of `meaning.atlas`, on the model's
+        device: of a target with categories their probabilities (B, categories), of a scalar its
+        value (B,) in its own unit.
+
+        Raises: InputError for another shape, or numbers that are no correlations.
+        """
+        R = self.meaning.atlas.n_regions
+        if fc_BRR.ndim != 3 or fc_BRR.shape[1:] != (R, R):
+            raise InputError(
+                f"predict: expected (scans, {R}, {R}) for {self.meaning.atlas.name}, found {tuple(fc_BRR.shape)}"
+            )
+        if not bool((fc_BRR.abs() <= 1 + 1e-3).all()):
+            raise InputError("predict: correlations are between -1 and 1, and none is NaN")
+        rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
+        edges_BE = fc_BRR[:, rows, columns].to(self.readout.weight.device)
+        return answers(self, Reading.of(self.meaning), edges_BE)
+
+    @torch.no_grad()
+    def reorder(self, atlas: Atlas) -> None:
+        """Expect rows in another order of the same regions from now on: the outputs are exactly the
+        same.
+
+        Rows carry no position in the model; columns are inputs of the embedding, so its weight's
+        columns move.
+        Raises: InputError where the regions differ.
+        """
+        place = torch.from_numpy(self.meaning.atlas.order_from(atlas))
+        weight = self.embedding.linear.weight
+        weight.copy_(_moved(weight, 1, place))
+        if self.edge_branch is not None:
+            edges = torch.from_numpy(edge_order(place.numpy()))
+            branch = self.edge_branch
+            for table in (branch.centre, branch.scale, *branch.table.parameters()):
+                table.copy_(_moved(table, -1, edges))
+        self.meaning = replace(self.meaning, atlas=atlas)
+        # what `save_pretrained` writes
+        self._hub_mixin_config = {
+            **cast(dict[str, Any], self._hub_mixin_config),
+            "atlas": atlas.to_json(),
+        }
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """As the mixin saves; what described other weights in that folder goes."""
+        super()._save_pretrained(save_directory)
+        for name in (INDEX, SUMS):
+            (save_directory / name).unlink(missing_ok=True)
+
+
+def load_model(
+    path_or_repo: str | Path,
+    atlas: Atlas | str | None = None,
+    reorder: bool = False,
+    revision: str | None = None,
+) -> PretrainedLCM:
+    """A model from a folder that `lcm-scale export hub` wrote, or from a repository of the Hugging
+    Face hub, in evaluation mode, in fp32 on the CPU; `model.cuda()` moves it.
+
+    Args:
+        atlas: the order in which the caller's matrices hold the regions: an `Atlas`, a built-in
+            name, or a table's path.
+        reorder: bring the model into that order where it differs; else another order is refused.
+        revision: of the repository.
+    Raises: InputError.
+    """
+    found = read_folder(path_or_repo, revision)
+    with torch.device("meta"):
+        model = PretrainedLCM(found.config)
+    fill(model, found.state, torch.device("cpu"))
+    if atlas is not None:
+        wanted = atlas if isinstance(atlas, Atlas) else load_atlas(atlas)
+        trained = model.meaning.atlas
+        if wanted.checksum != trained.checksum:
+            if not reorder:
+                raise InputError(
+                    f"{path_or_repo}: was trained on {trained.name} in the order {trained.checksum}, the data are "
+                    f"{wanted.name} in {wanted.checksum}; reorder=True brings the model into it by atlas index"
+                )
+            model.reorder(wanted)
+    return model
+
+
+def _moved(table: Tensor, dim: int, place: Tensor) -> Tensor:
+    """`table` with what stands at i along `dim` at `place[i]`."""
+    return torch.empty_like(table).index_copy_(dim, place.to(table.device), table)
