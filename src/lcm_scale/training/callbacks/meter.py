@@ -8,6 +8,7 @@ hardware/cards.py gives it. Cost: two clock readings a step.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -90,4 +91,8 @@ class Meter(L.Callback):
         }
         if self.energy:
             row["energy_kj"] = (self.energy() - self.joules) / 1e3
-        return {key: float(f"{value:.4g}") for key, value in row.items()}
+        return {key: _four_digits(value) for key, value in row.items()}
+
+
+def _four_digits(value: float) -> float:
+    return round(value, 3 - math.floor(math.log10(abs(value)))) if value else 0.0
