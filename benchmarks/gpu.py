@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from lcm_scale.training.callbacks.meter import peak_flops
+from lcm_scale.hardware.cards import peak_flops
 from model import REGIONS, RESULTS, parser, run  # benchmarks/model.py
 
 

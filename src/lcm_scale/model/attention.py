@@ -37,8 +37,8 @@ from lcm_scale.model.products import (
     multiply,
     multiply_into,
     plainly,
+    product_dtype,
     project,
-    working_dtype,
 )
 
 
@@ -133,7 +133,7 @@ def absorbed(
     masked_BR: Tensor | None = None,
 ) -> Tensor:
     """As `projected`, with W_k absorbed into the queries and W_v applied to the attended rows."""
-    dtype = working_dtype(query_BMD)
+    dtype = product_dtype(query_BMD)
     return _Absorbed.apply(
         query_BMD.to(dtype), memory_BRD.to(dtype), weight, bias, heads, probability, masked_BR
     )
@@ -324,7 +324,7 @@ class Attention(nn.Module):
         if formulation == "auto":
             (B, M, D), R = query_BMD.shape, memory_BRD.shape[1]
             formulation = choose(
-                B, M, R, D, self.heads, query_BMD.device.type, working_dtype(query_BMD)
+                B, M, R, D, self.heads, query_BMD.device.type, product_dtype(query_BMD)
             )
         attended = ATTEND[formulation](
             query_BMD,
