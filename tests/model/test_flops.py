@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lcm_scale.config import ModelConfig, TrainerConfig
-from lcm_scale.model.dispatch import FORMULATIONS
+from lcm_scale.config.run import FORMULATIONS  # XX
 from lcm_scale.model.flops import (
     crossover,
     formulation_of,

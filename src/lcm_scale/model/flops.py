@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lcm_scale.model.dispatch import FORMULATIONS, choose
+from lcm_scale.config.run import FORMULATIONS
+from lcm_scale.model.dispatch import choose
 from lcm_scale.model.presets import LCMConfig
 
 
