@@ -23,7 +23,7 @@ KEY = "constraint"
 NAME = r"[\w.@+=-][\w.@+= -]*"
 RUN_NAME = rf"(?!.*(^|/)\.\.?(/|$)){NAME}(/{NAME})*"
 SET_NAME = r"[\w-]+"
-GROUP_NAME = r"[\w@+.-]+( [\w@+.-]+)*"
+GROUP_NAME = r"[\w@+-][\w@+.-]*( [\w@+.-]+)*"
 
 
 @dataclass(frozen=True)

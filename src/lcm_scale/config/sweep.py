@@ -11,7 +11,7 @@ from typing import Any
 from lcm_scale.config.fields import RUN_NAME, choice, free, named, number, numbers, some_of
 from lcm_scale.config.run import BASELINES, FLAG, NAME_IN_WORDS
 
-LAWS = ("data", "chinchilla", "repeated", "overfit")
+LAWS = ("data", "chinchilla", "repeated", "overfit", "saturating")
 AXES = "laying out the points names an unknown axis or value"
 CARDS = ("H100", "A100", "H200", "24GB", "12GB", "cpu", "yours")
 
@@ -54,7 +54,7 @@ class AssumeConfig:
 
 @dataclass
 class FitConfig:
-    laws: list[str] = some_of(LAWS, LAWS)
+    laws: list[str] = some_of(["data", "chinchilla", "repeated", "overfit"], LAWS)
     # N: all, or body (without embeddings).
     parameters: str = choice("all", ("all", "body"))
     # D: seen (scans times epochs), scans, subjects.
