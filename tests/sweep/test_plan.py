@@ -114,7 +114,7 @@ def test_one_card_is_enough_for_every_published_size() -> None:
 
 
 def test_the_largest_size_takes_the_time_that_planning_measured() -> None:
-    # REFERENCE.md section 6: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and
+    # docs/model.md, Arithmetic: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and
     # recomputing aside.
     rows = {
         r.card: r for r in published_costs(10_000, 200, 128, 25, BudgetConfig()) if r.size == "1.2b"

@@ -35,7 +35,7 @@ from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import GroupConfig, ShardRecipe, expand
 from lcm_scale.data import store
-from lcm_scale.data.connectivity import Matrix, matrices
+from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
@@ -183,7 +183,7 @@ def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
             continue
         _check_labels(recording, recipe.groups)
         collected.simulated |= recording.simulated
-        for matrix in matrices(recording, recipe.connectivity, atlas):
+        for matrix in connectivity_matrices(recording, recipe.connectivity, atlas):
             if isinstance(matrix, Skipped):
                 collected.skipped.append(matrix)
                 continue
