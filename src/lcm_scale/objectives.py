@@ -76,7 +76,7 @@ def evaluation_read(logits_LBM: Tensor, terms: Sequence[TargetLoss], readout: st
     """As `read`, without any label.
 
     After ``adaptive`` training a class logit is its largest over the layers, each class for itself
-    (REFERENCE section 2); after the other readouts it is read as it was trained.
+    (docs/model.md, Losses and readouts); after the other readouts it is read as it was trained.
     """
     result = []
     for term, part in _split(logits_LBM, terms, readout):
