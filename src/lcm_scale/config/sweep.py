@@ -13,7 +13,7 @@ from lcm_scale.config.run import BASELINES, FLAG, NAME_IN_WORDS
 
 LAWS = ("data", "chinchilla", "repeated", "overfit", "saturating")
 AXES = "laying out the points names an unknown axis or value"
-CARDS = ("H100", "A100", "H200", "24GB", "12GB", "cpu", "yours")
+CARDS = ("H100", "A100", "H200", "L40S", "24GB", "RTX 3090", "12GB", "cpu", "yours")
 
 
 @dataclass
