@@ -11,7 +11,7 @@ import lightning as L
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
-from lcm_scale.training.callbacks.stop import keep_lightning_out
+from lcm_scale.training.signals import keep_lightning_out
 
 Holds = Callable[[str, bool, str], None]
 
