@@ -137,7 +137,8 @@ def fit_laws(collected: Collected, rows: Sequence[Configuration]) -> LawFit:
     usable = [c for c in candidates if not c.reason]
     if not usable:
         raise InputError(
-            f"{collected.sweep.folder}: {min((c.reason for c in candidates), key=len)}{_absent(collected)}"
+            f"{collected.sweep.folder}: "
+            f"{min((c.reason for c in candidates), key=len)}{_absent(collected)}"
         )
     law = LAWS[chosen(usable)]
     fitted = fit(law, runs)

@@ -82,11 +82,15 @@ def refusal(fitted: Fit, coefficients: Sequence[Coefficient]) -> str:
     by_name = {c.name: c for c in coefficients}
     smallest = float(fitted.runs.loss.min())
     if "A" not in by_name:
-        return f"the law that foretells best ({fitted.law.name}) has no term for the size: the smallest model is as good"
+        return (
+            f"the law that foretells best ({fitted.law.name}) has no term for the size: the "
+            "smallest model is as good"
+        )
     e, a = by_name["E"].profile, by_name["A"].profile
     if e.width > NEARLY_ALL * smallest:
         return (
-            f"E lies between {e.low:.3g} and {e.high:.3g}, nearly all of the smallest loss ({smallest:.3g}): what size and "
+            f"E lies between {e.low:.3g} and {e.high:.3g}, nearly all of the smallest loss "
+            f"({smallest:.3g}): what size and "
             "data could still gain is unknown"
         )
     if not a.bounded_below or a.low <= 0:

@@ -89,7 +89,8 @@ def collect(made: Plan) -> Collected:
     finished = [p for p in points if is_finished(sweep.folder_of(p))]
     if not finished:
         raise InputError(
-            f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run first"
+            f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run "
+            "first"
         )
     facts = {p.name: _read(sweep, p.name) for p in finished}
     _same_data(sweep, facts)
@@ -299,7 +300,8 @@ def _read(sweep: Sweep, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(
-            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep again"
+            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep "
+            "again"
         )
     return facts
 
@@ -310,8 +312,10 @@ def _same_data(sweep: Sweep, facts: Mapping[str, dict[str, Any]]) -> None:
         common, _ = marks.most_common(1)[0]
         others = [name for name, f in facts.items() if f["vocabulary"] != common]
         raise InputError(
-            f"{sweep.folder}: its points were run on {len(marks)} different data sets or vocabularies, whose losses do not "
-            f"compare: {', '.join(others[:3])}{' ...' if len(others) > 3 else ''} ({len(others)} of {len(facts)}) differ from "
+            f"{sweep.folder}: its points were run on {len(marks)} different data sets or "
+            "vocabularies, whose losses do not "
+            f"compare: {', '.join(others[:3])}{' ...' if len(others) > 3 else ''} ({len(others)} "
+            f"of {len(facts)}) differ from "
             "the rest; remove those folders or give the sweep another name"
         )
 
