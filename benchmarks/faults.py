@@ -91,7 +91,8 @@ def recipe_in(folder: Path) -> Recipe:
             "trainer.checkpoint_steps=2",
             "objective.scalar_scale=standardised",
             "objective.scalar_weight=1.0",
-            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, "
+            "readout: adaptive}]",
         ],
     )
 

@@ -51,7 +51,8 @@ def main() -> None:
             if row["precision"] == "bf16":
                 row["mfu"] = row["useful_flops"] / row["ours"]["step, adam_s"] / peak
                 print(
-                    f"{preset} M={row['tokens']} of {REGIONS} regions: {row['times_faster']}, MFU {row['mfu']:.2f}"
+                    f"{preset} M={row['tokens']} of {REGIONS} regions: {row['times_faster']}, MFU "
+                    f"{row['mfu']:.2f}"
                 )
         result["bf16_peak_flops"] = peak
         result["command"] = "python benchmarks/gpu.py " + " ".join(sys.argv[1:])

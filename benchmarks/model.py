@@ -279,7 +279,10 @@ def device_name(device: str) -> str:
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
     flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "")]
-    return f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, {', '.join(flags) or 'no bf16'})"
+    return (
+        f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, "
+        f"{', '.join(flags) or 'no bf16'})"
+    )
 
 
 def run(
@@ -323,7 +326,8 @@ def run(
             add_ratios(result["rows"], clock)
             step = row["times_faster"]["step"]
             say(
-                f"{precision} M={tokens}: {step:.2f} times faster, {row['memory_share']['kept']:.2f} of the activations"
+                f"{precision} M={tokens}: {step:.2f} times faster, "
+                f"{row['memory_share']['kept']:.2f} of the activations"
             )
             result["load_after"] = os.getloadavg()[0]
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

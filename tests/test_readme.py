@@ -168,7 +168,10 @@ def carried_out(words: list[str], verb: Callable[[list[str]], str]) -> None:
 
 
 def test_commands_are_found_joined_and_stripped() -> None:
-    text = "a\n```bash\n# first\nmake demo  # ten minutes\nlcm-scale cost \\\n  model=1b\npython -c '\n1'\n```\n```\nnot this\n```\n"
+    text = (
+        "a\n```bash\n# first\nmake demo  # ten minutes\nlcm-scale cost \\\n  model=1b\npython "
+        "-c '\n1'\n```\n```\nnot this\n```\n"
+    )
     assert commands(text) == [
         ["make", "demo"],
         ["lcm-scale", "cost", "model=1b"],

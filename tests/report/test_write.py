@@ -188,7 +188,8 @@ def test_the_first_screen_holds_n_interval_baseline_and_difference(page: str) ->
     card = text_of(page[page.index('<section class="card') : page.index("</section>")])
     assert re.search(r"120 simulated scans, 120 people", card)
     assert re.search(
-        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has 0\.\d{3} \[",
+        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has "
+        r"0\.\d{3} \[",
         card,
     )
     assert (
@@ -299,8 +300,8 @@ def test_constant_regions_are_named_or_counted(page: str) -> None:
 def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
     table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
     assert (
-        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it Agreement"
-        in table
+        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it "
+        "Agreement" in table
     )
     assert (
         "97.6 % right" in table

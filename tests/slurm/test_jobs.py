@@ -18,7 +18,10 @@ Desk = Any  # conftest's
 
 pytestmark = pytest.mark.slurm
 EPOCHS = 160  # 5 steps each, some 20 seconds
-LONG = f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, epochs: {EPOCHS // 2}}}]"
+LONG = (
+    f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, "
+    f"epochs: {EPOCHS // 2}}}]"
+)
 
 
 def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:

@@ -107,7 +107,8 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)
         raise InputError(
-            f"{recipe.name}: no usable scan ({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
+            f"{recipe.name}: no usable scan "
+            f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
     return summary
 
@@ -116,7 +117,8 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
     if key in summary.source_of:
         raise InputError(
-            f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; tell them apart by "
+            f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; "
+            "tell them apart by "
             "session or run, or leave one out"
         )
     summary.keys.append(key)
@@ -151,13 +153,15 @@ def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
         column = group.column or group.name
         if column not in recording.labels:
             raise InputError(
-                f"{recording.source}: no label column '{column}' for group '{group.name}'{nearest(column, recording.labels)} "
+                f"{recording.source}: no label column '{column}' for group "
+                f"'{group.name}'{nearest(column, recording.labels)} "
                 f"(there: {', '.join(sorted(recording.labels))})"
             )
         value = recording.labels[column]
         if value is not None and group.labels and value not in group.labels:
             raise InputError(
-                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
+                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the "
+                "recipe's group "
                 f"'{group.name}' lists {', '.join(group.labels)}"
             )
 

@@ -183,6 +183,7 @@ def check_state(
         saved = state["fingerprints"].get(name)
         if saved != fingerprint:
             raise InputError(
-                f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw {saved}; "
+                f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw "
+                f"{saved}; "
                 "the data changed"
             )

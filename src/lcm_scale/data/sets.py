@@ -87,7 +87,8 @@ class ShardSets:
         for name in names:
             if name not in self.names:
                 raise InputError(
-                    f"set '{name}' is not in data.sets ({', '.join(self.names)}){nearest(name, self.names)}"
+                    f"set '{name}' is not in data.sets "
+                    f"({', '.join(self.names)}){nearest(name, self.names)}"
                 )
         wanted = [i for i, name in enumerate(self.names) if name in names or not names]
         return np.flatnonzero(np.isin(self.set_number, wanted))
@@ -107,7 +108,8 @@ def set_folder(name: str, shards_dir: str) -> Path:
     listed = f" (there: {', '.join(sorted(present))})" if present else ""
     recipe = name.replace("-", "_")  # as ours are named
     raise InputError(
-        f"data.sets: no shards in {below}{nearest(name, present)}{listed}; write them with `lcm-scale shard recipes/data/{recipe}.yaml`"
+        f"data.sets: no shards in {below}{nearest(name, present)}{listed}; write them with "
+        f"`lcm-scale shard recipes/data/{recipe}.yaml`"
     )
 
 
@@ -216,14 +218,16 @@ def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> No
     for name in config.targets:
         if name not in known:
             raise InputError(
-                f"data.targets: no set has a target '{name}'{nearest(name, known)} ({', '.join(known)})"
+                f"data.targets: no set has a target '{name}'{nearest(name, known)} "
+                f"({', '.join(known)})"
             )
 
 
 def _check_salts(manifests: Sequence[ShardManifest]) -> None:
     if len({m.salt_id for m in manifests}) > 1:
         raise InputError(
-            f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, so one person in two "
+            f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, "
+            "so one person in two "
             "of them would not be recognised; shard them in one project (one .lcm-salt file)"
         )
 
@@ -234,7 +238,8 @@ def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.n
     positions = atlas.order_from(manifest.atlas)
     if must_match:
         raise InputError(
-            f"set {manifest.name}: its regions stand in another order than the checkpoint's ({atlas.name}); "
+            f"set {manifest.name}: its regions stand in another order than the checkpoint's "
+            f"({atlas.name}); "
             "data.reorder=true brings them into it by atlas index"
         )
     return edge_order(positions)

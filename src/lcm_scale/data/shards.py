@@ -51,7 +51,8 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
-            f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir"
+            f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
+            "shards_dir"
         )
     atlas = load_atlas(str(expand(recipe.atlas)))
     with _built_aside(folder) as aside:
@@ -144,7 +145,8 @@ def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
         )
         if not found:
             raise InputError(
-                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out"
+                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
+                "or leave the group out"
             )
         targets.append(
             environment.group(group.name, group.labels or found, group.default, group.merge)

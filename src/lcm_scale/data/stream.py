@@ -47,7 +47,8 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
         raise InputError(f"{block.path}, record {block.record.key}: {error}") from error
     if edges.shape != (block.record.scans, sets.atlas.n_edges):
         raise InputError(
-            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says"
+            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the "
+            "manifest says"
         )
     order = sets.edge_orders[block.set_number]
     return edges if order is None else edges[:, order]

@@ -53,7 +53,8 @@ def decode_record(data: bytes) -> DecodedRecord:
         ) from error
     if not len(fc) == len(bei) == len(meta):
         raise InputError(
-            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again"
+            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data "
+            "again"
         )
     return DecodedRecord(fc, bei, meta)
 
@@ -99,11 +100,13 @@ def check_file(path: Path, shard: Shard) -> None:
     if size != shard.bytes:
         kind = "truncated" if size < shard.bytes else "too long"
         raise InputError(
-            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again or copy it anew"
+            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again "
+            "or copy it anew"
         )
     if sha256(path) != shard.sha256:
         raise InputError(
-            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew"
+            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it "
+            "anew"
         )
 
 
@@ -126,7 +129,8 @@ def _check_record(
     where = f"{path}, record {record.key}"
     if decoded.fc.shape != (n, manifest.atlas.n_edges) or decoded.fc.dtype != manifest.dtype:
         raise InputError(
-            f"{where}: matrices of shape {decoded.fc.shape}, {decoded.fc.dtype}; not what the manifest says"
+            f"{where}: matrices of shape {decoded.fc.shape}, {decoded.fc.dtype}; not what the "
+            "manifest says"
         )
     if not np.isfinite(decoded.fc).all():
         raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")

@@ -82,7 +82,8 @@ def check(law: Law, runs: Runs) -> None:
     missing = needed(law) - len(runs)
     if missing > 0:
         raise InputError(
-            f"law {law.name}: {len(runs)} usable runs, it has {len(law.names)} parameters and needs at least "
+            f"law {law.name}: {len(runs)} usable runs, it has {len(law.names)} parameters and "
+            "needs at least "
             f"{needed(law)}: {missing} more"
         )
     for name in law.varied:
@@ -90,7 +91,8 @@ def check(law: Law, runs: Runs) -> None:
         least = 3 if name in ("parameters", "seen") else 2
         if values < least:
             raise InputError(
-                f"law {law.name}: the runs hold {values} different values of {name}, it needs at least {least}: "
+                f"law {law.name}: the runs hold {values} different values of {name}, it needs at "
+                f"least {least}: "
                 f"{least - values} more"
             )
 

@@ -94,21 +94,25 @@ def verdict(a: Analysis) -> str:
         winner = "the model is ahead" if most.loss < most.baseline_loss else "the baseline is ahead"
         where = ", ".join(map(_people, ahead))
         parts.append(
-            f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} numbers of people"
+            f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} "
+            "numbers of people"
             + (f" ({where})" if ahead else "")
-            + f"; with the most ({_people(most)}) {winner}: {most.size} {most.loss:.3f}, {most.baseline} {most.baseline_loss:.3f}."
+            + f"; with the most ({_people(most)}) {winner}: {most.size} {most.loss:.3f}, "
+            f"{most.baseline} {most.baseline_loss:.3f}."
         )
     if a.law:
         name = a.law.fitted.law.name
         foretold = next(c for c in a.law.candidates if c.law == name)
         parts.append(
-            f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss."
+            f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its "
+            "loss."
         )
     rates = best_rate_by_size(a.collected.rows)
     if len(rates) > 1:
         dearest = max(r.transferred / r.loss - 1 if r.transferred else 0.0 for r in rates)
         parts.append(
-            f"The best rate of {rates[0].size}, {rates[0].rate:g}, costs the other sizes up to {dearest:.0%} in loss; theirs are "
+            f"The best rate of {rates[0].size}, {rates[0].rate:g}, costs the other sizes up to "
+            f"{dearest:.0%} in loss; theirs are "
             + ", ".join(f"{r.rate:g} ({r.size})" for r in rates[1:])
             + "."
         )
@@ -132,7 +136,8 @@ def warnings(a: Analysis) -> list[str]:
             lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
     if a.passed_over:
         lines.append(
-            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates were chosen on the held-out "
+            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates "
+            "were chosen on the held-out "
             "loss itself, which flatters them a little."
         )
     if c.extra:
@@ -147,8 +152,10 @@ def tables(a: Analysis) -> list[Table]:
     drawn: list[Table] = [
         (
             "Against the baselines",
-            f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
-            "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
+            f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each "
+            "baseline is "
+            "tuned on the same training people, and the model's epoch is chosen on validation "
+            "people beside these.",
             ("people", "best size", "loss", "best baseline", "loss", "base rates"),
             [
                 [
@@ -172,7 +179,8 @@ def tables(a: Analysis) -> list[Table]:
         drawn.append(
             (
                 "Learning rates",
-                "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
+                "Loss at each size's best rate, seeds averaged, and at the best rate of the "
+                "smallest size.",
                 ("size", "best rate", "loss", "at the smallest's rate"),
                 [
                     [
@@ -216,7 +224,8 @@ def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
     return [
         (
             "Laws",
-            "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
+            "Root mean square of the log-errors: within the runs that were fitted, and on the "
+            "largest size, left out of the fit.",
             ("law", "inside", "foretold", ""),
             [
                 [
@@ -230,8 +239,10 @@ def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
         ),
         (
             f"Coefficients of '{name}'",
-            f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
-            f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
+            f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by "
+            f"{scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
+            f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As "
+            "usually written: "
             + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items())
             + f". An interval in brackets reaches its bound. With {n[other]}:"
             " the last column.",
@@ -261,7 +272,8 @@ def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
         ),
         (
             "Metrics",
-            "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
+            "Each has its own saturating law of size and people; 'size matters' where the size's "
+            "term cannot be zero.",
             ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
             [
                 [

@@ -79,7 +79,8 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
         _Pool(sweep, queue, jobs, command, numbers, flag, advance).work()
     if flag.raised:
         raise Stopped(
-            f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of {len(points)} points done"
+            f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of "
+            f"{len(points)} points done"
         )
     return Outcome(tuple(queue.done), before, tuple(queue.failed), tuple(queue.busy))
 
@@ -192,7 +193,8 @@ class _Pool:
         if tries > self.sweep.recipe.retries:
             self._give_up(
                 point,
-                f"its process died {tries} times, the last time with exit code {code} (see {self.log})",
+                f"its process died {tries} times, the last time with exit code {code} (see "
+                f"{self.log})",
             )
             self.advance(1, note=f"{point.name} died")
         else:
