@@ -174,9 +174,9 @@ def compare(
         torch.set_num_threads(threads)
         keep_freed_memory()  # for both sides: ours has it in every run on a CPU
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
-    both = sides(layers, tokens, precision, device)
+    compared = sides(layers, tokens, precision, device)
     for number in range(repeats + 1):
-        for side in both:
+        for side in compared:
             side.round(fc)
             if number == 0:  # kernels and optimiser state are made
                 side.wall.clear(), side.processor.clear()
@@ -190,7 +190,7 @@ def compare(
         "formulation": formulation,
         "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False),
     }
-    for side in both:
+    for side in compared:
         memory = {"kept_mb": kept_bytes(side, fc) / 1e6, "peak_mb": peak_bytes(side, fc) / 1e6}
         row[side.name] = {
             key: float(f"{value:.5g}") for key, value in (side.figures() | memory).items()

@@ -192,7 +192,7 @@ def test_the_first_screen_holds_the_two_commands_and_the_picture() -> None:
 
 
 def test_readme_names_every_verb_and_no_other(verb) -> None:
-    there = re.findall(r"^  (\w+)  ", verb(["--help"]).partition("Commands:")[2], re.MULTILINE)
+    commands = re.findall(r"^  (\w+)  ", verb(["--help"]).partition("Commands:")[2], re.MULTILINE)
     table = (
         (ROOT / "README.md")
         .read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_readme_names_every_verb_and_no_other(verb) -> None:
     )
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named == set(there)
+    assert named == set(commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

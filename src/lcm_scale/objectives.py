@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcm_scale.config.run import READOUTS
 from lcm_scale.vocabulary import Target
-
-READOUTS = ("mean", "adaptive", "last")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read(
     runs throughout.
     """
     result = []
-    for c, (term, part) in enumerate(_split(logits_LBM, terms)):
+    for c, (term, part) in enumerate(_split(logits_LBM, terms, readout)):
         if term.target.is_class:
             result.append(select_layer(part, torch.nan_to_num(labels_BC[:, c]).long(), readout))
         else:
@@ -77,10 +76,10 @@ def evaluation_read(logits_LBM: Tensor, terms: Sequence[TargetLoss], readout: st
     """As `read`, without any label.
 
     After ``adaptive`` training a class logit is its largest over the layers, each class for itself
-    (REFERENCE section 2); after the other readouts it is read as it was trained.
+    (docs/model.md, Losses and readouts); after the other readouts it is read as it was trained.
     """
     result = []
-    for term, part in _split(logits_LBM, terms):
+    for term, part in _split(logits_LBM, terms, readout):
         if term.target.is_class and readout == "adaptive":
             result.append(part.amax(0))
         else:
@@ -116,8 +115,13 @@ def losses(
     return torch.stack(result)
 
 
-def _split(logits_LBM: Tensor, terms: Sequence[TargetLoss]) -> list[tuple[TargetLoss, Tensor]]:
-    """Each target with its tokens' logits, in fp32 (or wider)."""
+def _split(
+    logits_LBM: Tensor, terms: Sequence[TargetLoss], readout: str
+) -> list[tuple[TargetLoss, Tensor]]:
+    """Each target with its tokens' logits, in fp32 (or wider).  Raises: ValueError for a readout
+    that is none, which would else be read as another."""
+    if readout not in READOUTS:
+        raise ValueError(f"readout {readout!r} is not one of {READOUTS}")
     wide = logits_LBM.to(torch.promote_types(logits_LBM.dtype, torch.float32))
     parts = wide.split([term.target.n_tokens for term in terms], dim=2)
     return list(zip(terms, parts, strict=True))

@@ -355,8 +355,8 @@ def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_same_seed_gives_the_same_scores() -> None:
     edges, truth = labelled(60)
-    first, again = (
+    first, repeated = (
         fit_predict("linear", edges[:40], truth[:40], np.arange(40), edges[40:], "class", 2, 7)
         for _ in range(2)
     )
-    assert np.array_equal(first, again)
+    assert np.array_equal(first, repeated)

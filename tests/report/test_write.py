@@ -413,12 +413,12 @@ def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) 
 
 
 def test_the_same_report_is_the_same_files(folder: Path, tmp_path: Path) -> None:
-    again = write_report(report(), tmp_path / "r").parent
-    assert sorted(p.relative_to(again) for p in again.rglob("*")) == sorted(
+    rewritten = write_report(report(), tmp_path / "r").parent
+    assert sorted(p.relative_to(rewritten) for p in rewritten.rglob("*")) == sorted(
         p.relative_to(folder) for p in folder.rglob("*")
     )
     for name in ("report.html", "results.json", "results.csv", "predictions.csv"):
-        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+        assert (rewritten / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_figures_of_an_earlier_report_are_cleared_and_other_files_left(tmp_path: Path) -> None:

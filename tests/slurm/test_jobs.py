@@ -100,8 +100,10 @@ def test_scancel_then_the_same_command_goes_on(desk: Desk, world: Path) -> None:
     time.sleep(2.0)
     assert desk.cluster.state(job) == "CANCELLED"
     before = desk.steps("cancelled")
-    again = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
-    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    second_job = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+    assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
+        second_job
+    )
     assert resumes(desk.runs / "cancelled") == 1
     assert desk.steps("cancelled") >= before
     assert_nothing_lost(desk.runs / "cancelled", world, EPOCHS)
@@ -121,10 +123,12 @@ def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "NODE_FAIL"}) == "FAILED", desk.output(
         job
     )
-    again = desk.submit(
+    second_job = desk.submit(
         "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
     )
-    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
+        second_job
+    )
     assert_nothing_lost(desk.runs / "killed", world, EPOCHS)
 
 

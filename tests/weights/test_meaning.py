@@ -17,7 +17,7 @@ from lcm_scale.weights import checkpoints, hub
 from lcm_scale.weights.meaning import CHECKPOINT, EXPORTED, Meaning, Official
 
 OLD = Path(__file__).parents[1] / "formats" / "0.1.0"
-FREE = ("data[0].connectivity.", "dtype")  # whatever JSON holds may stand there
+FREE = "data[0].connectivity."  # whatever JSON holds may stand there
 
 
 def stored(layout: str) -> dict[str, Any]:
@@ -96,6 +96,7 @@ def test_a_value_of_a_wrong_type_at_any_place_is_one_clear_line(layout: str) -> 
             else:
                 same = kind(strange) == kind(at(whole, path))
                 free = spelt(path).startswith(FREE) and not isinstance(strange, bytes)
+                free |= path == ("dtype",)  # of the file's tensors, which say it themselves
                 assert same or free, f"{spelt(path)} may be {strange!r}"
     assert refused > 1000
 
@@ -165,6 +166,8 @@ def test_what_release_0_1_0_wrote_is_written_again_to_the_letter(layout: str) ->
     official = whole.pop("official", None)
     dtype = {"dtype": whole["dtype"]} if layout == EXPORTED else {}
     rewritten = {**Meaning.from_json(whole, layout, "the/file").to_json(layout), **dtype}
+    if layout == EXPORTED:
+        rewritten = json.loads(json.dumps(rewritten))  # JSON has no tuples
     assert rewritten == whole and list(rewritten) == list(whole)
     assert (official is None) == (layout == EXPORTED)
 

@@ -1,29 +1,29 @@
 """Recipes: what a run, a shard set or a sweep is, as typed dataclasses over OmegaConf YAML.
 
-`run`, `shard` and `sweep` hold the dataclasses, `compose` lays files and `key=value` over them. The
+`run`, `shard` and `sweep` hold the dataclasses, each constraint beside its field (`fields`,
+`check`); `compose` lays files and `key=value` over them. The
 room's names are offered here, so that callers need not know which file holds which.
 """
 
-from lcm_scale.config.compose import (
-    ConnectivityConfig,
+from lcm_scale.config.compose import dump, expand, load, read_yaml
+from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
-    GroupConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
     PhaseConfig,
     PseudoConfig,
     Recipe,
+    StageConfig,
+    TrainerConfig,
+)
+from lcm_scale.config.shard import (
+    ConnectivityConfig,
+    GroupConfig,
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
-    StageConfig,
-    TrainerConfig,
-    dump,
-    expand,
-    load,
-    read_yaml,
 )
 from lcm_scale.config.sweep import AssumeConfig, BudgetConfig, FitConfig, SweepRecipe
 

@@ -8,19 +8,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lcm_scale.config.fields import RUN_NAME, choice, free, named, number, numbers, some_of
+from lcm_scale.config.run import BASELINES, FLAG, NAME_IN_WORDS
+
+LAWS = ("data", "chinchilla", "repeated", "overfit", "saturating")
+AXES = "laying out the points names an unknown axis or value"
+CARDS = ("H100", "A100", "H200", "L40S", "24GB", "RTX 3090", "12GB", "cpu", "yours")
+
 
 @dataclass
 class BudgetConfig:
     """What a sweep may cost, and on what it is counted."""
 
-    gpu: str = "H100"  # A100, H100, H200, or cpu: one core
-    mfu: float = 0.4  # share of the card's bf16 peak
-    step_ms: float = 15.0  # no optimiser step takes less: small models wait for kernels to start
-    start_seconds: float = 20.0  # of each point, until its first step
-    price: float = 3.0  # of an hour of one card
-    currency: str = "USD"
-    gpu_hours: float | None = None  # the dearest points are left out until the rest fits
-    money: float | None = None
+    # cpu: one core; yours: this machine, measured.
+    gpu: str = choice("H100", CARDS)
+    # Share of the card's bf16 peak.
+    mfu: float = number(0.4, above=0, at_most=1)
+    # No optimiser step takes less: small models wait for kernels to start.
+    step_ms: float = number(15.0, at_least=0)
+    # Of each point, until its first step.
+    start_seconds: float = number(20.0, at_least=0)
+    # Of an hour of one card.
+    price: float = number(3.0, at_least=0)
+    currency: str = free("USD", "for people to read")
+    # The dearest points are left out until the rest fits.
+    gpu_hours: float | None = number(None, at_least=0)
+    money: float | None = number(None, at_least=0)
 
 
 @dataclass
@@ -28,24 +41,28 @@ class AssumeConfig:
     """The truth from which `sweep plan` simulates: what each term adds to the loss at the middle of
     the design."""
 
-    law: str = "chinchilla"
-    E: float = 0.55
-    size: float = 0.10
-    data: float = 0.20
-    a: float = 0.35
-    b: float = 0.35
-    noise: float = 0.02  # standard deviation of the log of one run's loss
-    draws: int = 100
+    law: str = choice("chinchilla", LAWS)
+    E: float = number(0.55, at_least=0)
+    size: float = number(0.10, at_least=0)
+    data: float = number(0.20, at_least=0)
+    a: float = number(0.35, above=0)
+    b: float = number(0.35, above=0)
+    # Standard deviation of the log of one run's loss.
+    noise: float = number(0.02, at_least=0)
+    draws: int = number(100, at_least=1)
 
 
 @dataclass
 class FitConfig:
-    laws: list[str] = field(default_factory=lambda: ["data", "chinchilla", "repeated", "overfit"])
-    parameters: str = "all"  # N: all, or body (without embeddings)
-    data: str = "seen"  # D: seen (scans times epochs), scans, subjects
-    epoch: str = "chosen"  # the loss at the epoch that validation chose, or the last one
-    bootstrap: int = 200
-    seed: int = 0
+    laws: list[str] = some_of(["data", "chinchilla", "repeated", "overfit"], LAWS)
+    # N: all, or body (without embeddings).
+    parameters: str = choice("all", ("all", "body"))
+    # D: seen (scans times epochs), scans, subjects.
+    data: str = choice("seen", ("seen", "scans", "subjects"))
+    # The loss at the epoch that validation chose, or the last one.
+    epoch: str = choice("chosen", ("chosen", "last"))
+    bootstrap: int = number(200, at_least=0)
+    seed: int = number(0, at_least=0, below=2**32)
 
 
 @dataclass
@@ -54,30 +71,34 @@ class SweepRecipe:
     weight_decay, label_share, fold, draw (which people make a subset; default: the seed); a value
     that is a mapping sets several keys at once."""
 
-    name: str = ""
-    title: str = ""
-    runs_dir: str = "runs"
-    recipe: str = ""  # the run that is varied: a file, found beside this one
-    overrides: list[str] = field(default_factory=list)  # key=value, on that recipe
-    set: list[str] = field(
-        default_factory=list
-    )  # more of them, laid over those: what a command line adds
-    shards_dir: str = ""  # of that recipe, where it is another
-    design: str = "grid"  # grid, isoflop (epochs follow from flops), lr_transfer (which rate is best at each size)
-    axes: dict[str, Any] = field(default_factory=dict)
-    also: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # further grids; a point that stands twice runs once
-    flops: list[float] = field(
-        default_factory=list
-    )  # isoflop: training FLOPs of a run, one slice each
-    max_epochs: int = 400  # isoflop: points that would need more are left out
-    baselines: list[str] = field(
-        default_factory=lambda: ["linear"]
-    )  # at each number of subjects, on the same people
-    people: int = 1000  # plan: training people of a fold, where no shards are there to count
-    retries: int = 2  # of a point whose process died
-    keep_checkpoints: bool = False  # else a finished point keeps the chosen epoch's weights alone
+    name: str = named("", RUN_NAME, NAME_IN_WORDS)
+    title: str = free("", "for people to read")
+    runs_dir: str = free("runs", "made where it is not there")
+    # The run that is varied: a file, found beside this one.
+    recipe: str = free("", "loading it says where nothing is there")
+    # key=value, on that recipe.
+    overrides: list[str] = free([], "composing that recipe checks them")
+    # More of them, laid over those: what a command line adds.
+    set: list[str] = free([], "composing that recipe checks them")
+    # Of that recipe, where it is another.
+    shards_dir: str = free("", "opening the data names the sets that are there")
+    # isoflop: epochs follow from flops; lr_transfer: which rate is best at each size.
+    design: str = choice("grid", ("grid", "isoflop", "lr_transfer"))
+    axes: dict[str, Any] = free({}, AXES)
+    # Further grids; a point that stands twice runs once.
+    also: list[dict[str, Any]] = free([], AXES)
+    # isoflop: training FLOPs of a run, one slice each.
+    flops: list[float] = numbers(above=0)
+    # isoflop: points that would need more are left out.
+    max_epochs: int = number(400, at_least=1)
+    # At each number of subjects, on the same people.
+    baselines: list[str] = some_of(["linear"], BASELINES)
+    # plan: training people of a fold, where no shards are there to count.
+    people: int = number(1000, at_least=1)
+    # Of a point whose process died.
+    retries: int = number(2, at_least=0)
+    # Else a finished point keeps the chosen epoch's weights alone.
+    keep_checkpoints: bool = free(False, FLAG)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     assume: AssumeConfig = field(default_factory=AssumeConfig)
     fit: FitConfig = field(default_factory=FitConfig)

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lcm_scale.config import Recipe
+from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import Card
 from lcm_scale.hardware.precision import working_dtype
-from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.flops import (
     formulation_of,
     forward_flops,

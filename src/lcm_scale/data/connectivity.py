@@ -1,10 +1,10 @@
-"""Region series to connectivity matrices: plain Pearson per scan or per window (REFERENCE section
-4).
+"""Region series to connectivity matrices: plain Pearson per scan or per window.
 
 In: a `Recording`. Out: its matrices in the atlas's region order, with what was found on the way. As
-published, the diagonal is 1 (0 for a constant region), there is no Fisher z and no threshold, and
-NaN and inf become 0. The published padding (zeros on raw BOLD) turns a short window's matrix into
-almost all ones, so the default correlates what is there.
+published (docs/model.md, Data sets and protocols), the diagonal is 1 (0 for a constant region),
+there is no Fisher z and no threshold, and NaN and inf become 0. The published padding (zeros on raw
+BOLD) turns a short window's matrix into almost all ones, so the default correlates only the volumes
+that the window has.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Matrix:
     not_finite: tuple[int, ...]
 
 
-def matrices(
+def connectivity_matrices(
     recording: Recording, config: ConnectivityConfig, atlas: Atlas
 ) -> list[Matrix | Skipped]:
     """The matrices of a scan, one a window, and what had to be left out.

@@ -22,7 +22,7 @@ from lcm_scale.vocabulary import Vocabulary, merge, recode
 
 
 @dataclass(frozen=True)
-class Block:
+class RecordPlace:
     """One tar record: where its bytes lie, and which scans (numbers in `ShardSets`) it holds."""
 
     path: Path
@@ -64,7 +64,7 @@ class ShardSets:
     site: np.ndarray
     sites: tuple[str, ...]
     block: np.ndarray
-    blocks: tuple[Block, ...]
+    blocks: tuple[RecordPlace, ...]
 
     @property
     def n_scans(self) -> int:
@@ -103,11 +103,11 @@ def set_folder(name: str, shards_dir: str) -> Path:
     for folder in (below, expand(name)):
         if folder.is_dir():
             return folder
-    there = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
-    listed = f" (there: {', '.join(sorted(there))})" if there else ""
+    present = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
+    listed = f" (there: {', '.join(sorted(present))})" if present else ""
     recipe = name.replace("-", "_")  # as ours are named
     raise InputError(
-        f"data.sets: no shards in {below}{nearest(name, there)}{listed}; write them with `lcm-scale shard recipes/data/{recipe}.yaml`"
+        f"data.sets: no shards in {below}{nearest(name, present)}{listed}; write them with `lcm-scale shard recipes/data/{recipe}.yaml`"
     )
 
 
@@ -242,12 +242,12 @@ def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.n
 
 def _blocks(
     manifests: Sequence[ShardManifest], folders: Sequence[Path]
-) -> tuple[tuple[Block, ...], np.ndarray]:
-    blocks: list[Block] = []
+) -> tuple[tuple[RecordPlace, ...], np.ndarray]:
+    blocks: list[RecordPlace] = []
     first = 0
     for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):
         for shard in manifest.shards:
             for record in shard.records:
-                blocks.append(Block(folder / shard.file, shard, record, first, number))
+                blocks.append(RecordPlace(folder / shard.file, shard, record, first, number))
                 first += record.scans
     return tuple(blocks), np.repeat(np.arange(len(blocks)), [b.record.scans for b in blocks])

@@ -37,7 +37,7 @@ class Reading:
     Attributes:
         active: numbers of the targets that it answers, ascending.   terms: one an active target;
             centre and scale of a scalar are used, weights are not.
-        readout: one of objectives.READOUTS.   edges: what it sees, one of meaning.EDGES.
+        readout: one of config.run.READOUTS.   edges: what it sees, one of config.run.EDGES.
         n_regions: R.
     """
 

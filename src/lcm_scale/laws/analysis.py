@@ -248,8 +248,8 @@ def compare(laws: Sequence[Law], runs: Runs) -> list[Candidate]:
             out.append(Candidate(law.name, math.nan, math.nan, str(error)))
             continue
         part = fit(law, rest)
-        there = runs.take(largest)
-        missed = np.log(there.loss) - np.log(np.maximum(part.predict(there), 1e-12))
+        held_out = runs.take(largest)
+        missed = np.log(held_out.loss) - np.log(np.maximum(part.predict(held_out), 1e-12))
         out.append(Candidate(law.name, _rms(part.residuals), _rms(missed)))
     return out
 

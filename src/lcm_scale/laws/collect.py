@@ -105,7 +105,7 @@ def collect(made: Plan) -> Collected:
     folds = max((len(names) for names in groups.values()), default=0)
     incomplete = tuple(n for names in groups.values() if len(names) < folds for n in names)
     rows = [_row(key, names, facts, hours) for key, names in groups.items() if len(names) == folds]
-    there = {f.parent.name for f in (sweep.folder / "points").glob(f"*/{RESULT}")}
+    with_results = {f.parent.name for f in (sweep.folder / "points").glob(f"*/{RESULT}")}
     first = next(iter(facts.values()))
     return Collected(
         sweep,
@@ -114,7 +114,7 @@ def collect(made: Plan) -> Collected:
         tuple(p.name for p in points if p not in finished),
         bad,
         incomplete,
-        len(there - {p.name for p in points}),
+        len(with_results - {p.name for p in points}),
         any(f["simulated"] for f in facts.values()),
         first["people_held_out"],
         first["weights"] if "weights" in first else _weights(sweep, first),

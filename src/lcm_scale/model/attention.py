@@ -213,13 +213,13 @@ class _Absorbed(torch.autograd.Function):
 
             # Both products with the memory from the right, and both that make its gradient, are one
             # each: first half: gradient of the attended rows; second half: absorbed queries.
-            both = (
+            inner_gradients = (
                 ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
             )  # else the way to the queries is all
-            sides_BSD = q_BMD.new_empty(B, (1 + both) * H * M, D)
+            sides_BSD = q_BMD.new_empty(B, (1 + inner_gradients) * H * M, D)
             d_rows = sides_BSD[:, : H * M]
             batched(d_out_HNK, w_v, into=d_rows.unflatten(1, (H, M)).transpose(0, 1))
-            if both:
+            if inner_gradients:
                 _absorb(q_BMD, weight, H, into=sides_BSD[:, H * M :])
             d_weights = batched(d_rows, memory_BRD.transpose(1, 2)).view(B, H, M, R)
             d_weights += (d_out_BMHK * b_v).sum(-1).transpose(1, 2).unsqueeze(-1)
@@ -227,14 +227,16 @@ class _Absorbed(torch.autograd.Function):
                 d_weights = apply_mask(d_weights, kept, ctx.scale)
             d_scores = torch._softmax_backward_data(d_weights, softmax, -1, softmax.dtype)
             weights_BSR = d_scores.view(B, H * M, R)
-            if both:
+            if inner_gradients:
                 weights_BSR = torch.cat([weights.view(B, H * M, R), weights_BSR], dim=1)
             d_memory = None
             if ctx.needs_input_grad[1]:
                 d_memory = batched(weights_BSR.transpose(1, 2), sides_BSD)
             del d_rows, sides_BSD
             products = batched(weights_BSR, memory_BRD).view(B, -1, H, M, D)
-            context_HND = products[:, 0].transpose(0, 1).reshape(H, N, D) if both else None
+            context_HND = (
+                products[:, 0].transpose(0, 1).reshape(H, N, D) if inner_gradients else None
+            )
             d_absorbed_HND = products[:, -1].transpose(0, 1).reshape(H, N, D)
             del products
 

@@ -148,10 +148,10 @@ class _Pool:
             pass  # it died in between; its closed output says so next
 
     def work(self) -> None:
-        told = False
+        signalled = False
         while self.workers:
-            if self.flag.raised and not told:
-                told = True
+            if self.flag.raised and not signalled:
+                signalled = True
                 for worker in self.workers:
                     worker.process.send_signal(signal.SIGTERM)
             for key, _ in self.selector.select(timeout=0.5):

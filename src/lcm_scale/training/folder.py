@@ -10,29 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lcm_scale.config import Recipe, dump, expand, read_yaml
+from lcm_scale.config.check import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first
-
-MAY_DIFFER = (
-    "trainer.max_steps",
-    "trainer.max_epochs",
-    "trainer.keep_every_steps",
-    "trainer.hang_seconds",
-    "trainer.hang_factor",
-    # A run goes on at another world size, spread otherwise.
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.nodes",
-    "trainer.strategy",
-    "trainer.offload",
-    "trainer.accumulate",
-    "trainer.threads",
-    "trainer.keep_checkpoints",
-    "trainer.checkpoint_layers",
-    "trainer.compile",
-)
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -49,7 +31,9 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     """
     file = folder / "recipe.yaml"
     if file.is_file():
-        changed = [k for k in differences(read_yaml(file), dump(recipe)) if k not in MAY_DIFFER]
+        changed = [
+            k for k in differences(read_yaml(file), dump(recipe)) if k not in may_differ(Recipe)
+        ]
         if changed:
             raise InputError(
                 f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "

@@ -21,9 +21,9 @@ import yaml
 from torch import Tensor
 
 from lcm_scale.atlas import load_atlas
+from lcm_scale.config.run import READOUTS
 from lcm_scale.errors import InputError
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.objectives import READOUTS
 from lcm_scale.vocabulary import AGE, SEX, Target, Vocabulary, scalar, sex
 from lcm_scale.weights import checked, checkpoints
 from lcm_scale.weights.meaning import LARGEST, Meaning, Official
