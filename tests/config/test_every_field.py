@@ -1,5 +1,5 @@
-"""Every key of every recipe: a wrong type, a wrong choice and both sides of each bound are one clear
-line that names the key, and nothing is written."""
+"""Every key of every recipe: a wrong type, a wrong choice and both sides of each bound are one
+clear line that names the key, and nothing is written."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def complaint(path: Path, schema: type, key: str, value: Any) -> str:
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_a_wrong_type_at_any_key_is_refused(schema: type, tmp_path: Path) -> None:
     for own, key, kind, _ in FIELDS:
-        inner = [k for k in (kind, *get_args(kind))]
+        inner = (kind, *get_args(kind))
         if own is schema and Any not in inner and dict[str, Any] not in inner:
             for value in wrong_types(kind):
                 complaint(written(key, value, schema, tmp_path), schema, key, value)

@@ -127,7 +127,7 @@ def parts_of(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Attribute):
             holder = ast.unparse(node.value)
             # `self._x` of a file that writes it itself is no library's; `super()._x` always is.
-            if holder in ("self", "cls") and node.attr in own:
+            if holder in ("self", "cls") and node.attr in own and node.attr not in PARTS:
                 continue
             if (
                 (node.attr.startswith("_") and node.attr not in PYTHONS_OWN)
@@ -161,7 +161,8 @@ def holds() -> Callable[[str, bool, str], None]:
         part = PARTS[name]
         assert condition, (
             f"{part.library} {metadata.version(part.library)}: {name} {what}; "
-            f"{', '.join(sorted(where.get(name, ())))} uses it, because {part.why}. Change the use, "
+            f"{', '.join(sorted(where.get(name, ())))} uses it, because {part.why}. Change the "
+            "use, "
             f"or lower the upper bound of {part.library} in setup.cfg"
         )
 

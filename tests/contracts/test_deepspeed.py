@@ -1,5 +1,5 @@
-"""What the package needs of DeepSpeed's private parts. What they hold while a model trains is tested
-where it trains over several ranks (tests/distributed); here, that they are there."""
+"""What the package needs of DeepSpeed's private parts. What they hold while a model trains is
+tested where it trains over several ranks (tests/distributed); here, that they are there."""
 
 from __future__ import annotations
 

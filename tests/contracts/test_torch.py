@@ -41,7 +41,8 @@ def schemas(operators: object, name: str) -> list[str]:
         ),
         (
             "leaky_relu_backward",
-            "Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> Tensor",
+            "Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> "
+            "Tensor",
         ),
     ],
 )

@@ -1,4 +1,5 @@
-"""One forward for prediction: whoever asks, the answer is the same; and what must not be imported."""
+"""One forward for prediction: whoever asks, the answer is the same; and what must not be
+imported."""
 
 from __future__ import annotations
 

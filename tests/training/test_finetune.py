@@ -111,7 +111,8 @@ def test_one_run_goes_from_pretraining_to_pseudo_label_finetuning(recipe: Make) 
     """Scans, active targets, rule and readout all switch in the middle; a resume at the switch
     changes nothing."""
     phases = (
-        "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
+        "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, "
+        "sex, age]},"
         "{name: finetune, epochs: 2, readout: adaptive, sets: [second], pseudo_labels: true}]"
     )
     folder = run.pretrain(recipe("name=whole", "data=[first, second]", phases))

@@ -188,9 +188,7 @@ def test_a_recipe_that_cannot_run_is_refused_before_a_folder_is_made(
     override: str, dry_run: bool, recipe: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError):
-        prepared = prepare(recipe(override))
-        if not dry_run:
-            run.fit(prepared)
+        (prepare if dry_run else run.pretrain)(recipe(override))
     assert not (tmp_path / "runs").exists()
 
 

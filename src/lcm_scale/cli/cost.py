@@ -95,7 +95,8 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
     counted = ", ".join(result.sets) if result.sets else "no data named: 4 classes, sex, age"
     print(
         f"model {recipe.model.preset}: {result.parameters:,} parameters "
-        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; {model.n_tokens} tokens, {counted})"
+        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; "
+        f"{model.n_tokens} tokens, {counted})"
     )
     flops = [
         [

@@ -11,6 +11,7 @@ from lcm_scale.cli.show import DryRun, Overrides, RecipePath, print_next, print_
 from lcm_scale.errors import InputError
 
 if TYPE_CHECKING:
+    from lcm_scale.atlas import Atlas
     from lcm_scale.data.manifest import ShardManifest
     from lcm_scale.weights.checkpoints import Checkpoint
 
@@ -42,7 +43,8 @@ def verify(
 
     manifest = verify_shards(folder)
     print(
-        f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) are what the manifest says"
+        f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) "
+        "are what the manifest says"
     )
     print_next(f"lcm-scale inspect {folder}")
 
@@ -79,9 +81,11 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
         {
             "shards": f"{folder}"
             + (" (simulated: no real person was scanned)" if manifest.simulated else ""),
-            "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, cohort {manifest.cohort}",
-            "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, blocks of {manifest.block}",
-            "atlas": f"{manifest.atlas.name}, {manifest.atlas.n_regions} regions, checksum {manifest.atlas.checksum}",
+            "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, "
+            f"cohort {manifest.cohort}",
+            "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, "
+            f"blocks of {manifest.block}",
+            "atlas": _in_words(manifest.atlas),
             "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
             **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
             "fingerprint": manifest.fingerprint,
@@ -90,6 +94,10 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
     )
     for note in manifest.notes:
         print(f"note: {note}")
+
+
+def _in_words(atlas: Atlas) -> str:
+    return f"{atlas.name}, {atlas.n_regions} regions, checksum {atlas.checksum}"
 
 
 def _quality(manifest: ShardManifest) -> dict[str, Any]:
@@ -115,13 +123,14 @@ def _quality(manifest: ShardManifest) -> dict[str, Any]:
 
 def _print_checkpoint(checkpoint: Checkpoint) -> None:
     model = checkpoint.model
+    numbers = sum(weight.numel() for weight in checkpoint.state.values())
     print_pairs(
         {
             "checkpoint": checkpoint.path,
             "run": checkpoint.run,
-            "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, ffn {model.ffn}, "
-            f"{model.n_tokens} tokens, {sum(w.numel() for w in checkpoint.state.values()):,} numbers",
-            "atlas": f"{checkpoint.atlas.name}, {checkpoint.atlas.n_regions} regions, checksum {checkpoint.atlas.checksum}",
+            "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, "
+            f"ffn {model.ffn}, {model.n_tokens} tokens, {numbers:,} numbers",
+            "atlas": _in_words(checkpoint.atlas),
             "edges": checkpoint.edges,
             **{
                 f"target {t.name}": ", ".join(t.categories)
@@ -132,7 +141,8 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
                 f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()
             )
             or "not recorded",
-            "people seen": f"{len(checkpoint.subjects)}{' and others: imported weights' if checkpoint.unknown_subjects else ''}",
+            "people seen": f"{len(checkpoint.subjects)}"
+            + (" and others: imported weights" if checkpoint.unknown_subjects else ""),
         }
     )
 

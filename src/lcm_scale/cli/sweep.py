@@ -36,7 +36,8 @@ Overrides = Annotated[
 
 
 @app.command(
-    epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 budget.gpu_hours=50"
+    epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 "
+    "budget.gpu_hours=50"
 )
 def plan(recipe: SweepPath, overrides: Overrides = None) -> None:
     """Show what a sweep would run, cost and find out.
@@ -101,14 +102,16 @@ def run(
         ]
         outcome = sweep.run(made, jobs, command)
         print(
-            f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were finished before"
+            f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were "
+            "finished before"
         )
         if outcome.busy:
             print(f"left to another process: {', '.join(outcome.busy)}")
         if outcome.failed:
             name, reason = outcome.failed[0]
             raise InputError(
-                f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: {reason}"
+                f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: "
+                f"{reason}"
             )
     print(f"next: {_command('fit' if not point else 'status', recipe, overrides)}")
 
@@ -207,7 +210,10 @@ def cost(
                 "one card" if all(_plain(r) for r in own) else "see below",
             ]
         )
-    title = f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour"
+    title = (
+        f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, "
+        f"{mfu:.0%} MFU, {price:g} an hour"
+    )
     print_table(title, columns, table)
     for size in dict.fromkeys(r.size for r in rows):
         own = [r for r in rows if r.size == size]
@@ -280,18 +286,22 @@ def _print_plan(made: Plan) -> None:
     baselines = len(made.runnable) - len(made.points)
     if baselines:
         print(
-            f"and {baselines} baselines on the same people (points {len(made.points) + 1} to {len(made.runnable)})"
+            f"and {baselines} baselines on the same people (points {len(made.points) + 1} to "
+            f"{len(made.runnable)})"
         )
     for name, reason in made.left_out:
         print(f"left out: {name}: {reason}")
     print(
-        f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} hours at "
-        f"{recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at {recipe.budget.price:g} an hour"
+        f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} "
+        "hours at "
+        f"{recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at "
+        f"{recipe.budget.price:g} an hour"
     )
     spared = sum(p.spared_hours for p in made.points)
     if spared:
         print(
-            f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less than run one by one"
+            f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less "
+            "than run one by one"
         )
     for warning in made.warnings:
         print(warning)

@@ -92,7 +92,7 @@ def read_yaml(path: Path) -> DictConfig:
     return data
 
 
-# -- YAML from anybody -------------------------------------------------------------------------------
+# -- YAML from anybody -----------------------------------------------------------------------------
 
 
 def _parse(text: str, where: str) -> Any:
@@ -148,7 +148,7 @@ def _leaves(data: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, data
 
 
-# -- layers ------------------------------------------------------------------------------------------
+# -- layers ----------------------------------------------------------------------------------------
 
 
 def _layers(path: Path, above: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
@@ -170,7 +170,8 @@ def _layers(path: Path, above: tuple[Path, ...]) -> list[tuple[str, DictConfig]]
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(LAYER, name):
             raise InputError(
-                f"{path}: defaults: '{name}': expected a recipe of its folder, or of one folder in it"
+                f"{path}: defaults: '{name}': expected a recipe of its folder, or of one folder in "
+                "it"
             )
         below = path.parent / f"{name}.yaml"
         section, slash, _ = name.rpartition("/")
@@ -245,7 +246,7 @@ def _hints(schema: type) -> dict[str, Any]:
 def _wrong_type(value: Any, kind: Any) -> str:
     """Why a value from YAML is none of a field's type; '' where it is one."""
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if kind is Any or isinstance(value, str) and "${" in value:
+    if kind is Any or (isinstance(value, str) and "${" in value):
         return ""
     if value is None:
         return "" if type(None) in kinds else "expected a value"

@@ -3,8 +3,9 @@
     devices: int = number(1, at_least=1)
     schedule: str = choice("constant", ("constant", "cosine", "wsd"))
 
-The constraint is the field's metadata; check.py walks any recipe by it. A field whose every value is
-meaningful says so with `free`, and why, so that a field without a constraint is never an oversight.
+The constraint is the field's metadata; check.py walks any recipe by it. A field whose every value
+is meaningful says so with `free`, and why, so that a field without a constraint is never an
+oversight.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def weights() -> Any:
 
 
 def free(default: Any, why: str, *, may_differ: bool = False) -> Any:
-    """Any value of the field's type.  Args: why: what makes every value meaningful, or who checks."""
+    """Any value of the field's type.  Args: why: what makes every value meaningful, or who
+    checks."""
     constraint = Constraint(free=why, may_differ=may_differ)
     if isinstance(default, list | dict):
         return dataclasses.field(

@@ -158,7 +158,8 @@ def job_of(recipe: Recipe, counted: Cost) -> Job:
     """
     if counted.steps is None:
         raise InputError(
-            "a plan needs data: name a shard set (data=abide) or a number of scans (data.scans=10000)"
+            "a plan needs data: name a shard set (data=abide) or a number of scans "
+            "(data.scans=10000)"
         )
     return Job(
         model=counted.model,

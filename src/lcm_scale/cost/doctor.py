@@ -226,7 +226,8 @@ def _shards(recipe: Recipe) -> Iterator[Finding]:
                 break
         seen = (
             bad
-            or f"{manifest.scans} scans; SHA-256 of {checked} of {len(manifest.shards)} tars checked"
+            or f"{manifest.scans} scans; "
+            f"SHA-256 of {checked} of {len(manifest.shards)} tars checked"
         )
         yield Finding(
             f"shards {name}",

@@ -238,7 +238,7 @@ def card_bytes(
     return weights + state + piece + bucket + max(on_the_way, 1.5 * bucket)
 
 
-# -- in words, and in a recipe -----------------------------------------------------------------------
+# -- in words, and in a recipe ---------------------------------------------------------------------
 
 
 def way_of(trainer: TrainerConfig) -> Way:
@@ -295,7 +295,8 @@ def recommended(ways: Sequence[Placement], gpu: str, cards: int, budget: BudgetC
     side_by_side = cards // best.way.cards
     if side_by_side > 1:
         lines.append(
-            f"the other {cards - best.way.cards} GPUs serve best with folds, seeds or sizes side by side: "
+            f"the other {cards - best.way.cards} GPUs serve best with folds, seeds or sizes side "
+            "by side: "
             f"{side_by_side} such runs at a time"
         )
     if not best.exact:
@@ -326,7 +327,7 @@ def recipe_for(recipe: Recipe, way: Way) -> Recipe:
     return replace(recipe, name=recipe.name or recipe.model.preset, trainer=trainer)
 
 
-# -- the published sizes -----------------------------------------------------------------------------
+# -- the published sizes ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""How long a step takes: exact FLOPs over a card's pace, and what the optimiser moves through memory."""
+"""How long a step takes: exact FLOPs over a card's pace, and what the optimiser moves through
+memory."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifi
 SVM_COSTS = np.logspace(-0.8, 0.4, 7)  # against inner products whose training diagonal averages 1
 RIDGE_ALPHAS = np.logspace(-2.5, 1.5, 13)
 TEMPERATURES = np.logspace(-1, 2, 61)
-SHRINKAGE = 0.1  # Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; we have matrices only
+# Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; we have matrices only.
+SHRINKAGE = 0.1
 MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
 MEAN_STEPS = 10
 MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region

@@ -51,7 +51,8 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     for name in recipe.evaluate.baselines:
         if name not in BASELINES:
             raise InputError(
-                f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})"
+                f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of "
+                f"{', '.join(BASELINES)})"
             )
     folder = run_folder(recipe)
     if not (folder / "recipe.yaml").is_file():  # a finetuned run's folder keeps its own
@@ -112,6 +113,7 @@ def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray)
     seen = model.subjects & set(sets.subject_hashes(scans))
     if seen:
         raise InputError(
-            f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that would be evaluated; "
+            f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that "
+            "would be evaluated; "
             "pretrain on other people, or drop init_from so that every fold trains from scratch"
         )

@@ -48,7 +48,8 @@ def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     name = recipe.evaluate.set or sets.names[-1]
     if name not in sets.names:
         raise InputError(
-            f"evaluate.set={name} is not in data.sets ({', '.join(sets.names)}){nearest(name, sets.names)}"
+            f"evaluate.set={name} is not in data.sets "
+            f"({', '.join(sets.names)}){nearest(name, sets.names)}"
         )
     return name
 
@@ -76,11 +77,13 @@ def questions_of(
     for name in names:
         if name not in known:
             raise InputError(
-                f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} ({', '.join(known)})"
+                f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} "
+                f"({', '.join(known)})"
             )
         if active and name not in active:
             raise InputError(
-                f"evaluate: target '{name}' is not among the last phase's targets ({', '.join(active)})"
+                f"evaluate: target '{name}' is not among the last phase's targets "
+                f"({', '.join(active)})"
             )
         target = sets.vocabulary[name]
         labels = tuple(c for c in own.vocabulary[renames[name]].categories if c != NOT_APPLICABLE)
@@ -99,6 +102,7 @@ def questions_of(
 def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
     if name not in model.active or not set(labels) <= set(model.vocabulary[name].categories):
         raise InputError(
-            f"{model.path}: a checkpoint of another vocabulary: it does not know {name} ({', '.join(labels)}); "
+            f"{model.path}: a checkpoint of another vocabulary: it does not know {name} "
+            f"({', '.join(labels)}); "
             f"it was trained on {', '.join(model.active)}"
         )

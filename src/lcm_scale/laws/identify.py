@@ -1,4 +1,5 @@
-"""What a planned design can tell: losses drawn from assumed coefficients on its points, refitted."""
+"""What a planned design can tell: losses drawn from assumed coefficients on its points,
+refitted."""
 
 from __future__ import annotations
 

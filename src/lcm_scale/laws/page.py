@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,6 @@ from lcm_scale.report.plots import MODEL, WARNING, style
 
 DPI = 110
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 Inter, "Helvetica Neue", Arial, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-.verdict { font-size: 1.15rem; border-left: 4px solid {{ blue }}; padding-left: .8rem }
-.warning { color: {{ warning }}; font-weight: 600 }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde2e7 }
-td:first-child, th:first-child { text-align: left } img { max-width: 100%; vertical-align: top }
-figure { display: inline-block; margin: .5rem }
-</style>
-<h1>{{ title }}{% if simulated %} <span class="warning">SIMULATED</span>{% endif %}</h1>
-<p class="verdict">{{ verdict }}</p>
-{% for line in warnings %}<p class="warning">{{ line }}</p>{% endfor %}
-{% for heading, text, columns, rows in tables %}
-<h2>{{ heading }}</h2>{% if text %}<p>{{ text }}</p>{% endif %}
-{% if rows %}<table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
-{% endfor %}
-<h2>Figures</h2>
-{% for name, image in images %}<figure><img src="data:image/png;base64,{{ image }}" alt="{{ name }}"></figure>{% endfor %}
-</html>
-"""
-
 Table = tuple[str, str, Sequence[str], list[list[str]]]
 
 
@@ -71,7 +47,8 @@ def write(a: Analysis) -> Path:
     write_atomic(folder / "scaling.json", json.dumps(_plain(numbers(a)), indent=1).encode())
     page = folder / "scaling.html"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(PAGE).render(
+    template = (resources.files("lcm_scale.laws") / "scaling.html.j2").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
         title=a.collected.sweep.recipe.title or a.collected.sweep.recipe.name,
         simulated=a.collected.simulated,
         verdict=verdict(a),

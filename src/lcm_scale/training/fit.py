@@ -40,8 +40,8 @@ from lcm_scale.weights import checkpoints
 
 @dataclass(frozen=True)
 class FitResult:
-    """A trained run: its folder, the checkpoint that validation chose (else the last), and its epoch
-    rows."""
+    """A trained run: its folder, the checkpoint that validation chose (else the last), and its
+    epoch rows."""
 
     folder: Path
     checkpoint: Path
@@ -160,8 +160,8 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Our display is the display: Lightning's banners and its advice on data loaders are kept out of
-    it."""
+    """Our display is the display: Lightning's banners and its advice on data loaders are kept out
+    of it."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -108,7 +108,8 @@ def prepare(recipe: Recipe) -> PreparedRun:
 
 
 def prepare_finetuning(recipe: Recipe) -> PreparedRun:
-    """As `prepare`.  Raises: InputError, also where the recipe names no checkpoint to start from."""
+    """As `prepare`.  Raises: InputError, also where the recipe names no checkpoint to start
+    from."""
     if not recipe.init_from:
         raise InputError(
             "init_from is empty: finetuning starts from a checkpoint or run folder, "
@@ -209,6 +210,7 @@ def _check_pseudo_targets(
         if phase.pseudo_labels and unknown:
             raise InputError(
                 f"pseudo.targets: phase {phase.name} cannot predict '{unknown[0]}'"
-                f"{nearest(unknown[0], learnt)}; learnt before it: {', '.join(sorted(learnt)) or 'nothing'}"
+                f"{nearest(unknown[0], learnt)}; learnt before it: "
+                f"{', '.join(sorted(learnt)) or 'nothing'}"
             )
         learnt |= {sets.vocabulary.names[number] for number in phase.active}

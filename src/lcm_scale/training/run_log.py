@@ -53,7 +53,8 @@ def append_line(path: Path, text: str) -> None:
             handle.write(text.encode() + b"\n")
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); check space; the same command goes on from the newest checkpoint"
+            f"{path}: cannot be written ({error.strerror}); check space; the same command goes on "
+            "from the newest checkpoint"
         ) from error
 
 

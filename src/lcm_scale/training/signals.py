@@ -108,7 +108,8 @@ class Watchdog(threading.Thread):
         with open(file, "w", encoding="utf-8") as handle:
             faulthandler.dump_traceback(handle)
         print(
-            f"error: rank {self.rank} has not moved for {time.monotonic() - self.last:.0f} s (limit {self.limit:.0f}); where it "
+            f"error: rank {self.rank} has not moved for {time.monotonic() - self.last:.0f} s "
+            f"(limit {self.limit:.0f}); where it "
             f"stands is in {file}; the same command goes on from the newest checkpoint",
             file=sys.stderr,
             flush=True,

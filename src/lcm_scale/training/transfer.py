@@ -24,17 +24,20 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
     for key in ("width", "layers", "heads", "ffn", "edge_branch"):
         if getattr(mine, key) != getattr(start.model, key):
             raise InputError(
-                f"{start.path}: a checkpoint of another size: {key} is {getattr(start.model, key)}, "
+                f"{start.path}: a checkpoint of another size: {key} is "
+                f"{getattr(start.model, key)}, "
                 f"the recipe's {getattr(mine, key)}; set model.preset or model.{key}"
             )
     if recipe.data.edges != start.edges:
         raise InputError(
-            f"{start.path}: trained on data.edges={start.edges}, the recipe says {recipe.data.edges}"
+            f"{start.path}: trained on data.edges={start.edges}, the recipe says "
+            f"{recipe.data.edges}"
         )
     # Imported weights have no salt: whom they saw cannot be looked up.
     if start.salt_id and start.salt_id != sets.manifests[0].salt_id:
         raise InputError(
-            f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so nobody can tell whether "
+            f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so "
+            "nobody can tell whether "
             "people overlap; shard both in one project"
         )
 
@@ -54,7 +57,8 @@ def check_weights(start: Checkpoint, model: LCMConfig) -> None:
     for name, value in start.state.items():
         if ".target_" not in name and shapes.get(name) != value.shape:
             raise InputError(
-                f"{start.path}: weight {name} of shape {tuple(value.shape)} has no place in this model"
+                f"{start.path}: weight {name} of shape {tuple(value.shape)} has no place in this "
+                "model"
             )
 
 
@@ -62,7 +66,8 @@ def check_weights(start: Checkpoint, model: LCMConfig) -> None:
 def transfer(
     start: Checkpoint, model: LCM, vocabulary: Vocabulary, renames: dict[str, str]
 ) -> None:
-    """Copy a checkpoint's weights, which `check_weights` has seen; tokens go by target and category.
+    """Copy a checkpoint's weights, which `check_weights` has seen; tokens go by target and
+    category.
 
     Args:
         renames: the checkpoint's target names -> names in `vocabulary`.

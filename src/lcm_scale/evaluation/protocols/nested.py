@@ -1,5 +1,5 @@
-"""The default: outer folds by person, an inner validation split chooses the epoch, each held-out scan
-is read once."""
+"""The default: outer folds by person, an inner validation split chooses the epoch, each held-out
+scan is read once."""
 
 from __future__ import annotations
 
@@ -51,13 +51,18 @@ def sentence(recipe: Recipe) -> str:
     """The protocol in words, for the report."""
     config = recipe.evaluate
     if config.checkpoint:
-        return f"Fixed model, scored on people it never saw, in {config.folds} parts; baselines are trained on the other parts."
+        return (
+            f"Fixed model, scored on people it never saw, in {config.folds} parts; "
+            "baselines are trained on the other parts."
+        )
     spread = f", spread evenly over {config.stratify}" if config.stratify else ""
     several = (
         f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
     )
     return (
-        f"Nested cross-validation: {config.folds} outer folds by person{spread} (seed {config.seed}); in each, "
-        f"{recipe.data.validation:.0%} of the training people choose the epoch, and the held-out people are read once.{several} "
+        f"Nested cross-validation: {config.folds} outer folds by person{spread} (seed "
+        f"{config.seed}); in each, "
+        f"{recipe.data.validation:.0%} of the training people choose the epoch, and the held-out "
+        f"people are read once.{several} "
         "Baselines are tuned by inner cross-validation on the same training people."
     )

@@ -23,7 +23,8 @@ class Log(L.Callback):
     """Always added, after `StepEnd` and `Validate`.
 
     Attributes:
-        losses: of the epoch's steps so far; saved, so that a resumed epoch's mean is the whole one's.
+        losses: of the epoch's steps so far; saved, so that a resumed epoch's mean is the whole
+            one's.
     """
 
     def __init__(

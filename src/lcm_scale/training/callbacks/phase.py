@@ -1,4 +1,5 @@
-"""Puts the phase of the epoch in force: the optimiser's rule, the rate, the readout, the active targets."""
+"""Puts the phase of the epoch in force: the optimiser's rule, the rate, the readout, the active
+targets."""
 
 from __future__ import annotations
 

@@ -76,13 +76,15 @@ def _check_tasks(config: TrainerConfig) -> None:
         SLURMEnvironment(auto_requeue=False).validate_settings(config.devices, config.nodes)
     except ValueError as error:
         raise InputError(
-            f"trainer.devices={config.devices} trainer.nodes={config.nodes}: not what Slurm started "
+            f"trainer.devices={config.devices} trainer.nodes={config.nodes}: not what Slurm "
+            "started "
             f"({' '.join(str(error).split())[:160]})"
         ) from error
 
 
 def trainer_arguments(config: TrainerConfig, hardware: Hardware) -> dict[str, Any]:
-    """What Lightning's Trainer is told; threads and allocator of this process are set on the way."""
+    """What Lightning's Trainer is told; threads and allocator of this process are set on the
+    way."""
     accelerator = hardware.accelerator
     # 1. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes

@@ -202,7 +202,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         if self.zero_stage_3:
             group, offset, size = self.zero.grad_position[self.zero.get_param_id(parameter)]
             start = self.global_rank * int(size)
-            size = max(0, min(int(size), parameter.ds_numel - start))  # type: ignore[attr-defined]  # the last one is padded
+            size = max(0, min(int(size), parameter.ds_numel - start))  # type: ignore[attr-defined] # the last one is padded
             return Piece(
                 self.zero.fp32_partitioned_groups_flat[int(group)], int(offset), start, size
             )
