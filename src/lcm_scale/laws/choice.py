@@ -1,4 +1,5 @@
-"""Which law foretells the largest size, how sure its coefficients are, and what may not be concluded.
+"""Which law foretells the largest size, how sure its coefficients are, and what may not be
+concluded.
 
 The law is chosen by what it foretells: fitted without the largest size, it must meet the losses
 there. `data`, in which size does nothing, is among the candidates. A compute-optimal frontier is

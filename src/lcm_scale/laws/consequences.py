@@ -1,5 +1,5 @@
-"""What follows from a fitted law: the best size for each amount of FLOPs, ways to go on, and where the
-metrics saturate.
+"""What follows from a fitted law: the best size for each amount of FLOPs, ways to go on, and where
+the metrics saturate.
 
 All of it holds within the sizes, people and FLOPs that were run; nothing is drawn beyond them.
 """

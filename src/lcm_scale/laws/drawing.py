@@ -1,5 +1,5 @@
-"""What the figures of a sweep have in common: axes, legend, shades, baselines, and the table behind a
-figure.
+"""What the figures of a sweep have in common: axes, legend, shades, baselines, and the table behind
+a figure.
 
 Model runs are filled dots, baselines hollow marks on dashed lines, the fitted law a thin line:
 never colour alone. The baseline stands in every figure that has a loss or a metric on its axis.

@@ -1,5 +1,5 @@
-"""Figures with the held-out loss: by size, people, FLOPs and learning rate; and what the law makes of
-it.
+"""Figures with the held-out loss: by size, people, FLOPs and learning rate; and what the law makes
+of it.
 
 In: an `Analysis`. Out: matplotlib Figures in the report's style, or None where the sweep does not
 hold one.

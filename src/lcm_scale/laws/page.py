@@ -34,11 +34,13 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ title }}</title>
 <style>
-body { font: 15px/1.5 Inter, "Helvetica Neue", Arial, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 Inter, "Helvetica Neue", Arial, sans-serif; color: #1f2933;
+       max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .verdict { font-size: 1.15rem; border-left: 4px solid {{ blue }}; padding-left: .8rem }
 .warning { color: {{ warning }}; font-weight: 600 }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde2e7 }
+table { border-collapse: collapse; font-size: .9rem }
+td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde2e7 }
 td:first-child, th:first-child { text-align: left } img { max-width: 100%; vertical-align: top }
 figure { display: inline-block; margin: .5rem }
 </style>
@@ -48,10 +50,12 @@ figure { display: inline-block; margin: .5rem }
 {% for heading, text, columns, rows in tables %}
 <h2>{{ heading }}</h2>{% if text %}<p>{{ text }}</p>{% endif %}
 {% if rows %}<table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endif %}
 {% endfor %}
 <h2>Figures</h2>
-{% for name, image in images %}<figure><img src="data:image/png;base64,{{ image }}" alt="{{ name }}"></figure>{% endfor %}
+{% for name, image in images -%}
+<figure><img src="data:image/png;base64,{{ image }}" alt="{{ name }}"></figure>{% endfor %}
 </html>
 """
 
