@@ -1,7 +1,9 @@
 """Kill training, saving and sharding at random instants, damage files, fill the disk, go on: is
 anything lost?
 
-    python benchmarks/faults.py [--kills 300] [--seed 0]       # into benchmarks/results/, named after the CPU
+    python benchmarks/faults.py [--kills 300] [--seed 0]
+
+The result goes into benchmarks/results/, in a file named after the CPU.
 
 Children are forked from one parent that has imported everything. A trial is one run (or one shard
 set) that is killed with SIGKILL at random instants and started again by the same call until it

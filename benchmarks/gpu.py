@@ -1,6 +1,6 @@
 """One command for a GPU: the table of benchmarks/model.py in bf16 at batch 128 for 147m and 1b.
 
-    python benchmarks/gpu.py            # into benchmarks/results/, a file a size, named after the card inside
+    python benchmarks/gpu.py     # into benchmarks/results/, a file a size, which names the card
 
 Beside the ratios of `model.py` it gives the published model's fp32 eager step over ours in bf16,
 and our MFU: useful FLOPs (nothing made again in backward counts) against the card's dense bf16

@@ -1,7 +1,8 @@
 """Speed and memory of our model beside the published one, alternating in one run; JSON and a
 picture.
 
-    python benchmarks/model.py                      # 147m stack, batch 16, both precisions, into benchmarks/results/
+    # The 147m stack at batch 16 in both precisions, into benchmarks/results/:
+    python benchmarks/model.py
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
 Two sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam and its fused

@@ -99,7 +99,9 @@ def test_padding_safe_correlates_what_is_there(bold) -> None:
         (1, 40),
         (2, 35),
     ]
-    assert np.allclose(found[2].values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)  # type: ignore[union-attr]
+    last = found[2]
+    assert isinstance(last, Matrix)
+    assert np.allclose(last.values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)
 
 
 @pytest.mark.parametrize(

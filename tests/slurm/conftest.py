@@ -235,7 +235,8 @@ SMALL = (
 def desk(cluster: Cluster, checkout: Path, world: Path, tmp_path: Path) -> Desk:
     site = tmp_path / "site.env"
     site.write_text(
-        f'LCM_VENV="{sys.prefix}"\nLCM_SHARDS="{world}/shards"\nLCM_RUNS="{tmp_path}/runs"\nLCM_MIN_SECONDS=1\n'
+        f'LCM_VENV="{sys.prefix}"\nLCM_SHARDS="{world}/shards"\n'
+        f'LCM_RUNS="{tmp_path}/runs"\nLCM_MIN_SECONDS=1\n'
         "export OMP_NUM_THREADS=1 MASTER_ADDR=127.0.0.1\n"
     )
     return Desk(cluster, checkout, tmp_path / "runs", site)

@@ -22,7 +22,8 @@ Make = Callable[..., Plan]
 DESIGN = """
 recipe: run
 baselines: []
-axes: {size: [48x2, 96x2, 128x4, 256x4, 512x8], subjects: [100, 400, 1600], epochs: [10], seed: [0, 1]}
+axes:
+  {size: [48x2, 96x2, 128x4, 256x4, 512x8], subjects: [100, 400, 1600], epochs: [10], seed: [0, 1]}
 """
 
 

@@ -27,7 +27,8 @@ Make = Callable[..., Plan]
 WORKER = """
 import json, os, sys
 from pathlib import Path
-points, counts, deadly, deaths = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+points, counts = json.loads(sys.argv[1]), Path(sys.argv[2])
+deadly, deaths = int(sys.argv[3]), int(sys.argv[4])
 for line in sys.stdin:
     folder = Path(points[int(line) - 1])
     counts.open("a").write(line)

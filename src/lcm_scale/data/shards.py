@@ -1,8 +1,8 @@
 """The store to shards: webdataset tars of whole blocks, a scan index and a manifest.
 
-`collect.py` fills the store from raw files. Format: shards/README.md. Scans stand in the order of
-their raw subject ids, which are then forgotten. Equal input gives equal bytes. A set is built aside
-and renamed once, so that a folder with a manifest is whole.
+`collect.py` fills the store from raw files; the format is in shards/README.md. Scans stand in the
+order of their raw subject ids, which are then forgotten. Equal input gives equal bytes. A set is
+built aside and renamed once, so that a folder with a manifest is whole.
 """
 
 from __future__ import annotations

@@ -348,6 +348,10 @@ def _configuration(
     def mean(value: Callable[[dict[str, Any]], float]) -> float:
         return float(np.mean([value(f) for f in each]))
 
+    losses = {
+        target: float(np.mean([f["losses"][target] for f in each])) for target in first["losses"]
+    }
+
     metrics: dict[tuple[str, str], list[float]] = defaultdict(list)
     for f in each:
         for m in f["metrics"]:
@@ -369,7 +373,7 @@ def _configuration(
         loss=mean(lambda f: f["loss"]),
         last_loss=mean(lambda f: f.get("last_loss", f["loss"])),
         chance=mean(lambda f: f["chance"]),
-        losses={t: mean(lambda f, t=t: f["losses"][t]) for t in first["losses"]},  # type: ignore[misc]
+        losses=losses,
         metrics={k: float(np.nanmean(v)) for k, v in metrics.items() if np.isfinite(v).any()},
         flops=sum(f.get("flops", 0.0) for f in each),
         seconds=sum(f["seconds"] for f in each),

@@ -352,7 +352,9 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Attention among the tokens: queries and keys carry the positions, values do not (DETR)."""
 
-    def forward(self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1
+    ) -> Tensor:
         """state (B, M, D), position (M, D) -> (B, M, D). None: the zero state of `scans` scans, see
         `of_zero_state`."""
         if state_BMD is None:

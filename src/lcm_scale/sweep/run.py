@@ -86,8 +86,10 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
 
 
 def check(made: Plan) -> None:
-    """Prepare every point that is not finished, as `run` does, and train none.  Raises:
-    InputError."""
+    """Prepare every point that is not finished, as `run` does, and train none.
+
+    Raises: InputError.
+    """
     sources: dict[tuple[str, str | None], Edges] = {}
     for point in made.runnable:
         if is_finished(made.sweep.folder_of(point)):
