@@ -86,8 +86,8 @@ class Atlas:
             missing = len(set(self.indices) - set(place))
             raise InputError(
                 f"atlas {other.name} ({other.n_regions} regions) does not hold the regions of "
-                f"{self.name} "
-                f"({self.n_regions}; {missing} missing): only data of one atlas can be mixed"
+                f"{self.name} ({self.n_regions}; {missing} missing): only data of one atlas can be "
+                "mixed"
             )
         return np.array([place[index] for index in self.indices], dtype=np.int64)
 

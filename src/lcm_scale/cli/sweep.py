@@ -293,8 +293,7 @@ def _print_plan(made: Plan) -> None:
         print(f"left out: {name}: {reason}")
     print(
         f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} "
-        "hours at "
-        f"{recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at "
+        f"hours at {recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at "
         f"{recipe.budget.price:g} an hour"
     )
     spared = sum(p.spared_hours for p in made.points)

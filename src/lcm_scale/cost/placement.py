@@ -296,8 +296,7 @@ def recommended(ways: Sequence[Placement], gpu: str, cards: int, budget: BudgetC
     if side_by_side > 1:
         lines.append(
             f"the other {cards - best.way.cards} GPUs serve best with folds, seeds or sizes side "
-            "by side: "
-            f"{side_by_side} such runs at a time"
+            f"by side: {side_by_side} such runs at a time"
         )
     if not best.exact:
         lines.append(f"nothing fits that trains the model as asked: {reason(best)}")

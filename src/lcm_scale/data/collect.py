@@ -118,8 +118,7 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     if key in summary.source_of:
         raise InputError(
             f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; "
-            "tell them apart by "
-            "session or run, or leave one out"
+            "tell them apart by session or run, or leave one out"
         )
     summary.keys.append(key)
     summary.source_of[key] = recording.source
@@ -161,8 +160,7 @@ def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
         if value is not None and group.labels and value not in group.labels:
             raise InputError(
                 f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the "
-                "recipe's group "
-                f"'{group.name}' lists {', '.join(group.labels)}"
+                f"recipe's group '{group.name}' lists {', '.join(group.labels)}"
             )
 
 

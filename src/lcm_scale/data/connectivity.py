@@ -178,8 +178,7 @@ def _check_width(width: int, source: str, atlas: Atlas) -> None:
     if width != atlas.n_regions:
         raise InputError(
             f"{source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} regions; use the "
-            "files of that atlas, "
-            "or name theirs (recipe key 'atlas')"
+            "files of that atlas, or name theirs (recipe key 'atlas')"
         )
 
 

@@ -184,6 +184,5 @@ def check_state(
         if saved != fingerprint:
             raise InputError(
                 f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw "
-                f"{saved}; "
-                "the data changed"
+                f"{saved}; the data changed"
             )

@@ -227,8 +227,8 @@ def _check_salts(manifests: Sequence[ShardManifest]) -> None:
     if len({m.salt_id for m in manifests}) > 1:
         raise InputError(
             f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, "
-            "so one person in two "
-            "of them would not be recognised; shard them in one project (one .lcm-salt file)"
+            "so one person in two of them would not be recognised; shard them in one project (one "
+            ".lcm-salt file)"
         )
 
 
@@ -239,8 +239,7 @@ def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.n
     if must_match:
         raise InputError(
             f"set {manifest.name}: its regions stand in another order than the checkpoint's "
-            f"({atlas.name}); "
-            "data.reorder=true brings them into it by atlas index"
+            f"({atlas.name}); data.reorder=true brings them into it by atlas index"
         )
     return edge_order(positions)
 

@@ -89,8 +89,7 @@ def _outer(
         except ValueError as error:
             raise InputError(
                 f"evaluate.stratify: no class has {n_folds} subjects to spread over {n_folds} "
-                "folds; "
-                "use fewer folds or stratify by a coarser column"
+                "folds; use fewer folds or stratify by a coarser column"
             ) from error
 
 
@@ -175,7 +174,6 @@ def require_classes(
     if short:
         raise InputError(
             f"target {target}, fold {number}: {short[0]}, needs at least {MIN_TRAINING_SUBJECTS} "
-            "training subjects and a "
-            "test scan of each class; use fewer folds (evaluate.folds) or "
+            "training subjects and a test scan of each class; use fewer folds (evaluate.folds) or "
             f"evaluate.stratify={target}"
         )

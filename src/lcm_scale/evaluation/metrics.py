@@ -57,8 +57,7 @@ class Predictions:
         if not np.isfinite(self.scores).all():
             raise InputError(
                 f"{self.model}, target {self.target}: a prediction is not a number, the training "
-                "diverged; "
-                "lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
+                "diverged; lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
             )
 
     @property

@@ -60,6 +60,11 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     fixed = _fixed_model(recipe)
     opened = open_recipe(recipe)
     sets = opened.sets
+    if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
+        raise InputError(
+            f"{fixed.path}: knows the regions in the order {fixed.atlas.checksum}, the data are in "
+            f"{sets.atlas.checksum}; start from it with init_from and data.reorder=true"
+        )
     scans = sets.scans_of([evaluated_set(recipe, sets)])
     questions = tuple(questions_of(recipe, sets, fixed))
     folds = tuple(PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions))
@@ -114,6 +119,6 @@ def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray)
     if seen:
         raise InputError(
             f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that "
-            "would be evaluated; "
-            "pretrain on other people, or drop init_from so that every fold trains from scratch"
+            "would be evaluated; pretrain on other people, or drop init_from so that every fold "
+            "trains from scratch"
         )

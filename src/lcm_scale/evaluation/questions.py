@@ -103,6 +103,5 @@ def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
     if name not in model.active or not set(labels) <= set(model.vocabulary[name].categories):
         raise InputError(
             f"{model.path}: a checkpoint of another vocabulary: it does not know {name} "
-            f"({', '.join(labels)}); "
-            f"it was trained on {', '.join(model.active)}"
+            f"({', '.join(labels)}); it was trained on {', '.join(model.active)}"
         )

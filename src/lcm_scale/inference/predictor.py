@@ -152,8 +152,8 @@ class Predictor:
         if model.atlas.indices != self.sets.atlas.indices:
             raise InputError(
                 f"{model.path}: knows the regions in the order {model.atlas.checksum}, the data "
-                "are "
-                f"in {self.sets.atlas.checksum}; start from it with init_from and data.reorder=true"
+                f"are in {self.sets.atlas.checksum}; start from it with init_from and "
+                "data.reorder=true"
             )
         with torch.device("meta"):
             network = LCM(model.model)

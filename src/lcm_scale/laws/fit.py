@@ -83,8 +83,7 @@ def check(law: Law, runs: Runs) -> None:
     if missing > 0:
         raise InputError(
             f"law {law.name}: {len(runs)} usable runs, it has {len(law.names)} parameters and "
-            "needs at least "
-            f"{needed(law)}: {missing} more"
+            f"needs at least {needed(law)}: {missing} more"
         )
     for name in law.varied:
         values = len(np.unique(getattr(runs, name)))
@@ -92,8 +91,7 @@ def check(law: Law, runs: Runs) -> None:
         if values < least:
             raise InputError(
                 f"law {law.name}: the runs hold {values} different values of {name}, it needs at "
-                f"least {least}: "
-                f"{least - values} more"
+                f"least {least}: {least - values} more"
             )
 
 

@@ -130,9 +130,8 @@ def tables(a: Analysis) -> list[Table]:
         (
             "Against the baselines",
             f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each "
-            "baseline is "
-            "tuned on the same training people, and the model's epoch is chosen on validation "
-            "people beside these.",
+            "baseline is tuned on the same training people, and the model's epoch is chosen on "
+            "validation people beside these.",
             ("people", "best size", "loss", "best baseline", "loss", "base rates"),
             [
                 [

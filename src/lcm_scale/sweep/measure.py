@@ -154,8 +154,7 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
     if point.subjects > len(people):
         raise InputError(
             f"{point.name}: asks for {point.subjects} people, fold {point.fold} has {len(people)} "
-            "to "
-            "train on; use fewer subjects, a smaller data.validation or more folds"
+            "to train on; use fewer subjects, a smaller data.validation or more folds"
         )
     hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
     ordered = people[np.argsort(mix(point.draw, 5, hashes), kind="stable")]
@@ -272,8 +271,7 @@ def _baseline(
         except ValueError as error:
             raise InputError(
                 f"{point.name}: {int(known.sum())} scans with a known {question.target.name} are "
-                "too "
-                f"few to tune a baseline on ({error}); use more subjects, or baselines=[]"
+                f"too few to tune a baseline on ({error}); use more subjects, or baselines=[]"
             ) from error
         scores.append(answer)
     facts = {

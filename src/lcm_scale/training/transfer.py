@@ -37,8 +37,7 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
     if start.salt_id and start.salt_id != sets.manifests[0].salt_id:
         raise InputError(
             f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so "
-            "nobody can tell whether "
-            "people overlap; shard both in one project"
+            "nobody can tell whether people overlap; shard both in one project"
         )
 
 

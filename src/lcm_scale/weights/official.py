@@ -236,8 +236,7 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     if last != [SEX, AGE] or len([t for t in loaded.vocabulary.targets if t.kind == "scalar"]) != 1:
         raise InputError(
             f"{loaded.path}: the official format ends in male, female and age; this one's targets "
-            "are "
-            f"{', '.join(loaded.vocabulary.names)}"
+            f"are {', '.join(loaded.vocabulary.names)}"
         )
     if tuple(loaded.scalars.get(AGE, (0.0, 1.0))) != (0.0, 1.0):
         raise InputError(

@@ -94,8 +94,7 @@ def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
     if len(fitting) != 1:
         raise InputError(
             f"{folder}: files of several atlases ({', '.join(kinds)}), {len(fitting)} of them with "
-            f"{atlas.n_regions} "
-            "columns; name one with source.pattern, for example '*_rois_aal.1D'"
+            f"{atlas.n_regions} columns; name one with source.pattern, for example '*_rois_aal.1D'"
         )
     return [path for path in files if _kind(path) == fitting[0]]
 
@@ -133,9 +132,8 @@ def _download() -> Path:
     through nilearn."""
     advice = (
         "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D "
-        "files and phenotype "
-        "CSV elsewhere and name the folder: source.dir=FOLDER (make shard DATA=abide "
-        "ABIDE_DIR=FOLDER)"
+        "files and phenotype CSV elsewhere and name the folder: source.dir=FOLDER (make shard "
+        "DATA=abide ABIDE_DIR=FOLDER)"
     )
     try:
         from nilearn.datasets import fetch_abide_pcp

@@ -142,8 +142,7 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
     if len(set(columns)) != len(columns) or len(by_name) != atlas.n_regions:
         raise InputError(
             f"{path}: columns stand in another order than atlas {atlas.name}, and some names occur "
-            "twice, "
-            "so they cannot be matched; name the columns by atlas index"
+            "twice, so they cannot be matched; name the columns by atlas index"
         )
     return tuple(by_name[column] for column in columns)
 

@@ -132,8 +132,7 @@ def abide_table(folder: Path) -> Path:
             return found[0]
     raise InputError(
         f"{folder}: no phenotype CSV (columns {', '.join(ABIDE_COLUMNS)}) in it or above it; name "
-        "one with "
-        "source.phenotypes (make: ABIDE_PHENO=file.csv)"
+        "one with source.phenotypes (make: ABIDE_PHENO=file.csv)"
     )
 
 

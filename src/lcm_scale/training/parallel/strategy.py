@@ -77,8 +77,7 @@ def _check_tasks(config: TrainerConfig) -> None:
     except ValueError as error:
         raise InputError(
             f"trainer.devices={config.devices} trainer.nodes={config.nodes}: not what Slurm "
-            "started "
-            f"({' '.join(str(error).split())[:160]})"
+            f"started ({' '.join(str(error).split())[:160]})"
         ) from error
 
 
