@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lcm_scale import config
-from lcm_scale.config import Recipe, ShardRecipe
+from lcm_scale.config import Recipe, ShardRecipe, dump, expand, load
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.points import open_sweep
 
@@ -148,3 +148,78 @@ def test_a_dumped_recipe_loads_again(tmp_path: Path) -> None:
     )
     (tmp_path / "again.yaml").write_text(config.dump(recipe))
     assert config.load(Recipe, tmp_path / "again.yaml") == recipe
+
+
+# -- recipes from strangers --------------------------------------------------------------------------
+
+
+def refused(tmp_path: Path, text: str | bytes, *overrides: str, schema: type = Recipe) -> str:
+    """The one line with which a recipe file is refused."""
+    file = tmp_path / "run.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as caught:
+        load(schema, file, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+BOMB = "\n".join(
+    ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdefgh", "bcdefghi")]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("defaults: [run]", "defaults go round in a circle: run -> run"),
+        ("defaults: 5", "defaults: expected a list"),
+        ("defaults: optim/two_stage", "defaults: expected a list"),
+        ("defaults: [5]", "defaults: '5': expected a recipe"),
+        ("defaults: [../run]", "defaults: '../run': expected a recipe"),
+        ("defaults: [/etc/passwd]", "expected a recipe"),
+        ("name: &a [*a]", "an alias (*name) stands within what it names"),
+        (BOMB, "more than 100,000 values"),
+        ("name: a\nname: b", "duplicate key name"),
+        ("name: ${oc.env:HOME}", "name: '${oc.env:HOME}': recipes resolve no environment"),
+        ("title: a ${oc.create:x} b", "resolve no environment variables"),
+        ("data: {shards_dir: '${title:x}'}", "data.shards_dir: "),
+        ("name: [a", "not valid YAML"),
+        ("a:\tb: c", "not valid YAML"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
+        ("- name", "expected keys and values at the top level"),
+        ("3: 4", "unknown key '3'"),
+        ("name: " + "x" * 1_000_001, "expected at most 1,000,000"),
+        ("phases: [[1]]", "expected a section"),
+        ("trainer: [1]", "trainer=[1]: expected a section"),
+        ("name: yes", "YAML reads it as true or false; quote it"),
+    ],
+)
+def test_a_strangers_recipe_is_one_clear_line(
+    text: str | bytes, expected: str, tmp_path: Path
+) -> None:
+    assert expected in refused(tmp_path, text)
+
+
+def test_an_empty_file_is_a_recipe_of_defaults(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").touch()
+    assert load(Recipe, tmp_path / "run.yaml").name == "run"
+
+
+def test_another_key_may_be_named_and_the_environment_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hidden")
+    file = tmp_path / "run.yaml"
+    file.write_text("title: run of ${name}\ndata:\n  shards_dir: $SECRET/${name}")
+    recipe = load(Recipe, file)
+    assert recipe.title == "run of run"
+    assert "hidden" not in dump(recipe) and str(expand(recipe.data.shards_dir)) == "$SECRET/run"
+
+
+@pytest.mark.parametrize("name", ["pain/rest", "a\nb", "..", "a{b}", " x"])
+def test_a_label_group_has_a_name_that_columns_and_files_can_bear(
+    name: str, tmp_path: Path
+) -> None:
+    text = f"groups: [{{name: {name!r}}}]".replace("'a\\nb'", '"a\\nb"')
+    assert "groups.name=" in refused(tmp_path, text, schema=ShardRecipe)

@@ -24,13 +24,13 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
     from lcm_scale import config
 
     composed = config.load(config.ShardRecipe, recipe, overrides or [])
-    folder = config.expand(composed.shards_dir) / composed.name
+    from lcm_scale.data.shards import prepare_shards, write_shards
+
+    folder, _ = prepare_shards(composed)
     if dry_run:
         print(config.dump(composed), end="")
-        print(f"would write {folder}")
+        print(f"would write {folder}; raw files are not read yet")
         return
-    from lcm_scale.data.shards import write_shards
-
     _print_manifest(write_shards(composed), folder)
     print_next(f"lcm-scale verify {folder}")
 

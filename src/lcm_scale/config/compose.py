@@ -279,4 +279,7 @@ def _short(text: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     return " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])

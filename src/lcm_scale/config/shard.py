@@ -107,7 +107,9 @@ class ShardRecipe:
     """One shard set."""
 
     # A dot would end the key of a tar's records.
-    name: str = named("", SET_NAME, "a shard set's name holds letters, digits, - and _ only")
+    name: str = named(
+        "", SET_NAME, "letters, digits, - and _ alone, which a shard set's name holds"
+    )
     # Default: the name.
     cohort: str = free("", "a label: people of one cohort are told apart by their ids")
     reader: str = choice("abide", READERS)

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from lcm_scale import progress
 from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.config.check import check
 from lcm_scale.data import store
 from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
@@ -47,14 +47,7 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
 
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
-    _check_recipe(recipe)
-    folder = expand(recipe.shards_dir) / recipe.name
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
-            "shards_dir"
-        )
-    atlas = load_atlas(str(expand(recipe.atlas)))
+    folder, atlas = prepare_shards(recipe)
     with _built_aside(folder) as aside:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
         report_skipped(summary.skipped)
@@ -65,18 +58,21 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     return manifest
 
 
-def _check_recipe(recipe: ShardRecipe) -> None:
-    if not re.fullmatch(r"[\w-]+", recipe.name):  # a dot would end the key of a tar's records
+def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
+    """Where a set goes and its regions, as far as that can be known before raw files are read.
+
+    Raises: InputError for a value that means nothing, an unknown atlas, or a folder in the way.
+    """
+    check(recipe, "shard recipe")
+    if not recipe.name:
+        raise InputError("name is empty: the set's folder is shards_dir/name")
+    folder = expand(recipe.shards_dir) / recipe.name
+    if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
-            f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only"
+            f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
+            "shards_dir"
         )
-    c = recipe.connectivity
-    counts = {"block": recipe.block, "shard_scans": recipe.shard_scans}
-    for key, value in (
-        counts | {"connectivity.window": c.window, "connectivity.crop": c.crop}
-    ).items():
-        if value is not None and value < 1:
-            raise InputError(f"{key}={value}: expected a whole number from 1 on")
+    return folder, load_atlas(str(expand(recipe.atlas)))
 
 
 @contextmanager
