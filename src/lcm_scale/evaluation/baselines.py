@@ -128,12 +128,12 @@ def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, n
     (n, E + R), (m, E + R).
 
     nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
-    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the series;
-    we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the identity,
-    C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of zeros) becomes a
-    row of the identity, so it neither fails nor tells anything. Off-diagonals carry sqrt 2, so that
-    a vector's norm is its matrix's. Nothing is centred further, because the mean tangent vector is
-    about zero.
+    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the
+    series; we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the
+    identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of
+    zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals
+    carry sqrt 2, so that a vector's norm is its matrix's. Nothing is centred further, because the
+    mean tangent vector is about zero.
     """
     train_spd, test_spd = _positive_definite(train), _positive_definite(test)
     values, vectors = np.linalg.eigh(geometric_mean(train_spd))
