@@ -15,7 +15,14 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
-from lcm_scale.data.manifest import Record, Shard, ShardManifest, read_index, read_manifest
+from lcm_scale.data.manifest import (
+    Record,
+    ScanIndex,
+    Shard,
+    ShardManifest,
+    read_index,
+    read_manifest,
+)
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import Vocabulary, merge, recode
@@ -150,16 +157,7 @@ def open_sets(
         recode(index.bei, m.vocabulary, names, vocabulary)
         for index, m, names in zip(indices, manifests, renames, strict=True)
     ]
-    subjects: dict[str, int] = {}
-    ranks: list[int] = []
-    subject_parts = []
-    for manifest, index in zip(manifests, indices, strict=True):
-        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
-            if name not in subjects:
-                subjects[name] = len(subjects)
-                ranks.append(rank)
-        numbers = np.array([subjects[name] for name in manifest.subjects], dtype=np.int64)
-        subject_parts.append(numbers[index.subject])
+    subjects, ranks, subject = _numbered_subjects(manifests, indices)
     sites = tuple(sorted({site for index in indices for site in index.sites}))
     site = [
         np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1)
@@ -176,14 +174,31 @@ def open_sets(
         pretrained_renames=merged.renames[0] if pretrained else {},
         labels=np.concatenate(labels),
         set_number=np.repeat(np.arange(len(manifests)), [m.scans for m in manifests]),
-        subject=np.concatenate(subject_parts),
-        subjects=tuple(subjects),
-        subject_ranks=np.array(ranks, dtype=np.int64),
+        subject=subject,
+        subjects=subjects,
+        subject_ranks=ranks,
         site=np.concatenate(site).astype(np.int64),
         sites=sites,
         block=block,
         blocks=blocks,
     )
+
+
+def _numbered_subjects(
+    manifests: Sequence[ShardManifest], indices: Sequence[ScanIndex]
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Hashed ids in the order of their first set, the rank of each, and each scan's number."""
+    numbers: dict[str, int] = {}
+    ranks: list[int] = []
+    of_scans = []
+    for manifest, index in zip(manifests, indices, strict=True):
+        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
+            if name not in numbers:
+                numbers[name] = len(numbers)
+                ranks.append(rank)
+        own = np.array([numbers[name] for name in manifest.subjects], dtype=np.int64)
+        of_scans.append(own[index.subject])
+    return tuple(numbers), np.array(ranks, dtype=np.int64), np.concatenate(of_scans)
 
 
 def split_subjects(
