@@ -9,6 +9,7 @@ fails here, before a folder is made: a dry run is this file and nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,12 @@ class PreparedRun:
     hardware: Hardware
     resume: Path | None
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
         """Of the schedule; `steps` may be fewer."""
         return sum(self.epoch_steps)
 
-    @property
+    @cached_property
     def decay_step(self) -> int:
         """Where a warm-up-stable-decay schedule begins to decay."""
         return sum(self.epoch_steps[: decay_epoch(self.recipe.optim, len(self.epoch_steps))])
