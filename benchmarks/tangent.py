@@ -1,13 +1,14 @@
 """The tangent space of a fold: our code beside pyriemann's, in time and in numbers. JSON out.
 
-    pip install pyriemann
+    pip install "pyriemann>=0.12"
     python benchmarks/tangent.py [--matrices FILE.npz] [--repeats 5] [--out FOLDER]
 
 FILE.npz holds `fc` (scans, E), upper triangles of correlation matrices by rows, for example those
 of 884 real scans: four fifths train, and beside them a study of 30. Without it only correlations of
 30 simulated series are measured. All sides get the same shrunk matrices in fp64, fit on the
 training scans and transform both parts, with one thread and with two. Sides take turns, and a
-figure is the median turn. The sides are:
+figure is the median turn. Run it on an idle machine: two threads on two busy cores measure the wait
+for each other. The sides are:
 
 - `ours`: `baselines.geometric_mean`, which stops at a gradient of 1e-3 a region, then the tangent
   vectors;
