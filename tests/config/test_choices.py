@@ -1,130 +1,268 @@
-"""Each member of a choice is one that the code handles, and the code handles no other."""
+"""What a recipe may choose from is what the code that implements the choice handles, word by word:
+the schemas stand above that code and cannot import it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
 import pytest
 import torch
 
-from lcm_scale.config import ModelConfig, OptimConfig, Recipe, TrainerConfig, run, shard, sweep
-from lcm_scale.config.check import fields_of, may_differ
-from lcm_scale.cost.placement import STRATEGIES as PLANNED
-from lcm_scale.data.readers import READERS
+from lcm_scale.atlas import load_atlas
+from lcm_scale.config import (
+    ConnectivityConfig,
+    OptimConfig,
+    Recipe,
+    ShardRecipe,
+    SourceConfig,
+    SweepRecipe,
+    TrainerConfig,
+)
+from lcm_scale.config.fields import described, section_of
+from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
 from lcm_scale.hardware.cards import CARDS, YOURS
-from lcm_scale.hardware.precision import precision_of, working_dtype
+from lcm_scale.hardware.precision import precision_of
+from lcm_scale.laws.collect import runs_of
 from lcm_scale.laws.laws import LAWS
 from lcm_scale.model.attention import ATTEND
 from lcm_scale.model.lcm import LCM, model_input
-from lcm_scale.model.presets import PRESETS, resolve
-from lcm_scale.objectives import TargetLoss, evaluation_read, read
-from lcm_scale.training.parallel.strategy import choose_hardware, trainer_arguments
+from lcm_scale.model.presets import PRESETS, LCMConfig
+from lcm_scale.objectives import READOUTS, TargetLoss, evaluation_read, read, select_layer
+from lcm_scale.training.module import LCMModule
+from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM
+from lcm_scale.training.parallel.strategy import (
+    Hardware,
+    choose_hardware,
+    prepare_model,
+    trainer_arguments,
+)
+from lcm_scale.training.prepare import loss_terms
 from lcm_scale.training.schedule import lr_factor
-from lcm_scale.vocabulary import sex
+from lcm_scale.vocabulary import Vocabulary, group, scalar
 
-CHOICES = {
-    key: made.choices for key, _, made in fields_of(Recipe) if made is not None and made.choices
+SHAPE = LCMConfig(6, (2,), width=8, layers=2, heads=2, ffn=8)
+CPU = Hardware("cpu", "32-true")
+
+# Where the code has a table of the words, it holds the same ones.
+TABLES: dict[str, set[str]] = {
+    "ShardRecipe.reader": set(READERS),
+    "Recipe.model.preset": set(PRESETS),
+    "Recipe.model.attention": {*ATTEND, "auto"},
+    "Recipe.phases.readout": set(READOUTS),
+    "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
+    "Recipe.evaluate.protocol": set(PROTOCOLS),
+    "Recipe.evaluate.baselines": set(BASELINES),
+    "SweepRecipe.baselines": set(BASELINES),
+    "SweepRecipe.budget.gpu": {*CARDS, YOURS},
+    "SweepRecipe.assume.law": set(LAWS),
+    "SweepRecipe.fit.laws": set(LAWS),
+}
+# Choices whose words whole sweeps tell apart: the tests that run them.
+SHOWN_BY = {"SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py")}
+
+
+def pad(word: str) -> object:
+    """Of a last window of ten volumes where twenty make one."""
+    series = np.random.default_rng(0).standard_normal((30, 6))
+    config = ConnectivityConfig(window=20, pad=word, min_volumes=5)
+    last = connectivity_matrices(
+        Recording("toy", "1", "one.csv", series), config, load_atlas("toy:6")
+    )[-1]
+    return "skipped" if isinstance(last, Skipped) else last.values.tobytes()
+
+
+def kind(word: str, folder: Path) -> object:
+    series = np.random.default_rng(0).standard_normal((8, 6))
+    np.save(folder / "scan.npy", series if word == "series" else np.corrcoef(series.T))
+    (folder / "table.csv").write_text("file,subject\nscan.npy,1\n")
+    recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), kind=word))
+    (scan,) = table.read(recipe, load_atlas("toy:6"))
+    assert isinstance(scan, Recording)
+    return scan.series is None, scan.connectivity is None
+
+
+def init(word: str) -> object:
+    torch.manual_seed(0)
+    model = LCM(LCMConfig(**{**vars(SHAPE), "init": word}))
+    first, second = (layer.linear1.weight for layer in model.layers)
+    return torch.equal(first, second)
+
+
+def schedule(word: str) -> object:
+    config = OptimConfig(schedule=word)
+    return tuple(round(lr_factor(config, step, 10, 6), 6) for step in range(10))
+
+
+def state(word: str) -> object:
+    parts: Any = SimpleNamespace(
+        recipe=Recipe(optim=OptimConfig(state=word)),
+        model=LCM(SHAPE),
+        vocabulary=SimpleNamespace(names=["diagnosis"]),
+        phases=[SimpleNamespace(stage=ADAPTIVE)],
+    )
+    return LCMModule.configure_optimizers(parts).state_dtype
+
+
+def trainable(word: str) -> object:
+    model = LCM(SHAPE)
+    prepare_model(model, TrainerConfig(), word)
+    return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+
+
+def scalar_scale(word: str) -> object:
+    recipe = Recipe()
+    recipe.objective.scalar_scale = word
+    sets: Any = SimpleNamespace(
+        vocabulary=Vocabulary((scalar(),)), labels=np.array([[20.0], [40.0]])
+    )
+    (term,) = loss_terms(recipe, sets, np.arange(2), None)
+    return term.centre, term.scale
+
+
+def strategy(word: str) -> object:
+    if word.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU)["strategy"]
+    config = getattr(made, "config", None)
+    return type(made).__name__, config and config["zero_optimization"]["stage"]
+
+
+def precision(word: str) -> object:
+    asked = tuple(precision_of(word, device, 64) for device in ("cuda", "cpu"))
+    for each in asked:
+        L.Trainer(accelerator="cpu", precision=each, logger=False, barebones=True)
+    return asked
+
+
+def accelerator(word: str, monkeypatch: pytest.MonkeyPatch) -> object:
+    """On a machine with a GPU, and on one without."""
+    chosen = []
+    for cards in (1, 0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cards=cards: cards > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
+        try:
+            chosen.append(choose_hardware(TrainerConfig(accelerator=word), 64).accelerator)
+        except InputError:
+            chosen.append("refused")
+    return tuple(chosen)
+
+
+def fitted(column: str) -> Callable[[str], object]:
+    """What a law sees of one run, whose every number is another."""
+    row: Any = SimpleNamespace(
+        size="a",
+        draw=0,
+        parameters=7,
+        body=5,
+        people=3,
+        scans=11,
+        epochs=2,
+        loss=0.5,
+        last_loss=0.6,
+    )
+    usual = {"parameters": "all", "data": "seen", "epoch": "chosen"}
+
+    def see(word: str) -> object:
+        runs = runs_of([row], **{**usual, column: word})
+        return runs.parameters.item(), runs.seen.item(), runs.unique.item(), runs.loss.item()
+
+    return see
+
+
+# What each word does; the results of a field's words all differ.
+DOES: dict[str, Callable[..., object]] = {
+    "ShardRecipe.connectivity.pad": pad,
+    "ShardRecipe.source.kind": kind,
+    "ShardRecipe.dtype": lambda word: np.dtype(word),
+    "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
+    "Recipe.model.init": init,
+    "Recipe.optim.schedule": schedule,
+    "Recipe.optim.state": state,
+    "Recipe.optim.trainable": trainable,
+    "Recipe.objective.scalar_scale": scalar_scale,
+    "Recipe.trainer.strategy": strategy,
+    "Recipe.trainer.precision": precision,
+    "Recipe.trainer.accelerator": accelerator,
+    "SweepRecipe.fit.parameters": fitted("parameters"),
+    "SweepRecipe.fit.data": fitted("data"),
+    "SweepRecipe.fit.epoch": fitted("epoch"),
 }
 
 
-def test_tables_hold_exactly_the_choices() -> None:
-    assert set(shard.READERS) == set(READERS)
-    assert set(run.PRESETS) == set(PRESETS)
-    assert set(run.BASELINES) == set(BASELINES)
-    assert set(run.PROTOCOLS) == set(PROTOCOLS) == set(SENTENCES)
-    assert set(run.FORMULATIONS) == set(ATTEND)
-    assert set(run.STRATEGIES) == {"auto", *PLANNED}
-    assert set(sweep.LAWS) == set(LAWS)
-    assert set(sweep.CARDS) == {*CARDS, YOURS}
+def fields_of(schema: type, prefix: str) -> dict[str, tuple[str, ...]]:
+    """Every field with choices, and its words."""
+    found = {}
+    for name, one in described(schema).items():
+        section = section_of(one.type)
+        if section is not None:
+            found |= fields_of(section, f"{prefix}{name}.")
+        elif one.constraint.choices:
+            found[f"{prefix}{name}"] = one.constraint.choices
+    return found
 
 
-@pytest.mark.parametrize("readout", run.READOUTS)
-def test_each_readout_reads_its_own_way(readout: str) -> None:
-    logits = torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]])  # two layers, one scan, two tokens
-    terms, labels = [TargetLoss(sex())], torch.tensor([[0.0]])
-    expected = {"mean": [1.5, 0.5], "adaptive": [3.0, 0.0], "last": [0.0, 1.0]}
-    assert read(logits, labels, terms, readout)[0].tolist() == [expected[readout]]
-    evaluated = {"mean": [1.5, 0.5], "adaptive": [3.0, 1.0], "last": [0.0, 1.0]}
-    assert evaluation_read(logits, terms, readout)[0].tolist() == [evaluated[readout]]
+CHOICES = {
+    key: words
+    for schema in (Recipe, ShardRecipe, SweepRecipe)
+    for key, words in fields_of(schema, f"{schema.__name__}.").items()
+}
 
 
-def test_a_readout_that_is_none_is_not_read_as_another() -> None:
-    logits, terms = torch.zeros(2, 1, 2), [TargetLoss(sex())]
-    with pytest.raises(ValueError, match="adaptiv"):
-        evaluation_read(logits, terms, "adaptiv")
-    with pytest.raises(ValueError, match="adaptiv"):
-        read(logits, torch.zeros(1, 1), terms, "adaptiv")
+def test_every_choice_is_held_against_the_code() -> None:
+    assert set(CHOICES) == {*TABLES, *DOES, *SHOWN_BY}
 
 
-def test_each_kind_of_edges_feeds_another_matrix() -> None:
-    edges = torch.tensor([[0.5, -0.25, 0.75]])
-    fed = [model_input(edges, kind, 3) for kind in run.EDGES]
-    assert not torch.equal(fed[0], fed[1])
-    assert torch.allclose(fed[1][0, 0, 1], torch.atanh(torch.tensor(0.5)))
+@pytest.mark.parametrize("key", TABLES)
+def test_a_choice_and_the_table_of_the_code_hold_the_same_words(key: str) -> None:
+    assert set(CHOICES[key]) == TABLES[key]
+    assert len(set(CHOICES[key])) == len(CHOICES[key])
 
 
-@pytest.mark.parametrize("schedule", CHOICES["optim.schedule"])
-def test_each_schedule_has_its_own_end(schedule: str) -> None:
-    config = OptimConfig(schedule=schedule, final_lr=0.25)
-    ends = {"constant": 1.0, "cosine": 0.25, "wsd": 0.25}
-    assert lr_factor(config, 100, 100, 80) == pytest.approx(ends[schedule])
-    middle = {"constant": 1.0, "cosine": 0.625, "wsd": 1.0}
-    assert lr_factor(config, 50, 100, 80) == pytest.approx(middle[schedule])
+@pytest.mark.parametrize("key", DOES)
+def test_each_word_does_something_of_its_own(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"ShardRecipe.source.kind": tmp_path, "Recipe.trainer.accelerator": monkeypatch}
+    extra = [more[key]] if key in more else []
+    done = {word: DOES[key](word, *extra) for word in CHOICES[key]}
+    assert len(set(done.values())) == len(done), done
 
 
-@pytest.mark.parametrize("init", run.INITS)
-def test_each_initialisation_is_its_own(init: str) -> None:
-    config = resolve(ModelConfig(init=init, layers=2, width=8, heads=2, ffn=8), 5, (2,))
-    first, second = (layer.linear1.weight for layer in LCM(config).layers)
-    assert torch.equal(first, second) == (init == "reference")
+@pytest.mark.parametrize("key", SHOWN_BY)
+def test_the_tests_that_run_a_choice_name_each_word_but_the_usual_one(key: str) -> None:
+    root = Path(__file__).parents[2]
+    text = "".join((root / file).read_text(encoding="utf-8") for file in SHOWN_BY[key])
+    for word in CHOICES[key][1:]:
+        assert f"{key.rpartition('.')[2]}: {word}" in text
 
 
-@pytest.mark.parametrize("strategy", run.STRATEGIES)
-def test_each_strategy_can_be_set_up(strategy: str) -> None:
-    if strategy.startswith("zero"):
-        pytest.importorskip("deepspeed")
-    config = TrainerConfig(strategy=strategy, accelerator="cpu", threads=torch.get_num_threads())
-    made = trainer_arguments(config, choose_hardware(config, 64))["strategy"]
-    names = {"auto": "str", "ddp": "DDPStrategy"}
-    assert type(made).__name__ == names.get(strategy, "ZeroStrategy")
+def test_every_protocol_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(PROTOCOLS)
 
 
-@pytest.mark.parametrize("precision", run.PRECISIONS)
-def test_each_precision_is_one_that_products_run_in(precision: str) -> None:
-    ran = precision_of(precision, "cpu", 64)
-    assert ran in run.PRECISIONS and ran != "auto"
-    assert precision in ("auto", ran)
-    wanted = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
-    assert working_dtype(ran) == wanted[ran]
-
-
-def test_every_choice_of_a_run_is_looked_at_by_a_test() -> None:
-    """A new choice comes here with what handles it; those of `PLAIN` are one comparison each."""
-    tested = {
-        "data.edges",
-        "model.preset",
-        "model.init",
-        "model.attention",
-        "optim.schedule",
-        "phases.readout",
-        "trainer.strategy",
-        "trainer.precision",
-        "evaluate.protocol",
-        "evaluate.baselines",
-    }
-    plain = {  # one member each is compared with, the other is the rest
-        "phases.stage",
-        "optim.state",
-        "optim.trainable",
-        "objective.scalar_scale",
-        "trainer.accelerator",
-    }
-    assert {key for key in CHOICES if not key.startswith("pseudo")} == tested | plain
-    assert all(len(CHOICES[key]) == 2 for key in plain - {"trainer.accelerator"})
-
-
-def test_what_may_differ_is_about_the_machine_and_the_length_alone() -> None:
-    keys = may_differ(Recipe)
-    assert {"trainer.devices", "trainer.max_steps", "trainer.strategy"} <= keys
-    assert all(key.startswith("trainer.") for key in keys)
-    assert not keys & {"trainer.global_batch", "trainer.precision", "trainer.checkpoint_steps"}
+def test_each_readout_reads_in_its_own_way_and_an_unknown_one_is_refused() -> None:
+    terms = [TargetLoss(group("diagnosis", ["CN", "AD"])), TargetLoss(scalar())]
+    logits = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1.0, 30.0]] * 5)
+    trained, evaluated = set(), set()
+    for name in READOUTS:
+        trained.add(tuple(read(logits, labels, terms, name)[0].flatten().tolist()))
+        evaluated.add(tuple(evaluation_read(logits, terms, name)[0].flatten().tolist()))
+    assert len(trained) == len(evaluated) == len(READOUTS)
+    for call in (
+        lambda: select_layer(logits, labels[:, 0].long(), "adaptiv"),
+        lambda: read(logits, labels, terms, "adaptiv"),
+        lambda: evaluation_read(logits, terms, "adaptiv"),
+    ):
+        with pytest.raises(InputError, match="readout=adaptiv, did you mean 'adaptive'"):
+            call()

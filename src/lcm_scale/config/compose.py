@@ -1,41 +1,36 @@
-"""Recipe files and `key=value` laid over each other.
+"""From files and overrides to a recipe: what lies on what, and what a short form stands for.
 
 A recipe file may open with `defaults: [optim/two_stage]`: files of the same recipes folder laid
 under it, in order, each merged into the section its folder names. `key=value` overrides come last;
 `model=1b` is short for `model.preset=1b`, `data=[a,b]` for `data.sets=[a,b]`, `optim=reference`
-lays `optim/reference.yaml` over the section. Values that follow from others are computed where they
-are used, never repeated here.
-
-A recipe may come from a stranger and is written into the run folder: `${key}` may name another key
-of the recipe, but nothing that reads the machine (`${oc.env:...}` and every other resolver) is
-resolved, and `$VAR` in a path stays as it is.
+lays `optim/reference.yaml` over the section. A mapping is merged key by key, anything else
+replaced. `${data.shards_dir}` stands for another key of the same recipe.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lcm_scale.config.check import check
+from lcm_scale.config.check import REFERENCE, check_section, one_line, shown
+from lcm_scale.config.fields import described, section_of
 from lcm_scale.config.run import Recipe
+from lcm_scale.config.yaml_text import parse, read_file
 from lcm_scale.errors import InputError, nearest
 
 SHORTHAND = {"model": "preset", "data": "sets"}
-LAYER = r"[\w-][\w.-]*(/[\w-][\w.-]*)?"  # a file of the recipes folder, or of one of its folders
-MOST_VALUES = 100_000  # of a file or override, aliases written out
-LONGEST = 1_000_000  # characters
+BESIDE = re.compile(r"[\w-][\w.@+-]*(/[\w-][\w.@+-]*)*")  # a file of the recipes folder or below
+MOST_LAYERS = 100  # files under one recipe, those that come twice counted twice
+MOST_REFERENCES = 20  # in one recipe: each may hold others, so many would unfold without end
 
 Schema = TypeVar("Schema")  # Recipe, ShardRecipe, SweepRecipe
+Layer = tuple[str, dict[str, Any]]  # where it comes from, what it says
 
 
 def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str] = ()) -> Schema:
@@ -46,23 +41,21 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
         overrides: `key=value` strings, values in YAML.
     Raises: InputError naming the file and key, with the nearest right key.
     """
-    config = OmegaConf.structured(schema)
-    folder = Path(path).parent if path else Path("recipes")
-    if path is not None:
-        for name, layer in _layers(Path(path), ()):
-            config = _merge(config, layer, schema, name)
-    for override in overrides:
-        layer = _parse_override(override, schema, folder)
-        config = _merge(config, layer, schema, f"override '{_short(override)}'")
-    if not config.name:
-        config.name = Path(path).stem if path else ""
     where = str(path) if path else "overrides"
-    try:
-        recipe = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{where}: {_first_line(error)}") from error
-    check(recipe, where)
-    return cast(Schema, recipe)
+    folder = Path(path).parent if path else Path("recipes")
+    layers = _layers(Path(path), ()) if path else []
+    layers += [(_quoted(o), _parse_override(o, schema, folder)) for o in overrides]
+    said: dict[str, Any] = {}
+    for name, layer in layers:
+        check_section(layer, schema, name)
+        said = _laid_over(said, layer)
+    full = _complete(schema, said)
+    if any(REFERENCE in str(layer) for _, layer in layers):
+        full = _complete(schema, _resolved(full, where))
+    if not full["name"] and path:
+        full["name"] = Path(path).stem
+    check_section(full, schema, where, final=True)
+    return cast(Schema, _built(schema, full))
 
 
 def dump(recipe: Any) -> str:
@@ -70,216 +63,180 @@ def dump(recipe: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(recipe))
 
 
-def expand(path: str) -> Path:
-    """A path from a recipe, with ~ resolved; nothing else of the machine is."""
-    return Path(path).expanduser()
-
-
 def read_yaml(path: Path) -> DictConfig:
-    """Raises: InputError where the file is missing or no mapping in YAML."""
-    if not path.is_file():
-        siblings = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise InputError(f"{path}: no such recipe{nearest(path.stem, siblings)}")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not valid YAML: no UTF-8 text") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    data = _parse(text, str(path))
-    if not isinstance(data, DictConfig):
-        raise InputError(f"{path}: expected keys and values at the top level")
-    return data
+    """A stored recipe as it stands, no schema asked.
 
-
-# -- YAML from anybody -----------------------------------------------------------------------------
-
-
-def _parse(text: str, where: str) -> Any:
-    """OmegaConf's view of a YAML text that holds no more than it should.  Raises: InputError."""
-    if len(text) > LONGEST:
-        raise InputError(f"{where}: {len(text):,} characters, expected at most {LONGEST:,}")
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            _count(root, {}, where)
-        data = OmegaConf.load(io.StringIO(text))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid YAML: {_first_line(error)}") from error
-    for key, value in _leaves(OmegaConf.to_container(data), ""):
-        if isinstance(value, str) and re.search(r"\$\{[^{}]*:", value):
-            raise InputError(
-                f"{where}: {key}: '{_short(value)}': recipes resolve no environment variables and "
-                "no other resolvers; only ${key} of another key of the recipe"
-            )
-    return data
-
-
-def _count(node: yaml.Node, counted: dict[int, int | None], where: str) -> int:
-    """How many values a node holds with its aliases written out.
-
-    Raises: InputError where an alias stands within itself, or there are too many.
+    Raises: InputError where the file is missing or no mapping in YAML.
     """
-    if id(node) in counted:
-        known = counted[id(node)]
-        if known is None:
-            raise InputError(f"{where}: an alias (*name) stands within what it names")
-        return known
-    counted[id(node)] = None
-    total = 1
-    if isinstance(node, yaml.SequenceNode):
-        total += sum(_count(inner, counted, where) for inner in node.value)
-    elif isinstance(node, yaml.MappingNode):
-        total += sum(_count(inner, counted, where) for pair in node.value for inner in pair)
-    if total > MOST_VALUES:
-        raise InputError(f"{where}: more than {MOST_VALUES:,} values, aliases written out")
-    counted[id(node)] = total
-    return total
+    data = _read(path)
+    return OmegaConf.create(_resolved(data, str(path)) if REFERENCE in str(data) else data)
 
 
-def _leaves(data: Any, key: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(data, dict):
-        for name, inner in data.items():
-            yield from _leaves(inner, f"{key}.{name}".lstrip("."))
-    elif isinstance(data, list):
-        for number, inner in enumerate(data):
-            yield from _leaves(inner, f"{key}.{number}")
-    else:
-        yield key, data
+def expand(path: str) -> Path:
+    """A path from a recipe, with ~ for a home folder. Variables are not filled in: a stranger's
+    recipe must not read our environment into files that are written.
+
+    Raises: InputError where ~ names nobody.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: no home folder of that name") from error
 
 
 # -- layers ----------------------------------------------------------------------------------------
 
 
-def _layers(path: Path, above: tuple[Path, ...]) -> list[tuple[str, DictConfig]]:
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        siblings = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise InputError(one_line(f"{path}: no such recipe{nearest(path.stem, siblings)}"))
+    data = read_file(path)
+    if data is None:
+        raise InputError(f"{path}: empty; expected keys and values")
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected keys and values at the top level")
+    return data
+
+
+def _layers(path: Path, above: tuple[Path, ...]) -> list[Layer]:
     """The file's defaults, each in its section, then the file itself.
 
-    Args:
-        above: the files whose defaults led here.
+    Args: above: the files whose defaults led here.
     """
     if path in above:
-        chain = " -> ".join(file.stem for file in (*above, path))
-        raise InputError(f"{above[0]}: defaults go round in a circle: {chain}")
-    own = read_yaml(path)
-    names = own.pop("defaults", [])
-    if isinstance(names, str) or not isinstance(names, Sequence):
-        raise InputError(
-            f"{path}: defaults: expected a list of recipes, for example [optim/two_stage]"
-        )
-    result: list[tuple[str, DictConfig]] = []
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch(LAYER, name):
-            raise InputError(
-                f"{path}: defaults: '{name}': expected a recipe of its folder, or of one folder in "
-                "it"
-            )
+        chain = " -> ".join(p.name for p in (*above[above.index(path) :], path))
+        raise InputError(f"{path}: defaults go round in a circle: {chain}")
+    own = _read(path)
+    result: list[Layer] = []
+    for name in _defaults(own, path):
         below = path.parent / f"{name}.yaml"
         section, slash, _ = name.rpartition("/")
         if slash:
-            result.append((str(below), OmegaConf.create({section: read_yaml(below)})))
+            result.append((str(below), {section: _read(below)}))
         else:
             result += _layers(below, (*above, path))
+        if len(result) > MOST_LAYERS:
+            raise InputError(f"{path}: defaults: more than {MOST_LAYERS} files lie under it")
     return [*result, (str(path), own)]
 
 
-def _parse_override(text: str, schema: type, folder: Path) -> DictConfig:
-    key, equals, value = text.partition("=")
-    where = f"override '{_short(text)}'"
-    if not equals or not re.fullmatch(r"[^.\s=]+(\.[^.=]+)*", key):
-        raise InputError(f"{where}: expected key=value, for example trainer.max_steps=3")
-    parsed = None
-    if value:
-        parsed = OmegaConf.to_container(_parse(f"value: {value}", where)).get("value")  # type: ignore[union-attr]
-    if schema is Recipe and key in SHORTHAND and not isinstance(parsed, dict):
-        parsed = [value] if key == "data" and not isinstance(parsed, list) else parsed
-        key, parsed = f"{key}.{SHORTHAND[key]}", parsed if key == "data" else value
-    elif schema is Recipe and key == "optim" and isinstance(parsed, str):
-        if not re.fullmatch(LAYER, value):
-            raise InputError(f"{where}: expected the name of a recipe in {folder / 'optim'}")
-        return OmegaConf.create({"optim": read_yaml(folder / "optim" / f"{value}.yaml")})
-    nested: Any = parsed
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    return OmegaConf.create(nested)
-
-
-def _merge(config: DictConfig, layer: DictConfig, schema: type, where: str) -> DictConfig:
-    _check_layer(OmegaConf.to_container(layer), schema, "", where)
-    try:
-        return cast(DictConfig, OmegaConf.merge(config, layer))
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise InputError(f"{where}: {_first_line(error)}") from error
-
-
-def _check_layer(data: Any, schema: type, prefix: str, where: str) -> None:
-    """Keys and types, before OmegaConf sees them: it names no nearest key, and makes numbers of
-    words and words of numbers."""
-    if not isinstance(data, dict):
-        key = prefix.rstrip(".")
-        raise InputError(f"{where}: {key}={_short(str(data))}: expected a section, keys and values")
-    hints = _hints(schema)
-    for key, value in data.items():
-        if key not in hints:
-            raise InputError(
-                f"{where}: unknown key '{prefix}{key}'{nearest(str(key), hints)} "
-                f"(known: {', '.join(hints)})"
+def _defaults(own: dict[str, Any], path: Path) -> list[str]:
+    """What a file names under `defaults`, which is taken out of it."""
+    names = own.pop("defaults", [])
+    if not isinstance(names, list):
+        raise InputError(
+            one_line(
+                f"{path}: defaults={shown(names)}: expected a list of files, "
+                "as in [optim/two_stage]"
             )
-        kind = hints[key]
-        inner = next((a for a in get_args(kind) if is_dataclass(a)), None)
-        if is_dataclass(kind):
-            _check_layer(value, cast(type, kind), f"{prefix}{key}.", where)
-        elif inner is not None and isinstance(value, list):
-            for item in value:
-                _check_layer(item, cast(type, inner), f"{prefix}{key}.", where)
-        else:
-            wrong = _wrong_type(value, kind)
-            if wrong:
-                raise InputError(f"{where}: {prefix}{key}={_short(str(value))}: {wrong}")
+        )
+    for name in names:
+        if not isinstance(name, str) or not BESIDE.fullmatch(name):
+            raise InputError(
+                one_line(
+                    f"{path}: defaults: '{shown(name)}': expected a file of the recipes folder, "
+                    "without its .yaml, such as optim/two_stage"
+                )
+            )
+    return names
 
 
-@functools.cache
-def _hints(schema: type) -> dict[str, Any]:
-    hints = get_type_hints(schema)
-    return {each.name: hints[each.name] for each in fields(cast(Any, schema))}
+def _parse_override(text: str, schema: type, folder: Path) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    where = _quoted(text)
+    parts = key.split(".")
+    if not equals or not all(part.strip() for part in parts):
+        raise InputError(f"{where}: expected key=value, for example trainer.max_steps=3")
+    parsed = parse(value, where) if value else None
+    if schema is Recipe and key in SHORTHAND and not isinstance(parsed, dict):
+        if key == "data" and isinstance(parsed, list):
+            return {"data": {"sets": parsed}}
+        return {key: {SHORTHAND[key]: [value] if key == "data" else value}}
+    if schema is Recipe and key == "optim" and isinstance(parsed, str):
+        if not BESIDE.fullmatch(value):
+            raise InputError(f"{where}: expected a file of {folder / 'optim'}, such as two_stage")
+        return {"optim": _read(folder / "optim" / f"{value}.yaml")}
+    if isinstance(parsed, bool | int | float) and _is_text(schema, parts):
+        parsed = value  # name=1.10 and name=yes are that text
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    return cast(dict[str, Any], parsed)
 
 
-def _wrong_type(value: Any, kind: Any) -> str:
-    """Why a value from YAML is none of a field's type; '' where it is one."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    if kind is Any or (isinstance(value, str) and "${" in value):
-        return ""
-    if value is None:
-        return "" if type(None) in kinds else "expected a value"
-    wanted = next(k for k in kinds if k is not type(None))
-    origin = get_origin(wanted) or wanted
-    if origin in (list, dict):
-        if not isinstance(value, origin):
-            return "expected a list" if origin is list else "expected keys and values"
-        inner = get_args(wanted)[-1]
-        entries = value.values() if isinstance(value, dict) else value
-        return next((wrong for entry in entries if (wrong := _wrong_type(entry, inner))), "")
-    if wanted is bool:
-        return "" if isinstance(value, bool) else "expected true or false"
-    if wanted is str:
-        if isinstance(value, bool):
-            return "YAML reads it as true or false; quote it"
-        return "expected a text" if isinstance(value, dict | list) else ""
-    what = "a whole number" if wanted is int else "a number"
-    if isinstance(value, bool | dict | list):
-        return f"expected {what}"
+def _quoted(override: str) -> str:
+    return one_line(f"override '{shown(override)}'")
+
+
+def _is_text(schema: type, parts: Sequence[str]) -> bool:
+    """Whether a dotted key is a field of text."""
+    one = described(schema).get(parts[0])
+    if one is None:
+        return False
+    if len(parts) == 1:
+        return one.type in (str, str | None)
+    inner = section_of(one.type)
+    return inner is not None and _is_text(inner, parts[1:])
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merged key by key, anything else replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = _laid_over(old, value)
+        result[key] = value
+    return result
+
+
+# -- from what was said to a recipe ----------------------------------------------------------------
+
+
+def _complete(schema: type, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said, laid over the schema's defaults, also in each item of a list of sections."""
+    full = _laid_over(asdict(schema()), said)
+    for name, one in described(schema).items():
+        inner = section_of(one.type)
+        if inner is not None and isinstance(full[name], list):
+            full[name] = [
+                _complete(inner, item) if isinstance(item, Mapping) else item for item in full[name]
+            ]
+    return full
+
+
+def _resolved(full: dict[str, Any], where: str) -> dict[str, Any]:
+    """References to other keys filled in.  Raises: InputError for one that leads nowhere."""
+    if str(full).count(REFERENCE) > MOST_REFERENCES:
+        raise InputError(f"{where}: more than {MOST_REFERENCES} references to other keys")
     try:
-        return "" if wanted is float or float(value) == int(float(value)) else f"expected {what}"
-    except (ValueError, OverflowError):
-        return f"expected {what}"
+        filled = OmegaConf.to_container(OmegaConf.create(full), resolve=True)
+    except OmegaConfBaseException as error:
+        first = " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
+        raise InputError(one_line(f"{where}: {first}")) from error
+    except RecursionError:
+        raise InputError(f"{where}: references to other keys go round in a circle") from None
+    if REFERENCE in str(filled):  # it would be stored, and filled in when the recipe is read again
+        raise InputError(
+            f"{where}: '{REFERENCE}' is left when references to other keys are filled in"
+        )
+    return cast(dict[str, Any], filled)
 
 
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _built(schema: type, full: Mapping[str, Any]) -> Any:
+    """The schema's object from complete data that have passed `check_section`."""
+    return schema(**{name: _value(full[name], one.type) for name, one in described(schema).items()})
 
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
+def _value(value: Any, kind: Any) -> Any:
+    if value is None or kind is Any:
+        return value
+    if get_origin(kind) is list:
+        return [_value(item, get_args(kind)[0]) for item in value]
+    if get_origin(kind) is dict:
+        return {key: _value(item, get_args(kind)[1]) for key, item in value.items()}
+    section = section_of(kind)
+    if section is not None:
+        return _built(section, value)
+    plain = next((k for k in get_args(kind) if k is not type(None)), kind)
+    return plain(value)  # a whole number where a number or text is meant

@@ -1,24 +1,28 @@
-"""The recipe of a shard set: raw files to FC matrices and BEI records."""
+"""The recipe of a shard set: raw files to FC matrices and BEI records.
+
+Loaded by `config.load(ShardRecipe, path, overrides)`, as every recipe is.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from lcm_scale.config.fields import (
+    COLUMN_NAME,
+    FILLED,
+    GLOB,
     GROUP_NAME,
+    ONE_GROUP,
     SET_NAME,
+    at_least,
     choice,
     free,
-    named,
-    number,
+    positive,
+    sections,
     share,
+    text,
+    texts,
 )
-
-PATH = "the reader says where nothing is there"
-TEXT = "for people to read"
-READERS = ("abide", "mat", "table", "simulated")
-KINDS = ("series", "connectivity")
-PADS = ("safe", "drop", "reference")
 
 
 @dataclass
@@ -26,104 +30,78 @@ class SourceConfig:
     """Where raw files lie and how to read them; each reader uses the keys it names in its
     docstring."""
 
-    # Folder of raw files.
-    dir: str | None = free(None, PATH)
-    # abide: the phenotype CSV.
-    phenotypes: str | None = free(None, PATH)
-    # table: the CSV that lists the files.
-    table: str | None = free(None, PATH)
-    # mat: glob of the files below dir.
-    pattern: str | None = free(None, PATH)
-    # mat, npz: the variable; found where there is one candidate.
-    key: str | None = free(None, "the reader lists what a file holds")
-    # mat: regular expression with one group, the subject id, on the file name.
-    subject_pattern: str | None = free(None, "the reader compiles it and says what is wrong")
-    # mat, table: what a file holds.
-    kind: str = choice("series", KINDS)
-    # Seconds, where the files do not say.
-    tr: float | None = number(None, above=0, at_most=1000)
-    # Where the files do not say.
-    site: str | None = free(None, "a label")
-    # table: region columns to leave out (a global signal).
-    drop_columns: list[str] = free([], "the reader names those that are not there")
+    dir: str | None = text(FILLED, None)  # folder of raw files
+    phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
+    table: str | None = text(FILLED, None)  # table: the CSV that lists the files
+    pattern: str | None = text(GLOB, None)  # mat: glob of the files below dir
+    # mat, npz: the variable; found where there is one candidate
+    key: str | None = text(FILLED, None)
+    # mat: regular expression with one group, the subject id, on the file name
+    subject_pattern: str | None = text(ONE_GROUP, None)
+    kind: str = choice("series", "connectivity")  # mat, table: what the files hold
+    tr: float | None = positive(None)  # seconds, where the files do not say
+    site: str | None = free(None)  # where the files do not say
+    drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
 
 
 @dataclass
 class SimulationConfig:
     """A simulated cohort, written as raw files in the abide layout."""
 
-    subjects: int = number(200, at_least=1)
-    sites: int = number(4, at_least=1)
-    seed: int = number(0, at_least=0)
-    volumes: int = number(160, at_least=2)
-    # Seconds.
-    tr: float = number(2.0, above=0)
-    # Added correlation in the affected connections.
-    group_effect: float = share(0.35)
+    subjects: int = at_least(1, 200)
+    sites: int = at_least(1, 4)
+    seed: int = at_least(0, 0)
+    volumes: int = at_least(2, 160)
+    tr: float = positive(2.0)
+    group_effect: float = share(0.35)  # added correlation in the affected connections
     sex_effect: float = share(0.25)
-    # Over the cohort's age range.
-    age_effect: float = share(0.30)
-    # Eyes open against closed.
-    task_effect: float = share(0.35)
+    age_effect: float = share(0.30)  # over the cohort's age range
+    task_effect: float = share(0.35)  # eyes open against closed
     site_effect: float = share(0.15)
-    # Share of ages, sexes and eye states left out.
-    missing_labels: float = share(0.1)
-    first_subject: int = number(50001, at_least=0)
+    missing_labels: float = share(0.1)  # share of ages, sexes and eye states left out
+    first_subject: int = at_least(0, 50001)
 
 
 @dataclass
 class ConnectivityConfig:
-    """Pearson correlation per scan or per window (docs/model.md, section 7)."""
+    """Pearson correlation per scan or per window (docs/model.md, Data sets and protocols)."""
 
-    # Volumes a window; None: one matrix from the whole series.
-    window: int | None = number(None, at_least=1)
-    # The last, short window: safe correlates what is there, drop leaves it out, reference pads raw
-    # BOLD with zeros as published.
-    pad: str = choice("safe", PADS)
-    # Keep only the first volumes, so that scan length cannot tell the label.
-    crop: int | None = number(None, at_least=1)
-    # A shorter scan or window is skipped and counted.
-    min_volumes: int = number(30, at_least=2)
+    # volumes a window; None: one matrix from the whole series. One volume has no correlation.
+    window: int | None = at_least(2, None)
+    # last, short window: safe (correlate what is there), drop, reference (zero-padded raw BOLD)
+    pad: str = choice("safe", "drop", "reference")
+    # keep only the first volumes, so that scan length cannot tell the label
+    crop: int | None = at_least(2, None)
+    min_volumes: int = at_least(2, 30)  # a shorter scan or window is skipped and counted
 
 
 @dataclass
 class GroupConfig:
     """A label group: the column that readers put into `Recording.labels`."""
 
-    # It names columns, files and groups of weights.
-    name: str = named("", GROUP_NAME, "letters, digits, '-', '_', '.', '@', '+' and single spaces")
-    # Default: the name.
-    column: str = free("", "sharding names the columns that are there")
-    # Order of the categories; empty: sorted, as found.
-    labels: list[str] = free([], "sharding names a label that is not among them")
-    # What scans of data sets outside the group carry.
-    default: str = free("N/A", "the vocabulary refuses what is no category")
-    # Unite with other sets' groups of other names that have these labels.
-    merge: bool = free(True, "yes or no")
+    name: str = text(GROUP_NAME, "")
+    column: str = text(COLUMN_NAME, "")  # default: the name
+    labels: list[str] = texts()  # order of the categories; empty: sorted, as found
+    default: str = free("N/A")  # what scans of data sets outside the group carry
+    merge: bool = True  # unite with other sets' groups of other names that have these labels
 
 
 @dataclass
 class ShardRecipe:
     """One shard set."""
 
-    # A dot would end the key of a tar's records.
-    name: str = named(
-        "", SET_NAME, "letters, digits, - and _ alone, which a shard set's name holds"
-    )
-    # Default: the name.
-    cohort: str = free("", "a label: people of one cohort are told apart by their ids")
-    reader: str = choice("abide", READERS)
+    name: str = text(SET_NAME, "")
+    cohort: str = free("")  # default: the name
+    reader: str = choice("abide", "mat", "table", "simulated")
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
-    atlas: str = free("aal116", "loading it lists the built in ones")
+    atlas: str = text(FILLED, "aal116")
     connectivity: ConnectivityConfig = field(default_factory=ConnectivityConfig)
-    groups: list[GroupConfig] = field(default_factory=list)
-    sex: bool = free(True, "yes or no")
-    age: bool = free(True, "yes or no")
-    shards_dir: str = free("shards", "made where it is not there")
-    # Scans a tar record.
-    block: int = number(128, at_least=1)
-    # Scans a tar.
-    shard_scans: int = number(8192, at_least=1)
-    dtype: str = choice("float16", ("float16", "float32"))
-    notes: list[str] = free([], TEXT)
+    groups: list[GroupConfig] = sections()
+    sex: bool = True
+    age: bool = True
+    shards_dir: str = text(FILLED, "shards")
+    block: int = at_least(1, 128)  # scans a tar record
+    shard_scans: int = at_least(1, 8192)  # scans a tar
+    dtype: str = choice("float16", "float32")
+    notes: list[str] = free([])

@@ -30,7 +30,7 @@ from lcm_scale import progress
 from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.config.check import check
+from lcm_scale.config.check import check_section
 from lcm_scale.data import store
 from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
@@ -63,7 +63,7 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
 
     Raises: InputError for a value that means nothing, an unknown atlas, or a folder in the way.
     """
-    check(recipe, "shard recipe")
+    check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
     folder = expand(recipe.shards_dir) / recipe.name

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lcm_scale.config import Recipe, dump, expand, read_yaml
-from lcm_scale.config.check import may_differ
+from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.provenance import provenance
@@ -31,9 +31,7 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     """
     file = folder / "recipe.yaml"
     if file.is_file():
-        changed = [
-            k for k in differences(read_yaml(file), dump(recipe)) if k not in may_differ(Recipe)
-        ]
+        changed = [k for k in differences(read_yaml(file), dump(recipe)) if k not in may_differ()]
         if changed:
             raise InputError(
                 f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "
