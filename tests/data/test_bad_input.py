@@ -152,8 +152,8 @@ def test_115_columns_are_refused_for_aal116_with_both_numbers(
         ("connectivity.window=0", r"connectivity\.window=0"),
         ("connectivity.crop=0", r"connectivity\.crop=0"),
         ("name=a/b", "name 'a/b': a shard set's name holds"),
-        ("name=abide.v2", r"name 'abide\\.v2': a shard set's name holds"),
-        ("name=..", r"name '\\.\\.': a shard set's name holds"),
+        ("name=abide.v2", r"name 'abide\.v2': a shard set's name holds"),
+        ("name=..", r"name '\.\.': a shard set's name holds"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_one_line_naming_the_key(

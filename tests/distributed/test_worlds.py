@@ -25,7 +25,7 @@ STEPS = 21
 # errors, which Adam turns into steps of its own size. They do not touch the function.
 DRIFTING = ("embedding.linear.bias", "running_mean", "in_proj_bias")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def losses(folder: Path) -> list[float]:
