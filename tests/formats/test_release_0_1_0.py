@@ -86,7 +86,11 @@ def test_a_stopped_run_goes_on_to_its_end_with_the_releases_losses(
     events = read_log(project / "runs" / "run" / "log.jsonl")
     assert [event["step"] for event in events if event["event"] == "resumed"] == [5]
     losses = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
-    assert losses == pytest.approx({int(step): float(loss) for step, loss in lines}, rel=1e-4)
+    stored = {int(step): float(loss) for step, loss in lines}
+    assert losses == pytest.approx(stored, rel=1e-4)
+    # Of the epoch in whose middle it was stopped, the mean holds the steps before the stop as well.
+    rows = [event for event in events if event["event"] == "epoch"]
+    assert rows[1]["train_loss"] == pytest.approx(sum(stored[n] for n in (4, 5, 6)) / 3, rel=1e-4)
 
 
 def test_a_checkpoint_says_what_it_said() -> None:
