@@ -133,12 +133,12 @@ def _ladder(job: Job, way: Way) -> Iterator[Way]:
                 strategy = "zero2"  # on one card DeepSpeed's second stage is what can offload
             if offload and not strategy.startswith("zero"):
                 continue
-            for again in (False, True):
+            for recompute in (False, True):
                 yield replace(
                     way,
                     strategy=strategy,
                     offload=offload,
-                    checkpoint_layers=again,
+                    checkpoint_layers=recompute,
                     accumulate=accumulate,
                 )
         accumulate *= 2
