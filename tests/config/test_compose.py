@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lcm_scale import config
-from lcm_scale.config import Recipe, ShardRecipe, StageConfig
+from lcm_scale.config import Recipe, ShardRecipe, StageConfig, SweepRecipe
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.points import open_sweep
 
@@ -299,3 +299,32 @@ def test_a_recipe_composes_in_a_moment() -> None:
     for _ in range(10):
         config.load(Recipe, RECIPES / "scaling_simulated.yaml", ["model.width=64"])
     assert time.process_time() - start < 1.5
+
+
+def test_a_small_recipe_does_not_unfold_to_gigabytes_by_its_references(tmp_path: Path) -> None:
+    """Each reference repeats a text and the next one repeats those: what is repeated is short."""
+    path = tmp_path / "run.yaml"
+    repeated = "".join(
+        f"  {key}: '{('${' + below + '}') * 6}'\n"
+        for key, below in [("set", "title"), ("target", "evaluate.set")]
+    )
+    path.write_text(f"title: '{'x' * 10_000}'\nevaluate:\n{repeated}")
+    assert len(config.load(Recipe, path).evaluate.target) == 36 * 10_000
+    path.write_text(f"title: '{'x' * 10_001}'\nevaluate:\n{repeated}")
+    with pytest.raises(InputError, match="line 1: a text longer than 10000 characters"):
+        config.load(Recipe, path)
+    with pytest.raises(InputError, match="a text longer than 10000 characters"):
+        config.load(Recipe, None, [f"title={'x' * 10_001}"])
+
+
+@pytest.mark.parametrize("schema", [Recipe, SweepRecipe])
+@pytest.mark.parametrize("parts", [11, 400, 3000])
+def test_an_override_has_no_key_without_end(schema: type, parts: int) -> None:
+    first = "title" if schema is Recipe else "axes"
+    with pytest.raises(InputError, match="a key of more than 10 parts"):
+        config.load(schema, None, [f"{first}{'.a' * (parts - 1)}=1"])
+
+
+def test_what_nests_as_deep_as_it_may_is_dumped_as_well() -> None:
+    deepest = f"axes{'.a' * 9}={'[' * 49}{']' * 49}"
+    assert config.dump(config.load(SweepRecipe, None, [deepest]))

@@ -26,6 +26,7 @@ from lcm_scale.errors import InputError, nearest
 
 SHORTHAND = {"model": "preset", "data": "sets"}
 BESIDE = re.compile(r"[\w-][\w.@+-]*(/[\w-][\w.@+-]*)*")  # a file of the recipes folder or below
+MOST_PARTS = 10  # of an override's key: its value nests below them
 MOST_LAYERS = 100  # files under one recipe, those that come twice counted twice
 MOST_REFERENCES = 20  # in one recipe: each may hold others, so many would unfold without end
 
@@ -148,6 +149,8 @@ def _parse_override(text: str, schema: type, folder: Path) -> dict[str, Any]:
     parts = key.split(".")
     if not equals or not all(part.strip() for part in parts):
         raise InputError(f"{where}: expected key=value, for example trainer.max_steps=3")
+    if len(parts) > MOST_PARTS:
+        raise InputError(f"{where}: a key of more than {MOST_PARTS} parts")
     parsed = parse(value, where) if value else None
     if schema is Recipe and key in SHORTHAND and not isinstance(parsed, dict):
         if key == "data" and isinstance(parsed, list):

@@ -20,6 +20,7 @@ from lcm_scale.errors import InputError
 LARGEST_FILE = 2**20  # bytes
 MOST_NODES = 20_000  # values and keys once every alias is written out
 DEEPEST = 50  # values within values
+LONGEST_TEXT = 10_000  # characters of one text: references repeat it, and those repeat them
 MERGE = "tag:yaml.org,2002:merge"
 TEXT = "tag:yaml.org,2002:str"
 TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")} | {
@@ -116,6 +117,8 @@ class _Walk:
             raise self.fault(
                 node, f"values nested deeper than {DEEPEST} once aliases are written out"
             )
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_TEXT:
+            raise self.fault(node, f"a text longer than {LONGEST_TEXT} characters")
         if node.tag not in TAGS:
             raise self.fault(node, f"{shown(node.tag)} has no meaning in a recipe")
         self.above.append(id(node))
