@@ -158,8 +158,6 @@ LAUGHS = "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]\n" for i in ran
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "empty; expected keys and values"),
-        ("# only a comment", "empty; expected keys and values"),
         ("word", "expected keys and values"),
         ("seed: 1\nseed: 2", "line 2: key 'seed' stands twice"),
         ("trainer: {devices: 1, devices: 2}", "key 'devices' stands twice"),
@@ -328,3 +326,9 @@ def test_an_override_has_no_key_without_end(schema: type, parts: int) -> None:
 def test_what_nests_as_deep_as_it_may_is_dumped_as_well() -> None:
     deepest = f"axes{'.a' * 9}={'[' * 49}{']' * 49}"
     assert config.dump(config.load(SweepRecipe, None, [deepest]))
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment"])
+def test_an_empty_file_is_a_recipe_of_defaults(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    assert load(Recipe, tmp_path / "run.yaml").name == "run"

@@ -93,8 +93,8 @@ def _read(path: Path) -> dict[str, Any]:
         siblings = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise InputError(one_line(f"{path}: no such recipe{nearest(path.stem, siblings)}"))
     data = read_file(path)
-    if data is None:
-        raise InputError(f"{path}: empty; expected keys and values")
+    if data is None:  # a recipe of nothing but the defaults
+        return {}
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected keys and values at the top level")
     return data
