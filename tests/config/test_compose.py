@@ -331,4 +331,4 @@ def test_what_nests_as_deep_as_it_may_is_dumped_as_well() -> None:
 @pytest.mark.parametrize("text", ["", "# only a comment"])
 def test_an_empty_file_is_a_recipe_of_defaults(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text)
-    assert load(Recipe, tmp_path / "run.yaml").name == "run"
+    assert config.load(Recipe, tmp_path / "run.yaml").name == "run"
