@@ -121,8 +121,8 @@ def test_an_exported_folder_becomes_a_run(project: Path, monkeypatch: pytest.Mon
     assert lcm("import hub hub imported", monkeypatch) == 0
     loaded = checkpoints.load(project / "imported")
     assert loaded.unknown_subjects and not loaded.subjects
-    there = hub.read_folder(RELEASE / "hub").state
-    assert all(torch.equal(loaded.state[name], value) for name, value in there.items())
+    given = hub.read_folder(RELEASE / "hub").state
+    assert all(torch.equal(loaded.state[name], value) for name, value in given.items())
 
 
 def test_a_safetensors_file_answers_as_it_did() -> None:

@@ -117,12 +117,12 @@ def find(path: Path) -> Path:
     best = path / "checkpoints" / BEST
     if best.is_file():
         return best
-    there = newest(path / "checkpoints")
-    if there is None:
+    latest = newest(path / "checkpoints")
+    if latest is None:
         raise InputError(
             f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file"
         )
-    return there
+    return latest
 
 
 def newest(folder: Path) -> Path | None:
@@ -131,14 +131,14 @@ def newest(folder: Path) -> Path | None:
 
     Returns: None where there is none at all.  Raises: InputError where there are only damaged ones.
     """
-    there = sorted(folder.glob("step-*.ckpt"), reverse=True)
-    for checkpoint in there:
+    found = sorted(folder.glob("step-*.ckpt"), reverse=True)
+    for checkpoint in found:
         if is_intact(checkpoint):
             return checkpoint
         print(f"{checkpoint}: damaged; it is passed over", file=sys.stderr)
-    if there:
+    if found:
         raise InputError(
-            f"{folder}: all {len(there)} checkpoints are damaged; remove the run folder to begin again"
+            f"{folder}: all {len(found)} checkpoints are damaged; remove the run folder to begin again"
         )
     return None
 
