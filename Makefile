@@ -7,6 +7,7 @@ DATA ?= abide
 ABIDE_DIR ?=
 ABIDE_PHENO ?=
 TESTS ?= tests
+JOBS ?= 2
 
 BIN := .venv/bin
 LCM := $(BIN)/lcm-scale
@@ -50,8 +51,10 @@ shard: $(INSTALLED) ## Shard a data set: DATA=abide [ABIDE_DIR=folder] [ABIDE_PH
 	$(LCM) shard recipes/data/$(DATA).yaml \
 		$(if $(ABIDE_DIR),'source.dir=$(ABIDE_DIR)') $(if $(ABIDE_PHENO),'source.phenotypes=$(ABIDE_PHENO)')
 
-test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them)
-	$(BIN)/python -m pytest -m "not slurm" $(TESTS)
+# Two processes with one thread each; what counts the loopback device's bytes runs alone, afterwards.
+test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them, JOBS=1 one after the other)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slurm and not alone" -n $(JOBS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "alone" $(TESTS) || test $$? -eq 5 # none among these
 
 test-slurm: $(INSTALLED) ## Run the tests that start a real Slurm on this machine (minutes; installs it as root)
 	$(BIN)/python -m pytest -m slurm tests/slurm

@@ -1,7 +1,9 @@
 """Kill training, saving and sharding at random instants, damage files, fill the disk, go on: is
 anything lost?
 
-    python benchmarks/faults.py [--kills 300] [--seed 0]       # into benchmarks/results/, named after the CPU
+    python benchmarks/faults.py [--kills 300] [--seed 0]
+
+The result goes into benchmarks/results/, in a file named after the CPU.
 
 Children are forked from one parent that has imported everything. A trial is one run (or one shard
 set) that is killed with SIGKILL at random instants and started again by the same call until it
@@ -47,8 +49,8 @@ from lcm_scale.data.manifest import MANIFEST
 from lcm_scale.data.verify import verify_shards
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
 from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 KINDS = ("train", "save", "train", "shard", "save", "train", "train", "shard")
@@ -91,7 +93,8 @@ def recipe_in(folder: Path) -> Recipe:
             "trainer.checkpoint_steps=2",
             "objective.scalar_scale=standardised",
             "objective.scalar_weight=1.0",
-            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+            "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, "
+            "readout: adaptive}]",
         ],
     )
 
@@ -246,14 +249,14 @@ def establish(folder: Path) -> Truth:
         code, text = Child(work, folder).end()
         assert code == 0, text
         seconds[kind] = time.monotonic() - start
-    there = folder / "runs" / "run"
+    run_folder = folder / "runs" / "run"
     marks = tuple(verify_shards(folder / f"sets-{block}" / "first").fingerprint for block in (4, 8))
     return Truth(
         folder,
         seconds,
-        state_of(newest(there)),
-        state_of(there / "checkpoints" / checkpoints.BEST),
-        steps_of(there),
+        state_of(newest(run_folder)),
+        state_of(run_folder / "checkpoints" / checkpoints.BEST),
+        steps_of(run_folder),
         (marks[0], marks[1]),
     )
 
@@ -299,8 +302,8 @@ class Disk:
             10 ** rng.uniform(3.0, 6.3)
         )  # a run takes about a megabyte, a shard set a tenth of it
         if self.mounted:
-            there = shutil.disk_usage(folder).free
-            self.ballast.write_bytes(bytes(max(0, there - left)))
+            free = shutil.disk_usage(folder).free
+            self.ballast.write_bytes(bytes(max(0, free - left)))
         elif full:
             self.limit = left // 4
 
@@ -316,11 +319,11 @@ class Disk:
 
 @contextlib.contextmanager
 def disk(*arguments: Any) -> Iterator[Disk]:
-    there = Disk(*arguments)
+    small_disk = Disk(*arguments)
     try:
-        yield there
+        yield small_disk
     finally:
-        there.close()
+        small_disk.close()
 
 
 def harm(rng: random.Random, files: list[Path]) -> str:
@@ -501,9 +504,9 @@ def trial_sharding(number: int, truth: Truth, rng: random.Random, tally: Tally) 
 def judge_set(name: str, sets: Path, truth: Truth, tally: Tally) -> None:
     """A set under its name is the old one or the new one, whole; between two renames it may stand
     aside, whole."""
-    there = [sets / "first"] if (sets / "first").exists() else list(sets.glob(".first.*.old"))
+    standing = [sets / "first"] if (sets / "first").exists() else list(sets.glob(".first.*.old"))
     try:
-        found = verify_shards(there[0]).fingerprint if there else "gone"
+        found = verify_shards(standing[0]).fingerprint if standing else "gone"
     except InputError as error:
         found = str(error)
     if found not in truth.fingerprints:

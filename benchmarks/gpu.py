@@ -1,6 +1,6 @@
 """One command for a GPU: the table of benchmarks/model.py in bf16 at batch 128 for 147m and 1b.
 
-    python benchmarks/gpu.py            # into benchmarks/results/, a file a size, named after the card inside
+    python benchmarks/gpu.py     # into benchmarks/results/, a file a size, which names the card
 
 Beside the ratios of `model.py` it gives the published model's fp32 eager step over ours in bf16,
 and our MFU: useful FLOPs (nothing made again in backward counts) against the card's dense bf16
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from lcm_scale.training.callbacks.meter import peak_flops
+from lcm_scale.hardware.cards import peak_flops
 from model import REGIONS, RESULTS, parser, run  # benchmarks/model.py
 
 
@@ -51,7 +51,8 @@ def main() -> None:
             if row["precision"] == "bf16":
                 row["mfu"] = row["useful_flops"] / row["ours"]["step, adam_s"] / peak
                 print(
-                    f"{preset} M={row['tokens']} of {REGIONS} regions: {row['times_faster']}, MFU {row['mfu']:.2f}"
+                    f"{preset} M={row['tokens']} of {REGIONS} regions: {row['times_faster']}, MFU "
+                    f"{row['mfu']:.2f}"
                 )
         result["bf16_peak_flops"] = peak
         result["command"] = "python benchmarks/gpu.py " + " ".join(sys.argv[1:])

@@ -1,7 +1,8 @@
 """Speed and memory of our model beside the published one, alternating in one run; JSON and a
 picture.
 
-    python benchmarks/model.py                      # 147m stack, batch 16, both precisions, into benchmarks/results/
+    # The 147m stack at batch 16 in both precisions, into benchmarks/results/:
+    python benchmarks/model.py
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
 Two sides: `published` (official_model.py: nn.MultiheadAttention, torch's default Adam and its fused
@@ -174,9 +175,9 @@ def compare(
         torch.set_num_threads(threads)
         keep_freed_memory()  # for both sides: ours has it in every run on a CPU
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
-    both = sides(layers, tokens, precision, device)
+    compared = sides(layers, tokens, precision, device)
     for number in range(repeats + 1):
-        for side in both:
+        for side in compared:
             side.round(fc)
             if number == 0:  # kernels and optimiser state are made
                 side.wall.clear(), side.processor.clear()
@@ -190,7 +191,7 @@ def compare(
         "formulation": formulation,
         "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False),
     }
-    for side in both:
+    for side in compared:
         memory = {"kept_mb": kept_bytes(side, fc) / 1e6, "peak_mb": peak_bytes(side, fc) / 1e6}
         row[side.name] = {
             key: float(f"{value:.5g}") for key, value in (side.figures() | memory).items()
@@ -279,7 +280,10 @@ def device_name(device: str) -> str:
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
     flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in facts.get("flags", "")]
-    return f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, {', '.join(flags) or 'no bf16'})"
+    return (
+        f"{facts.get('model name', 'CPU')} (family {facts.get('cpu family')}, "
+        f"{', '.join(flags) or 'no bf16'})"
+    )
 
 
 def run(
@@ -323,7 +327,8 @@ def run(
             add_ratios(result["rows"], clock)
             step = row["times_faster"]["step"]
             say(
-                f"{precision} M={tokens}: {step:.2f} times faster, {row['memory_share']['kept']:.2f} of the activations"
+                f"{precision} M={tokens}: {step:.2f} times faster, "
+                f"{row['memory_share']['kept']:.2f} of the activations"
             )
             result["load_after"] = os.getloadavg()[0]
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

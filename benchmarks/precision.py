@@ -1,7 +1,8 @@
 """Loss curves of what is computed or kept in bf16, beside fp32: the same runs, the same seeds. JSON
 and a picture.
 
-    python benchmarks/precision.py recipes/scaling_abide.yaml model.width=512 model.ffn=512 model.layers=4
+    python benchmarks/precision.py recipes/scaling_abide.yaml \\
+        model.width=512 model.ffn=512 model.layers=4
 
 Three sides: everything in fp32; products in bf16 (`trainer.precision=bf16-mixed`); averages of the
 optimiser in bf16 (`optim.state=bf16`). Seeds are paired: they fix the split, the first weights and
@@ -22,7 +23,7 @@ import torch
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import epochs_of, read_log
+from lcm_scale.training.run_log import epochs_of, read_log
 from model import RESULTS, device_name  # benchmarks/model.py
 
 SIDES = {

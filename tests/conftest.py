@@ -140,7 +140,8 @@ def recipe(world: Path, tmp_path: Path) -> Callable[..., Recipe]:
                 "trainer.threads=1",
                 "objective.scalar_scale=standardised",
                 "objective.scalar_weight=1.0",
-                "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, readout: adaptive}]",
+                "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, "
+                "readout: adaptive}]",
                 *overrides,
             ],
         )

@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "lcm_scale"
 
-# DESIGN's list: data flows down it, and a file imports only from above. A folder stands for its
-# files that are not named, in any order among themselves.
-ORDER = [
+# Data flow down this list: a room imports only rooms above it. Within a room any order will do, as
+# long as there is no circle.
+ROOMS = [
     "errors",
     "ranks",
     "files",
@@ -24,30 +24,13 @@ ORDER = [
     "atlas",
     "config",
     "vocabulary",
-    "data/recordings",
-    "data/readers",
-    "data/connectivity",
-    "data/manifest",
-    "data/store",
-    "data/verify",
-    "data/shards",
-    "data/order",
-    "data/sets",
-    "data/stream",
-    "data/module",
+    "data",
     "fetch",
-    "model/presets",
-    "model/products",
-    "model/dispatch",
-    "model/attention",
-    "model/batchnorm",
-    "model/lcm",
-    "model/flops",
+    "model",
     "objectives",
     "hardware",
     "weights",
     "inference",
-    "hub",
     "cost",
     "training",
     "evaluation",
@@ -56,7 +39,10 @@ ORDER = [
     "laws",
     "cli",
 ]
+# Old addresses that keep working, and what they stand for.
+OLD_ADDRESSES = {"data/ds000140": "fetch", "hub": "inference"}
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXTS = sorted(
     p
     for folder in ("src", "tests", "recipes", "slurm", "docs", "benchmarks", ".ci")
@@ -70,13 +56,10 @@ TEXTS = sorted(
 
 
 def place(module: str) -> int:
-    """The position of `data/readers/abide` in ORDER: its own, else its folder's."""
-    while module not in ORDER:
-        assert "/" in module, (
-            f"{module} has no place in the design's order; give it one in ORDER, deliberately"
-        )
-        module = module.rpartition("/")[0]
-    return ORDER.index(module)
+    """The position of a module's room in ROOMS."""
+    room = OLD_ADDRESSES.get(module, module.partition("/")[0])
+    assert room in ROOMS, f"{module} has no place in the order of rooms; give it one, deliberately"
+    return ROOMS.index(room)
 
 
 def name_of(path: Path) -> str:
@@ -84,19 +67,12 @@ def name_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The package's own modules that a file imports, at the head or inside functions, not for type
-    checking alone."""
+    """The package's own modules that a file imports: at its head, inside functions, and for type
+    checking. A package counts as its `__init__`."""
     found = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    checking = [
-        n
-        for n in ast.walk(tree)
-        if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)
-    ]
-    skipped = {inner for node in checking for inner in ast.walk(node)}
     for node in ast.walk(tree):
-        if node in skipped:
-            continue
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lcm_scale":
             base = (node.module or "").replace(".", "/").removeprefix("lcm_scale").lstrip("/")
             for alias in node.names:
@@ -105,19 +81,49 @@ def imported(path: Path) -> set[str]:
                 found.add(inner if is_module else base)
         elif isinstance(node, ast.Import):
             found |= {
-                a.name.replace(".", "/").removeprefix("lcm_scale/")
-                for a in node.names
-                if "lcm_scale." in a.name
+                alias.name.replace(".", "/").removeprefix("lcm_scale/")
+                for alias in node.names
+                if "lcm_scale." in alias.name
             }
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
-    return found - {""}
+    return {f"{name}/__init__" if (PACKAGE / name).is_dir() else name for name in found - {""}}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_file_imports_only_from_above(path: Path) -> None:
-    own = place(name_of(path))
-    below = [m for m in imported(path) if place(m) > own]
+def test_a_file_imports_only_from_rooms_above(path: Path) -> None:
+    room = place(name_of(path))
+    below = [m for m in imported(path) if place(m) > room]
     assert not below, f"{name_of(path)} imports {below}, which stand below it"
+
+
+def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of modules that import each other, by any way round."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for module in graph.get(waiting.pop(), set()) - seen:
+                seen.add(module)
+                waiting.append(module)
+        return seen
+
+    ways = {module: reachable(module) for module in graph}
+    return sorted(
+        {
+            tuple(sorted(m for m in ways if m in ways[n] and n in ways[m]))
+            for n in ways
+            if n in ways[n]
+        }
+    )
+
+
+def test_no_module_imports_itself_by_any_way_round() -> None:
+    """Also not for type checking, and not inside functions."""
+    assert circles({name_of(path): imported(path) for path in MODULES}) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [("a", "b", "c")]
 
 
 def test_model_and_objectives_know_neither_lightning_nor_disk() -> None:
@@ -152,7 +158,10 @@ def test_a_file_opens_with_what_it_is_for(path: Path) -> None:
 def test_nothing_is_pickled(path: Path) -> None:
     """One exception: torch.load raises pickle's UnpicklingError, so its name may be imported."""
     text = path.read_text(encoding="utf-8").replace("from pickle import UnpicklingError", "")
-    banned = r"\b(import|from) (pickle|cPickle|dill|joblib|shelve)\b|allow_pickle=True|weights_only=False"
+    banned = (
+        r"\b(import|from) "
+        r"(pickle|cPickle|dill|joblib|shelve)\b|allow_pickle=True|weights_only=False"
+    )
     assert not re.search(banned, text)
 
 
@@ -165,3 +174,10 @@ def test_no_path_of_one_machine(path: Path) -> None:
         r"(?<![\w.$}{/~*-])/(home|Users|root|work|scratch|data|mnt|opt|private)/[\w.-]+", text
     )
     assert not found, f"'{found and found.group()}' is a path of one machine"
+
+
+def test_rooms_that_know_neither_lightning_nor_webdataset() -> None:
+    for room in ("model", "weights", "inference"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"^\s*(import|from) (lightning|webdataset)\b", text, re.M), path

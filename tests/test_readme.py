@@ -168,7 +168,10 @@ def carried_out(words: list[str], verb: Callable[[list[str]], str]) -> None:
 
 
 def test_commands_are_found_joined_and_stripped() -> None:
-    text = "a\n```bash\n# first\nmake demo  # ten minutes\nlcm-scale cost \\\n  model=1b\npython -c '\n1'\n```\n```\nnot this\n```\n"
+    text = (
+        "a\n```bash\n# first\nmake demo  # ten minutes\nlcm-scale cost \\\n  model=1b\npython "
+        "-c '\n1'\n```\n```\nnot this\n```\n"
+    )
     assert commands(text) == [
         ["make", "demo"],
         ["lcm-scale", "cost", "model=1b"],
@@ -192,7 +195,7 @@ def test_the_first_screen_holds_the_two_commands_and_the_picture() -> None:
 
 
 def test_readme_names_every_verb_and_no_other(verb) -> None:
-    there = re.findall(r"^  (\w+)  ", verb(["--help"]).partition("Commands:")[2], re.MULTILINE)
+    commands = re.findall(r"^  (\w+)  ", verb(["--help"]).partition("Commands:")[2], re.MULTILINE)
     table = (
         (ROOT / "README.md")
         .read_text(encoding="utf-8")
@@ -201,7 +204,7 @@ def test_readme_names_every_verb_and_no_other(verb) -> None:
     )
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named == set(there)
+    assert named == set(commands)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -109,7 +109,8 @@ def test_targets_of_a_checkpoint_stand_first_and_all_stay() -> None:
 
 
 def test_tokens_stand_as_published() -> None:
-    """Classes group by group, N/A first, then M, F, then age (REFERENCE section 1)."""
+    """Classes group by group, N/A first, then M, F, then age (docs/model.md,
+    Architecture)."""
     merged = merge([("ppmi", PPMI), ("hcp", TASKS)]).vocabulary
     assert [c for t in merged.targets for c in t.categories] == [
         "N/A",

@@ -38,7 +38,8 @@ def project_salt() -> bytes:
         ) from error
     if len(salt) < 16:
         raise InputError(
-            f"{path}: the salt is cut short; restore it from a backup, or people will not be recognised"
+            f"{path}: the salt is cut short; restore it from a backup, or people will not be "
+            "recognised"
         )
     return salt
 
@@ -71,7 +72,8 @@ def _create(path: Path) -> None:
             os.link(aside, path)
     except OSError as error:
         raise InputError(
-            f"{path}: the salt of the subject hashes cannot be written ({error.strerror}); set {SALT_VARIABLE}"
+            f"{path}: the salt of the subject hashes cannot be written ({error.strerror}); set "
+            f"{SALT_VARIABLE}"
         ) from error
     finally:
         if aside.exists():

@@ -9,16 +9,15 @@ where the published code yields NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import Target
-
-READOUTS = ("mean", "adaptive", "last")
 
 
 @dataclass(frozen=True)
@@ -36,58 +35,90 @@ class TargetLoss:
     scale: float = 1.0
 
 
-def select_layer(logits_LBk: Tensor, label_B: Tensor, readout: str) -> Tensor:
-    """The logits that the loss sees, (B, k).
+def _mean(logits_LBk: Tensor) -> Tensor:
+    return logits_LBk.mean(0)
 
-    ``mean``: the mean over the layers (the paper's momentum training). ``adaptive``: per scan all
-    logits of the layer in which the raw logit of the true category is largest; the gradient reaches
-    that layer's output alone. ``last``: the last layer (the published single-set runs).
-    """
-    if readout == "mean":
-        return logits_LBk.mean(0)
-    if readout == "last":
-        return logits_LBk[-1]
+
+def _last(logits_LBk: Tensor) -> Tensor:
+    return logits_LBk[-1]
+
+
+def _largest(logits_LBk: Tensor) -> Tensor:
+    return logits_LBk.amax(0)
+
+
+def _layer_of_the_true_category(logits_LBk: Tensor, label_B: Tensor) -> Tensor:
     L, B, k = logits_LBk.shape
     true_LB = logits_LBk.gather(2, label_B.view(1, B, 1).expand(L, B, 1)).squeeze(2)
     best_B = true_LB.argmax(0)
     return logits_LBk.gather(0, best_B.view(1, B, 1).expand(1, B, k)).squeeze(0)
 
 
+@dataclass(frozen=True)
+class Readout:
+    """Which layers' logits count: (L, B, k) to (B, k), k being a target's tokens.
+
+    Attributes:
+        scalar: of a scalar, in training and at evaluation.
+        evaluated: of a class target, without its label.
+        trained: of a class target, with its label (B,); None: as at evaluation.
+    """
+
+    scalar: Callable[[Tensor], Tensor]
+    evaluated: Callable[[Tensor], Tensor]
+    trained: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+# `mean`: the mean over the layers (the paper's momentum training).
+# `adaptive`: in training, per scan all logits of the layer in which the raw logit of the true
+# category is largest, the gradient reaching that layer's output alone; at evaluation a logit is its
+# largest over the layers, each class for itself (docs/model.md, Losses and readouts). Age stays the
+# mean.
+# `last`: the last layer throughout (the published single-set runs).
+READOUTS: dict[str, Readout] = {
+    "mean": Readout(_mean, _mean),
+    "adaptive": Readout(_mean, _largest, _layer_of_the_true_category),
+    "last": Readout(_last, _last),
+}
+
+
+def readout_of(name: str) -> Readout:
+    """A readout by name.  Raises: InputError for a name that is none."""
+    if name not in READOUTS:
+        raise InputError(f"readout={name}{nearest(name, READOUTS)} (one of {', '.join(READOUTS)})")
+    return READOUTS[name]
+
+
+def select_layer(logits_LBk: Tensor, label_B: Tensor, readout: str) -> Tensor:
+    """The logits that the loss sees, (B, k).  Raises: InputError for an unknown readout."""
+    rule = readout_of(readout)
+    return rule.trained(logits_LBk, label_B) if rule.trained else rule.evaluated(logits_LBk)
+
+
 def read(
     logits_LBM: Tensor, labels_BC: Tensor, terms: Sequence[TargetLoss], readout: str
 ) -> list[Tensor]:
     """What the loss sees of every target: (B, classes) logits, or (B, 1) values in the scalar's own
-    units.
-
-    Age is always the mean over layers, but for ``last``, which follows the published single-set
-    runs throughout.
-    """
+    units.  Raises: InputError for an unknown readout."""
+    scalar = readout_of(readout).scalar
     result = []
     for c, (term, part) in enumerate(_split(logits_LBM, terms)):
         if term.target.is_class:
             result.append(select_layer(part, torch.nan_to_num(labels_BC[:, c]).long(), readout))
         else:
-            result.append(
-                (part[-1] if readout == "last" else part.mean(0)) * term.scale + term.centre
-            )
+            result.append(scalar(part) * term.scale + term.centre)
     return result
 
 
 def evaluation_read(logits_LBM: Tensor, terms: Sequence[TargetLoss], readout: str) -> list[Tensor]:
-    """As `read`, without any label.
-
-    After ``adaptive`` training a class logit is its largest over the layers, each class for itself
-    (REFERENCE section 2); after the other readouts it is read as it was trained.
-    """
-    result = []
-    for term, part in _split(logits_LBM, terms):
-        if term.target.is_class and readout == "adaptive":
-            result.append(part.amax(0))
-        else:
-            result.append(part[-1] if readout == "last" else part.mean(0))
-            if not term.target.is_class:
-                result[-1] = result[-1] * term.scale + term.centre
-    return result
+    """As `read`, without any label.  Raises: InputError for an unknown readout."""
+    rule = readout_of(readout)
+    return [
+        rule.evaluated(part)
+        if term.target.is_class
+        else rule.scalar(part) * term.scale + term.centre
+        for term, part in _split(logits_LBM, terms)
+    ]
 
 
 def losses(

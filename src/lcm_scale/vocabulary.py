@@ -3,7 +3,7 @@
 A *target* is something a scan may be labelled with: a label group (diagnosis, task, site ...), sex,
 or a number (age). Each category of a class target is one token of the model; a scalar target is one
 token. Token order: classes group by group (each group's N/A first), then M, F, then scalars (paper
-section 3; REFERENCE of the published model).
+section 3; docs/model.md, Architecture).
 
 In arrays a class is its position in `Target.categories` (N/A is 0 where the group has it), a scalar
 its value, and -1 / NaN a missing label that contributes to nothing. N/A is different: it *is* a

@@ -98,7 +98,9 @@ def test_edited_regions_no_longer_fit_their_checksum() -> None:
 )
 def test_an_atlas_that_contradicts_itself_is_refused(keys: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Atlas(**({"name": "x", "indices": (1, 2, 3), "names": ("a", "b", "c")} | keys))  # type: ignore[arg-type]
+        Atlas(  # type: ignore[arg-type]
+            **({"name": "x", "indices": (1, 2, 3), "names": ("a", "b", "c")} | keys)
+        )
 
 
 @pytest.mark.parametrize("mark", ["\t", ","])

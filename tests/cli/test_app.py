@@ -16,7 +16,7 @@ from lcm_scale import config
 from lcm_scale.cli import app as cli
 from lcm_scale.config import SweepRecipe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERBS = [
     "shard",
     "verify",
@@ -52,7 +52,8 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
         "import sys; sys.argv[1:] = ['--help']\n"
         "from lcm_scale import cli\n"
         "try: cli.main()\n"
-        "finally: print('heavy:', sorted({'torch', 'lightning', 'numpy', 'omegaconf'} & set(sys.modules)))"
+        "finally: print('heavy:', sorted({'torch', 'lightning', 'numpy', 'omegaconf'} & "
+        "set(sys.modules)))"
     )
     start = time.perf_counter()
     done = subprocess.run(

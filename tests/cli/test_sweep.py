@@ -62,7 +62,8 @@ def test_points_that_fail_end_in_exit_code_2_and_one_line(
 ) -> None:
     make_sweep()
     code, _, err = lcm(
-        f"sweep run {tmp_path}/sweep_sizes.yaml axes.size=[8x1] axes.subjects=[900] also=[] baselines=[]"
+        f"sweep run {tmp_path}/sweep_sizes.yaml axes.size=[8x1] axes.subjects=[900] also=[] "
+        "baselines=[]"
     )
     assert code == 2
     assert (

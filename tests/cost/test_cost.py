@@ -1,5 +1,5 @@
-"""`cost` against REFERENCE.md's figures and against the tensors that the real model really
-keeps."""
+"""`cost` against what planning counted (docs/model.md, Arithmetic) and against the tensors that the
+real model really keeps."""
 
 from __future__ import annotations
 
@@ -11,22 +11,9 @@ import pytest
 import torch
 
 from lcm_scale import config
-from lcm_scale.config import BudgetConfig, TrainerConfig
+from lcm_scale.config import TrainerConfig
 from lcm_scale.cost.count import activation_bytes, cost, memory
-from lcm_scale.cost.placement import (
-    STRATEGIES,
-    ZERO_GATHERED,
-    Placement,
-    card_bytes,
-    placements,
-    recipe_for,
-    recommended,
-    sent_bytes,
-)
 from lcm_scale.errors import InputError
-from lcm_scale.hardware import cards
-from lcm_scale.hardware.cards import Card
-from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.training.parallel.strategy import prepare_model
@@ -47,7 +34,7 @@ def test_1b_without_data_is_counted_with_seven_tokens() -> None:
 
 
 def test_full_state_of_the_largest_model_is_what_planning_counted() -> None:
-    # REFERENCE.md section 6: the full state of 1.2b is 19-21 GB.
+    # docs/model.md, Arithmetic: the full state of 1.2b is 19-21 GB.
     for row in cost(recipe("model=1.2b")).memory:
         assert 18e9 < row.weights + row.gradients + row.optimiser < 21.5e9
 
@@ -174,108 +161,3 @@ def test_the_processs_peak_memory_is_predicted_within_a_tenth(
         LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trainable, state
     ).total
     assert predicted == pytest.approx(int(done.stdout), rel=0.1)
-
-
-def placed(made: config.Recipe, nodes: int, per_node: int, budget: BudgetConfig) -> list[Placement]:
-    return placements(made, cost(made), nodes, per_node, budget)
-
-
-def test_one_card_is_recommended_where_it_is_the_cheapest() -> None:
-    ways = placed(recipe("model=1.2b", "data.scans=10000"), 8, 8, BudgetConfig())
-    assert ways[0].cards == 1 and ways[0].fits
-    assert recommended(ways, BudgetConfig(), 64)[-1].startswith("Recommended: one GPU (H100")
-    assert "64 such runs" in recommended(ways, BudgetConfig(), 64)[0]
-
-
-def test_what_one_small_card_cannot_hold_is_offloaded_or_spread() -> None:
-    budget = BudgetConfig(gpu="24GB")
-    made = recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=128")
-    ways = placed(made, 1, 4, budget)
-    assert (ways[0].cards, ways[0].strategy, ways[0].offload) == (1, "zero2", True)
-    ddp, zero1 = (next(w for w in ways if w.strategy == name) for name in ("ddp", "zero1"))
-    assert ddp.layers_again and not zero1.layers_again and ddp.fits and zero1.fits
-    written = recipe_for(made, ways[0], 4)
-    assert (written.trainer.strategy, written.trainer.devices, written.trainer.offload) == (
-        "zero2",
-        1,
-        True,
-    )
-    assert written.name == "1.2b"
-    none_fits = placed(recipe("model=1.2b", "model.layers=400", "data.scans=10"), 1, 1, budget)
-    with pytest.raises(InputError, match="no strategy fits"):
-        recommended(none_fits, budget, 1)
-
-
-def test_zero_stages_hold_less_and_beyond_what_stays_gathered_the_third_sends_more() -> None:
-    config = LCMConfig(116, (7,), layers=32)
-    kept, parameters = memory(config, "32-true", 1), parameter_count(config)
-    held = [card_bytes(kept, parameters, s, 16) for s in ("ddp", "zero1", "zero2")]
-    assert held == sorted(held, reverse=True)
-    assert card_bytes(kept, parameters, "zero2", 16, offload=True) < held[2]
-    assert [sent_bytes(s, 100, 4) for s in STRATEGIES] == [600, 600, 600, 600]
-    assert sent_bytes("zero3", 2 * ZERO_GATHERED, 4) == 5 / 4 * sent_bytes(
-        "zero2", 2 * ZERO_GATHERED, 4
-    )
-
-
-def test_the_largest_model_trains_on_24_gb_and_finetunes_its_tokens_on_12() -> None:
-    asked = ("model=1.2b", "data.scans=1000", "trainer.global_batch=32")
-    small, smaller = BudgetConfig(gpu="24GB"), BudgetConfig(gpu="12GB")
-    plain = placed(recipe(*asked, "optim.state=bf16"), 1, 1, small)[0]
-    assert plain.fits and (plain.strategy, plain.layers_again, plain.offload) == (
-        "auto",
-        False,
-        False,
-    )
-    fp32 = placed(recipe(*asked), 1, 1, small)[0]
-    assert fp32.fits and fp32.layers_again and fp32.step > plain.step
-    tokens = placed(recipe(*asked, "optim.trainable=tokens"), 1, 1, smaller)[0]
-    assert tokens.fits and (tokens.strategy, tokens.layers_again, tokens.offload) == (
-        "auto",
-        False,
-        False,
-    )
-    assert 2 * tokens.step < placed(recipe(*asked), 1, 1, smaller)[0].step
-
-
-def test_a_cpu_trains_in_fp32_and_this_machine_at_the_pace_that_was_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = recipe("model=147m", "data.scans=100")
-    assert placed(made, 1, 1, BudgetConfig(gpu="cpu"))[0].memory == cost(made).memory[0].total
-    card = Card(
-        2e11, 1e11, memory=64e9, link=1e10, device="cpu", precision="32-true", measured=True
-    )
-    monkeypatch.setattr(cards, "probe", lambda: card)
-    counted = cost(made)
-    flops = counted.step_flops[counted.formulation]
-    assert placed(made, 1, 1, BudgetConfig(gpu="yours", mfu=0.1))[0].step == pytest.approx(
-        flops / 2e11, rel=0.1
-    )
-
-
-def test_a_cpu_with_bf16_trains_wide_models_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        cards, "probe", lambda: Card(2e11, 1e11, 64e9, 1e10, "cpu", "bf16-mixed", measured=True)
-    )
-    for overrides, row in (("model=147m",), 1), (("model=small",), 0):
-        made = recipe(*overrides, "data.scans=100")
-        assert (
-            placed(made, 1, 1, BudgetConfig(gpu="yours"))[0].memory == cost(made).memory[row].total
-        )
-
-
-@pytest.mark.slow
-def test_the_probe_finds_a_pace_between_a_slow_core_and_a_whole_cluster() -> None:
-    card = cards.probe()
-    assert (
-        card.measured
-        and 1e9 < card.peak < 1e16
-        and 1e8 < card.bandwidth < 1e14
-        and card.memory > 1e9
-    )
-
-
-def test_a_plan_without_data_says_what_it_needs() -> None:
-    with pytest.raises(InputError, match=r"data\.scans=10000"):
-        placed(recipe("model=1.2b"), 1, 1, BudgetConfig())

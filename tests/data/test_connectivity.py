@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lcm_scale.atlas import Atlas, numbered
 from lcm_scale.config import ConnectivityConfig
-from lcm_scale.data.connectivity import Matrix, matrices, pearson, windows
+from lcm_scale.data.connectivity import Matrix, connectivity_matrices, pearson, windows
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
@@ -24,7 +24,7 @@ def scan(values: np.ndarray, ready: bool = False, **keys: Any) -> Recording:
 
 
 def only(recording: Recording, atlas: Atlas = ATLAS, **keys: Any) -> Matrix:
-    (matrix,) = matrices(recording, ConnectivityConfig(**keys), atlas)
+    (matrix,) = connectivity_matrices(recording, ConnectivityConfig(**keys), atlas)
     assert isinstance(matrix, Matrix)
     return matrix
 
@@ -93,20 +93,22 @@ def test_without_a_window_there_is_one_matrix_of_all_volumes(bold) -> None:
 
 def test_padding_safe_correlates_what_is_there(bold) -> None:
     x = bold(0, 115, 4)
-    found = matrices(scan(x), ConnectivityConfig(window=40, min_volumes=30), ATLAS)
+    found = connectivity_matrices(scan(x), ConnectivityConfig(window=40, min_volumes=30), ATLAS)
     assert [(m.window, m.volumes) for m in found if isinstance(m, Matrix)] == [
         (0, 40),
         (1, 40),
         (2, 35),
     ]
-    assert np.allclose(found[2].values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)  # type: ignore[union-attr]
+    last = found[2]
+    assert isinstance(last, Matrix)
+    assert np.allclose(last.values, np.corrcoef(x[80:], rowvar=False), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("pad", "why"), [("safe", "under 30 volumes"), ("drop", "shorter than connectivity.window")]
 )
 def test_a_last_window_that_is_too_short_is_named_and_skipped(pad: str, why: str, bold) -> None:
-    found = matrices(
+    found = connectivity_matrices(
         scan(bold(0, 105, 4)), ConnectivityConfig(window=40, pad=pad, min_volumes=30), ATLAS
     )
     assert [type(m) for m in found] == [Matrix, Matrix, Skipped]
@@ -114,12 +116,15 @@ def test_a_last_window_that_is_too_short_is_named_and_skipped(pad: str, why: str
 
 
 def test_padding_drop_keeps_whole_windows_only(bold) -> None:
-    found = matrices(scan(bold(0, 119, 4)), ConnectivityConfig(window=40, pad="drop"), ATLAS)
+    found = connectivity_matrices(
+        scan(bold(0, 119, 4)), ConnectivityConfig(window=40, pad="drop"), ATLAS
+    )
     assert [type(m) for m in found] == [Matrix, Matrix, Skipped]
 
 
 def test_padding_as_published_drives_every_correlation_to_one() -> None:
-    """REFERENCE section 4: 300 volumes with a non-zero mean, padded to 500 with zeros."""
+    """docs/model.md, Data sets and protocols: 300 volumes with a non-zero mean, padded to 500 with
+    zeros."""
     x = 1000 + np.random.default_rng(0).standard_normal((300, 4)) * 10
     upper = np.triu_indices(4, 1)
     padded = only(scan(x), window=500, pad="reference")
@@ -145,7 +150,7 @@ def test_crop_keeps_the_first_volumes(bold) -> None:
 def test_a_scan_that_is_too_short_is_skipped_with_the_key_that_asked(
     keys: dict[str, int], why: str, bold
 ) -> None:
-    (skip,) = matrices(scan(bold(0, 40, 4)), ConnectivityConfig(**keys), ATLAS)
+    (skip,) = connectivity_matrices(scan(bold(0, 40, 4)), ConnectivityConfig(**keys), ATLAS)
     assert isinstance(skip, Skipped) and why in skip.why
 
 

@@ -15,7 +15,7 @@ import scipy.io
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig
-from lcm_scale.data.connectivity import matrices
+from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.manifest import read_index
 from lcm_scale.data.sets import open_sets
 from lcm_scale.data.shards import write_shards
@@ -41,7 +41,7 @@ def test_two_native_files_of_the_preprocessed_connectomes_project(
     assert {s.region_indices for s in scans} == {load_atlas("aal116").indices}
     assert len(skipped) == 1112 - 2
     for scan in scans:
-        (matrix,) = matrices(scan, ConnectivityConfig(), load_atlas("aal116"))
+        (matrix,) = connectivity_matrices(scan, ConnectivityConfig(), load_atlas("aal116"))
         assert np.allclose(matrix.values, np.corrcoef(scan.series, rowvar=False), atol=1e-5)
 
 

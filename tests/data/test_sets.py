@@ -21,7 +21,8 @@ INDICES = [i + 1 for i in ORDER]
 
 
 def opened(*names: str, **keys: object) -> ShardSets:
-    return open_sets(DataConfig(sets=list(names), shards_dir="shards", **keys))  # type: ignore[arg-type]
+    config = DataConfig(sets=list(names), shards_dir="shards", **keys)  # type: ignore[arg-type]
+    return open_sets(config)
 
 
 def test_sets_are_numbered_through_in_the_order_of_the_recipe(tiny_set) -> None:

@@ -19,13 +19,13 @@ from lcm_scale.data import store
 from lcm_scale.data.connectivity import pearson
 from lcm_scale.data.manifest import read_index, read_manifest
 from lcm_scale.data.shards import write_shards
-from lcm_scale.data.verify import Block, decode_record, verify_shards
+from lcm_scale.data.verify import DecodedRecord, decode_record, verify_shards
 from lcm_scale.errors import InputError
 
 UPPER = np.triu_indices(6, 1)
 
 
-def blocks_of(folder: Path) -> list[Block]:
+def blocks_of(folder: Path) -> list[DecodedRecord]:
     """Every record, by offset and length as the manifest gives them."""
     found = []
     for shard in read_manifest(folder).shards:

@@ -23,7 +23,8 @@ MODEL = [
 # The optimiser's stage, the readout, the active targets, the scans and pseudo-labels all switch in
 # the middle.
 PHASES = (
-    "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
+    "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, "
+    "sex, age]},"
     "{name: finetune, epochs: 3, readout: adaptive, sets: [first, second], pseudo_labels: true}]"
 )
 

@@ -12,7 +12,7 @@ import pytest
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "strategies.py"
 MODEL = ("model.width=256", "model.layers=4", "model.heads=8", "model.ffn=256")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_each_strategy_moves_the_numbers_that_are_planned() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.plain import export_plain
 
@@ -25,7 +25,7 @@ STEPS = 21
 # errors, which Adam turns into steps of its own size. They do not touch the function.
 DRIFTING = ("embedding.linear.bias", "running_mean", "in_proj_bias")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def losses(folder: Path) -> list[float]:

@@ -155,6 +155,20 @@ def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(
     assert np.allclose(as_matrices(ours_test), test, atol=1e-5)
 
 
+def test_the_tangent_space_equals_pyriemanns_where_both_converge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = pytest.importorskip("pyriemann.tangentspace").TangentSpace(metric="riemann")
+    monkeypatch.setattr(baselines, "MEAN_STEPS", 50)
+    monkeypatch.setattr(baselines, "MEAN_TOLERANCE", 1e-9)
+    edges = correlations(14)
+    matrices = baselines._positive_definite(edges)
+    train = space.fit(matrices[:10]).transform(matrices[:10])
+    ours_train, ours_test = tangent_features(edges[:10], edges[10:])
+    assert np.abs(ours_train - train).max() < 1e-7
+    assert np.abs(ours_test - space.transform(matrices[10:])).max() < 1e-7
+
+
 def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
     edges = correlations(2)
     matrices = baselines._positive_definite(edges)
@@ -355,8 +369,8 @@ def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_same_seed_gives_the_same_scores() -> None:
     edges, truth = labelled(60)
-    first, again = (
+    first, repeated = (
         fit_predict("linear", edges[:40], truth[:40], np.arange(40), edges[40:], "class", 2, 7)
         for _ in range(2)
     )
-    assert np.array_equal(first, again)
+    assert np.array_equal(first, repeated)

@@ -14,7 +14,9 @@ import pytest
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.crossvalidate import evaluate
+from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.report.write import write_report
 from lcm_scale.training import fit as run
 from lcm_scale.weights import checkpoints
 
@@ -26,6 +28,12 @@ QUICK = (
     "data.validation=0.2",
     "phases=[{name: one, epochs: 2}]",
 )
+
+
+def evaluate(recipe: Recipe) -> Path:
+    """As the verb does.  Returns: the report's page."""
+    prepared = prepare_evaluation(recipe)
+    return write_report(crossvalidate.evaluate(prepared), prepared.folder)
 
 
 def test_every_scan_is_predicted_once_by_a_model_that_never_saw_the_person(recipe: Make) -> None:
@@ -152,8 +160,7 @@ def test_the_same_recipe_gives_the_same_report(recipe: Make) -> None:
 def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import lcm_scale.evaluation.crossvalidate as module
-
+    module = crossvalidate
     real, calls = module.fit, []
 
     def once(*arguments, **named):
@@ -166,6 +173,6 @@ def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
     with pytest.raises(KeyError):
         evaluate(recipe("name=eval", *QUICK))
     monkeypatch.undo()
-    again = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
+    resumed = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
     whole = evaluate(recipe("name=whole", *QUICK)).parent / "results.csv"
-    assert again.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == whole.read_bytes()

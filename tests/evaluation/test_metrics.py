@@ -264,8 +264,8 @@ def test_predictions_of_other_scans_are_not_compared() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
-    first, again, other = (measured(classes(), "auroc", 200, seed) for seed in (1, 1, 2))
-    assert first == again and (first.low, first.high) != (other.low, other.high)
+    first, repeated, other = (measured(classes(), "auroc", 200, seed) for seed in (1, 1, 2))
+    assert first == repeated and (first.low, first.high) != (other.low, other.high)
 
 
 def test_many_scans_are_resampled_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

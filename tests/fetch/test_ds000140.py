@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.atlas import load_atlas
-from lcm_scale.config import ConnectivityConfig, GroupConfig
+from lcm_scale.config import ConnectivityConfig, GroupConfig, ShardRecipe, SourceConfig
 from lcm_scale.data.shards import write_shards
 from lcm_scale.errors import InputError
 from lcm_scale.fetch import ds000140
@@ -135,14 +135,16 @@ def test_series_of_other_columns_are_refused(tmp_path) -> None:
 
 
 def test_what_was_unpacked_is_sharded_cropped_and_without_the_global_signal(
-    tmp_path, recipe
+    tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setenv("LCM_SALT_FILE", str(tmp_path / "salt"))
     ds000140.unpack(small_wheel(), tmp_path)
     manifest = write_shards(
-        recipe(
+        ShardRecipe(
+            name="task",
             reader="table",
-            table=tmp_path / "table.csv",
-            drop_columns=["GlobSig"],
+            source=SourceConfig(table=str(tmp_path / "table.csv"), drop_columns=["GlobSig"]),
+            shards_dir=str(tmp_path / "shards"),
             atlas=str(tmp_path / "mist122.csv"),
             connectivity=ConnectivityConfig(crop=40),
             groups=[GroupConfig("regulation", labels=["down", "up"], merge=False)],

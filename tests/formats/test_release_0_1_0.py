@@ -19,7 +19,7 @@ import lcm_scale
 from lcm_scale.cli import app as cli
 from lcm_scale.data.verify import verify_shards
 from lcm_scale.inference.pretrained import PretrainedLCM
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints, hub
 
 RELEASE = Path(__file__).parent / "0.1.0"
@@ -86,7 +86,11 @@ def test_a_stopped_run_goes_on_to_its_end_with_the_releases_losses(
     events = read_log(project / "runs" / "run" / "log.jsonl")
     assert [event["step"] for event in events if event["event"] == "resumed"] == [5]
     losses = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
-    assert losses == pytest.approx({int(step): float(loss) for step, loss in lines}, rel=1e-4)
+    stored = {int(step): float(loss) for step, loss in lines}
+    assert losses == pytest.approx(stored, rel=1e-4)
+    # Of the epoch in whose middle it was stopped, the mean holds the steps before the stop as well.
+    rows = [event for event in events if event["event"] == "epoch"]
+    assert rows[1]["train_loss"] == pytest.approx(sum(stored[n] for n in (4, 5, 6)) / 3, rel=1e-4)
 
 
 def test_a_checkpoint_says_what_it_said() -> None:
@@ -121,8 +125,8 @@ def test_an_exported_folder_becomes_a_run(project: Path, monkeypatch: pytest.Mon
     assert lcm("import hub hub imported", monkeypatch) == 0
     loaded = checkpoints.load(project / "imported")
     assert loaded.unknown_subjects and not loaded.subjects
-    given = hub.read_folder(RELEASE / "hub").state
-    assert all(torch.equal(loaded.state[name], value) for name, value in given.items())
+    exported = hub.read_folder(RELEASE / "hub").state
+    assert all(torch.equal(loaded.state[name], value) for name, value in exported.items())
 
 
 def test_a_safetensors_file_answers_as_it_did() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from lcm_scale.config import Recipe
+from lcm_scale.config.run import FORMULATIONS  # XX
 from lcm_scale.model.attention import Attention
-from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.training import fit as run

@@ -12,8 +12,8 @@ from lcm_scale.config import Recipe, TrainerConfig
 from lcm_scale.hardware import precision
 from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import epochs_of, read_log
-from lcm_scale.training.parallel.strategy import trainer_arguments
+from lcm_scale.training.parallel.strategy import choose_hardware
+from lcm_scale.training.run_log import epochs_of, read_log
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_bf16_runs_where_the_hardware_is_faster_in_it(
     assert precision_of("auto", device, width) == runs
     assert precision_of("32-true", device, width) == "32-true"
     if device == "cpu":
-        assert trainer_arguments(TrainerConfig(accelerator="cpu"), width)["precision"] == runs
+        assert choose_hardware(TrainerConfig(accelerator="cpu"), width).precision == runs
 
 
 def test_a_wide_model_learns_in_bf16_what_it_learns_in_fp32(

@@ -14,18 +14,17 @@ import pytest
 
 from lcm_scale.errors import InputError
 from lcm_scale.laws import page
-from lcm_scale.laws.analysis import (
+from lcm_scale.laws.analysis import against, analyse
+from lcm_scale.laws.choice import (
     Candidate,
     Coefficient,
-    against,
-    analyse,
     chosen,
     compare,
     influence,
-    options,
     refusal,
 )
-from lcm_scale.laws.collect import BestRate, Row, best_rate_by_size, collect
+from lcm_scale.laws.collect import BestRate, Configuration, best_rate_by_size, collect
+from lcm_scale.laws.consequences import options
 from lcm_scale.laws.fit import Interval, fit, profile_interval
 from lcm_scale.laws.laws import LAWS, Runs, Scale
 from lcm_scale.sweep.measure import run_point
@@ -162,7 +161,7 @@ def test_too_few_points_say_how_many_more(finished: Path, tmp_path: Path) -> Non
         analyse(collect(made))
 
 
-def row(**values: Any) -> Row:
+def row(**values: Any) -> Configuration:
     usual = {
         "size": "8x1",
         "name": "",
@@ -175,7 +174,8 @@ def row(**values: Any) -> Row:
         "seed": 0,
         "draw": 0,
         "label_share": 1.0,
-        "rate": (),
+        "settings": (),
+        "learning_rate": None,
         "loss": 1.0,
         "last_loss": 1.0,
         "chance": 2.0,
@@ -186,7 +186,7 @@ def row(**values: Any) -> Row:
         "hours": 1.0,
         "folders": (),
     }
-    return Row(**{**usual, **values})
+    return Configuration(**{**usual, **values})
 
 
 def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were_seeds() -> None:
@@ -194,7 +194,7 @@ def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were
         row(loss=0.9, epochs=8, seed=0),
         row(loss=1.1, epochs=8, seed=1),
         row(loss=3.0, epochs=1),
-        row(loss=5.0, epochs=8, rate=("optim.adaptive.lr=1",)),
+        row(loss=5.0, epochs=8, settings=("optim.adaptive.lr=1",)),
         row(loss=1.5, epochs=8, label_share=0.5),
     ]
     baselines = [
@@ -211,7 +211,7 @@ def test_the_best_rate_of_each_size_stands_beside_the_smallest_sizes() -> None:
         row(
             size=size,
             parameters=10 if size == "8x1" else 90,
-            rate=(f"optim.adaptive.lr={rate}",),
+            learning_rate=rate,
             loss=loss,
         )
         for (size, rate), loss in losses.items()

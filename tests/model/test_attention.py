@@ -3,8 +3,9 @@ import itertools
 import pytest
 import torch
 
+from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.model.attention import Attention, SelfAttention, absorbed, projected
-from lcm_scale.model.dispatch import FORMULATIONS, choose
+from lcm_scale.model.dispatch import choose
 
 SHAPES = [
     (1, 1, 5),

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -5,7 +7,7 @@ import torch.multiprocessing as mp
 from lcm_scale.model.batchnorm import MaskedBatchNorm
 
 
-def both(rows: torch.Tensor) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
+def ours_and_theirs(rows: torch.Tensor) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
     torch.manual_seed(0)
     ours, theirs = (
         MaskedBatchNorm(rows.shape[-1]).to(rows.dtype),
@@ -20,7 +22,7 @@ def both(rows: torch.Tensor) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
 
 def test_equals_torchs_batch_norm_in_output_gradients_buffers_and_eval() -> None:
     x = (torch.randn(4, 6, 5) * 3 + 2).double()
-    ours, theirs = both(x)
+    ours, theirs = ours_and_theirs(x)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     target = torch.randn(4, 6, 5).double()
     out_a, out_b = ours(a), theirs(b.reshape(24, 5)).view(4, 6, 5)
@@ -38,8 +40,8 @@ def test_equals_torchs_batch_norm_in_output_gradients_buffers_and_eval() -> None
 
 def test_padded_scans_touch_no_statistic() -> None:
     x = torch.randn(3, 6, 5).double()
-    ours, _ = both(x)
-    other, _ = both(x)
+    ours, _ = ours_and_theirs(x)
+    other, _ = ours_and_theirs(x)
     padded = torch.cat([x, torch.full((2, 6, 5), 1e6).double()])
     torch.testing.assert_close(ours(padded, torch.tensor([1, 1, 1, 0, 0]))[:3], other(x))
     torch.testing.assert_close(ours.running_var, other.running_var)
@@ -61,7 +63,7 @@ def _rank(rank: int, x: torch.Tensor, file: str, out: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_with_unequal_shares_compute_what_one_computes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_two_ranks_with_unequal_shares_compute_what_one_computes(tmp_path: Path) -> None:
     x = torch.randn(4, 6, 5).double()
     norm = MaskedBatchNorm(5).double()
     whole = x.clone().requires_grad_()

@@ -1,4 +1,4 @@
-"""The counts against REFERENCE.md's figures, against the real model's parameters and against
+"""The counts against the figures of docs/model.md, against the real model's parameters and against
 torch's FLOP counter."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lcm_scale.config import ModelConfig, TrainerConfig
-from lcm_scale.model.dispatch import FORMULATIONS
+from lcm_scale.config.run import FORMULATIONS  # XX
 from lcm_scale.model.flops import (
     crossover,
     formulation_of,
@@ -23,8 +23,8 @@ from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.model.products import ONEDNN
 from lcm_scale.training.parallel.strategy import prepare_model
 
-REFERENCE_TOKENS = (4, 2, 1)  # four label categories, sex, age
-REFERENCE_PARAMETERS = {
+PUBLISHED_TOKENS = (4, 2, 1)  # four label categories, sex, age
+PUBLISHED_PARAMETERS = {
     "147m": 147_190_785,
     "294m": 294_117_377,
     "441m": 441_043_969,
@@ -37,19 +37,19 @@ REFERENCE_PARAMETERS = {
 
 
 def published(preset: str, **changes: object) -> LCMConfig:
-    return resolve(ModelConfig(preset=preset, **changes), 116, REFERENCE_TOKENS)
+    return resolve(ModelConfig(preset=preset, **changes), 116, PUBLISHED_TOKENS)
 
 
 def test_every_published_size_is_in_the_table() -> None:
-    assert set(REFERENCE_PARAMETERS) == set(PRESETS) - {"tiny", "small"}
+    assert set(PUBLISHED_PARAMETERS) == set(PRESETS) - {"tiny", "small"}
 
 
-@pytest.mark.parametrize("preset", REFERENCE_PARAMETERS)
+@pytest.mark.parametrize("preset", PUBLISHED_PARAMETERS)
 def test_formula_and_real_model_have_exactly_the_published_parameters(preset: str) -> None:
     config = published(preset)
     with torch.device("meta"):
         real = sum(p.numel() for p in LCM(config).parameters())
-    assert parameter_count(config) == real == REFERENCE_PARAMETERS[preset]
+    assert parameter_count(config) == real == PUBLISHED_PARAMETERS[preset]
 
 
 @pytest.mark.parametrize("edge_branch", [False, True])
@@ -68,7 +68,7 @@ def test_formula_counts_any_shape(edge_branch: bool) -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "absorbed", "projected"), [(5, 0.41, 2.23), (25, 2.03, 3.39), (50, 4.07, 4.85)]
-)  # REFERENCE.md section 6, GFLOP a layer and scan
+)  # docs/model.md, Arithmetic: GFLOP a layer and scan
 def test_layer_costs_what_planning_measured(tokens: int, absorbed: float, projected: float) -> None:
     config = published("147m")
     cost = {
@@ -149,13 +149,13 @@ def test_counts_equal_torchs_counter_on_the_real_model(
 
 def test_recomputed_products_are_no_work_towards_mfu() -> None:
     config = published("147m")
-    again = {
+    recomputed = {
         f: training_flops(config, f, 27) - training_flops(config, f, 27, recomputed=False)
         for f in FORMULATIONS
     }
-    assert again["projected"] == again["flash"] == 2 * 116 * 116 * 2048  # the embedding
+    assert recomputed["projected"] == recomputed["flash"] == 2 * 116 * 116 * 2048  # the embedding
     queries_and_rows = 2 * 27 * 2048 * 2048 + 2 * 8 * 27 * 116 * 2048
-    assert again["absorbed"] == again["projected"] + 4 * queries_and_rows
+    assert recomputed["absorbed"] == recomputed["projected"] + 4 * queries_and_rows
 
 
 def test_an_unknown_formulation_is_refused() -> None:

@@ -6,7 +6,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM, expand
 from lcm_scale.model.presets import resolve
 
-# REFERENCE section 1, "used = ours", counted with 4 class, 2 sex and 1 age token.
+# docs/model.md, Sizes: counted with 4 class, 2 sex and 1 age token.
 PUBLISHED = {
     "147m": 147_190_785,
     "294m": 294_117_377,
@@ -163,9 +163,9 @@ def gradients(model: LCM, fc: torch.Tensor) -> list[torch.Tensor]:
 
 def test_checkpointed_layers_give_the_same_numbers_bit_for_bit_with_dropout_on() -> None:
     fc = torch.randn(3, 12, 12)
-    plain, again = tiny(), tiny()
-    again.checkpointing = True
-    for a, b in zip(gradients(plain, fc), gradients(again, fc), strict=True):
+    plain, checkpointed = tiny(), tiny()
+    checkpointed.checkpointing = True
+    for a, b in zip(gradients(plain, fc), gradients(checkpointed, fc), strict=True):
         assert torch.equal(a, b)
 
 

@@ -188,7 +188,8 @@ def test_the_first_screen_holds_n_interval_baseline_and_difference(page: str) ->
     card = text_of(page[page.index('<section class="card') : page.index("</section>")])
     assert re.search(r"120 simulated scans, 120 people", card)
     assert re.search(
-        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has 0\.\d{3} \[",
+        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has "
+        r"0\.\d{3} \[",
         card,
     )
     assert (
@@ -299,8 +300,8 @@ def test_constant_regions_are_named_or_counted(page: str) -> None:
 def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
     table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
     assert (
-        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it Agreement"
-        in table
+        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it "
+        "Agreement" in table
     )
     assert (
         "97.6 % right" in table
@@ -413,12 +414,12 @@ def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) 
 
 
 def test_the_same_report_is_the_same_files(folder: Path, tmp_path: Path) -> None:
-    again = write_report(report(), tmp_path / "r").parent
-    assert sorted(p.relative_to(again) for p in again.rglob("*")) == sorted(
+    rewritten = write_report(report(), tmp_path / "r").parent
+    assert sorted(p.relative_to(rewritten) for p in rewritten.rglob("*")) == sorted(
         p.relative_to(folder) for p in folder.rglob("*")
     )
     for name in ("report.html", "results.json", "results.csv", "predictions.csv"):
-        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+        assert (rewritten / name).read_bytes() == (folder / name).read_bytes(), name
 
 
 def test_figures_of_an_earlier_report_are_cleared_and_other_files_left(tmp_path: Path) -> None:

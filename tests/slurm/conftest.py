@@ -122,13 +122,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     time.sleep(1.0)
     for daemon in daemons:
         processes.append(subprocess.Popen(daemon, env=environment, stdout=log, stderr=log))
-    there = Cluster(environment)
+    cluster = Cluster(environment)
     end = time.monotonic() + 30
-    while "2  idle" not in " ".join(there("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")):
+    while "2  idle" not in " ".join(
+        cluster("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")
+    ):
         assert time.monotonic() < end, (folder / "daemons.log").read_text()[-2000:]
         time.sleep(0.5)
-    yield there
-    there("scancel", "--user", os.environ.get("USER", "root"), check=False)
+    yield cluster
+    cluster("scancel", "--user", os.environ.get("USER", "root"), check=False)
     time.sleep(1.0)
     for process in reversed(processes):
         process.terminate()
@@ -233,7 +235,8 @@ SMALL = (
 def desk(cluster: Cluster, checkout: Path, world: Path, tmp_path: Path) -> Desk:
     site = tmp_path / "site.env"
     site.write_text(
-        f'LCM_VENV="{sys.prefix}"\nLCM_SHARDS="{world}/shards"\nLCM_RUNS="{tmp_path}/runs"\nLCM_MIN_SECONDS=1\n'
+        f'LCM_VENV="{sys.prefix}"\nLCM_SHARDS="{world}/shards"\n'
+        f'LCM_RUNS="{tmp_path}/runs"\nLCM_MIN_SECONDS=1\n'
         "export OMP_NUM_THREADS=1 MASTER_ADDR=127.0.0.1\n"
     )
     return Desk(cluster, checkout, tmp_path / "runs", site)

@@ -12,13 +12,16 @@ import pytest
 
 from lcm_scale.config import Recipe, load
 from lcm_scale.data.sets import open_sets, split_subjects
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 
 Desk = Any  # conftest's
 
 pytestmark = pytest.mark.slurm
 EPOCHS = 160  # 5 steps each, some 20 seconds
-LONG = f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, epochs: {EPOCHS // 2}}}]"
+LONG = (
+    f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, "
+    f"epochs: {EPOCHS // 2}}}]"
+)
 
 
 def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
@@ -100,8 +103,10 @@ def test_scancel_then_the_same_command_goes_on(desk: Desk, world: Path) -> None:
     time.sleep(2.0)
     assert desk.cluster.state(job) == "CANCELLED"
     before = desk.steps("cancelled")
-    again = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
-    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    second_job = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+    assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
+        second_job
+    )
     assert resumes(desk.runs / "cancelled") == 1
     assert desk.steps("cancelled") >= before
     assert_nothing_lost(desk.runs / "cancelled", world, EPOCHS)
@@ -121,10 +126,12 @@ def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "NODE_FAIL"}) == "FAILED", desk.output(
         job
     )
-    again = desk.submit(
+    second_job = desk.submit(
         "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
     )
-    assert desk.cluster.wait(again, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(again)
+    assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
+        second_job
+    )
     assert_nothing_lost(desk.runs / "killed", world, EPOCHS)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lcm_scale.config import BudgetConfig
-from lcm_scale.cost.published import published_costs
+from lcm_scale.cost.placement import Way, published_costs
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import CARDS
 from lcm_scale.laws.identify import identify
@@ -22,7 +22,8 @@ Make = Callable[..., Plan]
 DESIGN = """
 recipe: run
 baselines: []
-axes: {size: [48x2, 96x2, 128x4, 256x4, 512x8], subjects: [100, 400, 1600], epochs: [10], seed: [0, 1]}
+axes:
+  {size: [48x2, 96x2, 128x4, 256x4, 512x8], subjects: [100, 400, 1600], epochs: [10], seed: [0, 1]}
 """
 
 
@@ -110,15 +111,32 @@ def test_a_design_that_cannot_be_fitted_says_what_it_lacks(tmp_path: Path) -> No
 def test_one_card_is_enough_for_every_published_size() -> None:
     rows = published_costs(10_000, 200, 128, 25, BudgetConfig())
     assert len(rows) == 8 * 3
-    assert all(row.strategy.startswith("one card") for row in rows)
+    assert all(row.placement.fits and row.placement.way == Way() for row in rows)
 
 
 def test_the_largest_size_takes_the_time_that_planning_measured() -> None:
-    # REFERENCE.md section 6: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and
+    # docs/model.md, Arithmetic: 19 minutes on an H100, 56 on an A100, at 40 % MFU, optimiser and
     # recomputing aside.
     rows = {
-        r.card: r for r in published_costs(10_000, 200, 128, 25, BudgetConfig()) if r.size == "1.2b"
+        r.card: r.placement
+        for r in published_costs(10_000, 200, 128, 25, BudgetConfig())
+        if r.size == "1.2b"
     }
     assert 19 / 60 < rows["H100"].hours < 2 * 19 / 60
     assert 56 / 60 < rows["A100"].hours < 2 * 56 / 60
-    assert set(rows) == {"A100", "H100", "H200"} == set(CARDS) - {"cpu", "24GB", "12GB"}
+    assert set(rows) == {"A100", "H100", "H200"} <= set(CARDS)
+
+
+def test_a_point_that_its_card_cannot_hold_says_what_would_make_it_fit(tmp_path: Path) -> None:
+    def made(*settings: str) -> Plan:
+        design = DESIGN + f"overrides: [{', '.join(('trainer.global_batch=4096', *settings))}]\n"
+        axes = "axes={size: [1.2b], subjects: [8000], epochs: [10], seed: [0]}"
+        return without_shards(tmp_path, design, axes, "budget.gpu=A100")
+
+    large, repeated = made(), made("trainer.checkpoint_layers=true")
+    (warning,) = large.warnings
+    assert warning.startswith("does not fit A100: ")
+    assert warning.endswith("GB a card: trainer.checkpoint_layers=true")
+    assert repeated.warnings == ()
+    assert repeated.points[0].hours > large.points[0].hours
+    assert repeated.points[0].flops > large.points[0].flops

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.sweep import run as sweeps
-from lcm_scale.sweep.measure import Busy, _alone, is_finished, split_of
+from lcm_scale.sweep.measure import Busy, _alone, is_finished, prepare_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.training.run_log import read_log
 
 Make = Callable[..., Plan]
 
@@ -27,7 +27,8 @@ Make = Callable[..., Plan]
 WORKER = """
 import json, os, sys
 from pathlib import Path
-points, counts, deadly, deaths = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+points, counts = json.loads(sys.argv[1]), Path(sys.argv[2])
+deadly, deaths = int(sys.argv[3]), int(sys.argv[4])
 for line in sys.stdin:
     folder = Path(points[int(line) - 1])
     counts.open("a").write(line)
@@ -85,7 +86,7 @@ def test_two_processes_never_work_at_one_point(make_sweep: Make) -> None:
 def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
     made = plan(open_sweep(finished))
     folder = made.sweep.folder_of(made.runnable[0])
-    there = {p.name for p in folder.iterdir()}
+    files = {p.name for p in folder.iterdir()}
     assert {
         "recipe.yaml",
         "provenance.json",
@@ -93,7 +94,7 @@ def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:
         "log.jsonl",
         "checkpoints",
         "point.json",
-    } <= there
+    } <= files
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["best.ckpt"]
 
 
@@ -104,8 +105,9 @@ def test_a_point_that_was_stopped_goes_on_where_it_stood(
     point = made.runnable[0]
     fit = run.fit
 
-    def half(recipe: Recipe, *rest: object, **more: object) -> object:
-        fit(replace(recipe, trainer=replace(recipe.trainer, max_steps=1)), *rest, **more)  # type: ignore[arg-type]
+    def half(prepared: PreparedRun) -> object:
+        recipe = prepared.recipe
+        fit(replace(prepared, recipe=replace(recipe, trainer=replace(recipe.trainer, max_steps=1))))
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lcm_scale.sweep.measure.fit", half)
@@ -125,7 +127,7 @@ def test_fewer_people_lie_within_more_and_nobody_is_trained_and_tested(make_swee
         next(p for p in made.runnable if p.size == "8x1" and p.subjects == n) for n in (12, 16)
     )
     sets = open_sets(made.sweep.base.data)
-    a, b = (split_of(sets, None, made.sweep.recipe_of(p), p) for p in (few, more))
+    a, b = (prepare_point(made.sweep, p) for p in (few, more))
     assert set(a.train) < set(b.train)
     assert len(np.unique(sets.subject[a.train])) == 12
     for split in (a, b):
@@ -138,7 +140,7 @@ def test_a_share_of_labels_hides_the_headline_of_the_others_from_training(make_s
     made = make_sweep("axes.label_share=[0.5]")
     point = next(p for p in made.runnable if p.subjects == 20)
     sets = open_sets(made.sweep.base.data)
-    split = split_of(sets, None, made.sweep.recipe_of(point), point)
+    split = prepare_point(made.sweep, point)
     column = split.questions[0].column
     before, after = (np.isfinite(s.labels[split.train, column]).sum() for s in (sets, split.sets))
     assert after < before

@@ -14,7 +14,7 @@ import torch
 from lcm_scale.config import OptimConfig
 from lcm_scale.sweep.measure import run_point
 from lcm_scale.sweep.plan import Plan
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 from lcm_scale.training.schedule import decay_epoch, lr_factor
 from lcm_scale.weights import checkpoints
 

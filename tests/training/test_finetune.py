@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.data.sets import open_sets
+from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.folder import run_folder
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
@@ -73,7 +74,7 @@ def test_the_audit_counts_each_missing_label_of_a_pretrained_target_once(
     rows = {row["target"]: row for row in csv.DictReader((folder / "pseudo_labels.csv").open())}
     assert set(rows) == {"eye_status", "sex", "age"}
     sets = open_sets(made.data)
-    train, _ = run.split_subjects(sets, sets.scans_of([]), made.data.validation, made.seed)
+    train, _ = split_subjects(sets, sets.scans_of([]), made.data.validation, made.seed)
     for target in ("sex", "age"):
         missing = int(np.isnan(sets.labels[train, sets.vocabulary.names.index(target)]).sum())
         assert missing > 0
@@ -95,7 +96,7 @@ def test_pseudo_labels_change_the_training_and_survive_a_resume(
     recipe: Make, pretrained: Path
 ) -> None:
     def losses(name: str) -> list[float]:
-        log = read_log(run.run_folder(recipe(f"name={name}")) / "log.jsonl")
+        log = read_log(run_folder(recipe(f"name={name}")) / "log.jsonl")
         return [event["loss"] for event in log if event["event"] == "step"]
 
     run.finetune(tune(recipe, pretrained, "name=with"))
@@ -110,7 +111,8 @@ def test_one_run_goes_from_pretraining_to_pseudo_label_finetuning(recipe: Make) 
     """Scans, active targets, rule and readout all switch in the middle; a resume at the switch
     changes nothing."""
     phases = (
-        "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, sex, age]},"
+        "phases=[{name: pretrain, epochs: 2, stage: momentum, sets: [first], targets: [eye_status, "
+        "sex, age]},"
         "{name: finetune, epochs: 2, readout: adaptive, sets: [second], pseudo_labels: true}]"
     )
     folder = run.pretrain(recipe("name=whole", "data=[first, second]", phases))
@@ -136,12 +138,12 @@ def test_tokens_of_targets_that_a_phase_leaves_out_do_not_move(recipe: Make) -> 
     made = recipe(phases, "optim.momentum.weight_decay=0.1", "optim.adaptive.weight_decay=0.1")
     torch.manual_seed(made.seed)
     state = checkpoints.load(run.pretrain(made)).state
-    again = checkpoints.load(
+    resumed = checkpoints.load(
         run.pretrain(recipe("name=short", phases, "trainer.max_steps=1"))
     ).state
-    names = checkpoints.load(run.run_folder(made)).vocabulary.names
+    names = checkpoints.load(run_folder(made)).vocabulary.names
     for number, name in enumerate(names):
-        same = torch.equal(state[f"tokens.target_{number}"], again[f"tokens.target_{number}"])
+        same = torch.equal(state[f"tokens.target_{number}"], resumed[f"tokens.target_{number}"])
         assert same == (name != "sex"), name
 
 

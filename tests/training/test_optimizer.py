@@ -100,8 +100,8 @@ def test_groups_hold_every_parameter_once_and_decay_only_matrices() -> None:
     seen = [p for group in groups for p in group["params"]]
     assert len(seen) == len(set(seen)) == len(list(model.parameters()))
     decayed = {group["name"]: group["decay"] for group in groups}
-    assert decayed["matrices"] == "recipe" and decayed["norms and biases"] == "none"
-    assert decayed["tokens: sex"] == "none" and decayed["edge_branch.table: sex"] == "0.1"
+    assert decayed["matrices"] is None and decayed["norms and biases"] == 0
+    assert decayed["tokens: sex"] == 0 and decayed["edge_branch.table: sex"] == 0.1
     assert {group["target"] for group in groups} == {-1, 0, 1, 2}
 
 

@@ -16,7 +16,10 @@ from lcm_scale.data.order import epoch_order
 from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.callbacks.stop import Stop
+from lcm_scale.training.folder import run_folder
+from lcm_scale.training.prepare import prepare
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
@@ -24,9 +27,9 @@ STEPS = 20  # 33 training scans in batches of 8 are 5 steps an epoch, 4 epochs
 
 
 def newest_state(folder: Path) -> dict[str, torch.Tensor]:
-    there = checkpoints.newest(folder / "checkpoints")
-    assert there is not None
-    return checkpoints.read_file(there)["state_dict"]
+    newest = checkpoints.newest(folder / "checkpoints")
+    assert newest is not None
+    return checkpoints.read_file(newest)["state_dict"]
 
 
 def losses(folder: Path) -> list[float]:
@@ -82,14 +85,14 @@ def test_a_run_killed_between_checkpoints_repeats_only_what_it_lost(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run.pretrain(recipe("name=whole"))
-    real = run.recorder.Recorder.on_train_batch_end
+    real = Stop.on_train_batch_end
 
     def dies(self, trainer, module, outputs, batch, batch_idx):
         real(self, trainer, module, outputs, batch, batch_idx)
         if trainer.global_step == 14:
             raise KeyError("killed")  # nothing of ours catches it
 
-    monkeypatch.setattr(run.recorder.Recorder, "on_train_batch_end", dies)
+    monkeypatch.setattr(Stop, "on_train_batch_end", dies)
     with pytest.raises(KeyError):
         run.pretrain(recipe("name=killed", "trainer.checkpoint_steps=3"))
     monkeypatch.undo()
@@ -149,9 +152,7 @@ def test_the_update_rule_changes_at_the_switch_not_only_its_name(recipe: Make) -
                     weights,
                 )
             )
-        states = [
-            newest_state(run.run_folder(recipe(f"name=x{factor}-{s}"))) for s in (1, 2, 10, 11)
-        ]
+        states = [newest_state(run_folder(recipe(f"name=x{factor}-{s}"))) for s in (1, 2, 10, 11)]
         name = "model.readout.weight"
         moved[factor] = (states[0][name] - states[1][name], states[2][name] - states[3][name])
     sgd = moved[1000.0][0].norm() / moved[1.0][0].norm()
@@ -187,12 +188,12 @@ def test_a_recipe_that_cannot_run_is_refused_before_a_folder_is_made(
     override: str, dry_run: bool, recipe: Make, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError):
-        run.pretrain(recipe(override), dry_run)
+        (prepare if dry_run else run.pretrain)(recipe(override))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_dry_run_writes_nothing(recipe: Make, tmp_path: Path) -> None:
-    run.pretrain(recipe(), dry_run=True)
+    prepare(recipe())
     assert not (tmp_path / "runs").exists()
 
 
@@ -220,4 +221,4 @@ def test_a_run_that_cannot_begin_leaves_no_folder(recipe: Make) -> None:
     asked = recipe("data.validation=0.9999")
     with pytest.raises(InputError, match=r"no training scans .* data\.validation"):
         run.pretrain(asked)
-    assert not run.run_folder(asked).exists()
+    assert not run_folder(asked).exists()

@@ -10,7 +10,7 @@ import torch
 
 from lcm_scale.config import Recipe
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import read_log
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]

@@ -113,9 +113,9 @@ def test_what_the_mixin_saves_over_an_exported_folder_is_what_is_loaded(
         model.norm.weight.mul_(1.5)
     model.reorder(other)
     model.save_pretrained(str(folder))
-    again, fc = load_model(folder, atlas=other), correlations(own.n_regions)
-    assert again.meaning.atlas.checksum == other.checksum
-    expected, found = model.predict(fc), again.predict(fc)
+    reread, fc = load_model(folder, atlas=other), correlations(own.n_regions)
+    assert reread.meaning.atlas.checksum == other.checksum
+    expected, found = model.predict(fc), reread.predict(fc)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 

@@ -41,7 +41,8 @@ class Atlas:
     def __post_init__(self) -> None:
         if len(set(self.indices)) != len(self.indices):
             raise InputError(
-                f"atlas {self.name}: a region index occurs twice; indices identify regions, names may repeat"
+                f"atlas {self.name}: a region index occurs twice; indices identify regions, names "
+                "may repeat"
             )
         for what, values in (
             ("names", self.names),
@@ -84,8 +85,9 @@ class Atlas:
         if set(place) != set(self.indices):
             missing = len(set(self.indices) - set(place))
             raise InputError(
-                f"atlas {other.name} ({other.n_regions} regions) does not hold the regions of {self.name} "
-                f"({self.n_regions}; {missing} missing): only data of one atlas can be mixed"
+                f"atlas {other.name} ({other.n_regions} regions) does not hold the regions of "
+                f"{self.name} ({self.n_regions}; {missing} missing): only data of one atlas can be "
+                "mixed"
             )
         return np.array([place[index] for index in self.indices], dtype=np.int64)
 

@@ -28,7 +28,8 @@ def load_atlas(name_or_path: str) -> Atlas:
     file = Path(name_or_path)
     if not file.is_file():
         raise InputError(
-            f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor 'name:regions'"
+            f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor "
+            "'name:regions'"
         )
     try:
         return _parse(file.stem, file.read_text(encoding="utf-8-sig"), str(file))

@@ -13,7 +13,7 @@ from lcm_scale.errors import InputError
 if TYPE_CHECKING:
     from lcm_scale.config import BudgetConfig, Recipe
     from lcm_scale.cost.count import Cost
-    from lcm_scale.cost.placement import Placement
+    from lcm_scale.cost.placement import Placement, Way
 
 MACHINES = ("nodes", "gpus_per_node", "gpu", "price", "mfu")  # beside the recipe's keys
 EXAMPLE = "Example: lcm-scale cost nodes=8 gpus_per_node=8 gpu=H100 model=1.2b data.scans=10000"
@@ -51,16 +51,23 @@ def cost(
         _print_cost(counted, recipe)
         print(f"next: {' '.join(['lcm-scale pretrain', *(paths or ['RECIPE']), *overrides])}")
         return
+    from lcm_scale.cost.count import job_of
     from lcm_scale.cost.placement import placements, recipe_for, recommended
     from lcm_scale.files import replacing
+    from lcm_scale.hardware.cards import card_of
 
-    nodes, each, budget = _machines(machines)
-    ways = placements(recipe, counted, nodes, each, budget)
-    advice = recommended(ways, budget, nodes * each)
+    nodes, per_node, budget = _machines(machines)
+    job, card = job_of(recipe, counted), card_of(budget.gpu)
+    ways = placements(job, card, nodes, per_node, budget)
+    advice = recommended(ways, budget.gpu, nodes * per_node, budget)
     _print_cost(counted, recipe)
-    _print_placements(ways, nodes, each, budget, counted.model.width)
+    pace = f"{_si(card.peak, 'FLOP')}/s measured" if card.measured else f"{budget.mfu:.0%} MFU"
+    title = (
+        f"{nodes} x {per_node} {budget.gpu}, {job.precision_on(card)}, {pace}, nothing overlapped"
+    )
+    _print_placements(ways, title, budget)
     with replacing(write, "name another place with --write") as aside:
-        aside.write_text(config.dump(recipe_for(recipe, ways[0], each)))
+        aside.write_text(config.dump(recipe_for(recipe, ways[0].way)))
     data = "" if recipe.data.sets else " data=SET"
     print(f"recipe: {write}\nnext: lcm-scale pretrain {write}{data}")
     print("\n".join(advice))
@@ -72,7 +79,7 @@ def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:
 
     usual = BudgetConfig()
     try:
-        nodes, each = int(words.get("nodes", 1)), int(words.get("gpus_per_node", 1))
+        nodes, per_node = int(words.get("nodes", 1)), int(words.get("gpus_per_node", 1))
         price, mfu = float(words.get("price", usual.price)), float(words.get("mfu", usual.mfu))
     except ValueError as error:
         raise InputError(f"nodes, gpus_per_node, price and mfu are numbers: {error}") from error
@@ -80,7 +87,7 @@ def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:
         raise InputError(
             f"price={price:g} mfu={mfu:g}: price is at least 0, mfu above 0 and at most 1"
         )
-    return nodes, each, BudgetConfig(gpu=words.get("gpu", usual.gpu), price=price, mfu=mfu)
+    return nodes, per_node, BudgetConfig(gpu=words.get("gpu", usual.gpu), price=price, mfu=mfu)
 
 
 def _print_cost(result: Cost, recipe: Recipe) -> None:
@@ -88,7 +95,8 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
     counted = ", ".join(result.sets) if result.sets else "no data named: 4 classes, sex, age"
     print(
         f"model {recipe.model.preset}: {result.parameters:,} parameters "
-        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; {model.n_tokens} tokens, {counted})"
+        f"({model.layers} layers of width {model.width}; {model.n_regions} regions; "
+        f"{model.n_tokens} tokens, {counted})"
     )
     flops = [
         [
@@ -114,7 +122,7 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         ]
         for row in result.memory
     ]
-    title = f"memory on one device, {result.device_batch} scans on it"
+    title = f"memory on one device, {result.device_batch} scans on it at a time"
     print_table(
         title, ("precision", "weights", "gradients", "optimiser", "activations", "total"), parts
     )
@@ -123,11 +131,7 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
 
 
-def _print_placements(
-    ways: list[Placement], nodes: int, each: int, budget: BudgetConfig, width: int
-) -> None:
-    from lcm_scale.hardware.cards import card_of
-
+def _print_placements(ways: list[Placement], title: str, budget: BudgetConfig) -> None:
     columns = (
         "GPUs",
         "strategy",
@@ -142,25 +146,35 @@ def _print_placements(
     )
     rows = [
         [
-            str(way.cards),
-            way.strategy,
-            " + ".join(["layers again"] * way.layers_again + ["offload"] * way.offload),
-            _si(way.memory, "B"),
-            _si(way.sent, "B"),
-            f"{1000 * way.step:.0f} ms",
-            f"{way.hours:.2g}",
-            f"{way.card_hours:.2g}",
-            f"{way.card_hours * budget.price:.2f}",
-            "" if way.fits else "does not fit",
+            str(found.way.cards),
+            found.way.strategy,
+            " + ".join(_to_fit(found.way)),
+            _si(found.memory, "B"),
+            _si(found.sent, "B"),
+            f"{1000 * found.step:.0f} ms",
+            f"{found.hours:.2g}",
+            f"{found.card_hours:.2g}",
+            f"{found.card_hours * budget.price:.2f}",
+            _remark(found),
         ]
-        for way in ways
+        for found in ways
     ]
-    card = card_of(budget.gpu)
-    pace = f"{_si(card.peak, 'FLOP')}/s measured" if card.measured else f"{budget.mfu:.0%} MFU"
-    title = (
-        f"{nodes} x {each} {budget.gpu}, {card.precision_for(width)}, {pace}, nothing overlapped"
-    )
     print_table(title, columns, rows)
+
+
+def _to_fit(way: Way) -> list[str]:
+    """What is done so that it fits, in words short enough for a column."""
+    return [
+        *["layers again"] * way.checkpoint_layers,
+        *["offload"] * way.offload,
+        *[f"accumulate {way.accumulate}"] * (way.accumulate > 1),
+    ]
+
+
+def _remark(found: Placement) -> str:
+    if not found.fits:
+        return "does not fit"
+    return "" if found.exact else f"another model: batch norm over {found.normalised}"
 
 
 def _si(value: float, unit: str) -> str:

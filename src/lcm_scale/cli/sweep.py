@@ -15,6 +15,7 @@ from lcm_scale.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lcm_scale.cost.placement import PublishedCost
     from lcm_scale.sweep.plan import Plan
     from lcm_scale.sweep.run import State
 
@@ -35,7 +36,8 @@ Overrides = Annotated[
 
 
 @app.command(
-    epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 budget.gpu_hours=50"
+    epilog="Example: lcm-scale sweep plan recipes/sweep_sizes.yaml budget.gpu=A100 "
+    "budget.gpu_hours=50"
 )
 def plan(recipe: SweepPath, overrides: Overrides = None) -> None:
     """Show what a sweep would run, cost and find out.
@@ -72,7 +74,11 @@ def run(
     """
     made = _plan(recipe, overrides)
     if dry_run:
+        from lcm_scale.sweep.run import check
+
+        check(made)
         _print_plan(made)
+        print("inputs are in order")
         print(f"next: {_command('run', recipe, overrides)}")
         return
     from lcm_scale.sweep import run as sweep
@@ -96,14 +102,16 @@ def run(
         ]
         outcome = sweep.run(made, jobs, command)
         print(
-            f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were finished before"
+            f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were "
+            "finished before"
         )
         if outcome.busy:
             print(f"left to another process: {', '.join(outcome.busy)}")
         if outcome.failed:
             name, reason = outcome.failed[0]
             raise InputError(
-                f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: {reason}"
+                f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: "
+                f"{reason}"
             )
     print(f"next: {_command('fit' if not point else 'status', recipe, overrides)}")
 
@@ -172,9 +180,12 @@ def cost(
     mfu: Annotated[float, typer.Option(min=0.01, max=1.0, help="Share of the card's peak.")] = 0.4,
     price: Annotated[float, typer.Option(min=0.0, help="Of an hour of one card.")] = 3.0,
 ) -> None:
-    """Tabulate what pretraining each published size costs on A100, H100 and H200."""
+    """Tabulate what pretraining each published size costs on one A100, H100 or H200.
+
+    The way is the one that `lcm-scale cost` recommends for one such card.
+    """
     from lcm_scale.config import BudgetConfig
-    from lcm_scale.cost.published import published_costs
+    from lcm_scale.cost.placement import published_costs
 
     rows = published_costs(scans, epochs, batch, tokens, BudgetConfig(mfu=mfu, price=price))
     cards = list(dict.fromkeys(r.card for r in rows))
@@ -189,20 +200,46 @@ def cost(
     table = []
     for size in dict.fromkeys(r.size for r in rows):
         own = [r for r in rows if r.size == size]
-        how = ", ".join(dict.fromkeys(r.strategy for r in own))
         table.append(
             [
                 size,
                 f"{own[0].parameters:,}",
-                f"{own[0].memory / 1e9:.1f}",
-                *(f"{r.hours:.2f}" for r in own),
-                *(f"{r.money:.2f}" for r in own),
-                how,
+                "; ".join(dict.fromkeys(f"{r.placement.memory / 1e9:.1f}" for r in own)),
+                *(f"{r.placement.card_hours:.2f}" for r in own),
+                *(f"{r.placement.card_hours * price:.2f}" for r in own),
+                "one card" if all(_plain(r) for r in own) else "see below",
             ]
         )
-    title = f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, {mfu:.0%} MFU, {price:g} an hour"
+    title = (
+        f"{scans:,} scans x {epochs} epochs, {tokens} tokens, batch {batch}, "
+        f"{mfu:.0%} MFU, {price:g} an hour"
+    )
     print_table(title, columns, table)
+    for size in dict.fromkeys(r.size for r in rows):
+        own = [r for r in rows if r.size == size]
+        if not all(_plain(r) for r in own):
+            print(f"{size}: {_how(own)}")
     print("next: lcm-scale sweep plan recipes/sweep_sizes.yaml")
+
+
+def _plain(row: PublishedCost) -> bool:
+    from lcm_scale.cost.placement import settings
+
+    return row.placement.fits and not settings(row.placement.way)
+
+
+def _how(rows: Sequence[PublishedCost]) -> str:
+    """How one size runs on each card, cards that do it alike together."""
+    from lcm_scale.cost.placement import reason, settings
+
+    alike: dict[str, list[str]] = {}
+    for row in rows:
+        found = row.placement
+        words = " ".join(["one card" if found.fits else "more than one card", *settings(found.way)])
+        if not found.exact:
+            words += f" ({reason(found)})"
+        alike.setdefault(words, []).append(row.card)
+    return "; ".join(f"{', '.join(cards)} {words}" for words, cards in alike.items())
 
 
 def _plan(recipe: Path, overrides: list[str] | None) -> Plan:
@@ -249,19 +286,24 @@ def _print_plan(made: Plan) -> None:
     baselines = len(made.runnable) - len(made.points)
     if baselines:
         print(
-            f"and {baselines} baselines on the same people (points {len(made.points) + 1} to {len(made.runnable)})"
+            f"and {baselines} baselines on the same people (points {len(made.points) + 1} to "
+            f"{len(made.runnable)})"
         )
     for name, reason in made.left_out:
         print(f"left out: {name}: {reason}")
     print(
-        f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} hours at "
-        f"{recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at {recipe.budget.price:g} an hour"
+        f"{len(made.points)} runs, {made.flops:.2e} FLOP: {made.hours:.3g} {recipe.budget.gpu} "
+        f"hours at {recipe.budget.mfu:.0%} MFU, {made.money:.3g} {recipe.budget.currency} at "
+        f"{recipe.budget.price:g} an hour"
     )
     spared = sum(p.spared_hours for p in made.points)
     if spared:
         print(
-            f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less than run one by one"
+            f"runs that differ in epochs alone share their stable part: {spared:.3g} hours less "
+            "than run one by one"
         )
+    for warning in made.warnings:
+        print(warning)
     print(f"counted from {made.counted}")
 
 

@@ -1,29 +1,31 @@
-"""Recipes: what a run, a shard set or a sweep is, as typed dataclasses over OmegaConf YAML.
+"""Recipes: what a run, a shard set or a sweep is, as typed dataclasses composed from YAML.
 
-`run`, `shard` and `sweep` hold the dataclasses, `compose` lays files and `key=value` over them. The
-room's names are offered here, so that callers need not know which file holds which.
+`run`, `shard` and `sweep` hold the dataclasses, `fields` the helpers with which each field says
+what its values may be, `check` sees that they are, `yaml_text` reads YAML, `compose` lays files and
+`key=value` over each other. The room's names are offered here, so that callers need not know which
+file holds which.
 """
 
-from lcm_scale.config.compose import (
-    ConnectivityConfig,
+from lcm_scale.config.compose import dump, expand, load, read_yaml
+from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
-    GroupConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
     PhaseConfig,
     PseudoConfig,
     Recipe,
+    StageConfig,
+    TrainerConfig,
+    may_differ,
+)
+from lcm_scale.config.shard import (
+    ConnectivityConfig,
+    GroupConfig,
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
-    StageConfig,
-    TrainerConfig,
-    dump,
-    expand,
-    load,
-    read_yaml,
 )
 from lcm_scale.config.sweep import AssumeConfig, BudgetConfig, FitConfig, SweepRecipe
 
@@ -50,5 +52,6 @@ __all__ = [
     "dump",
     "expand",
     "load",
+    "may_differ",
     "read_yaml",
 ]

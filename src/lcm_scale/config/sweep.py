@@ -8,19 +8,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lcm_scale.config.fields import (
+    FILLED,
+    RUN_NAME,
+    at_least,
+    between,
+    choice,
+    free,
+    positive,
+    some_of,
+    text,
+    texts,
+)
+from lcm_scale.config.run import BASELINES, LARGEST_SEED
+
+LAWS = ("data", "chinchilla", "repeated", "overfit", "saturating")
+
 
 @dataclass
 class BudgetConfig:
     """What a sweep may cost, and on what it is counted."""
 
-    gpu: str = "H100"  # A100, H100, H200, or cpu: one core
-    mfu: float = 0.4  # share of the card's bf16 peak
-    step_ms: float = 15.0  # no optimiser step takes less: small models wait for kernels to start
-    start_seconds: float = 20.0  # of each point, until its first step
-    price: float = 3.0  # of an hour of one card
-    currency: str = "USD"
-    gpu_hours: float | None = None  # the dearest points are left out until the rest fits
-    money: float | None = None
+    # cpu: one core; yours: this machine, measured
+    gpu: str = choice("H100", "A100", "H200", "L40S", "24GB", "RTX 3090", "12GB", "cpu", "yours")
+    mfu: float = between(0, 1, 0.4, above=True)  # share of the card's bf16 peak
+    # no optimiser step takes less: small models wait for kernels to start
+    step_ms: float = at_least(0, 15.0)
+    start_seconds: float = at_least(0, 20.0)  # of each point, until its first step
+    price: float = at_least(0, 3.0)  # of an hour of one card
+    currency: str = text(FILLED, "USD")
+    # the dearest points are left out until the rest fits
+    gpu_hours: float | None = at_least(0, None)
+    money: float | None = at_least(0, None)
 
 
 @dataclass
@@ -28,24 +47,26 @@ class AssumeConfig:
     """The truth from which `sweep plan` simulates: what each term adds to the loss at the middle of
     the design."""
 
-    law: str = "chinchilla"
-    E: float = 0.55
-    size: float = 0.10
-    data: float = 0.20
-    a: float = 0.35
-    b: float = 0.35
-    noise: float = 0.02  # standard deviation of the log of one run's loss
-    draws: int = 100
+    law: str = choice("chinchilla", *(law for law in LAWS if law != "chinchilla"))
+    E: float = at_least(0, 0.55)
+    size: float = at_least(0, 0.10)
+    data: float = at_least(0, 0.20)
+    a: float = positive(0.35)
+    b: float = positive(0.35)
+    noise: float = at_least(0, 0.02)  # standard deviation of the log of one run's loss
+    draws: int = at_least(1, 100)
 
 
 @dataclass
 class FitConfig:
-    laws: list[str] = field(default_factory=lambda: ["data", "chinchilla", "repeated", "overfit"])
-    parameters: str = "all"  # N: all, or body (without embeddings)
-    data: str = "seen"  # D: seen (scans times epochs), scans, subjects
-    epoch: str = "chosen"  # the loss at the epoch that validation chose, or the last one
-    bootstrap: int = 200
-    seed: int = 0
+    laws: list[str] = some_of(LAWS, ("data", "chinchilla", "repeated", "overfit"))
+    parameters: str = choice("all", "body")  # N: all, or body (without embeddings)
+    data: str = choice("seen", "scans", "subjects")  # D: seen is scans times epochs
+    epoch: str = choice(
+        "chosen", "last"
+    )  # the loss at the epoch that validation chose, or the last
+    bootstrap: int = at_least(1, 200)
+    seed: int = between(0, LARGEST_SEED, 0)
 
 
 @dataclass
@@ -54,29 +75,24 @@ class SweepRecipe:
     weight_decay, label_share, fold, draw (which people make a subset; default: the seed); a value
     that is a mapping sets several keys at once."""
 
-    name: str = ""
-    title: str = ""
-    runs_dir: str = "runs"
-    recipe: str = ""  # the run that is varied: a file, found beside this one
-    overrides: list[str] = field(default_factory=list)  # key=value, on that recipe
-    set: list[str] = field(
-        default_factory=list
-    )  # more of them, laid over those: what a command line adds
-    shards_dir: str = ""  # of that recipe, where it is another
-    design: str = "grid"  # grid, isoflop (epochs follow from flops), lr_transfer (which rate is best at each size)
-    axes: dict[str, Any] = field(default_factory=dict)
-    also: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # further grids; a point that stands twice runs once
-    flops: list[float] = field(
-        default_factory=list
-    )  # isoflop: training FLOPs of a run, one slice each
-    max_epochs: int = 400  # isoflop: points that would need more are left out
-    baselines: list[str] = field(
-        default_factory=lambda: ["linear"]
-    )  # at each number of subjects, on the same people
-    people: int = 1000  # plan: training people of a fold, where no shards are there to count
-    retries: int = 2  # of a point whose process died
+    name: str = text(RUN_NAME, "")
+    title: str = free("")
+    runs_dir: str = text(FILLED, "runs")
+    recipe: str = free("")  # the run that is varied: a file, found beside this one
+    overrides: list[str] = texts(unique=False)  # key=value, on that recipe
+    # more of them, laid over those: what a command line adds
+    set: list[str] = texts(unique=False)
+    shards_dir: str = free("")  # of that recipe, where it is another
+    # isoflop: epochs follow from flops; lr_transfer: which rate is best at each size
+    design: str = choice("grid", "isoflop", "lr_transfer")
+    axes: dict[str, Any] = free({})
+    also: list[dict[str, Any]] = free([])  # further grids; a point that stands twice runs once
+    flops: list[float] = positive([])  # isoflop: training FLOPs of a run, one slice each
+    max_epochs: int = at_least(1, 400)  # isoflop: points that would need more are left out
+    # at each number of subjects, on the same people
+    baselines: list[str] = some_of(BASELINES, ("linear",))
+    people: int = at_least(1, 1000)  # plan: people a fold trains on, where no shards are to count
+    retries: int = at_least(0, 2)  # of a point whose process died
     keep_checkpoints: bool = False  # else a finished point keeps the chosen epoch's weights alone
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     assume: AssumeConfig = field(default_factory=AssumeConfig)

@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lcm_scale.config import Recipe
+from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.data.sets import open_sets
-from lcm_scale.model.dispatch import FORMULATIONS
+from lcm_scale.errors import InputError
+from lcm_scale.hardware.cards import Card
+from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.model.flops import (
     formulation_of,
     forward_flops,
@@ -29,6 +32,30 @@ PRECISIONS = ("32-true", "bf16-mixed")
 # counted.
 DEFAULT_TARGET_TOKENS = (4, 2, 1)
 DEFAULT_REGIONS = 116
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, as far as its cost depends on it; where it runs is no part of it.
+
+    Attributes:
+        batch: scans an optimiser step, over all ranks and micro-batches.
+        steps: optimiser steps of the whole run.
+        accumulate: micro-batches a step that the recipe asks for.
+        trainable, state: `optim.trainable` and `optim.state`.
+        precision: `trainer.precision`; auto: what the card trains in.
+    """
+
+    model: LCMConfig
+    batch: int
+    steps: int
+    accumulate: int = 1
+    trainable: str = "all"
+    state: str = "fp32"
+    precision: str = "auto"
+
+    def precision_on(self, card: Card) -> str:
+        return card.precision_for(self.model.width) if self.precision == "auto" else self.precision
 
 
 @dataclass(frozen=True)
@@ -58,7 +85,8 @@ class Cost:
         sets: names of the shard sets whose tokens and regions were counted; empty: the published 7
             tokens.
         formulation: of the cross-attention, as the run would take it.
-        global_batch, device_batch: scans a step, in all and on one device.
+        global_batch: scans an optimiser step.
+        device_batch: scans that one device holds at a time: of one micro-batch.
         scan_flops: formulation -> forward FLOPs of one scan.
         step_flops: formulation -> forward and backward FLOPs of one step, over all devices.
         scans, steps: of an epoch's data and of the whole run; None where neither data nor
@@ -93,7 +121,8 @@ def cost(recipe: Recipe) -> Cost:
         regions, scans, names = sets.atlas.n_regions, sets.n_scans, sets.names
     model = resolve(recipe.model, regions, target_tokens)
     batch = recipe.trainer.global_batch
-    device_batch = math.ceil(batch / (recipe.trainer.devices * recipe.trainer.nodes))
+    trainer = recipe.trainer
+    device_batch = math.ceil(batch / (trainer.devices * trainer.nodes * trainer.accumulate))
     return Cost(
         model=model,
         sets=names,
@@ -109,18 +138,37 @@ def cost(recipe: Recipe) -> Cost:
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
         memory=tuple(
-            memory_of(recipe, model, p, device_batch, recipe.trainer.checkpoint_layers)
-            for p in PRECISIONS
+            memory(
+                model,
+                precision,
+                device_batch,
+                trainer.checkpoint_layers,
+                recipe.optim.trainable,
+                recipe.optim.state,
+            )
+            for precision in PRECISIONS
         ),
     )
 
 
-def memory_of(
-    recipe: Recipe, config: LCMConfig, precision: str, device_batch: int, checkpointing: bool
-) -> Memory:
-    """`memory` with what a recipe trains and in which type its optimiser keeps its state."""
-    return memory(
-        config, precision, device_batch, checkpointing, recipe.optim.trainable, recipe.optim.state
+def job_of(recipe: Recipe, counted: Cost) -> Job:
+    """What a planner has to know of a recipe that was counted.
+
+    Raises: InputError where nothing says how many scans there are.
+    """
+    if counted.steps is None:
+        raise InputError(
+            "a plan needs data: name a shard set (data=abide) or a number of scans "
+            "(data.scans=10000)"
+        )
+    return Job(
+        model=counted.model,
+        batch=counted.global_batch,
+        steps=counted.steps,
+        accumulate=recipe.trainer.accumulate,
+        trainable=recipe.optim.trainable,
+        state=recipe.optim.state,
+        precision=recipe.trainer.precision,
     )
 
 
@@ -135,23 +183,23 @@ def memory(
     """Bytes on one device that holds the whole model.
 
     Args:
-        precision: ``32-true`` or ``bf16-mixed`` (fp32 weights, bf16 copies of them while a step
-            lasts).
+        precision: ``32-true``, or ``bf16-mixed`` or ``16-mixed`` (fp32 weights, copies of half
+            their size while a step lasts).
         trainable: ``optim.trainable``; what does not train has neither gradient nor state.
         state: ``optim.state``, fp32 or bf16.
     """
     parameters = parameter_count(config)
     trained = trained_parameters(config, trainable)
-    # bf16-mixed casts what a layer multiplies with: its matrices, not its norms and biases.
-    matrices = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
-    copies = 2 * matrices if precision == "bf16-mixed" else 0
+    # Autocast casts what a layer multiplies with: its weights, not its norms and biases.
+    multiplied = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
+    size = working_dtype(precision).itemsize
+    copies = size * multiplied if size < 4 else 0
     return Memory(
         precision=precision,
         weights=4 * parameters + copies,
         gradients=4 * trained,
-        optimiser=2
-        * (2 if state == "bf16" else 4)
-        * trained,  # exp_avg and exp_avg_sq, in both stages
+        # exp_avg and exp_avg_sq, in both stages
+        optimiser=2 * (2 if state == "bf16" else 4) * trained,
         activations=device_batch * activation_bytes(config, precision, checkpointing, trainable),
         workspace=device_batch * workspace_bytes(config, precision, trainable),
     )
@@ -169,7 +217,7 @@ def activation_bytes(
         ``optim.trainable``.
     """
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
-    size = 2 if precision == "bf16-mixed" else 4
+    size = working_dtype(precision).itemsize
     layer, first = (
         _layer_bytes(config, size),
         size * (5 * M * D + 2 * H * M * M - M * H),
@@ -191,7 +239,7 @@ def activation_bytes(
 def workspace_bytes(config: LCMConfig, precision: str, trainable: str = "all") -> int:
     """Bytes a scan that one layer's backward needs for a moment."""
     M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
-    size = 2 if precision == "bf16-mixed" else 4
+    size = working_dtype(precision).itemsize
     if trainable == "tokens":  # the way to the queries; what embedding the rows takes
         return size * (
             (3 * H * M * D if formulation_of(config, M) == "absorbed" else 0)

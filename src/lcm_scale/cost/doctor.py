@@ -22,12 +22,21 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from lcm_scale.config import Recipe, expand
-from lcm_scale.cost.count import Cost, cost
+from lcm_scale.config import BudgetConfig, Recipe, expand
+from lcm_scale.cost.count import Cost, cost, job_of
+from lcm_scale.cost.placement import (
+    placed,
+    placements,
+    reason,
+    recipe_for,
+    settings,
+    way_of,
+)
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256
+from lcm_scale.hardware.cards import Card, card_here
 from lcm_scale.ranks import rank, under_slurm
 
 PROBE_BYTES = 64_000_000
@@ -117,14 +126,29 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
-    need = next(row.total for row in _cost(recipe).memory if row.precision == "bf16-mixed")
-    if config.strategy in ("auto", "ddp") and need > total:
-        yield Finding(
-            "GPU memory",
-            "fail",
-            f"needs {need / 1e9:.0f} GB",
-            "trainer.strategy=zero3, or trainer.offload=true with it",
+    yield gpu_memory(recipe, card_here(torch.device("cuda", torch.cuda.current_device())))
+
+
+def gpu_memory(recipe: Recipe, card: Card) -> Finding:
+    """Whether such cards hold the recipe as it stands; the planner's answer where they do not."""
+    counted = _cost(recipe)
+    # How long the run is changes neither what fits nor which way is the cheapest.
+    job = job_of(recipe, replace(counted, steps=counted.steps or 1))
+    budget = BudgetConfig()
+    found = placed(job, way_of(recipe.trainer), card, budget)
+    seen = f"needs {found.memory / 1e9:.1f} of {card.memory / 1e9:.1f} GB"
+    if found.fits:
+        return Finding("GPU memory", "ok", seen)
+    state = "fail" if found.memory > card.memory else "warn"
+    best = placements(job, card, recipe.trainer.nodes, recipe.trainer.devices, budget)[0]
+    if not best.fits:
+        return Finding(
+            "GPU memory", state, seen, "more cards, a smaller trainer.global_batch or model"
         )
+    trainer = recipe_for(recipe, best.way).trainer
+    where = [f"trainer.devices={trainer.devices}", f"trainer.nodes={trainer.nodes}"]
+    advice = " ".join([*(where if best.way.cards < found.way.cards else []), *settings(best.way)])
+    return Finding("GPU memory", state, seen, "; ".join(filter(None, (advice, reason(best)))))
 
 
 def _disk(recipe: Recipe) -> Iterator[Finding]:
@@ -202,7 +226,8 @@ def _shards(recipe: Recipe) -> Iterator[Finding]:
                 break
         seen = (
             bad
-            or f"{manifest.scans} scans; SHA-256 of {checked} of {len(manifest.shards)} tars checked"
+            or f"{manifest.scans} scans; "
+            f"SHA-256 of {checked} of {len(manifest.shards)} tars checked"
         )
         yield Finding(
             f"shards {name}",
@@ -222,7 +247,10 @@ def _meeting(recipe: Recipe) -> Iterator[Finding]:
     on_gpu = torch.cuda.is_available() and recipe.trainer.accelerator != "cpu"
     if on_gpu:
         torch.cuda.set_device(place.local_rank() % torch.cuda.device_count())
-    advice = f"{place.main_address} must be reached from all nodes at port {place.main_port}; see NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME"
+    advice = (
+        f"{place.main_address} must be reached from all nodes at port {place.main_port}; "
+        "see NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME"
+    )
     try:
         timeout = datetime.timedelta(seconds=MEETING_SECONDS)
         dist.init_process_group(

@@ -1,10 +1,10 @@
-"""Region series to connectivity matrices: plain Pearson per scan or per window (REFERENCE section
-4).
+"""Region series to connectivity matrices: plain Pearson per scan or per window.
 
 In: a `Recording`. Out: its matrices in the atlas's region order, with what was found on the way. As
-published, the diagonal is 1 (0 for a constant region), there is no Fisher z and no threshold, and
-NaN and inf become 0. The published padding (zeros on raw BOLD) turns a short window's matrix into
-almost all ones, so the default correlates what is there.
+published (docs/model.md, Data sets and protocols), the diagonal is 1 (0 for a constant region),
+there is no Fisher z and no threshold, and NaN and inf become 0. The published padding (zeros on raw
+BOLD) turns a short window's matrix into almost all ones, so the default correlates only the volumes
+that the window has.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Matrix:
     not_finite: tuple[int, ...]
 
 
-def matrices(
+def connectivity_matrices(
     recording: Recording, config: ConnectivityConfig, atlas: Atlas
 ) -> list[Matrix | Skipped]:
     """The matrices of a scan, one a window, and what had to be left out.
@@ -153,7 +153,8 @@ def _ready(recording: Recording, given: np.ndarray, atlas: Atlas) -> Matrix:
     row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
     if abs(values[row, column]) > 1 + TOLERANCE:
         raise InputError(
-            f"{recording.source}: {values[row, column]:.3g} at ({row + 1}, {column + 1}) is no correlation; expected -1..1, "
+            f"{recording.source}: {values[row, column]:.3g} at ({row + 1}, {column + 1}) is no "
+            "correlation; expected -1..1, "
             "not Fisher z or covariance (source.kind=connectivity)"
         )
     if np.abs(values - values.T).max() > TOLERANCE:
@@ -176,8 +177,8 @@ def _ready(recording: Recording, given: np.ndarray, atlas: Atlas) -> Matrix:
 def _check_width(width: int, source: str, atlas: Atlas) -> None:
     if width != atlas.n_regions:
         raise InputError(
-            f"{source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} regions; use the files of that atlas, "
-            "or name theirs (recipe key 'atlas')"
+            f"{source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} regions; use the "
+            "files of that atlas, or name theirs (recipe key 'atlas')"
         )
 
 
@@ -192,7 +193,8 @@ def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
     strange = sorted(set(named) - set(atlas.indices))
     if strange:
         raise InputError(
-            f"{recording.source}: region index {strange[0]} of its header is not in atlas {atlas.name}"
+            f"{recording.source}: region index {strange[0]} of its header is not in atlas "
+            f"{atlas.name}"
         )
     place = {index: i for i, index in enumerate(named)}
     return np.array([place[index] for index in atlas.indices])
@@ -201,7 +203,8 @@ def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
 def _refuse_dead(series: np.ndarray, source: str) -> None:
     if (_constant(series) | ~np.isfinite(series).all(0)).all():
         raise InputError(
-            f"{source}: all-constant: no region changes over its {len(series)} volumes; the file holds no data"
+            f"{source}: all-constant: no region changes over its {len(series)} volumes; the file "
+            "holds no data"
         )
 
 

@@ -186,7 +186,8 @@ def read_manifest(folder: Path) -> ShardManifest:
             "checksum", _checksum(data)
         ) != _checksum(data):
             raise InputError(
-                f"{path}: its fingerprint does not fit what it lists; the file was edited, shard the data again"
+                f"{path}: its fingerprint does not fit what it lists; the file was edited, shard "
+                "the data again"
             )
         return manifest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -203,7 +204,8 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
         raise InputError(f"{path}: missing; shard the data again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != manifest.index_sha256:
         raise InputError(
-            f"{path}: SHA-256 differs from the manifest's; the file is damaged, shard the data again"
+            f"{path}: SHA-256 differs from the manifest's; the file is damaged, shard the data "
+            "again"
         )
     with np.load(path, allow_pickle=False) as archive:
         return ScanIndex(

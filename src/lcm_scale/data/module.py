@@ -8,7 +8,7 @@ ahead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -55,13 +55,7 @@ class ConnectomeData(L.LightningDataModule):
     def selection(self, epoch: int) -> np.ndarray:
         """The training scans of an epoch's phase.  Raises: InputError where it has none."""
         names, _ = self.phase_at(epoch)
-        scans = np.intersect1d(self.train, self.sets.scans_of(names))
-        if not len(scans):
-            raise InputError(
-                f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}: data.validation holds back too many, "
-                "or the phase's sets have none"
-            )
-        return scans
+        return scans_to_train(self.sets, self.train, names, epoch)
 
     def plan(self, epoch: int) -> BatchPlan:
         world = self.trainer.world_size if self.trainer else 1
@@ -141,19 +135,54 @@ class ConnectomeData(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = {"seed": self.seed, "scans": len(self.train), "window": self.window}
-        for key, value in here.items():
-            if state_dict[key] != value:
-                raise InputError(
-                    f"resume: the checkpoint's {key} is {state_dict[key]}, this recipe's {value}; resume with the same"
-                )
-        for name, fingerprint in self.sets.fingerprints.items():
-            saved = state_dict["fingerprints"].get(name)
-            if saved != fingerprint:
-                raise InputError(
-                    f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw {saved}; the data changed"
-                )
+        check_state(state_dict, self.seed, len(self.train), self.window, self.sets.fingerprints)
         self.epoch, self.consumed = state_dict["epoch"], state_dict["consumed"]
         if state_dict["pseudo"]:
             pseudo = {k: v.numpy() for k, v in state_dict["pseudo"].items()}
             self.set_pseudo_labels(pseudo["scans"], pseudo["values"], pseudo["confidence"])
+
+
+def scans_to_train(
+    sets: ShardSets, train: np.ndarray, names: Sequence[str], epoch: int
+) -> np.ndarray:
+    """Those of the training scans that lie in the named sets (all where none is named).
+
+    Args:
+        epoch: the first that wants them, for the message.
+    Raises: InputError where there are none.
+    """
+    scans = np.intersect1d(train, sets.scans_of(names))
+    if not len(scans):
+        raise InputError(
+            f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}: "
+            "data.validation holds back too many, or the phase's sets have none"
+        )
+    return scans
+
+
+def check_state(
+    state: Mapping[str, Any],
+    seed: int,
+    scans: int,
+    window: int | None,
+    fingerprints: Mapping[str, str],
+) -> None:
+    """See that a run can go on from the data state of a checkpoint.
+
+    Args:
+        scans: how many are trained on.
+    Raises: InputError naming what differs; for a changed data set both fingerprints.
+    """
+    for key, value in (("seed", seed), ("scans", scans), ("window", window)):
+        if state[key] != value:
+            raise InputError(
+                f"resume: the checkpoint's {key} is {state[key]}, this recipe's {value}; "
+                "resume with the same"
+            )
+    for name, fingerprint in fingerprints.items():
+        saved = state["fingerprints"].get(name)
+        if saved != fingerprint:
+            raise InputError(
+                f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw "
+                f"{saved}; the data changed"
+            )

@@ -64,13 +64,15 @@ class Recording:
             raise InputError(f"{self.source}: sex is '{self.sex}', expected M, F or missing")
         if self.series is not None and self.series.ndim != 2:
             raise InputError(
-                f"{self.source}: region series of shape {self.series.shape}, expected (time, regions)"
+                f"{self.source}: region series of shape {self.series.shape}, expected (time, "
+                "regions)"
             )
         if self.connectivity is not None:
             shape = self.connectivity.shape
             if len(shape) != 2 or shape[0] != shape[1]:
                 raise InputError(
-                    f"{self.source}: a connectivity matrix of shape {shape}, expected (regions, regions)"
+                    f"{self.source}: a connectivity matrix of shape {shape}, expected (regions, "
+                    "regions)"
                 )
 
 

@@ -15,14 +15,21 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
-from lcm_scale.data.manifest import Record, Shard, ShardManifest, read_index, read_manifest
+from lcm_scale.data.manifest import (
+    Record,
+    ScanIndex,
+    Shard,
+    ShardManifest,
+    read_index,
+    read_manifest,
+)
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import Vocabulary, merge, recode
 
 
 @dataclass(frozen=True)
-class Block:
+class RecordPlace:
     """One tar record: where its bytes lie, and which scans (numbers in `ShardSets`) it holds."""
 
     path: Path
@@ -64,7 +71,7 @@ class ShardSets:
     site: np.ndarray
     sites: tuple[str, ...]
     block: np.ndarray
-    blocks: tuple[Block, ...]
+    blocks: tuple[RecordPlace, ...]
 
     @property
     def n_scans(self) -> int:
@@ -87,7 +94,8 @@ class ShardSets:
         for name in names:
             if name not in self.names:
                 raise InputError(
-                    f"set '{name}' is not in data.sets ({', '.join(self.names)}){nearest(name, self.names)}"
+                    f"set '{name}' is not in data.sets "
+                    f"({', '.join(self.names)}){nearest(name, self.names)}"
                 )
         wanted = [i for i, name in enumerate(self.names) if name in names or not names]
         return np.flatnonzero(np.isin(self.set_number, wanted))
@@ -103,11 +111,12 @@ def set_folder(name: str, shards_dir: str) -> Path:
     for folder in (below, expand(name)):
         if folder.is_dir():
             return folder
-    there = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
-    listed = f" (there: {', '.join(sorted(there))})" if there else ""
+    present = [p.name for p in expand(shards_dir).glob("*") if (p / "manifest.json").is_file()]
+    listed = f" (there: {', '.join(sorted(present))})" if present else ""
     recipe = name.replace("-", "_")  # as ours are named
     raise InputError(
-        f"data.sets: no shards in {below}{nearest(name, there)}{listed}; write them with `lcm-scale shard recipes/data/{recipe}.yaml`"
+        f"data.sets: no shards in {below}{nearest(name, present)}{listed}; write them with "
+        f"`lcm-scale shard recipes/data/{recipe}.yaml`"
     )
 
 
@@ -148,16 +157,7 @@ def open_sets(
         recode(index.bei, m.vocabulary, names, vocabulary)
         for index, m, names in zip(indices, manifests, renames, strict=True)
     ]
-    subjects: dict[str, int] = {}
-    ranks: list[int] = []
-    subject_parts = []
-    for manifest, index in zip(manifests, indices, strict=True):
-        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
-            if name not in subjects:
-                subjects[name] = len(subjects)
-                ranks.append(rank)
-        numbers = np.array([subjects[name] for name in manifest.subjects], dtype=np.int64)
-        subject_parts.append(numbers[index.subject])
+    subjects, ranks, subject = _numbered_subjects(manifests, indices)
     sites = tuple(sorted({site for index in indices for site in index.sites}))
     site = [
         np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1)
@@ -174,14 +174,31 @@ def open_sets(
         pretrained_renames=merged.renames[0] if pretrained else {},
         labels=np.concatenate(labels),
         set_number=np.repeat(np.arange(len(manifests)), [m.scans for m in manifests]),
-        subject=np.concatenate(subject_parts),
-        subjects=tuple(subjects),
-        subject_ranks=np.array(ranks, dtype=np.int64),
+        subject=subject,
+        subjects=subjects,
+        subject_ranks=ranks,
         site=np.concatenate(site).astype(np.int64),
         sites=sites,
         block=block,
         blocks=blocks,
     )
+
+
+def _numbered_subjects(
+    manifests: Sequence[ShardManifest], indices: Sequence[ScanIndex]
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Hashed ids in the order of their first set, the rank of each, and each scan's number."""
+    numbers: dict[str, int] = {}
+    ranks: list[int] = []
+    of_scans = []
+    for manifest, index in zip(manifests, indices, strict=True):
+        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
+            if name not in numbers:
+                numbers[name] = len(numbers)
+                ranks.append(rank)
+        own = np.array([numbers[name] for name in manifest.subjects], dtype=np.int64)
+        of_scans.append(own[index.subject])
+    return tuple(numbers), np.array(ranks, dtype=np.int64), np.concatenate(of_scans)
 
 
 def split_subjects(
@@ -216,15 +233,17 @@ def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> No
     for name in config.targets:
         if name not in known:
             raise InputError(
-                f"data.targets: no set has a target '{name}'{nearest(name, known)} ({', '.join(known)})"
+                f"data.targets: no set has a target '{name}'{nearest(name, known)} "
+                f"({', '.join(known)})"
             )
 
 
 def _check_salts(manifests: Sequence[ShardManifest]) -> None:
     if len({m.salt_id for m in manifests}) > 1:
         raise InputError(
-            f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, so one person in two "
-            "of them would not be recognised; shard them in one project (one .lcm-salt file)"
+            f"data.sets: {', '.join(m.name for m in manifests)} were hashed with different salts, "
+            "so one person in two of them would not be recognised; shard them in one project (one "
+            ".lcm-salt file)"
         )
 
 
@@ -234,20 +253,20 @@ def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.n
     positions = atlas.order_from(manifest.atlas)
     if must_match:
         raise InputError(
-            f"set {manifest.name}: its regions stand in another order than the checkpoint's ({atlas.name}); "
-            "data.reorder=true brings them into it by atlas index"
+            f"set {manifest.name}: its regions stand in another order than the checkpoint's "
+            f"({atlas.name}); data.reorder=true brings them into it by atlas index"
         )
     return edge_order(positions)
 
 
 def _blocks(
     manifests: Sequence[ShardManifest], folders: Sequence[Path]
-) -> tuple[tuple[Block, ...], np.ndarray]:
-    blocks: list[Block] = []
+) -> tuple[tuple[RecordPlace, ...], np.ndarray]:
+    blocks: list[RecordPlace] = []
     first = 0
     for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):
         for shard in manifest.shards:
             for record in shard.records:
-                blocks.append(Block(folder / shard.file, shard, record, first, number))
+                blocks.append(RecordPlace(folder / shard.file, shard, record, first, number))
                 first += record.scans
     return tuple(blocks), np.repeat(np.arange(len(blocks)), [b.record.scans for b in blocks])

@@ -1,9 +1,8 @@
-"""Recordings to shards: matrices and labels into an HDF5 store, the store into webdataset tars with
-a manifest.
+"""The store to shards: webdataset tars of whole blocks, a scan index and a manifest.
 
-Format: shards/README.md. Scans stand in the order of their raw subject ids, which are then
-forgotten. Equal input gives equal bytes. A set is built aside and renamed once, so that a folder
-with a manifest is whole.
+`collect.py` fills the store from raw files; the format is in shards/README.md. Scans stand in the
+order of their raw subject ids, which are then forgotten. Equal input gives equal bytes. A set is
+built aside and renamed once, so that a folder with a manifest is whole.
 """
 
 from __future__ import annotations
@@ -14,14 +13,11 @@ import io
 import json
 import os
 import platform
-import re
 import shutil
-import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +29,16 @@ import lcm_scale
 from lcm_scale import progress
 from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
-from lcm_scale.config import GroupConfig, ShardRecipe, expand
+from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.config.check import check_section
 from lcm_scale.data import store
-from lcm_scale.data.connectivity import Matrix, matrices
+from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
-from lcm_scale.data.readers import READERS
-from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.errors import InputError, nearest
+from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
-from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt, salt_id
+from lcm_scale.identity import project_salt, salt_id
 from lcm_scale.vocabulary import Target, Vocabulary
-
-CHUNK = 256  # scans appended to the store at once
-
-
-@dataclass
-class _Collected:
-    """What is remembered while raw files go by; raw ids only here, in memory."""
-
-    keys: list[tuple[str, str, str, int]] = field(default_factory=list)
-    source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
-    constant: Counter[int] = field(default_factory=Counter)
-    not_finite: int = 0
-    simulated: bool = False
 
 
 def write_shards(recipe: ShardRecipe) -> ShardManifest:
@@ -66,35 +47,32 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
 
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
-    _check_recipe(recipe)
-    folder = expand(recipe.shards_dir) / recipe.name
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise InputError(
-            f"{folder}: exists and holds no shard set; it is left alone, choose another name or shards_dir"
-        )
-    atlas = load_atlas(str(expand(recipe.atlas)))
+    folder, atlas = prepare_shards(recipe)
     with _built_aside(folder) as aside:
-        collected = _fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
-        _tell_skipped(collected.skipped)
+        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
+        report_skipped(summary.skipped)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
-            manifest = _write_set(recipe, atlas, store.read(file), collected, aside)
+            manifest = _write_set(recipe, atlas, store.read(file), summary, aside)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
 
 
-def _check_recipe(recipe: ShardRecipe) -> None:
-    if not re.fullmatch(r"[\w-]+", recipe.name):  # a dot would end the key of a tar's records
+def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
+    """Where a set goes and its regions, as far as that can be known before raw files are read.
+
+    Raises: InputError for a value that means nothing, an unknown atlas, or a folder in the way.
+    """
+    check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
+    if not recipe.name:
+        raise InputError("name is empty: the set's folder is shards_dir/name")
+    folder = expand(recipe.shards_dir) / recipe.name
+    if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
-            f"name '{recipe.name}': a shard set's name holds letters, digits, - and _ only"
+            f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
+            "shards_dir"
         )
-    c = recipe.connectivity
-    counts = {"block": recipe.block, "shard_scans": recipe.shard_scans}
-    for key, value in (
-        counts | {"connectivity.window": c.window, "connectivity.crop": c.crop}
-    ).items():
-        if value is not None and value < 1:
-            raise InputError(f"{key}={value}: expected a whole number from 1 on")
+    return folder, load_atlas(str(expand(recipe.atlas)))
 
 
 @contextmanager
@@ -154,104 +132,6 @@ def _tidy(folder: Path) -> None:
                 os.close(handle)
 
 
-def _fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> _Collected:
-    """All matrices and labels of the raw files, in the order of reading."""
-    salt = project_salt()
-    collected = _Collected()
-    columns = [group.column or group.name for group in recipe.groups]
-    provenance = {
-        "name": recipe.name,
-        "atlas": json.dumps(atlas.to_json()),
-        "connectivity": json.dumps(asdict(recipe.connectivity)),
-    }
-    store.create(path, atlas.n_edges, recipe.dtype, columns, provenance)
-    rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
-    triangles: list[np.ndarray] = []
-    facts: list[ScanFacts] = []
-    labels: list[Mapping[str, str | None]] = []
-
-    def flush() -> None:
-        if triangles:
-            store.append(path, np.stack(triangles), facts, labels)
-        triangles.clear()
-        facts.clear()
-        labels.clear()
-
-    for recording in READERS[recipe.reader](recipe, atlas):
-        if isinstance(recording, Skipped):
-            collected.skipped.append(recording)
-            continue
-        _check_labels(recording, recipe.groups)
-        collected.simulated |= recording.simulated
-        for matrix in matrices(recording, recipe.connectivity, atlas):
-            if isinstance(matrix, Skipped):
-                collected.skipped.append(matrix)
-                continue
-            _remember(collected, recording, matrix)
-            triangles.append(matrix.values[rows, columns_of_edges].astype(recipe.dtype))
-            facts.append(_facts(recording, matrix, salt))
-            labels.append(recording.labels)
-        if len(triangles) >= CHUNK:
-            flush()
-    flush()
-    if not collected.keys:
-        reasons = Counter(s.why for s in collected.skipped)
-        raise InputError(
-            f"{recipe.name}: no usable scan ({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
-        )
-    return collected
-
-
-def _remember(collected: _Collected, recording: Recording, matrix: Matrix) -> None:
-    key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
-    if key in collected.source_of:
-        raise InputError(
-            f"{recording.source}: the same subject, session and run as {collected.source_of[key]}; tell them apart by "
-            "session or run, or leave one out"
-        )
-    collected.keys.append(key)
-    collected.source_of[key] = recording.source
-    collected.constant.update(matrix.constant)
-    collected.not_finite += bool(matrix.not_finite)
-
-
-def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
-    def number(value: float | None) -> float:
-        return float("nan") if value is None else float(value)
-
-    r = recording
-    return ScanFacts(
-        scan=hash_scan(salt, r.cohort, r.subject, r.session, r.run, matrix.window),
-        subject=hash_subject(salt, r.cohort, r.subject),
-        session=r.session,
-        run=r.run,
-        site=r.site,
-        window=matrix.window,
-        volumes=matrix.volumes,
-        tr=number(r.tr),
-        age=number(r.age),
-        sex=r.sex or "",
-        mean_fd=number(r.mean_fd),
-        constant_regions=len(matrix.constant),
-    )
-
-
-def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
-    for group in groups:
-        column = group.column or group.name
-        if column not in recording.labels:
-            raise InputError(
-                f"{recording.source}: no label column '{column}' for group '{group.name}'{nearest(column, recording.labels)} "
-                f"(there: {', '.join(sorted(recording.labels))})"
-            )
-        value = recording.labels[column]
-        if value is not None and group.labels and value not in group.labels:
-            raise InputError(
-                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
-                f"'{group.name}' lists {', '.join(group.labels)}"
-            )
-
-
 def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
     """The recipe's groups, then sex and age where anybody's is known."""
     targets: list[Target] = []
@@ -261,7 +141,8 @@ def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
         )
         if not found:
             raise InputError(
-                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, or leave the group out"
+                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
+                "or leave the group out"
             )
         targets.append(
             environment.group(group.name, group.labels or found, group.default, group.merge)
@@ -289,9 +170,9 @@ def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) 
 
 
 def _write_set(
-    recipe: ShardRecipe, atlas: Atlas, content: store.Store, collected: _Collected, folder: Path
+    recipe: ShardRecipe, atlas: Atlas, content: store.Store, summary: ReadSummary, folder: Path
 ) -> ShardManifest:
-    order = np.array(sorted(range(len(collected.keys)), key=collected.keys.__getitem__))
+    order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
     vocabulary = _vocabulary(recipe, content)
     bei = _encoded(recipe, vocabulary, content)[order]
     facts = [content.facts[i] for i in order]
@@ -311,7 +192,7 @@ def _write_set(
         name=recipe.name,
         cohort=recipe.cohort or recipe.name,
         salt_id=salt_id(project_salt()),
-        simulated=collected.simulated,
+        simulated=summary.simulated,
         atlas=atlas,
         vocabulary=vocabulary,
         connectivity={"kind": "pearson", **asdict(recipe.connectivity)},
@@ -322,7 +203,7 @@ def _write_set(
         subject_ranks=tuple(range(len(subjects))),
         shards=tuple(shards),
         index_sha256=index,
-        quality=_quality(collected, atlas, len(order)),
+        quality=summary.quality(atlas),
         notes=tuple(recipe.notes),
         versions={
             "lcm_scale": lcm_scale.__version__,
@@ -407,23 +288,3 @@ def _write_index(
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), _npy(array))
     write_atomic(path, buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()
-
-
-def _quality(collected: _Collected, atlas: Atlas, scans: int) -> dict[str, Any]:
-    return {
-        "scans": scans,
-        "skipped": dict(sorted(Counter(skip.why for skip in collected.skipped).items())),
-        "constant regions, in scans": {
-            atlas.label(r): n for r, n in sorted(collected.constant.items())
-        },
-        "scans with NaN or inf": collected.not_finite,
-    }
-
-
-def _tell_skipped(skipped: Sequence[Skipped]) -> None:
-    """Everything that was left out, on the terminal only: these are raw names."""
-    by_reason: dict[str, list[str]] = {}
-    for skip in skipped:
-        by_reason.setdefault(skip.why, []).append(skip.what)
-    for why, names in by_reason.items():
-        print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lcm_scale.data.order import BatchPlan, epoch_order
-from lcm_scale.data.sets import Block, ShardSets
+from lcm_scale.data.sets import RecordPlace, ShardSets
 from lcm_scale.data.verify import check_file, decode_record
 from lcm_scale.errors import InputError
 
@@ -31,7 +31,7 @@ _CHECKED: set[tuple[str, int, int, str]] = set()  # tars as they were when this 
 def read_block(sets: ShardSets, number: int) -> np.ndarray:
     """The triangles (scans, E) of one record, in the run's region order.  Raises: InputError naming
     a damaged tar."""
-    block: Block = sets.blocks[number]
+    block: RecordPlace = sets.blocks[number]
     _check_once(block)
     try:
         with open(block.path, "rb") as tar:
@@ -47,13 +47,14 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
         raise InputError(f"{block.path}, record {block.record.key}: {error}") from error
     if edges.shape != (block.record.scans, sets.atlas.n_edges):
         raise InputError(
-            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the manifest says"
+            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the "
+            "manifest says"
         )
     order = sets.edge_orders[block.set_number]
     return edges if order is None else edges[:, order]
 
 
-def _check_once(block: Block) -> None:
+def _check_once(block: RecordPlace) -> None:
     """A tar's SHA-256 when it is first read: a flipped bit in a matrix is a number like any
     other."""
     try:

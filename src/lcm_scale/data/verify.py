@@ -26,7 +26,7 @@ from lcm_scale.files import sha256
 
 
 @dataclass(frozen=True)
-class Block:
+class DecodedRecord:
     """One tar record, decoded: `fc` (scans, E), `bei` (scans, targets) float32, `meta` one mapping
     a scan."""
 
@@ -35,7 +35,7 @@ class Block:
     meta: list[dict[str, Any]]
 
 
-def decode_record(data: bytes) -> Block:
+def decode_record(data: bytes) -> DecodedRecord:
     """One record from its bytes in a tar.  Raises: InputError where they are damaged."""
     try:
         source = [{"url": "record", "stream": io.BytesIO(data)}]
@@ -53,9 +53,10 @@ def decode_record(data: bytes) -> Block:
         ) from error
     if not len(fc) == len(bei) == len(meta):
         raise InputError(
-            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data again"
+            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data "
+            "again"
         )
-    return Block(fc, bei, meta)
+    return DecodedRecord(fc, bei, meta)
 
 
 def verify_shards(folder: Path) -> ShardManifest:
@@ -79,9 +80,9 @@ def verify_shards(folder: Path) -> ShardManifest:
             with open(path, "rb") as handle:
                 for record in shard.records:
                     handle.seek(record.offset)
-                    block = _decoded(handle.read(record.bytes), path, record)
-                    _check_block(
-                        block, path, record, manifest, index.subject[row:], index.bei[row:]
+                    decoded = _decoded(handle.read(record.bytes), path, record)
+                    _check_record(
+                        decoded, path, record, manifest, index.subject[row:], index.bei[row:]
                     )
                     row += record.scans
                     advance(record.scans)
@@ -99,23 +100,25 @@ def check_file(path: Path, shard: Shard) -> None:
     if size != shard.bytes:
         kind = "truncated" if size < shard.bytes else "too long"
         raise InputError(
-            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again or copy it anew"
+            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again "
+            "or copy it anew"
         )
     if sha256(path) != shard.sha256:
         raise InputError(
-            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it anew"
+            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it "
+            "anew"
         )
 
 
-def _decoded(data: bytes, path: Path, record: Record) -> Block:
+def _decoded(data: bytes, path: Path, record: Record) -> DecodedRecord:
     try:
         return decode_record(data)
     except InputError as error:
         raise InputError(f"{path}, record {record.key}: {error}") from error
 
 
-def _check_block(
-    block: Block,
+def _check_record(
+    decoded: DecodedRecord,
     path: Path,
     record: Record,
     manifest: ShardManifest,
@@ -124,13 +127,14 @@ def _check_block(
 ) -> None:
     n = record.scans
     where = f"{path}, record {record.key}"
-    if block.fc.shape != (n, manifest.atlas.n_edges) or block.fc.dtype != manifest.dtype:
+    if decoded.fc.shape != (n, manifest.atlas.n_edges) or decoded.fc.dtype != manifest.dtype:
         raise InputError(
-            f"{where}: matrices of shape {block.fc.shape}, {block.fc.dtype}; not what the manifest says"
+            f"{where}: matrices of shape {decoded.fc.shape}, {decoded.fc.dtype}; not what the "
+            "manifest says"
         )
-    if not np.isfinite(block.fc).all():
+    if not np.isfinite(decoded.fc).all():
         raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")
-    if not np.array_equal(block.bei, bei[:n], equal_nan=True):
+    if not np.array_equal(decoded.bei, bei[:n], equal_nan=True):
         raise InputError(f"{where}: labels differ from {INDEX}; shard the data again")
-    if [fact["subject"] for fact in block.meta] != [manifest.subjects[s] for s in subject[:n]]:
+    if [fact["subject"] for fact in decoded.meta] != [manifest.subjects[s] for s in subject[:n]]:
         raise InputError(f"{where}: subjects differ from {INDEX}; shard the data again")

@@ -29,7 +29,9 @@ MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifi
 SVM_COSTS = np.logspace(-0.8, 0.4, 7)  # against inner products whose training diagonal averages 1
 RIDGE_ALPHAS = np.logspace(-2.5, 1.5, 13)
 TEMPERATURES = np.logspace(-1, 2, 61)
-SHRINKAGE = 0.1  # Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; we have matrices only
+# Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; from matrices alone it
+# cannot be had, so one value near its median stands for all.
+SHRINKAGE = 0.1
 MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
 MEAN_STEPS = 10
 MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region
@@ -126,12 +128,12 @@ def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, n
     (n, E + R), (m, E + R).
 
     nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
-    2014) with one
-    difference: it shrinks each scan's covariance by Ledoit-Wolf from the series, we have
-    correlation matrices alone and move each a fixed `SHRINKAGE` towards the identity, C = (1 - s)
-    FC + s I, eigenvalues floored at s / 10. A constant region (a row of zeros) becomes a row of the
-    identity, so it neither fails nor tells anything. Off-diagonals carry sqrt 2, so that a vector's
-    norm is its matrix's. No further centring: the mean tangent vector is about zero.
+    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the
+    series; we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the
+    identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of
+    zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals
+    carry sqrt 2, so that a vector's norm is its matrix's. Nothing is centred further, because the
+    mean tangent vector is about zero.
     """
     train_spd, test_spd = _positive_definite(train), _positive_definite(test)
     values, vectors = np.linalg.eigh(geometric_mean(train_spd))
@@ -312,7 +314,8 @@ def _held_out_margins(
 def _mean_auroc(
     positive: np.ndarray, margins: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
 ) -> float:
-    """Per inner fold, as margins of differently fitted machines do not compare."""
+    """The mean over inner folds: each is ranked by itself, because margins of differently fitted
+    machines do not compare."""
     values = [
         roc_auc_score(positive[h], margins[h]) for _, h in folds if 0 < positive[h].sum() < len(h)
     ]

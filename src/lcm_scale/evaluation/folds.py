@@ -55,7 +55,8 @@ def subject_folds(
     people = people[np.argsort(ranks[people])]
     if n_folds < 2 or len(people) < n_folds:
         raise InputError(
-            f"evaluate.folds={n_folds}: the data hold {len(people)} subjects; folds must be 2 to that many"
+            f"evaluate.folds={n_folds}: the data hold {len(people)} subjects; folds must be 2 to "
+            "that many"
         )
     strata = (
         np.zeros(len(people), np.int64)
@@ -87,8 +88,8 @@ def _outer(
             )
         except ValueError as error:
             raise InputError(
-                f"evaluate.stratify: no class has {n_folds} subjects to spread over {n_folds} folds; "
-                "use fewer folds or stratify by a coarser column"
+                f"evaluate.stratify: no class has {n_folds} subjects to spread over {n_folds} "
+                "folds; use fewer folds or stratify by a coarser column"
             ) from error
 
 
@@ -172,6 +173,7 @@ def require_classes(
     short = class_shortages(fold, codes, categories, subject)
     if short:
         raise InputError(
-            f"target {target}, fold {number}: {short[0]}, needs at least {MIN_TRAINING_SUBJECTS} training subjects and a "
-            f"test scan of each class; use fewer folds (evaluate.folds) or evaluate.stratify={target}"
+            f"target {target}, fold {number}: {short[0]}, needs at least {MIN_TRAINING_SUBJECTS} "
+            "training subjects and a test scan of each class; use fewer folds (evaluate.folds) or "
+            f"evaluate.stratify={target}"
         )

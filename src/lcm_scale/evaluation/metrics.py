@@ -51,12 +51,13 @@ class Predictions:
         )
         if self.scores.shape != shape:
             raise ValueError(
-                f"{self.model}, {self.target}: scores of shape {self.scores.shape}, expected {shape}"
+                f"{self.model}, {self.target}: scores of shape {self.scores.shape}, expected "
+                f"{shape}"
             )
         if not np.isfinite(self.scores).all():
             raise InputError(
-                f"{self.model}, target {self.target}: a prediction is not a number, the training diverged; "
-                "lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
+                f"{self.model}, target {self.target}: a prediction is not a number, the training "
+                "diverged; lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
             )
 
     @property
@@ -225,7 +226,8 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
     """
     if not len(p.truth):
         raise InputError(
-            f"target {p.target}: no scan to evaluate has this label; leave it out of evaluate.targets"
+            f"target {p.target}: no scan to evaluate has this label; leave it out of "
+            "evaluate.targets"
         )
     subjects, position = np.unique(p.subject, return_inverse=True)
     rng = np.random.default_rng(seed)

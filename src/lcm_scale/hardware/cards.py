@@ -1,13 +1,17 @@
-"""What plans count on: a card's figures from its maker's data sheet, or those of this machine from
-a short measurement."""
+"""What plans and meters count on: a card's figures from its maker's data sheet, or those of this
+machine from a short measurement.
+
+One table, `CARDS`: a recipe names a card by its key, a machine by what its driver calls it.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,6 +21,7 @@ from lcm_scale.hardware.precision import BF16_WIDTH, precision_of, working_dtype
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.model.products import multiply
 
 USABLE = 0.9  # of a card's memory: the rest is the allocator's and the libraries'
 PROBED = LCMConfig(116, (27,), layers=2)  # two layers of the published width
@@ -28,11 +33,15 @@ class Card:
     """One device.
 
     Attributes:
-        peak: FLOP/s, dense, in the precision it trains in.   bandwidth: of its memory, bytes/s.
-            memory: bytes.
-        link: bytes/s to the other cards of its node, one way.   device: torch's name of the kind.
+        peak: FLOP/s, dense, in the precision it trains in.
+        bandwidth: of its memory, bytes/s.
+        memory: bytes.
+        link: bytes/s to the other cards of its node, one way.
+        device: torch's name of the kind.
         precision: in which it trains unasked; a CPU only from some width on, see `precision_for`.
         measured: `peak` was reached by a training step, not promised by a maker.
+        peak_fp32: FLOP/s in fp32, where that is another number.
+        driver_name: a pattern of the names under which drivers show it; empty: none.
     """
 
     peak: float
@@ -42,18 +51,31 @@ class Card:
     device: str = "cuda"
     precision: str = "bf16-mixed"
     measured: bool = False
+    peak_fp32: float | None = None
+    driver_name: str = ""
 
     def precision_for(self, width: int) -> str:
         """The precision in which it trains a model so wide."""
         return self.precision if self.device == "cuda" or width >= BF16_WIDTH else "32-true"
 
+    def peak_in(self, precision: str) -> float:
+        """FLOP/s in one of Lightning's precisions."""
+        if self.peak_fp32 is not None and working_dtype(precision) == torch.float32:
+            return self.peak_fp32
+        return self.peak
 
+
+# From the makers' data sheets: dense bf16 on tensor cores, fp32 without them, SXM cards (the PCIe
+# ones reach less). Of consumer cards a suffix (Ti, SUPER, D, Laptop GPU) is another card.
 CARDS = {
-    "A100": Card(312e12, 2.0e12, 80e9, 300e9),
-    "H100": Card(989e12, 3.35e12, 80e9, 450e9),
-    "H200": Card(989e12, 4.8e12, 141e9, 450e9),
-    "24GB": Card(165e12, 1.0e12, 24e9, 25e9),  # a consumer card of that size (RTX 4090): no NVLink
-    "12GB": Card(58e12, 0.5e12, 12e9, 25e9),  # the same, RTX 4070
+    "A100": Card(312e12, 2.0e12, 80e9, 300e9, peak_fp32=19.5e12, driver_name=r"\bA100\b"),
+    "H100": Card(989e12, 3.35e12, 80e9, 450e9, peak_fp32=67e12, driver_name=r"\bH100\b"),
+    "H200": Card(989e12, 4.8e12, 141e9, 450e9, peak_fp32=67e12, driver_name=r"\bH200\b"),
+    # The rest has no NVLink between all cards of a node: PCIe 4.
+    "L40S": Card(362e12, 0.86e12, 48e9, 25e9, peak_fp32=91.6e12, driver_name=r"\bL40S\b"),
+    "24GB": Card(165e12, 1.0e12, 24e9, 25e9, peak_fp32=82.6e12, driver_name=r"\bRTX 4090$"),
+    "RTX 3090": Card(71e12, 0.94e12, 24e9, 25e9, peak_fp32=35.6e12, driver_name=r"\bRTX 3090$"),
+    "12GB": Card(58e12, 0.5e12, 12e9, 25e9, peak_fp32=29.1e12, driver_name=r"\bRTX 4070$"),
     "cpu": Card(1.0e11, 1.0e10, 16e9, 5e9, "cpu", "32-true"),  # one core with avx512
 }
 YOURS = "yours"
@@ -67,6 +89,39 @@ def card_of(name: str) -> Card:
     if name not in CARDS:
         raise InputError(f"gpu={name}{nearest(name, CARDS)} (one of {', '.join(CARDS)}, {YOURS})")
     return CARDS[name]
+
+
+def card_named(driver_name: str) -> Card | None:
+    """The card that a driver calls so, None where the table has none."""
+    for card in CARDS.values():
+        if card.driver_name and re.search(card.driver_name, driver_name):
+            return card
+    return None
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of one device: a data sheet's, or what a large product reaches here."""
+    if device.type == "cuda" and dtype != torch.float32:
+        card = card_named(torch.cuda.get_device_name(device))
+        if card is not None:
+            return card.peak
+    side = 8192 if device.type == "cuda" else 1024
+    # Values do not matter, and the run's random numbers must not move.
+    a = torch.ones(side, side, dtype=dtype, device=device)
+    return 2 * side**3 / _seconds(lambda: multiply(a, a), device)
+
+
+def card_here(device: torch.device) -> Card:
+    """This GPU: the table's figures with the memory that it really has.
+
+    One that the table does not name gets a measured peak, and a consumer card's bandwidth and link.
+    """
+    known = card_named(torch.cuda.get_device_name(device))
+    memory = torch.cuda.get_device_properties(device).total_memory
+    if known is not None:
+        return replace(known, memory=memory)
+    peak, single = (peak_flops(device, dtype) for dtype in (torch.bfloat16, torch.float32))
+    return replace(CARDS["24GB"], peak=peak, peak_fp32=single, memory=memory, driver_name="")
 
 
 @functools.cache
@@ -106,8 +161,8 @@ def _link(numbers: torch.Tensor) -> float:
     """Bytes/s from the first GPU to the second; PCIe's usual where there is none."""
     if torch.cuda.device_count() < 2:
         return CARDS["24GB"].link
-    there = torch.empty_like(numbers, device="cuda:1")
-    return numbers.nbytes / _seconds(lambda: there.copy_(numbers), numbers.device)
+    second = torch.empty_like(numbers, device="cuda:1")
+    return numbers.nbytes / _seconds(lambda: second.copy_(numbers), numbers.device)
 
 
 def _free_memory() -> float:

@@ -37,7 +37,7 @@ class Reading:
     Attributes:
         active: numbers of the targets that it answers, ascending.   terms: one an active target;
             centre and scale of a scalar are used, weights are not.
-        readout: one of objectives.READOUTS.   edges: what it sees, one of meaning.EDGES.
+        readout: one of config.run.READOUTS.   edges: what it sees, one of config.run.EDGES.
         n_regions: R.
     """
 
@@ -151,8 +151,8 @@ class Predictor:
         """
         if model.atlas.indices != self.sets.atlas.indices:
             raise InputError(
-                f"{model.path}: knows the regions in the order {model.atlas.checksum}, the data are "
-                f"in {self.sets.atlas.checksum}; shard them in its order"
+                f"{model.path}: knows the regions in the order {model.atlas.checksum}, the data "
+                f"are in {self.sets.atlas.checksum}; shard them in its order"
             )
         with torch.device("meta"):
             network = LCM(model.model)

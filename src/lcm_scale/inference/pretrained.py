@@ -45,7 +45,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         R = self.meaning.atlas.n_regions
         if fc_BRR.ndim != 3 or fc_BRR.shape[1:] != (R, R):
             raise InputError(
-                f"predict: expected (scans, {R}, {R}) for {self.meaning.atlas.name}, found {tuple(fc_BRR.shape)}"
+                f"predict: expected (scans, {R}, {R}) for {self.meaning.atlas.name}, found "
+                f"{tuple(fc_BRR.shape)}"
             )
         if not bool((fc_BRR.abs() <= 1 + 1e-3).all()):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
@@ -110,8 +111,10 @@ def load_model(
         if wanted.checksum != trained.checksum:
             if not reorder:
                 raise InputError(
-                    f"{path_or_repo}: was trained on {trained.name} in the order {trained.checksum}, the data are "
-                    f"{wanted.name} in {wanted.checksum}; reorder=True brings the model into it by atlas index"
+                    f"{path_or_repo}: was trained on {trained.name} in the order "
+                    f"{trained.checksum}, the data are "
+                    f"{wanted.name} in {wanted.checksum}; reorder=True brings the model into it by "
+                    "atlas index"
                 )
             model.reorder(wanted)
     return model

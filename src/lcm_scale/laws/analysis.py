@@ -1,105 +1,46 @@
-"""What a sweep says: which law foretells the largest size, how sure its coefficients are, and what
-may not be concluded.
+"""What a sweep says: the law that fits it, what follows from the law, and each size against the
+baselines.
 
-The law is chosen by what it foretells: fitted without the largest size, it must meet the losses
-there. `data`, in which size does nothing, is among the candidates. A compute-optimal frontier is
-refused where the runs do not hold one: where E's interval covers nearly all of the smallest loss,
-or the term of the size may be zero.
+`choice.py` chooses the law and says how sure it is, `consequences.py` draws the conclusions; here
+both are asked, in order, and their answers put into one `Analysis`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lcm_scale.config import FitConfig
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.metrics import METRICS
-from lcm_scale.laws.collect import Collected, Ensemble, Row, best_rates, ensembles, runs_of
-from lcm_scale.laws.fit import (
-    Fit,
-    Interval,
-    bootstrap,
-    check,
-    drop,
-    fit,
-    objective_at,
-    percentile_interval,
-    profile_interval,
-    threshold,
+from lcm_scale.laws.choice import (
+    Candidate,
+    Coefficient,
+    Influence,
+    chosen,
+    compare,
+    influence,
+    refusal,
 )
-from lcm_scale.laws.laws import LAWS, Law, Runs, law_of, raw_coefficients
+from lcm_scale.laws.collect import (
+    Collected,
+    Configuration,
+    Ensemble,
+    best_rates,
+    ensembles,
+    runs_of,
+)
+from lcm_scale.laws.consequences import (
+    Frontier,
+    MetricFit,
+    Option,
+    frontier,
+    metric_fits,
+    options,
+)
+from lcm_scale.laws.fit import Fit, bootstrap, fit, percentile_interval, profile_interval
+from lcm_scale.laws.laws import LAWS, Runs, law_of, raw_coefficients
 from lcm_scale.progress import stage
-
-NEARLY_ALL = 0.8  # of the smallest loss, covered by E's interval
-NO_DIFFERENCE = 0.02  # laws whose errors lie so close are told apart by their number of parameters
-SIMULATIONS = 150
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A law, by the root mean square of its log-errors: on the runs it saw, and on the largest
-    size, which it did not see."""
-
-    law: str
-    inside: float
-    foretold: float
-    reason: str = ""  # why it was not fitted
-
-
-@dataclass(frozen=True)
-class Coefficient:
-    name: str
-    value: float
-    profile: Interval
-    bootstrap: Interval
-
-
-@dataclass(frozen=True)
-class Influence:
-    """What leaving one run out does to E, in half-widths of its interval."""
-
-    name: str
-    e_without: float
-    shift: float
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """The best size for each amount of FLOPs, with all people at hand: (n,) each, the band 95 % of
-    the bootstrap."""
-
-    flops: np.ndarray
-    parameters: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    loss: np.ndarray
-
-
-@dataclass(frozen=True)
-class MetricFit:
-    """A metric's own law: where it saturates, and whether the size matters to it at all."""
-
-    target: str
-    metric: str
-    ceiling: float
-    ceiling_interval: Interval
-    size_matters: bool
-    best_model: float
-    best_baseline: float | None
-    baseline: str
-
-
-@dataclass(frozen=True)
-class Option:
-    """A way to go on: how wide E's interval would be, by simulation from the fit."""
-
-    what: str
-    runs: int
-    width: float
 
 
 @dataclass(frozen=True)
@@ -152,7 +93,7 @@ class Analysis:
     """
 
     collected: Collected
-    rows: tuple[Row, ...]
+    rows: tuple[Configuration, ...]
     passed_over: int
     against: tuple[Against, ...]
     ensembles: tuple[Ensemble, ...]
@@ -164,8 +105,7 @@ def analyse(collected: Collected) -> Analysis:
     """Fit a collected sweep.
 
     Raises: InputError where there are too few runs for every law, saying how many more; unless the
-        sweep asks for
-        something else: which rate is best, or what labels are worth.
+        sweep asks for something else: which rate is best, or what labels are worth.
     """
     rows, passed_over = best_rates(collected.rows)
     law, unfitted = None, ""
@@ -189,7 +129,7 @@ def analyse(collected: Collected) -> Analysis:
     )
 
 
-def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
+def fit_laws(collected: Collected, rows: Sequence[Configuration]) -> LawFit:
     """Choose and fit a law.  Raises: InputError where there are too few runs for every law."""
     config = collected.sweep.recipe.fit
     runs = runs_of(rows, config.parameters, config.data, config.epoch)
@@ -197,7 +137,8 @@ def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
     usable = [c for c in candidates if not c.reason]
     if not usable:
         raise InputError(
-            f"{collected.sweep.folder}: {min((c.reason for c in candidates), key=len)}{_absent(collected)}"
+            f"{collected.sweep.folder}: "
+            f"{min((c.reason for c in candidates), key=len)}{_absent(collected)}"
         )
     law = LAWS[chosen(usable)]
     fitted = fit(law, runs)
@@ -232,203 +173,7 @@ def fit_laws(collected: Collected, rows: Sequence[Row]) -> LawFit:
     )
 
 
-# -- which law -------------------------------------------------------------------------------------
-
-
-def compare(laws: Sequence[Law], runs: Runs) -> list[Candidate]:
-    """Each law, fitted without the largest size and asked for it."""
-    largest = runs.parameters == runs.parameters.max()
-    out = []
-    for law in laws:
-        try:
-            check(law, runs)
-            rest = runs.take(~largest)
-            check(law, rest)
-        except InputError as error:
-            out.append(Candidate(law.name, math.nan, math.nan, str(error)))
-            continue
-        part = fit(law, rest)
-        there = runs.take(largest)
-        missed = np.log(there.loss) - np.log(np.maximum(part.predict(there), 1e-12))
-        out.append(Candidate(law.name, _rms(part.residuals), _rms(missed)))
-    return out
-
-
-def chosen(usable: Sequence[Candidate]) -> str:
-    """The best foretold; of those within `NO_DIFFERENCE` of it (relative) the one with the fewest
-    parameters."""
-    best = min(c.foretold for c in usable)
-    level = [c for c in usable if c.foretold <= best * (1 + NO_DIFFERENCE)]
-    return min(level, key=lambda c: len(LAWS[c.law].names)).law
-
-
-def refusal(fitted: Fit, coefficients: Sequence[Coefficient]) -> str:
-    """Why a compute-optimal frontier would be an invention, or ''."""
-    by_name = {c.name: c for c in coefficients}
-    smallest = float(fitted.runs.loss.min())
-    if "A" not in by_name:
-        return f"the law that foretells best ({fitted.law.name}) has no term for the size: the smallest model is as good"
-    e, a = by_name["E"].profile, by_name["A"].profile
-    if e.width > NEARLY_ALL * smallest:
-        return (
-            f"E lies between {e.low:.3g} and {e.high:.3g}, nearly all of the smallest loss ({smallest:.3g}): what size and "
-            "data could still gain is unknown"
-        )
-    if not a.bounded_below or a.low <= 0:
-        return "the size's term A may be zero: these runs do not show that size matters"
-    return ""
-
-
-def influence(fitted: Fit, names: Sequence[str], e: Interval) -> list[Influence]:
-    """Every run left out once; the strongest first."""
-    half = max(e.width / 2, 1e-12)
-    out = []
-    for i, name in enumerate(names):
-        keep = np.arange(len(fitted.runs)) != i
-        without = fit(
-            fitted.law, fitted.runs.take(keep), fitted.scale, fitted.values, fitted.delta
-        ).named["E"]
-        out.append(Influence(name, without, (without - fitted.named["E"]) / half))
-    return sorted(out, key=lambda row: -abs(row.shift))
-
-
-# -- what follows ----------------------------------------------------------------------------------
-
-
-def frontier(fitted: Fit, rows: Sequence[Row], draws: np.ndarray, points: int = 40) -> Frontier:
-    """The size with the lowest loss at each amount of training FLOPs, within the sizes and FLOPs
-    that were run.
-
-    FLOPs a scan follow the rows' own counts (a power of N between them); all people at hand are
-    used, epochs follow.
-    """
-    n = fitted.runs.parameters
-    slope, intercept = np.polyfit(
-        np.log(n), np.log([r.flops / (r.scans * r.epochs) for r in rows]), 1
-    )
-    grid = np.geomspace(n.min(), n.max(), 200)
-    flops = np.geomspace(min(r.flops for r in rows), max(r.flops for r in rows), points)
-    unique = float(fitted.runs.unique.max())
-    seen = flops[:, None] / np.exp(intercept + slope * np.log(grid))
-
-    def best(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shape = seen.shape
-        flat = seen.ravel()
-        runs = Runs(
-            np.ones(flat.size),
-            np.broadcast_to(grid, shape).ravel(),
-            flat,
-            np.minimum(flat, unique),
-            np.maximum(1.0, flat / unique),
-            np.arange(flat.size),
-        )
-        loss = fitted.law.predict(runs, fitted.scale, values).reshape(shape)
-        at = loss.argmin(1)
-        return grid[at], loss[np.arange(len(at)), at]
-
-    sizes, losses = best(fitted.values)
-    band = np.array([best(values)[0] for values in draws])
-    low, high = np.percentile(band, [2.5, 97.5], axis=0)
-    return Frontier(flops, sizes, low, high, losses)
-
-
-def options(fitted: Fit) -> list[Option]:
-    """Ways to go on, by how wide they would leave E: simulated from the fit, with its noise."""
-    runs = fitted.runs
-    top, most = runs.parameters == runs.parameters.max(), runs.seen >= np.quantile(runs.seen, 0.75)
-    larger, longer = runs.take(top), runs.take(most)
-    ways = {
-        "as it stands": runs,
-        "every run with another seed": _joined(runs, runs),
-        "a size three times the largest, on the same data": _joined(
-            runs,
-            Runs(
-                larger.loss,
-                larger.parameters * 3,
-                larger.seen,
-                larger.unique,
-                larger.epochs,
-                larger.cluster,
-            ),
-        ),
-        "three times the people, for the best-fed quarter of the runs": _joined(
-            runs,
-            Runs(
-                longer.loss,
-                longer.parameters,
-                longer.seen * 3,
-                longer.unique * 3,
-                longer.epochs,
-                longer.cluster,
-            ),
-        ),
-    }
-    return [
-        Option(what, len(more) - len(runs), _spread_of_e(fitted, more))
-        for what, more in ways.items()
-    ]
-
-
-def _spread_of_e(fitted: Fit, design: Runs) -> float:
-    clean = fitted.law.predict(design, fitted.scale, fitted.values)
-    rng = np.random.default_rng(0)
-    found = [
-        fit(
-            fitted.law,
-            design.with_loss(clean * np.exp(fitted.sigma * rng.standard_normal(len(design)))),
-            fitted.scale,
-        ).named["E"]
-        for _ in range(SIMULATIONS)
-    ]
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(high - low)
-
-
-def _joined(a: Runs, b: Runs) -> Runs:
-    return Runs(
-        *(np.concatenate([getattr(a, name), getattr(b, name)]) for name in a.__dataclass_fields__)
-    )
-
-
-def metric_fits(
-    rows: Sequence[Row], baselines: Sequence[Row], config: FitConfig
-) -> list[MetricFit]:
-    """The saturating law of every AUROC and R2 that the runs have."""
-    law = LAWS["saturating"]
-    ideal = {name: kind.ideal for metrics in METRICS.values() for name, kind in metrics.items()}
-    keys = [k for k in (rows[0].metrics if rows else {}) if k[1] in ("auroc", "r2")]
-    out = []
-    for key in keys:
-        have = [r for r in rows if key in r.metrics]
-        runs = runs_of(have, config.parameters, config.data, config.epoch)
-        short = runs.with_loss(
-            np.maximum(1e-4, ideal[key[1]] - np.array([r.metrics[key] for r in have]))
-        )
-        try:
-            check(law, short)
-        except InputError:
-            continue
-        fitted = fit(law, short)
-        e = profile_interval(fitted, "E")
-        without_size = drop(fitted, objective_at(fitted, "A", 0.0)[0]) <= threshold(fitted)
-        theirs = {b.name: b.metrics[key] for b in baselines if key in b.metrics}
-        best = max(theirs, key=theirs.__getitem__, default="")
-        out.append(
-            MetricFit(
-                key[0],
-                key[1],
-                1 - fitted.named["E"],
-                Interval(1 - e.high, 1 - e.low, e.bounded_above, e.bounded_below),
-                not without_size,
-                max(r.metrics[key] for r in have),
-                theirs.get(best),
-                best,
-            )
-        )
-    return out
-
-
-def against(rows: Sequence[Row], baselines: Sequence[Row]) -> list[Against]:
+def against(rows: Sequence[Configuration], baselines: Sequence[Configuration]) -> list[Against]:
     """Seeds averaged, at every number of people (and of labelled ones) that has a baseline."""
     out = []
     for people, share in sorted({(b.people, b.label_share) for b in baselines}):
@@ -455,12 +200,12 @@ def against(rows: Sequence[Row], baselines: Sequence[Row]) -> list[Against]:
     return out
 
 
-def _mean_loss(rows: Sequence[Row]) -> dict[tuple[str, int, tuple[str, ...]], float]:
-    """(size, epochs, rate) -> loss: runs of other lengths or rates are other runs, not seeds of
-    one."""
+def _mean_loss(rows: Sequence[Configuration]) -> dict[tuple[str, int, tuple[str, ...]], float]:
+    """(size, epochs, settings) -> loss: runs of other lengths or settings are other runs, not
+    seeds of one."""
     found: dict[tuple[str, int, tuple[str, ...]], list[float]] = {}
     for row in rows:
-        found.setdefault((row.size, row.epochs, row.rate), []).append(row.loss)
+        found.setdefault((row.size, row.epochs, row.settings), []).append(row.loss)
     return {kind: float(np.mean(losses)) for kind, losses in found.items()}
 
 
@@ -475,7 +220,3 @@ def _absent(collected: Collected) -> str:
         if names
     ]
     return f" ({'; '.join(parts)})" if parts else ""
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2)))

@@ -1,4 +1,4 @@
-"""What a sweep's run folders hold, brought into rows: one row a configuration, its folds averaged.
+"""What a sweep's run folders hold, one `Configuration` a model or baseline, its folds averaged.
 
 Named and left out: points that are missing, that diverged, or that lack a fold which others have.
 Refused: points over different data or vocabularies, whose losses do not compare.
@@ -18,19 +18,21 @@ from lcm_scale.errors import InputError
 from lcm_scale.laws.laws import Runs
 from lcm_scale.sweep.measure import FORMAT, PREDICTIONS, RESULT, is_finished, total_loss
 from lcm_scale.sweep.plan import Plan
-from lcm_scale.sweep.points import Sweep
+from lcm_scale.sweep.points import SHORT, Point, Sweep
 from lcm_scale.sweep.run import diverged
 
 
 @dataclass(frozen=True)
-class Row:
-    """One configuration, its folds averaged.
+class Configuration:
+    """One model or baseline on one number of people, its folds averaged.
 
     Attributes:
-        size: or a baseline's name.   values: what it was called by its axes, folds aside.
+        size: or a baseline's name.   name: of its first run, the fold aside.
         parameters, body: 0 for a baseline.   losses: target -> loss.   metrics: (target, metric) ->
             value.
-        rate: the learning rate and whatever else tells rows of the same size and data apart.
+        settings: the overrides beyond size, epochs and seed, which tell configurations of the same
+            size and data apart.
+        learning_rate: where the sweep varied it, else None.
     """
 
     size: str
@@ -44,7 +46,8 @@ class Row:
     seed: int
     draw: int
     label_share: float
-    rate: tuple[str, ...]
+    settings: tuple[str, ...]
+    learning_rate: float | None
     loss: float
     last_loss: float
     chance: float
@@ -66,8 +69,8 @@ class Collected:
     """
 
     sweep: Sweep
-    rows: tuple[Row, ...]
-    baselines: tuple[Row, ...]
+    rows: tuple[Configuration, ...]
+    baselines: tuple[Configuration, ...]
     missing: tuple[str, ...]
     diverged: tuple[str, ...]
     incomplete: tuple[str, ...]
@@ -86,7 +89,8 @@ def collect(made: Plan) -> Collected:
     finished = [p for p in points if is_finished(sweep.folder_of(p))]
     if not finished:
         raise InputError(
-            f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run first"
+            f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run "
+            "first"
         )
     facts = {p.name: _read(sweep, p.name) for p in finished}
     _same_data(sweep, facts)
@@ -94,18 +98,32 @@ def collect(made: Plan) -> Collected:
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for p in finished:
         if p.name not in bad:
-            rate = tuple(
+            settings = tuple(
                 o
                 for o in p.overrides
                 if not o.startswith(("model.", "trainer.max_epochs=", "seed="))
             )
             groups[
-                (p.size, p.is_baseline, p.subjects, p.epochs, p.seed, p.draw, p.label_share, rate)
+                (
+                    p.size,
+                    p.is_baseline,
+                    p.subjects,
+                    p.epochs,
+                    p.seed,
+                    p.draw,
+                    p.label_share,
+                    settings,
+                )
             ].append(p.name)
     folds = max((len(names) for names in groups.values()), default=0)
     incomplete = tuple(n for names in groups.values() if len(names) < folds for n in names)
-    rows = [_row(key, names, facts, hours) for key, names in groups.items() if len(names) == folds]
-    there = {f.parent.name for f in (sweep.folder / "points").glob(f"*/{RESULT}")}
+    points_of = {p.name: p for p in finished}
+    rows = [
+        _configuration(key, names, facts, hours, _varied_learning_rate(sweep, points_of[names[0]]))
+        for key, names in groups.items()
+        if len(names) == folds
+    ]
+    with_results = {f.parent.name for f in (sweep.folder / "points").glob(f"*/{RESULT}")}
     first = next(iter(facts.values()))
     return Collected(
         sweep,
@@ -114,14 +132,14 @@ def collect(made: Plan) -> Collected:
         tuple(p.name for p in points if p not in finished),
         bad,
         incomplete,
-        len(there - {p.name for p in points}),
+        len(with_results - {p.name for p in points}),
         any(f["simulated"] for f in facts.values()),
         first["people_held_out"],
         first["weights"] if "weights" in first else _weights(sweep, first),
     )
 
 
-def runs_of(rows: Sequence[Row], parameters: str, data: str, epoch: str) -> Runs:
+def runs_of(rows: Sequence[Configuration], parameters: str, data: str, epoch: str) -> Runs:
     """Rows as a law sees them: see `FitConfig` for the choices. Seeds of one size on the same
     people are one cluster."""
     n = [float(r.body if parameters == "body" else r.parameters) for r in rows]
@@ -142,24 +160,18 @@ def runs_of(rows: Sequence[Row], parameters: str, data: str, epoch: str) -> Runs
     )
 
 
-def best_rates(rows: Sequence[Row]) -> tuple[list[Row], int]:
+def best_rates(rows: Sequence[Configuration]) -> tuple[list[Configuration], int]:
     """Of rows that differ only in rate or decay, the one with the lowest loss; fully labelled rows
     only.
 
     Returns: the rows and how many were passed over.
     """
-    best: dict[tuple[Any, ...], Row] = {}
+    best: dict[tuple[Any, ...], Configuration] = {}
     for row in rows:
         key = (row.size, row.people, row.epochs, row.seed, row.draw)
         if row.label_share == 1 and (key not in best or row.loss < best[key].loss):
             best[key] = row
     return list(best.values()), len(rows) - len(best)
-
-
-def learning_rate(row: Row) -> float | None:
-    """Where the sweep varied it."""
-    found = [o.partition("=")[2] for o in row.rate if o.startswith("optim.adaptive.lr=")]
-    return float(found[0]) if found else None
 
 
 @dataclass(frozen=True)
@@ -173,13 +185,13 @@ class BestRate:
     transferred: float | None
 
 
-def losses_by_rate(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
+def losses_by_rate(rows: Sequence[Configuration]) -> dict[str, dict[float, float]]:
     """Size, smallest first -> rate -> mean loss, of sizes that ran at several."""
     found: dict[str, dict[float, list[float]]] = {}
     for row in sorted(rows, key=lambda r: r.parameters):
-        rate = learning_rate(row)
-        if rate is not None:
-            found.setdefault(row.size, {}).setdefault(rate, []).append(row.loss)
+        if row.learning_rate is not None:
+            by_rate = found.setdefault(row.size, {})
+            by_rate.setdefault(row.learning_rate, []).append(row.loss)
     return {
         size: {rate: float(np.mean(losses[rate])) for rate in sorted(losses)}
         for size, losses in found.items()
@@ -187,7 +199,7 @@ def losses_by_rate(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
     }
 
 
-def best_rate_by_size(rows: Sequence[Row]) -> list[BestRate]:
+def best_rate_by_size(rows: Sequence[Configuration]) -> list[BestRate]:
     by_rate = losses_by_rate(rows)
     best = {size: min(losses, key=losses.__getitem__) for size, losses in by_rate.items()}
     return [
@@ -217,9 +229,11 @@ class Ensemble:
 def ensembles(collected: Collected) -> list[Ensemble]:
     """Every set of at least two seeds on the same people for the same epochs, with the nearest
     larger model on these people."""
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[Configuration]] = defaultdict(list)
     for row in collected.rows:
-        groups[(row.size, row.people, row.epochs, row.draw, row.label_share, row.rate)].append(row)
+        groups[(row.size, row.people, row.epochs, row.draw, row.label_share, row.settings)].append(
+            row
+        )
     out = []
     for members in groups.values():
         row = members[0]
@@ -253,11 +267,11 @@ def ensembles(collected: Collected) -> list[Ensemble]:
     return out
 
 
-def _distance(flops: float) -> Callable[[Row], float]:
+def _distance(flops: float) -> Callable[[Configuration], float]:
     return lambda row: abs(float(np.log(row.flops / flops)))
 
 
-def _together(collected: Collected, members: Sequence[Row]) -> float:
+def _together(collected: Collected, members: Sequence[Configuration]) -> float:
     """Held-out loss of the averaged answers, the mean over folds."""
     folds = []
     for same_fold in zip(*(m.folders for m in members), strict=True):
@@ -286,7 +300,8 @@ def _read(sweep: Sweep, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise InputError(
-            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep again"
+            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep "
+            "again"
         )
     return facts
 
@@ -297,8 +312,10 @@ def _same_data(sweep: Sweep, facts: Mapping[str, dict[str, Any]]) -> None:
         common, _ = marks.most_common(1)[0]
         others = [name for name, f in facts.items() if f["vocabulary"] != common]
         raise InputError(
-            f"{sweep.folder}: its points were run on {len(marks)} different data sets or vocabularies, whose losses do not "
-            f"compare: {', '.join(others[:3])}{' ...' if len(others) > 3 else ''} ({len(others)} of {len(facts)}) differ from "
+            f"{sweep.folder}: its points were run on {len(marks)} different data sets or "
+            "vocabularies, whose losses do not "
+            f"compare: {', '.join(others[:3])}{' ...' if len(others) > 3 else ''} ({len(others)} "
+            f"of {len(facts)}) differ from "
             "the rest; remove those folders or give the sweep another name"
         )
 
@@ -309,24 +326,37 @@ def _weights(sweep: Sweep, facts: Mapping[str, Any]) -> dict[str, float]:
     return {name: objective.weight(name, name not in scalar) for name in facts["losses"]}
 
 
-def _row(
+def _varied_learning_rate(sweep: Sweep, point: Point) -> float | None:
+    """The point's learning rate as its recipe has it, None where no axis sets it."""
+    key = SHORT["lr"]
+    if not any(override.startswith(f"{key}=") for override in point.overrides):
+        return None
+    return float(sweep.recipe_of(point).optim.adaptive.lr)
+
+
+def _configuration(
     key: tuple[Any, ...],
     names: list[str],
     facts: Mapping[str, dict[str, Any]],
     hours: Mapping[str, float],
-) -> Row:
-    size, is_baseline, _, _, seed, draw, label_share, rate = key
+    learning_rate: float | None,
+) -> Configuration:
+    size, is_baseline, _, _, seed, draw, label_share, settings = key
     each = [facts[name] for name in names]
     first = each[0]
 
     def mean(value: Callable[[dict[str, Any]], float]) -> float:
         return float(np.mean([value(f) for f in each]))
 
+    losses = {
+        target: float(np.mean([f["losses"][target] for f in each])) for target in first["losses"]
+    }
+
     metrics: dict[tuple[str, str], list[float]] = defaultdict(list)
     for f in each:
         for m in f["metrics"]:
             metrics[(m["target"], m["metric"])].append(m["value"])
-    return Row(
+    return Configuration(
         size=size,
         name=names[0].rpartition("-f")[0] if len(names) > 1 else names[0],
         is_baseline=is_baseline,
@@ -338,11 +368,12 @@ def _row(
         seed=seed,
         draw=draw,
         label_share=label_share,
-        rate=rate,
+        settings=settings,
+        learning_rate=learning_rate,
         loss=mean(lambda f: f["loss"]),
         last_loss=mean(lambda f: f.get("last_loss", f["loss"])),
         chance=mean(lambda f: f["chance"]),
-        losses={t: mean(lambda f, t=t: f["losses"][t]) for t in first["losses"]},  # type: ignore[misc]
+        losses=losses,
         metrics={k: float(np.nanmean(v)) for k, v in metrics.items() if np.isfinite(v).any()},
         flops=sum(f.get("flops", 0.0) for f in each),
         seconds=sum(f["seconds"] for f in each),

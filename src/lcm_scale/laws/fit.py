@@ -82,16 +82,16 @@ def check(law: Law, runs: Runs) -> None:
     missing = needed(law) - len(runs)
     if missing > 0:
         raise InputError(
-            f"law {law.name}: {len(runs)} usable runs, it has {len(law.names)} parameters and needs at least "
-            f"{needed(law)}: {missing} more"
+            f"law {law.name}: {len(runs)} usable runs, it has {len(law.names)} parameters and "
+            f"needs at least {needed(law)}: {missing} more"
         )
     for name in law.varied:
         values = len(np.unique(getattr(runs, name)))
         least = 3 if name in ("parameters", "seen") else 2
         if values < least:
             raise InputError(
-                f"law {law.name}: the runs hold {values} different values of {name}, it needs at least {least}: "
-                f"{least - values} more"
+                f"law {law.name}: the runs hold {values} different values of {name}, it needs at "
+                f"least {least}: {least - values} more"
             )
 
 

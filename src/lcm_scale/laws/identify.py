@@ -1,4 +1,5 @@
-"""What a planned design can tell: losses drawn from assumed coefficients on its points, refitted."""
+"""What a planned design can tell: losses drawn from assumed coefficients on its points, then fitted
+as a real sweep's are."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +22,16 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from lcm_scale.config import FitConfig
 from lcm_scale.files import write_atomic
 from lcm_scale.laws.analysis import Against, Analysis, LawFit
-from lcm_scale.laws.collect import best_rate_by_size
+from lcm_scale.laws.collect import BestRate, Ensemble, best_rate_by_size
+from lcm_scale.laws.consequences import MetricFit
 from lcm_scale.laws.figures import figures
 from lcm_scale.laws.fit import Interval
 from lcm_scale.report.plots import MODEL, WARNING, style
 
 DPI = 110
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 Inter, "Helvetica Neue", Arial, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-.verdict { font-size: 1.15rem; border-left: 4px solid {{ blue }}; padding-left: .8rem }
-.warning { color: {{ warning }}; font-weight: 600 }
-table { border-collapse: collapse; font-size: .9rem } td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #dde2e7 }
-td:first-child, th:first-child { text-align: left } img { max-width: 100%; vertical-align: top }
-figure { display: inline-block; margin: .5rem }
-</style>
-<h1>{{ title }}{% if simulated %} <span class="warning">SIMULATED</span>{% endif %}</h1>
-<p class="verdict">{{ verdict }}</p>
-{% for line in warnings %}<p class="warning">{{ line }}</p>{% endfor %}
-{% for heading, text, columns, rows in tables %}
-<h2>{{ heading }}</h2>{% if text %}<p>{{ text }}</p>{% endif %}
-{% if rows %}<table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>{% endif %}
-{% endfor %}
-<h2>Figures</h2>
-{% for name, image in images %}<figure><img src="data:image/png;base64,{{ image }}" alt="{{ name }}"></figure>{% endfor %}
-</html>
-"""
 
 Table = tuple[str, str, Sequence[str], list[list[str]]]
 
@@ -71,7 +49,8 @@ def write(a: Analysis) -> Path:
     write_atomic(folder / "scaling.json", json.dumps(_plain(numbers(a)), indent=1).encode())
     page = folder / "scaling.html"
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(PAGE).render(
+    template = (resources.files("lcm_scale.laws") / "scaling.html.j2").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
         title=a.collected.sweep.recipe.title or a.collected.sweep.recipe.name,
         simulated=a.collected.simulated,
         verdict=verdict(a),
@@ -94,21 +73,25 @@ def verdict(a: Analysis) -> str:
         winner = "the model is ahead" if most.loss < most.baseline_loss else "the baseline is ahead"
         where = ", ".join(map(_people, ahead))
         parts.append(
-            f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} numbers of people"
+            f"Some size beats the best baseline in loss at {len(ahead)} of {len(a.against)} "
+            "numbers of people"
             + (f" ({where})" if ahead else "")
-            + f"; with the most ({_people(most)}) {winner}: {most.size} {most.loss:.3f}, {most.baseline} {most.baseline_loss:.3f}."
+            + f"; with the most ({_people(most)}) {winner}: {most.size} {most.loss:.3f}, "
+            f"{most.baseline} {most.baseline_loss:.3f}."
         )
     if a.law:
         name = a.law.fitted.law.name
         foretold = next(c for c in a.law.candidates if c.law == name)
         parts.append(
-            f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its loss."
+            f"The law '{name}' foretells the largest size best, to {foretold.foretold:.1%} of its "
+            "loss."
         )
     rates = best_rate_by_size(a.collected.rows)
     if len(rates) > 1:
         dearest = max(r.transferred / r.loss - 1 if r.transferred else 0.0 for r in rates)
         parts.append(
-            f"The best rate of {rates[0].size}, {rates[0].rate:g}, costs the other sizes up to {dearest:.0%} in loss; theirs are "
+            f"The best rate of {rates[0].size}, {rates[0].rate:g}, costs the other sizes up to "
+            f"{dearest:.0%} in loss; theirs are "
             + ", ".join(f"{r.rate:g} ({r.size})" for r in rates[1:])
             + "."
         )
@@ -132,7 +115,8 @@ def warnings(a: Analysis) -> list[str]:
             lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
     if a.passed_over:
         lines.append(
-            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates were chosen on the held-out "
+            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates "
+            "were chosen on the held-out "
             "loss itself, which flatters them a little."
         )
     if c.extra:
@@ -144,109 +128,94 @@ def warnings(a: Analysis) -> list[str]:
 
 def tables(a: Analysis) -> list[Table]:
     """(heading, text, columns, rows), in the page's order."""
-    drawn: list[Table] = [
-        (
-            "Against the baselines",
-            f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each baseline is "
-            "tuned on the same training people, and the model's epoch is chosen on validation people beside these.",
-            ("people", "best size", "loss", "best baseline", "loss", "base rates"),
-            [
-                [
-                    _people(x),
-                    x.size,
-                    f"{x.loss:.3f}",
-                    x.baseline,
-                    f"{x.baseline_loss:.3f}",
-                    f"{x.chance:.3f}",
-                ]
-                for x in a.against
-            ],
-        ),
-    ]
-    if not a.against:
-        drawn = []
+    drawn = [_baseline_table(a)] if a.against else []
     if a.law:
         drawn += _law_tables(a, a.law)
     rates = best_rate_by_size(a.collected.rows)
     if rates:
-        drawn.append(
-            (
-                "Learning rates",
-                "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
-                ("size", "best rate", "loss", "at the smallest's rate"),
-                [
-                    [
-                        r.size,
-                        f"{r.rate:g}",
-                        f"{r.loss:.3f}",
-                        "" if r.transferred is None else f"{r.transferred:.3f}",
-                    ]
-                    for r in rates
-                ],
-            )
-        )
+        drawn.append(_rate_table(rates))
     if a.ensembles:
-        drawn.append(
-            (
-                "Many small or one large",
-                "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
-                ("size", "seeds", "FLOPs", "one seed", "together", "one larger", "FLOPs", "loss"),
-                [
-                    [
-                        e.size,
-                        str(e.seeds),
-                        f"{e.flops:.2e}",
-                        f"{e.single:.3f}",
-                        f"{e.together:.3f}",
-                        e.larger,
-                        f"{e.larger_flops:.2e}",
-                        f"{e.larger_loss:.3f}",
-                    ]
-                    for e in a.ensembles
-                ],
-            )
-        )
+        drawn.append(_ensemble_table(a.ensembles))
     return drawn
 
 
+def _baseline_table(a: Analysis) -> Table:
+    return (
+        "Against the baselines",
+        f"Held-out loss of {a.collected.people_held_out} people a fold, seeds averaged; each "
+        "baseline is tuned on the same training people, and the model's epoch is chosen on "
+        "validation people beside these.",
+        ("people", "best size", "loss", "best baseline", "loss", "base rates"),
+        [
+            [
+                _people(x),
+                x.size,
+                f"{x.loss:.3f}",
+                x.baseline,
+                f"{x.baseline_loss:.3f}",
+                f"{x.chance:.3f}",
+            ]
+            for x in a.against
+        ],
+    )
+
+
+def _rate_table(rates: Sequence[BestRate]) -> Table:
+    return (
+        "Learning rates",
+        "Loss at each size's best rate, seeds averaged, and at the best rate of the smallest size.",
+        ("size", "best rate", "loss", "at the smallest's rate"),
+        [
+            [
+                r.size,
+                f"{r.rate:g}",
+                f"{r.loss:.3f}",
+                "" if r.transferred is None else f"{r.transferred:.3f}",
+            ]
+            for r in rates
+        ],
+    )
+
+
+def _ensemble_table(ensembles: Sequence[Ensemble]) -> Table:
+    return (
+        "Many small or one large",
+        "Answers of K seeds averaged, beside the single larger model of the nearest FLOPs.",
+        ("size", "seeds", "FLOPs", "one seed", "together", "one larger", "FLOPs", "loss"),
+        [
+            [
+                e.size,
+                str(e.seeds),
+                f"{e.flops:.2e}",
+                f"{e.single:.3f}",
+                f"{e.together:.3f}",
+                e.larger,
+                f"{e.larger_flops:.2e}",
+                f"{e.larger_loss:.3f}",
+            ]
+            for e in ensembles
+        ],
+    )
+
+
 def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
-    n = {"all": "all parameters", "body": "parameters without embeddings"}
-    config, scale, name = a.collected.sweep.recipe.fit, law.fitted.scale, law.fitted.law.name
-    other = "body" if config.parameters == "all" else "all"
     return [
         (
             "Laws",
-            "Root mean square of the log-errors: within the runs that were fitted, and on the largest size, left out of the fit.",
+            "Root mean square of the log-errors: within the runs that were fitted, and on the "
+            "largest size, left out of the fit.",
             ("law", "inside", "foretold", ""),
             [
                 [
                     c.law,
                     _percent(c.inside),
                     _percent(c.foretold),
-                    c.reason or ("chosen" if c.law == name else ""),
+                    c.reason or ("chosen" if c.law == law.fitted.law.name else ""),
                 ]
                 for c in law.candidates
             ],
         ),
-        (
-            f"Coefficients of '{name}'",
-            f"{len(law.runs)} runs; N is {n[config.parameters]}, divided by {scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a "
-            f"coefficient is what its term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
-            + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items())
-            + f". An interval in brackets reaches its bound. With {n[other]}:"
-            " the last column.",
-            ("", "value", "95 % profile", "95 % bootstrap", other),
-            [
-                [
-                    c.name,
-                    _number(c.value),
-                    _interval(c.profile),
-                    _interval(c.bootstrap),
-                    _number(law.other_count[c.name]),
-                ]
-                for c in law.coefficients
-            ],
-        ),
+        _coefficient_table(a.collected.sweep.recipe.fit, law),
         (
             "What would settle it",
             "Width of 95 % of the simulated estimates of E, from this fit and its noise.",
@@ -259,23 +228,53 @@ def _law_tables(a: Analysis, law: LawFit) -> list[Table]:
             ("run", "E", "shift"),
             [[i.name, f"{i.e_without:.3f}", f"{i.shift:+.2f}"] for i in law.influence[:5]],
         ),
-        (
-            "Metrics",
-            "Each has its own saturating law of size and people; 'size matters' where the size's term cannot be zero.",
-            ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
-            [
-                [
-                    f"{m.target} {m.metric}",
-                    f"{m.ceiling:.3f}",
-                    _interval(m.ceiling_interval),
-                    "yes" if m.size_matters else "not shown",
-                    f"{m.best_model:.3f}",
-                    "" if m.best_baseline is None else f"{m.best_baseline:.3f}",
-                ]
-                for m in law.metrics
-            ],
-        ),
+        _metric_table(law.metrics),
     ]
+
+
+def _coefficient_table(config: FitConfig, law: LawFit) -> Table:
+    counted = {"all": "all parameters", "body": "parameters without embeddings"}
+    other = "body" if config.parameters == "all" else "all"
+    scale = law.fitted.scale
+    return (
+        f"Coefficients of '{law.fitted.law.name}'",
+        f"{len(law.runs)} runs; N is {counted[config.parameters]}, divided by "
+        f"{scale.parameters:.3g}; D ({config.data}) by {scale.seen:.3g}: a coefficient is what its "
+        f"term adds there. Noise of a run {law.fitted.sigma:.1%}. As usually written: "
+        + ", ".join(f"{k} {v:.4g}" for k, v in law.raw.items())
+        + f". An interval in brackets reaches its bound. With {counted[other]}: the last column.",
+        ("", "value", "95 % profile", "95 % bootstrap", other),
+        [
+            [
+                c.name,
+                _number(c.value),
+                _interval(c.profile),
+                _interval(c.bootstrap),
+                _number(law.other_count[c.name]),
+            ]
+            for c in law.coefficients
+        ],
+    )
+
+
+def _metric_table(metrics: Sequence[MetricFit]) -> Table:
+    return (
+        "Metrics",
+        "Each has its own saturating law of size and people; 'size matters' where the size's term "
+        "cannot be zero.",
+        ("metric", "ceiling", "95 %", "size matters", "best run", "best baseline"),
+        [
+            [
+                f"{m.target} {m.metric}",
+                f"{m.ceiling:.3f}",
+                _interval(m.ceiling_interval),
+                "yes" if m.size_matters else "not shown",
+                f"{m.best_model:.3f}",
+                "" if m.best_baseline is None else f"{m.best_baseline:.3f}",
+            ]
+            for m in metrics
+        ],
+    )
 
 
 def _people(x: Against) -> str:

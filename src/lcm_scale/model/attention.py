@@ -37,8 +37,8 @@ from lcm_scale.model.products import (
     multiply,
     multiply_into,
     plainly,
+    product_dtype,
     project,
-    working_dtype,
 )
 
 
@@ -133,7 +133,7 @@ def absorbed(
     masked_BR: Tensor | None = None,
 ) -> Tensor:
     """As `projected`, with W_k absorbed into the queries and W_v applied to the attended rows."""
-    dtype = working_dtype(query_BMD)
+    dtype = product_dtype(query_BMD)
     return _Absorbed.apply(
         query_BMD.to(dtype), memory_BRD.to(dtype), weight, bias, heads, probability, masked_BR
     )
@@ -213,13 +213,13 @@ class _Absorbed(torch.autograd.Function):
 
             # Both products with the memory from the right, and both that make its gradient, are one
             # each: first half: gradient of the attended rows; second half: absorbed queries.
-            both = (
+            inner_gradients = (
                 ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
             )  # else the way to the queries is all
-            sides_BSD = q_BMD.new_empty(B, (1 + both) * H * M, D)
+            sides_BSD = q_BMD.new_empty(B, (1 + inner_gradients) * H * M, D)
             d_rows = sides_BSD[:, : H * M]
             batched(d_out_HNK, w_v, into=d_rows.unflatten(1, (H, M)).transpose(0, 1))
-            if both:
+            if inner_gradients:
                 _absorb(q_BMD, weight, H, into=sides_BSD[:, H * M :])
             d_weights = batched(d_rows, memory_BRD.transpose(1, 2)).view(B, H, M, R)
             d_weights += (d_out_BMHK * b_v).sum(-1).transpose(1, 2).unsqueeze(-1)
@@ -227,14 +227,16 @@ class _Absorbed(torch.autograd.Function):
                 d_weights = apply_mask(d_weights, kept, ctx.scale)
             d_scores = torch._softmax_backward_data(d_weights, softmax, -1, softmax.dtype)
             weights_BSR = d_scores.view(B, H * M, R)
-            if both:
+            if inner_gradients:
                 weights_BSR = torch.cat([weights.view(B, H * M, R), weights_BSR], dim=1)
             d_memory = None
             if ctx.needs_input_grad[1]:
                 d_memory = batched(weights_BSR.transpose(1, 2), sides_BSD)
             del d_rows, sides_BSD
             products = batched(weights_BSR, memory_BRD).view(B, -1, H, M, D)
-            context_HND = products[:, 0].transpose(0, 1).reshape(H, N, D) if both else None
+            context_HND = (
+                products[:, 0].transpose(0, 1).reshape(H, N, D) if inner_gradients else None
+            )
             d_absorbed_HND = products[:, -1].transpose(0, 1).reshape(H, N, D)
             del products
 
@@ -324,7 +326,7 @@ class Attention(nn.Module):
         if formulation == "auto":
             (B, M, D), R = query_BMD.shape, memory_BRD.shape[1]
             formulation = choose(
-                B, M, R, D, self.heads, query_BMD.device.type, working_dtype(query_BMD)
+                B, M, R, D, self.heads, query_BMD.device.type, product_dtype(query_BMD)
             )
         attended = ATTEND[formulation](
             query_BMD,
@@ -350,7 +352,9 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Attention among the tokens: queries and keys carry the positions, values do not (DETR)."""
 
-    def forward(self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, state_BMD: Tensor | None, position_MD: Tensor, scans: int = 1
+    ) -> Tensor:
         """state (B, M, D), position (M, D) -> (B, M, D). None: the zero state of `scans` scans, see
         `of_zero_state`."""
         if state_BMD is None:

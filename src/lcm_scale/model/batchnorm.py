@@ -28,7 +28,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 class _Normalise(torch.autograd.Function):
     """Batch norm and LeakyReLU in one, keeping its output alone, which is the memory and kept
-    anyway, and `again`.
+    anyway, and `recompute`.
 
     A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward
     implies.
@@ -43,7 +43,7 @@ class _Normalise(torch.autograd.Function):
         valid_N: Tensor,
         eps: float,
         slope: float,
-        again: Callable[[], Tensor] | None,
+        recompute: Callable[[], Tensor] | None,
     ) -> Any:
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
@@ -55,9 +55,9 @@ class _Normalise(torch.autograd.Function):
         y_ND = torch.addcmul(bias - mean * scale, wide, scale)
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
         ctx.save_for_backward(
-            x_ND if again is None else None, y_ND, valid_N, weight, mean, variance, count
+            x_ND if recompute is None else None, y_ND, valid_N, weight, mean, variance, count
         )
-        ctx.eps, ctx.slope, ctx.again = eps, slope, again
+        ctx.eps, ctx.slope, ctx.recompute = eps, slope, recompute
         ctx.mark_non_differentiable(mean, variance, count)
         return y_ND, mean, variance, count
 
@@ -70,7 +70,7 @@ class _Normalise(torch.autograd.Function):
                 torch.no_grad(),
                 torch.autocast(d_y.device.type, y_ND.dtype, enabled=y_ND.dtype != mean.dtype),
             ):
-                x_ND = ctx.again().reshape(y_ND.shape)
+                x_ND = ctx.recompute().reshape(y_ND.shape)
         rstd = torch.rsqrt(variance + ctx.eps)
         wide = mean.dtype
         # From the output: a slope above 0 leaves its sign.
@@ -78,10 +78,10 @@ class _Normalise(torch.autograd.Function):
         normal = (x_ND.to(wide) - mean).mul_(rstd)
         ones = d_z.new_ones(len(d_z))
         d_bias, d_weight = ones @ d_z, ones @ (d_z * normal)
-        both = sum_over_ranks(torch.stack([d_bias, d_weight])) / count
+        means = sum_over_ranks(torch.stack([d_bias, d_weight])) / count
         # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows
         # that all ranks hold
-        normal.mul_(both[1]).add_(both[0]).mul_(valid_N.unsqueeze(1))
+        normal.mul_(means[1]).add_(means[0]).mul_(valid_N.unsqueeze(1))
         d_x = (d_z - normal).mul_(weight * rstd)
         return (
             d_x.to(x_ND.dtype),
@@ -120,13 +120,13 @@ class MaskedBatchNorm(nn.Module):
         x_BRD: Tensor,
         valid_B: Tensor | None = None,
         slope: float = 1.0,
-        again: Callable[[], Tensor] | None = None,
+        recompute: Callable[[], Tensor] | None = None,
     ) -> Tensor:
         """Normalise (B, R, D), then LeakyReLU of that slope.
 
         Args:
             valid_B: 1 for real scans, 0 for padding; None: all real.
-            again: makes `x_BRD` once more in backward, where that is cheaper than keeping it.
+            recompute: makes `x_BRD` once more in backward, where that is cheaper than keeping it.
         """
         if not self.training:
             scale, shift = (t.to(x_BRD.dtype) for t in self.folded())
@@ -135,7 +135,7 @@ class MaskedBatchNorm(nn.Module):
         valid_N = x_BRD.new_ones(B * R) if valid_B is None else valid_B.repeat_interleave(R)
         with torch.autocast(x_BRD.device.type, enabled=False):
             y, mean, variance, count = _Normalise.apply(
-                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope, again
+                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope, recompute
             )
         self._track(mean, variance, count)
         return y.view(B, R, D)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import torch
 
-FORMULATIONS = ("projected", "flash", "absorbed")
-
 # Shares of the peak rate: weights times all memory rows; weights times all tokens; heads' slices of
 # weights times tokens; attending in K dimensions a head (projected) or in D (absorbed).
 EFFICIENCY: dict[tuple[str, bool], dict[str, float]] = {

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from lcm_scale.model.dispatch import FORMULATIONS, choose
+from lcm_scale.config.run import FORMULATIONS
+from lcm_scale.model.dispatch import choose
 from lcm_scale.model.presets import LCMConfig
 
 
@@ -96,8 +97,8 @@ def training_flops(
 ) -> int:
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
-    Backward costs a gradient of each product's both factors: twice forward. Nobody needs the
-    gradient of the FC matrix.
+    Backward makes a gradient of each of a product's two factors, so it costs twice forward. Only
+    the gradient of the FC matrix is left out, because nothing is trained in front of it.
     Args:
         recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it
             out).
@@ -108,14 +109,13 @@ def training_flops(
     R, D, H = config.n_regions, config.width, config.heads
     if trainable == "tokens":
         return _tokens_flops(config, formulation, M)
-    again = 2 * R * R * D if recomputed else 0
+    recomputed_flops = 2 * R * R * D if recomputed else 0
     if formulation == "absorbed" and recomputed:
-        again += config.layers * (2 * M * D * D + 2 * H * M * R * D)
+        recomputed_flops += config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
     sums = 8 * R * D  # the batch norm's, as products with a vector
-    return (
-        3 * (forward_flops(config, formulation, M) + first) - _input_flops(config, M) + again + sums
-    )
+    twice_backward = 3 * (forward_flops(config, formulation, M) + first)
+    return twice_backward - _input_flops(config, M) + recomputed_flops + sums
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
@@ -152,8 +152,8 @@ def crossover(regions: int, width: int, heads: int) -> float:
     """The number of tokens at which the two formulations cost the same: D R / (D + (H - 1) R), 83
     as published.
 
-    REFERENCE.md's D R / (D + H R) = 80 leaves out what `projected` spends on scores and weighted
-    sum.
+    The shorter D R / (D + H R), which gives 80, leaves out what `projected` spends on the scores
+    and the weighted sum (docs/model.md, Arithmetic).
     """
     return width * regions / (width + (heads - 1) * regions)
 

@@ -46,7 +46,7 @@ class FCEmbedding(nn.Module):
         # R numbers a row are kept for backward instead of D: the product costs a thousandth of a
         # step.
         return self.norm(
-            self.linear(fc_BRR), valid_B, slope=0.01, again=lambda: self.linear(fc_BRR)
+            self.linear(fc_BRR), valid_B, slope=0.01, recompute=lambda: self.linear(fc_BRR)
         )
 
 
@@ -190,8 +190,8 @@ class LCM(nn.Module):
 def expand(edges_BE: Tensor, n_regions: int) -> Tensor:
     """Upper triangles to symmetric matrices, on the edges' device.
 
-    The diagonal is 1, and 0 for a constant region, whose whole row is 0 (REFERENCE: Pearson with
-    NaN set to 0).
+    The diagonal is 1, and 0 for a constant region, whose whole row is 0: its Pearson correlation is
+    NaN, and NaN is set to 0 (docs/model.md, Data sets and protocols).
     Args: edges_BE: (B, R(R-1)/2), row by row, any float type. Returns: float32 (B, R, R).
     """
     rows, columns = torch.triu_indices(n_regions, n_regions, 1, device=edges_BE.device)

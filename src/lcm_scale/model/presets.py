@@ -78,7 +78,8 @@ def resolve(config: ModelConfig, n_regions: int, target_tokens: tuple[int, ...])
     """
     if config.preset not in PRESETS:
         raise InputError(
-            f"model.preset={config.preset}{nearest(config.preset, PRESETS)} (one of {', '.join(PRESETS)})"
+            f"model.preset={config.preset}{nearest(config.preset, PRESETS)} (one of "
+            f"{', '.join(PRESETS)})"
         )
     size = PRESETS[config.preset]
     changes = {

@@ -72,7 +72,7 @@ def affine(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     return F.linear(x, weight_OI, bias_O)
 
 
-def working_dtype(x: Tensor) -> torch.dtype:
+def product_dtype(x: Tensor) -> torch.dtype:
     """What products are computed in: autocast's type where it is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
@@ -144,7 +144,7 @@ def project(
 ) -> tuple[Tensor, Tensor | None]:
     """first @ weight[:split].T + bias[:split], and second with the rest of the rows (None: not
     computed)."""
-    dtype = working_dtype(first)
+    dtype = product_dtype(first)
     return _Project.apply(
         first.to(dtype), None if second is None else second.to(dtype), weight, bias, split
     )
@@ -174,7 +174,7 @@ class Linear(nn.Linear):
         fits = (
             input.shape[-1] == self.in_features
         )  # torch's own error names the shapes, oneDNN's does not
-        wide = working_dtype(input) == torch.float32
+        wide = product_dtype(input) == torch.float32
         if fits and wide and _by_onednn(input, self.weight, input.numel() * self.out_features):
             return _Affine.apply(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)

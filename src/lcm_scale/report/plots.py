@@ -96,45 +96,15 @@ def comparison(
     """One metric of the model and the baselines: a dot and its 95 % interval each, a dashed line at
     chance.
 
-    Args: rows: name -> metric, top to bottom.  label: axis label.  model: which row is ours.
-        baselines: all names, for
-    their colours.  places: decimals, those of the table.
+    Args:
+        rows: name -> metric, top to bottom.   label: axis label.   model: which row is ours.
+        baselines: all names, for their colours.   places: decimals, those of the table.
     """
     with style():
         figure = Figure(figsize=(5.0, 0.75 + 0.36 * len(rows)))
         axes = figure.subplots()
         for y, (name, metric) in enumerate(rows.items()):
-            ours = name == model
-            colour, marker = look(name, model, baselines)
-            axes.plot(
-                [metric.low, metric.high],
-                [y, y],
-                color=colour,
-                lw=3.2 if ours else 2.2,
-                alpha=0.45,
-                solid_capstyle="round",
-            )
-            axes.plot(
-                metric.value,
-                y,
-                marker,
-                color=colour,
-                ms=7,
-                mfc=colour if ours else "white",
-                mew=1.7,
-            )
-            text = f"{metric.value:.{places}f}".replace("-", MINUS)
-            axes.annotate(
-                text,
-                (metric.value, y),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8.5,
-                color=colour,
-                fontweight="bold" if ours else "normal",
-                path_effects=HALO,
-            )
+            _dot_with_interval(axes, y, metric, look(name, model, baselines), name == model, places)
         if chance is not None and np.isfinite(chance):
             axes.axvline(chance, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
             axes.annotate(
@@ -153,6 +123,32 @@ def comparison(
         axes.grid(axis="x")
         axes.set_xlabel(label)
     return figure
+
+
+def _dot_with_interval(
+    axes: Axes, y: int, metric: Metric, appearance: tuple[str, str], ours: bool, places: int
+) -> None:
+    colour, marker = appearance
+    axes.plot(
+        [metric.low, metric.high],
+        [y, y],
+        color=colour,
+        lw=3.2 if ours else 2.2,
+        alpha=0.45,
+        solid_capstyle="round",
+    )
+    axes.plot(metric.value, y, marker, color=colour, ms=7, mfc=colour if ours else "white", mew=1.7)
+    axes.annotate(
+        f"{metric.value:.{places}f}".replace("-", MINUS),
+        (metric.value, y),
+        (0, 7),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8.5,
+        color=colour,
+        fontweight="bold" if ours else "normal",
+        path_effects=HALO,
+    )
 
 
 def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]) -> Figure:

@@ -35,7 +35,10 @@ MINUS = "\N{MINUS SIGN}"
 
 def show(m: Metric, kind: MetricKind, signed: bool = False) -> str:
     """``0.681 [0.650, 0.712]``, errors in their own unit with two decimals."""
-    return f"{digits(m.value, kind, signed)} [{digits(m.low, kind, signed)}, {digits(m.high, kind, signed)}]"
+    return (
+        f"{digits(m.value, kind, signed)} [{digits(m.low, kind, signed)}, "
+        f"{digits(m.high, kind, signed)}]"
+    )
 
 
 def digits(value: float, kind: MetricKind, signed: bool = False) -> str:
@@ -136,7 +139,10 @@ def quality(quality: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             if always:
                 rows.append(("constant in every scan", ", ".join(always), ""))
             if rest:
-                affected = f"{len(rest)} region{'' if len(rest) == 1 else 's'}, each in at most {max(rest.values())} scans"
+                affected = (
+                    f"{len(rest)} region{'' if len(rest) == 1 else 's'}, each in at most "
+                    f"{max(rest.values())} scans"
+                )
                 rows.append(("constant in some scans", affected, fact(rest)))
         elif isinstance(value, Mapping) and len(value) > LONG:
             rows.append((key, f"{len(value)} entries", fact(value)))

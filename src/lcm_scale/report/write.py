@@ -107,7 +107,10 @@ def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
     whether it may be luck."""
     kind = METRICS[t.kind][t.deciding]
     ours = t.metric(t.model, t.deciding)
-    where = f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, {ours.n_subjects} people)"
+    where = (
+        f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, "
+        f"{ours.n_subjects} people)"
+    )
     label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
     best = t.best_baseline
     if best is None:
@@ -129,15 +132,24 @@ def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
         )
     elif lead > 0:
         verb = "beats" if certain else "is ahead of"
-        sentence = f"{t.model} {verb} the best baseline on {where}: {label} {wording.show(ours, kind)}, {name} {other}."
+        sentence = (
+            f"{t.model} {verb} the best baseline on {where}: {label} "
+            f"{wording.show(ours, kind)}, {name} {other}."
+        )
     else:
-        sentence = f"{t.model} is level with the best baseline on {where}: both have {label} {wording.show(ours, kind)}."
+        sentence = (
+            f"{t.model} is level with the best baseline on {where}: both have {label} "
+            f"{wording.show(ours, kind)}."
+        )
     ending = (
         "it excludes zero, so the lead is hardly an accident of who was scanned"
         if certain
         else ("it includes zero, so who leads may be an accident of who was scanned")
     )
-    detail = f"The paired difference, {t.model} minus {name}, is {wording.show(difference, kind, signed=True)}: {ending}."
+    detail = (
+        f"The paired difference, {t.model} minus {name}, is "
+        f"{wording.show(difference, kind, signed=True)}: {ending}."
+    )
     return Verdict(
         "behind" if lead < 0 else "ahead" if lead > 0 else "level", certain, sentence, detail
     )

@@ -24,33 +24,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lcm_scale.config import Recipe
 from lcm_scale.cost.time import step_flops
 from lcm_scale.data.order import mix
 from lcm_scale.data.sets import ShardSets
-from lcm_scale.data.stream import open_edges
+from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import fit_predict
-from lcm_scale.evaluation.crossvalidate import (
-    Question,
-    evaluated_set,
-    folds_of,
-    questions_of,
-    refuse_overlap,
-)
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.prepare import refuse_overlap
+from lcm_scale.evaluation.protocols import PROTOCOLS
+from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.files import write_atomic
-from lcm_scale.hardware.precision import precision_of, working_dtype
+from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.inference.predictor import Predictor
 from lcm_scale.model.flops import formulation_of, parameter_count
-from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.model.presets import LCMConfig
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.sweep.trunks import start_from_trunk
-from lcm_scale.training.fit import FitResult, fit, prepare
+from lcm_scale.training.fit import fit
+from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
 
 FORMAT = "lcm-scale-point/1"
 RESULT, PREDICTIONS = "point.json", "predictions.npz"
@@ -63,15 +58,40 @@ class Busy(Exception):
 
 
 @dataclass(frozen=True)
-class Split:
-    """Scan numbers of a point: trained on, choosing the epoch, held out; and the sets with the
-    labels that it may see."""
+class PreparedPoint:
+    """A point, ready to be trained and measured.
 
-    sets: ShardSets
+    Attributes:
+        opened: with the labels that the point may see.
+        train, validation, test: scan numbers.
+    """
+
+    point: Point
+    opened: Opened
+    folder: Path
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     questions: tuple[Question, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.opened.recipe
+
+    @property
+    def sets(self) -> ShardSets:
+        return self.opened.sets
+
+    def run(self) -> PreparedRun:
+        """The training run.  Raises: InputError as `prepare_split`."""
+        return prepare_split(
+            self.opened,
+            self.recipe,
+            self.folder,
+            self.train,
+            self.validation,
+            self.point.name,
+        )
 
 
 def is_finished(folder: Path) -> bool:
@@ -90,61 +110,51 @@ def run_point(sweep: Sweep, point: Point) -> None:
     with _alone(folder):
         if is_finished(folder):
             return
-        recipe = sweep.recipe_of(point)
-        sets, start = prepare(recipe)
-        split = split_of(sets, start, recipe, point)
-        refuse_overlap(start, sets, split.test)
-        predictor = Predictor(sets, open_edges(sets, recipe.data.resident_gb), recipe)
+        prepared = prepare_point(sweep, point)
+        sets = prepared.sets
+        predictor = Predictor(sets, prepared.opened.source, prepared.recipe)
         if point.is_baseline:
-            facts, scores = _baseline(point, recipe, predictor, split)
+            facts, scores = _baseline(prepared, predictor)
         else:
             start_from_trunk(sweep, point)
-            result = fit(
-                recipe,
-                split.sets,
-                predictor.source,
-                split.train,
-                split.validation,
-                folder,
-                start,
-                point.name,
-            )
-            facts, scores = _model(point, recipe, predictor, split, result)
-        known = {
+            facts, scores = _model(prepared, predictor)
+        about = {
             "format": FORMAT,
             "point": asdict(point),
-            "title": recipe.title,
+            "title": prepared.recipe.title,
             "simulated": sets.simulated,
             "vocabulary": mark_of(sets),
-            "people": len(np.unique(sets.subject[split.train])),
-            "people_held_out": len(np.unique(sets.subject[split.test])),
-            "scans": len(split.train),
-            **facts,
+            "people": len(np.unique(sets.subject[prepared.train])),
+            "people_held_out": len(np.unique(sets.subject[prepared.test])),
+            "scans": len(prepared.train),
         }
-        _write(folder, known, scores, split)
-        if (
-            not point.is_baseline
-            and not sweep.recipe.keep_checkpoints
-            and (folder / "checkpoints" / "best.ckpt").is_file()
-        ):
+        _write(prepared, {**about, **facts}, scores)
+        chosen = folder / "checkpoints" / checkpoints.BEST
+        if chosen.is_file() and not sweep.recipe.keep_checkpoints:
             for old in (folder / "checkpoints").glob("step-*.ckpt"):
                 old.unlink()  # optimiser state is of no more use
 
 
-def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: Point) -> Split:
+def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> PreparedPoint:
     """The people of a point. Subsets are nested: of one fold and draw, the smaller lies in the
     larger.
 
-    Raises: InputError where the fold has fewer training people than the point asks for.
+    Args:
+        source: the same data's edges where they are open already.
+    Raises: InputError where the fold has fewer training people than the point asks for, or as
+        `open_recipe`.
     """
+    recipe = sweep.recipe_of(point)
+    opened = open_recipe(recipe, source)
+    sets = opened.sets
     scans = sets.scans_of([evaluated_set(recipe, sets)])
-    questions = tuple(questions_of(recipe, sets, start, None))
-    fold = folds_of(recipe, sets, scans, questions)[point.fold - 1]
+    questions = tuple(questions_of(recipe, sets))
+    fold = PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions)[point.fold - 1]
     people = np.unique(sets.subject[scans[fold.train]])
     if point.subjects > len(people):
         raise InputError(
-            f"{point.name}: asks for {point.subjects} people, fold {point.fold} has {len(people)} to train on; "
-            "use fewer subjects, a smaller data.validation or more folds"
+            f"{point.name}: asks for {point.subjects} people, fold {point.fold} has {len(people)} "
+            "to train on; use fewer subjects, a smaller data.validation or more folds"
         )
     hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
     ordered = people[np.argsort(mix(point.draw, 5, hashes), kind="stable")]
@@ -155,8 +165,11 @@ def split_of(sets: ShardSets, start: Checkpoint | None, recipe: Recipe, point: P
         labels = sets.labels.copy()
         unlabelled = ordered[max(1, round(point.label_share * len(chosen))) :]
         labels[train[np.isin(sets.subject[train], unlabelled)], column] = np.nan
-        sets = replace(sets, labels=labels)
-    return Split(sets, train, scans[fold.validation], scans[fold.test], questions)
+        opened = replace(opened, sets=replace(sets, labels=labels))
+    test = scans[fold.test]
+    refuse_overlap(opened.start, sets, test)
+    folder = sweep.folder_of(point)
+    return PreparedPoint(point, opened, folder, train, scans[fold.validation], test, questions)
 
 
 def mark_of(sets: ShardSets) -> str:
@@ -194,32 +207,25 @@ def total_loss(
 
 
 def _model(
-    point: Point, recipe: Recipe, predictor: Predictor, split: Split, result: FitResult
+    prepared: PreparedPoint, predictor: Predictor
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    asked = [(q.target.name, q.codes) for q in split.questions]
-    chosen = checkpoints.load(result.checkpoint)
-    scores = predictor.answers(chosen, split.test, asked)
+    run = prepared.run()
+    result = fit(run)
+    asked = [(question.target.name, question.codes) for question in prepared.questions]
+    scores = predictor.answers(checkpoints.load(result.checkpoint), prepared.test, asked)
     last = checkpoints.newest(result.folder / "checkpoints")
     assert last is not None
-    last_scores = (
-        scores
-        if last == result.checkpoint
-        else predictor.answers(checkpoints.load(last), split.test, asked)
-    )
-    best = min(
-        (r for r in result.rows if r.get("val_loss") is not None),
-        key=lambda r: r["val_loss"],
-        default=None,
-    )
-    model = resolve(
-        recipe.model,
-        split.sets.atlas.n_regions,
-        tuple(t.n_tokens for t in split.sets.vocabulary.targets),
-    )
-    device = "cuda" if recipe.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-    precision = precision_of(recipe.trainer.precision, device, model.width)
-    batch = min(recipe.trainer.global_batch, len(split.train))
+    last_scores = scores
+    if last != result.checkpoint:
+        last_scores = predictor.answers(checkpoints.load(last), prepared.test, asked)
+    validated = (row for row in result.rows if row.get("val_loss") is not None)
+    best = min(validated, key=lambda row: row["val_loss"], default=None)
+    model = prepared.opened.model
+    device = "cuda" if run.hardware.accelerator == "gpu" else "cpu"
+    dtype = working_dtype(run.hardware.precision)
+    batch = min(prepared.recipe.trainer.global_batch, len(prepared.train))
     epochs = len(result.rows)
+    epoch_flops = float(step_flops(model, batch, device, dtype)) * len(prepared.train) / batch
     facts = {
         "kind": "model",
         "parameters": parameter_count(model),
@@ -227,69 +233,63 @@ def _model(
         "width": model.width,
         "layers": model.layers,
         "tokens": model.n_tokens,
-        "formulation": formulation_of(
-            model, model.n_tokens, batch, device, working_dtype(precision)
-        ),
-        "precision": precision,
+        "formulation": formulation_of(model, model.n_tokens, batch, device, dtype),
+        "precision": run.hardware.precision,
         "epochs": epochs,
         "chosen_epoch": None if best is None else best["epoch"] + 1,
         "steps": result.steps,
-        "flops": float(step_flops(model, batch, device, working_dtype(precision)))
-        * len(split.train)
-        / batch
-        * epochs,
-        "seconds": round(sum(r["seconds"] for r in result.rows), 2),
+        "flops": epoch_flops * epochs,
+        "seconds": round(sum(row["seconds"] for row in result.rows), 2),
         "train_loss": result.rows[-1]["train_loss"] if result.rows else None,
-        **_measured(point, recipe, split, scores),
+        **_measured(prepared, scores),
     }
-    facts["last_loss"] = _total(recipe, split, last_scores)[0]
+    facts["last_loss"] = _total(prepared, last_scores)[0]
     return facts, scores
 
 
 def _baseline(
-    point: Point, recipe: Recipe, predictor: Predictor, split: Split
+    prepared: PreparedPoint, predictor: Predictor
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     began = time.monotonic()
-    train, test = predictor.edges(split.train), predictor.edges(split.test)
+    sets, point = prepared.sets, prepared.point
+    train, test = predictor.edges(prepared.train), predictor.edges(prepared.test)
     scores = []
-    for question in split.questions:
-        truth = question.truth(split.sets.labels[split.train])
+    for question in prepared.questions:
+        truth = question.truth(sets.labels[prepared.train])
         known = np.isfinite(truth)
         try:
             answer = fit_predict(
                 point.size,
                 train[known],
                 truth[known],
-                split.sets.subject[split.train][known],
+                sets.subject[prepared.train][known],
                 test,
                 question.kind,
                 len(question.categories),
-                recipe.evaluate.seed,
+                prepared.recipe.evaluate.seed,
             )
         except ValueError as error:
             raise InputError(
-                f"{point.name}: {int(known.sum())} scans with a known {question.target.name} are too few to tune a baseline "
-                f"on ({error}); use more subjects, or baselines=[]"
+                f"{point.name}: {int(known.sum())} scans with a known {question.target.name} are "
+                f"too few to tune a baseline on ({error}); use more subjects, or baselines=[]"
             ) from error
         scores.append(answer)
     facts = {
         "kind": "baseline",
         "seconds": round(time.monotonic() - began, 2),
-        **_measured(point, recipe, split, scores),
+        **_measured(prepared, scores),
     }
     return facts, scores
 
 
-def _measured(
-    point: Point, recipe: Recipe, split: Split, scores: list[np.ndarray]
-) -> dict[str, Any]:
-    loss, losses = _total(recipe, split, scores)
-    chance, _ = _total(recipe, split, _base_rates(split))
+def _measured(prepared: PreparedPoint, scores: list[np.ndarray]) -> dict[str, Any]:
+    loss, losses = _total(prepared, scores)
+    chance, _ = _total(prepared, _base_rates(prepared))
     metrics = []
-    finite = all(np.isfinite(s).all() for s in scores)
-    for question, score in zip(split.questions, scores, strict=True) if finite else ():
-        p = predictions_of(question, split, score, point)
-        for m in evaluate_predictions(p, BOOTSTRAP, recipe.evaluate.seed):
+    finite = all(np.isfinite(score).all() for score in scores)
+    for question, score in zip(prepared.questions, scores, strict=True) if finite else ():
+        predictions = predictions_of(prepared, question, score)
+        for m in evaluate_predictions(predictions, BOOTSTRAP, prepared.recipe.evaluate.seed):
             metrics.append(
                 {
                     "target": question.target.name,
@@ -302,40 +302,37 @@ def _measured(
     return {
         "loss": loss,
         "losses": losses,
-        "weights": weights_of(recipe, split.questions),
+        "weights": weights_of(prepared.recipe, prepared.questions),
         "chance": chance,
         "metrics": metrics,
     }
 
 
-def predictions_of(
-    question: Question, split: Split, scores: np.ndarray, point: Point
-) -> Predictions:
+def predictions_of(prepared: PreparedPoint, question: Question, scores: np.ndarray) -> Predictions:
     """Held-out predictions of the scans whose answer is known."""
-    truth = question.truth(split.sets.labels[split.test])
+    truth = question.truth(prepared.sets.labels[prepared.test])
     known = np.isfinite(truth)
-    scans = split.test[known]
+    scans = prepared.test[known]
     return Predictions(
-        model=point.name,
+        model=prepared.point.name,
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
         truth=truth[known].astype(np.int64) if question.kind == "class" else truth[known],
         scores=scores[known],
-        subject=split.sets.subject[scans],
-        fold=np.full(len(scans), point.fold),
+        subject=prepared.sets.subject[scans],
+        fold=np.full(len(scans), prepared.point.fold),
         scan=scans,
     )
 
 
-def _total(
-    recipe: Recipe, split: Split, scores: list[np.ndarray]
-) -> tuple[float, dict[str, float]]:
+def _total(prepared: PreparedPoint, scores: list[np.ndarray]) -> tuple[float, dict[str, float]]:
+    labels = prepared.sets.labels[prepared.test]
     answers = {
-        q.target.name: (s, q.truth(split.sets.labels[split.test]))
-        for q, s in zip(split.questions, scores, strict=True)
+        question.target.name: (score, question.truth(labels))
+        for question, score in zip(prepared.questions, scores, strict=True)
     }
-    return total_loss(answers, weights_of(recipe, split.questions))
+    return total_loss(answers, weights_of(prepared.recipe, prepared.questions))
 
 
 def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float]:
@@ -345,32 +342,37 @@ def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float
     }
 
 
-def _base_rates(split: Split) -> list[np.ndarray]:
+def _base_rates(prepared: PreparedPoint) -> list[np.ndarray]:
     """What the class frequencies, or the mean, of the training scans alone would say."""
     out = []
-    for q in split.questions:
-        truth = q.truth(split.sets.labels[split.train])
+    for question in prepared.questions:
+        truth = question.truth(prepared.sets.labels[prepared.train])
         truth = truth[np.isfinite(truth)]
-        if q.kind == "scalar":
-            out.append(np.full(len(split.test), truth.mean()))
+        if question.kind == "scalar":
+            out.append(np.full(len(prepared.test), truth.mean()))
         else:
-            counts = np.bincount(truth.astype(np.int64), minlength=len(q.categories)) + 0.5
-            out.append(np.tile(counts / counts.sum(), (len(split.test), 1)))
+            counts = np.bincount(truth.astype(np.int64), minlength=len(question.categories)) + 0.5
+            out.append(np.tile(counts / counts.sum(), (len(prepared.test), 1)))
     return out
 
 
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, facts: dict[str, Any], scores: list[np.ndarray], split: Split) -> None:
+def _write(prepared: PreparedPoint, facts: dict[str, Any], scores: list[np.ndarray]) -> None:
     held = io.BytesIO()
-    arrays: dict[str, Any] = {"scan": split.test, "subject": split.sets.subject[split.test]}
-    for question, score in zip(split.questions, scores, strict=True):
+    arrays: dict[str, Any] = {
+        "scan": prepared.test,
+        "subject": prepared.sets.subject[prepared.test],
+    }
+    for question, score in zip(prepared.questions, scores, strict=True):
         arrays[f"scores: {question.target.name}"] = score.astype(np.float32)
-        arrays[f"truth: {question.target.name}"] = question.truth(split.sets.labels[split.test])
+        arrays[f"truth: {question.target.name}"] = question.truth(
+            prepared.sets.labels[prepared.test]
+        )
     np.savez_compressed(held, **arrays)
-    write_atomic(folder / PREDICTIONS, held.getvalue())
-    write_atomic(folder / RESULT, json.dumps(facts, indent=1).encode())
+    write_atomic(prepared.folder / PREDICTIONS, held.getvalue())
+    write_atomic(prepared.folder / RESULT, json.dumps(facts, indent=1).encode())
 
 
 @contextmanager

@@ -114,12 +114,14 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     recipe = load(SweepRecipe, path, overrides)
     if not recipe.recipe:
         raise InputError(
-            f"{path}: recipe is empty: name the run recipe that the sweep varies, for example recipe: demo"
+            f"{path}: recipe is empty: name the run recipe that the sweep varies, for example "
+            "recipe: demo"
         )
     for name in recipe.baselines:
         if name not in BASELINES:
             raise InputError(
-                f"{path}: baselines: '{name}'{nearest(name, BASELINES)} (one of {', '.join(BASELINES)})"
+                f"{path}: baselines: '{name}'{nearest(name, BASELINES)} (one of "
+                f"{', '.join(BASELINES)})"
             )
     base_path = path.parent / (
         recipe.recipe if recipe.recipe.endswith(".yaml") else f"{recipe.recipe}.yaml"
@@ -154,13 +156,15 @@ def shape_of(size: str) -> list[str]:
     found = re.fullmatch(r"(\d+)x(\d+)", size)
     if not found:
         raise InputError(
-            f"size '{size}'{nearest(size, PRESETS)} (a preset: {', '.join(PRESETS)}; or WIDTHxLAYERS: 64x2)"
+            f"size '{size}'{nearest(size, PRESETS)} (a preset: {', '.join(PRESETS)}; or "
+            "WIDTHxLAYERS: 64x2)"
         )
     width, layers = int(found[1]), int(found[2])
     heads = 8 if width >= 128 else 4
     if not layers or not width or width % heads:
         raise InputError(
-            f"size '{size}': the width must be a multiple of its {heads} heads, with at least one layer"
+            f"size '{size}': the width must be a multiple of its {heads} heads, with at least one "
+            "layer"
         )
     return [
         "model.preset=tiny",
@@ -186,7 +190,8 @@ def _product(axes: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
     for key, values in flat.items():
         if not isinstance(values, list) or not values:
             raise InputError(
-                f"{where}: axes.{key}: expected a list of values, for example [1, 2], not {values!r}"
+                f"{where}: axes.{key}: expected a list of values, for example [1, 2], not "
+                f"{values!r}"
             )
     choices = [
         [v if isinstance(v, dict) else {key: v} for v in values] for key, values in flat.items()
@@ -264,7 +269,8 @@ def _point(values: Mapping[str, Any], base: Recipe) -> Point:
         )
     if not 0 < share <= 1 or subjects < 0 or epochs < 1:
         raise InputError(
-            f"axes: {_name(values)}: label_share lies in (0, 1], subjects from 0 (all), epochs from 1"
+            f"axes: {_name(values)}: label_share lies in (0, 1], subjects from 0 (all), epochs "
+            "from 1"
         )
     return Point(
         _name(values),

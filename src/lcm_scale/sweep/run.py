@@ -23,12 +23,13 @@ from typing import Any
 
 from lcm_scale import progress
 from lcm_scale.config import dump
+from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
-from lcm_scale.sweep.measure import RESULT, Busy, is_finished, run_point
+from lcm_scale.sweep.measure import RESULT, Busy, is_finished, prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
-from lcm_scale.training.callbacks.stop import StopFlag
+from lcm_scale.training.signals import StopFlag
 
 LIVE_SECONDS = 120.0  # a log that was written to so lately belongs to a run that is alive
 FAILED = "failed.json"
@@ -78,9 +79,27 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
         _Pool(sweep, queue, jobs, command, numbers, flag, advance).work()
     if flag.raised:
         raise Stopped(
-            f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of {len(points)} points done"
+            f"{sweep.folder}: stopped by a signal with {len(before) + len(queue.done)} of "
+            f"{len(points)} points done"
         )
     return Outcome(tuple(queue.done), before, tuple(queue.failed), tuple(queue.busy))
+
+
+def check(made: Plan) -> None:
+    """Prepare every point that is not finished, as `run` does, and train none.
+
+    Raises: InputError.
+    """
+    sources: dict[tuple[str, str | None], Edges] = {}
+    for point in made.runnable:
+        if is_finished(made.sweep.folder_of(point)):
+            continue
+        recipe = made.sweep.recipe_of(point)
+        data = (dump(recipe.data), recipe.init_from)
+        prepared = prepare_point(made.sweep, point, sources.get(data))
+        sources[data] = prepared.opened.source
+        if not point.is_baseline:
+            prepared.run()
 
 
 class _Pool:
@@ -133,10 +152,10 @@ class _Pool:
             pass  # it died in between; its closed output says so next
 
     def work(self) -> None:
-        told = False
+        signalled = False
         while self.workers:
-            if self.flag.raised and not told:
-                told = True
+            if self.flag.raised and not signalled:
+                signalled = True
                 for worker in self.workers:
                     worker.process.send_signal(signal.SIGTERM)
             for key, _ in self.selector.select(timeout=0.5):
@@ -177,7 +196,8 @@ class _Pool:
         if tries > self.sweep.recipe.retries:
             self._give_up(
                 point,
-                f"its process died {tries} times, the last time with exit code {code} (see {self.log})",
+                f"its process died {tries} times, the last time with exit code {code} (see "
+                f"{self.log})",
             )
             self.advance(1, note=f"{point.name} died")
         else:

@@ -7,58 +7,49 @@ in arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
-from lcm_scale.atlas import Atlas
-from lcm_scale.config import Recipe, dump
+from lcm_scale.config import dump
+from lcm_scale.data.manifest import ShardManifest
 from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch
+from lcm_scale.inference.predictor import Reading, scores
 from lcm_scale.model.lcm import LCM, model_input
-from lcm_scale.model.presets import LCMConfig
-from lcm_scale.objectives import TargetLoss, evaluation_read, losses, read
+from lcm_scale.objectives import TargetLoss, losses, read
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
-from lcm_scale.training.schedule import Phase
-from lcm_scale.vocabulary import Vocabulary
+from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.weights.meaning import Meaning
 
 
 class LCMModule(L.LightningModule):
     """An LCM in training.
 
-    Args:
-        model_config: the model; its token counts are the vocabulary's.
-        vocabulary: all targets of the run, those of later phases included, from the first step on.
-        terms: one a target, in vocabulary order: weight, and centre and scale of a scalar.
-        phases: the run's schedule.   total_steps, decay_step: for the learning-rate schedule.
+    Its vocabulary holds all targets of the run, those of later phases included, from the first step
+    on.
+    Attributes:
+        phase: the one in force.
+        terms: one a target, in vocabulary order.
+        last_losses: (active targets,) of the last batch.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model_config: LCMConfig,
-        vocabulary: Vocabulary,
-        atlas: Atlas,
-        terms: Sequence[TargetLoss],
-        phases: Sequence[Phase],
-        total_steps: int,
-        decay_step: int,
-    ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.vocabulary = vocabulary
-        self.atlas = atlas
-        self.terms = tuple(terms)
-        self.phases = tuple(phases)
-        self.phase = self.phases[0]
-        self.total_steps = total_steps
-        self.decay_step = decay_step
-        self.model = LCM(model_config)
+    last_losses: Tensor
 
-    def matrices(self, batch: Batch) -> Tensor:
+    def __init__(self, prepared: PreparedRun) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.recipe = prepared.recipe
+        self.vocabulary = prepared.opened.sets.vocabulary
+        self.atlas = prepared.opened.sets.atlas
+        self.terms = prepared.terms
+        self.phases = prepared.opened.phases
+        self.phase = self.phases[0]
+        self.model = LCM(prepared.opened.model)
+
+    def inputs(self, batch: Batch) -> Tensor:
         """(B, R, R) as the model sees them."""
         return model_input(batch["edges"], self.recipe.data.edges, self.atlas.n_regions)
 
@@ -67,7 +58,7 @@ class LCMModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.active_terms()
-        logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
+        logits = self.model(self.inputs(batch), self.phase.active, batch["valid"])
         values = read(logits, batch["labels"], terms, self.phase.readout)
         each = losses(
             values, batch["labels"], batch["weights"], terms, self.recipe.objective.label_smoothing
@@ -82,16 +73,20 @@ class LCMModule(L.LightningModule):
             int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
         )
 
-    @torch.no_grad()
     def scores(self, batch: Batch) -> list[Tensor]:
-        """Per active target (B, classes) logits or (B, 1) values, read without labels; in eval
-        mode."""
-        logits = self.model(self.matrices(batch), self.phase.active, batch["valid"])
-        return evaluation_read(logits, self.active_terms(), self.phase.readout)
+        """Per active target (B, classes) logits or (B, 1) values, read without labels."""
+        reading = Reading(
+            self.phase.active,
+            tuple(self.active_terms()),
+            self.phase.readout,
+            self.recipe.data.edges,
+            self.atlas.n_regions,
+        )
+        return list(scores(self.model, reading, batch["edges"], batch["valid"]).values())
 
     @torch.no_grad()
     def validation_losses(self, batch: Batch) -> Tensor:
-        """(active targets,): the batch's loss terms, read as at evaluation; in eval mode."""
+        """(active targets,): the batch's loss terms, read as at evaluation."""
         return losses(self.scores(batch), batch["labels"], batch["weights"], self.active_terms())
 
     def configure_optimizers(self) -> TwoStage:
@@ -105,8 +100,9 @@ class LCMModule(L.LightningModule):
         kept = torch.bfloat16 if recipe.optim.state == "bf16" else torch.float32
         return TwoStage(groups, stage=self.phases[0].stage, state_dtype=kept)
 
-    def describe(self) -> Meaning:
-        """What a checkpoint must say about its weights; a run adds whom and what they saw."""
+    def meaning(self) -> Meaning:
+        """What the weights mean at this moment, whom they saw and where they come from."""
+        opened, start = self.prepared.opened, self.prepared.opened.start
         return Meaning(
             run=self.recipe.name,
             recipe=dump(self.recipe),
@@ -115,9 +111,42 @@ class LCMModule(L.LightningModule):
             atlas=self.atlas,
             edges=self.recipe.data.edges,
             scalars={
-                t.target.name: (t.centre, t.scale) for t in self.terms if not t.target.is_class
+                term.target.name: (term.centre, term.scale)
+                for term in self.terms
+                if not term.target.is_class
             },
             phase=self.phase.name,
             readout=self.phase.readout,
             active=tuple(self.vocabulary.names[number] for number in self.phase.active),
+            subjects=frozenset(self.prepared.subjects),
+            unknown_subjects=start is not None and start.unknown_subjects,
+            data=(
+                *(start.data if start else ()),
+                *(facts(manifest) for manifest in opened.sets.manifests),
+            ),
+            salt_id=opened.sets.manifests[0].salt_id,
+            fingerprints=opened.sets.fingerprints,
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside Lightning's state."""
+        checkpoint["lcm"] = self.meaning().to_json()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Release 0.1.0 kept the state of `Log` and `Save` in one callback."""
+        states = checkpoint.get("callbacks", {})
+        if "Recorder" in states:
+            state = states.pop("Recorder")
+            states["Log"], states["Save"] = {"losses": state["losses"]}, {"best": state["best"]}
+
+
+def facts(manifest: ShardManifest) -> dict[str, Any]:
+    """What a model card says about a set."""
+    return {
+        "name": manifest.name,
+        "scans": manifest.scans,
+        "people": len(manifest.subjects),
+        "simulated": manifest.simulated,
+        "connectivity": dict(manifest.connectivity),
+        "notes": list(manifest.notes),
+    }

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 MOMENTUM, ADAPTIVE = "momentum", "adaptive"
 AVERAGES = ("exp_avg", "exp_avg_sq")
+# What `parameter_groups` says of a group: facts of the run, never taken from a checkpoint.
+GROUP_FACTS = ("name", "target", "decay", "lr_scale")
 # Numbers that are widened at a time where averages are bf16: on CPUs what their caches hold.
 PIECE = {"cpu": 1 << 18, "cuda": 1 << 24}
 
@@ -71,7 +73,12 @@ class TwoStage(torch.optim.Optimizer):
                 value.zero_()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        facts = [
+            {key: group[key] for key in GROUP_FACTS if key in group} for group in self.param_groups
+        ]
         super().load_state_dict(state_dict)
+        for group, own in zip(self.param_groups, facts, strict=True):
+            group.update(own)
         for state in self.state.values():  # torch loads it in the parameters' type
             state.update(
                 {name: state[name].to(self.state_dtype) for name in AVERAGES if name in state}
@@ -193,8 +200,9 @@ def parameter_groups(
     """Groups by what happens to them: matrices decay, norms and biases do not, each target's tokens
     stand alone.
 
-    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1), ``decay``: 'recipe',
-        'none' or a value, and ``lr_scale``, a factor on the stage's rate.
+    Returns: groups with ``params``, ``name``, ``target`` (its number, or -1), ``decay``:
+        None for the stage's own weight decay, else its value, and ``lr_scale``, a factor on the
+        stage's rate.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -207,12 +215,12 @@ def parameter_groups(
             (matrices if parameter.ndim > 1 else rest).append(parameter)
     names = list(target_names)
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "name": "matrices", "target": -1, "decay": "recipe", "lr_scale": 1.0},
+        {"params": matrices, "name": "matrices", "target": -1, "decay": None, "lr_scale": 1.0},
         {
             "params": rest,
             "name": "norms and biases",
             "target": -1,
-            "decay": "none",
+            "decay": 0.0,
             "lr_scale": 1.0,
         },
     ]
@@ -223,7 +231,7 @@ def parameter_groups(
                 "params": parameters,
                 "name": f"{table}: {names[number]}",
                 "target": number,
-                "decay": str(edge_branch_decay) if branch else "none",
+                "decay": edge_branch_decay if branch else 0.0,
                 "lr_scale": edge_branch_lr if branch else 1.0,
             }
         )

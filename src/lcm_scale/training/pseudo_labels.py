@@ -74,20 +74,18 @@ def make_pseudo_labels(
         if target.name not in names:
             continue
         recorded = data.sets.labels[scans, column]
-        guess, sure = _decide(target, scores)
+        guess, certainty = _decide(target, scores)
         missing = np.isnan(recorded)
-        take = missing & (sure >= config.min_confidence)
+        take = missing & (certainty >= config.min_confidence)
         values[take, column] = guess[take]
-        confidence[take, column] = config.weight * sure[take]
-        audit.append(_audit(module.phase.name, target, recorded, guess, sure, take))
+        confidence[take, column] = config.weight * certainty[take]
+        audit.append(_audit(module.phase.name, target, recorded, guess, certainty, take))
     data.set_pseudo_labels(scans, values, confidence)
     return audit
 
 
 def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[np.ndarray]:
     """Per active target, float32 (n, classes) logits or (n, 1) values."""
-    was_training = module.training
-    module.eval()
     columns = list(module.phase.active)
     parts = []
     trainer = module.trainer
@@ -99,7 +97,6 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
             for s in module.scores(moved)
         ]
         parts.append([s.cpu() for s in whole])
-    module.train(was_training)
     sizes = [
         min(data.global_batch, len(scans) - start)
         for start in range(0, len(scans), data.global_batch)
@@ -118,7 +115,7 @@ def probabilities(target: Target, logits: np.ndarray) -> np.ndarray:
 
 
 def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label codes or values, and how sure: a probability, 1 for scalars."""
+    """Label codes or values, and how certain: a probability, 1 for scalars."""
     if not target.is_class:
         return scores[:, 0], np.ones(len(scores), dtype=np.float32)
     probability = probabilities(target, scores)
@@ -131,7 +128,7 @@ def _audit(
     target: Target,
     recorded: np.ndarray,
     guess: np.ndarray,
-    sure: np.ndarray,
+    certainty: np.ndarray,
     take: np.ndarray,
 ) -> AuditRow:
     known = np.isfinite(recorded)
@@ -141,7 +138,7 @@ def _audit(
             f"{category}: {counts[category]}" for category in target.categories if counts[category]
         )
         agreement = float((guess[known] == recorded[known]).mean()) if known.any() else float("nan")
-        mean = float(sure[take].mean()) if take.any() else float("nan")
+        mean = float(certainty[take].mean()) if take.any() else float("nan")
     else:
         text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
         agreement = (

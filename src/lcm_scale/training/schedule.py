@@ -87,7 +87,8 @@ def decay_epoch(config: OptimConfig, epochs: int) -> int:
     """
     if not 0 < config.decay_share <= 1:
         raise InputError(
-            f"optim.decay_share={config.decay_share:g}: a share of the epochs, above 0 and at most 1"
+            f"optim.decay_share={config.decay_share:g}: a share of the epochs, above 0 and at most "
+            "1"
         )
     return math.floor((1 - config.decay_share) * epochs + 1e-9)
 

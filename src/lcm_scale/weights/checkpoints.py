@@ -92,7 +92,8 @@ def read_file(path: Path) -> dict[str, Any]:
         data = _mapped(path)
     except UNREADABLE as error:
         raise InputError(
-            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one"
+            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an "
+            "earlier one"
         ) from error
     meaning = data.get("lcm") if isinstance(data, dict) else None
     if not isinstance(meaning, dict) or meaning.get("format") != CHECKPOINT:
@@ -117,12 +118,12 @@ def find(path: Path) -> Path:
     best = path / "checkpoints" / BEST
     if best.is_file():
         return best
-    latest = newest(path / "checkpoints")
-    if latest is None:
+    found = newest(path / "checkpoints")
+    if found is None:
         raise InputError(
             f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file"
         )
-    return latest
+    return found
 
 
 def newest(folder: Path) -> Path | None:
@@ -138,7 +139,8 @@ def newest(folder: Path) -> Path | None:
         print(f"{checkpoint}: damaged; it is passed over", file=sys.stderr)
     if found:
         raise InputError(
-            f"{folder}: all {len(found)} checkpoints are damaged; remove the run folder to begin again"
+            f"{folder}: all {len(found)} checkpoints are damaged; remove the run folder to begin "
+            "again"
         )
     return None
 

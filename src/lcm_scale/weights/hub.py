@@ -33,7 +33,8 @@ from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.plain import save_readable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-SUMS = "SHA256SUMS"  # of the weights, as `sha256sum -c` reads them: safetensors has no checksum of its own
+# Of the weights, as `sha256sum -c` reads them: safetensors has no checksum of its own.
+SUMS = "SHA256SUMS"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -205,7 +206,8 @@ def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
         return Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=wanted))
     except Exception as error:  # its errors have no common base; each is the user's name or network
         raise InputError(
-            f"{path_or_repo}: neither a folder nor a repository that can be fetched ({_one_line(error)})"
+            f"{path_or_repo}: neither a folder nor a repository that can be fetched "
+            f"({_one_line(error)})"
         ) from error
 
 

@@ -16,17 +16,14 @@ from typing import Any
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.config.run import EDGES, FORMULATIONS, INITS, READOUTS
 from lcm_scale.errors import InputError
-from lcm_scale.model.dispatch import FORMULATIONS
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.objectives import READOUTS
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import Target, Vocabulary
 from lcm_scale.weights import checked
 
 CHECKPOINT, EXPORTED = "lcm-scale-checkpoint/1", "lcm-scale-weights/1"
-EDGES = ("raw", "fisher_z")  # what the model sees of each correlation
-INITS = ("independent", "reference")
 
 # Far above every model anybody trains, and far below what a machine cannot allocate: a stranger's
 # file must not ask for terabytes.

@@ -21,9 +21,9 @@ import yaml
 from torch import Tensor
 
 from lcm_scale.atlas import load_atlas
+from lcm_scale.config.run import READOUTS
 from lcm_scale.errors import InputError
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.objectives import READOUTS
 from lcm_scale.vocabulary import AGE, SEX, Target, Vocabulary, scalar, sex
 from lcm_scale.weights import checked, checkpoints
 from lcm_scale.weights.meaning import LARGEST, Meaning, Official
@@ -80,7 +80,8 @@ def config_of(
     if found != sum(target_tokens):
         raise InputError(
             f"the head file has {found} tokens, the vocabulary {sum(target_tokens)} "
-            f"({' + '.join(map(str, target_tokens))}); name every group with every category, N/A included"
+            f"({' + '.join(map(str, target_tokens))}); name every group with every category, N/A "
+            "included"
         )
     width, regions = backbone["lin.0.weight"].shape
     if any(table.shape[1:] != (width,) for table in tables):
@@ -201,7 +202,8 @@ def import_official(
     regions = load_atlas(atlas)
     if regions.n_regions != config.n_regions:
         raise InputError(
-            f"{backbone_file}: trained on {config.n_regions} regions, atlas {atlas} has {regions.n_regions}"
+            f"{backbone_file}: trained on {config.n_regions} regions, atlas {atlas} has "
+            f"{regions.n_regions}"
         )
     state, official = from_official(backbone, head, tokens)
     meaning = Meaning(
@@ -233,12 +235,13 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
     last = [t.name for t in loaded.vocabulary.targets[-2:]]
     if last != [SEX, AGE] or len([t for t in loaded.vocabulary.targets if t.kind == "scalar"]) != 1:
         raise InputError(
-            f"{loaded.path}: the official format ends in male, female and age; this one's targets are "
-            f"{', '.join(loaded.vocabulary.names)}"
+            f"{loaded.path}: the official format ends in male, female and age; this one's targets "
+            f"are {', '.join(loaded.vocabulary.names)}"
         )
     if tuple(loaded.scalars.get(AGE, (0.0, 1.0))) != (0.0, 1.0):
         raise InputError(
-            f"{loaded.path}: predicts standardised ages, the published model years; it cannot be told so"
+            f"{loaded.path}: predicts standardised ages, the published model years; it cannot be "
+            "told so"
         )
     if loaded.edges != "raw" or loaded.model.mask_constant:
         what = (
@@ -247,7 +250,8 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
             else "no constant region (model.mask_constant)"
         )
         raise InputError(
-            f"{loaded.path}: sees {what}, the published model raw correlations; it cannot be told so"
+            f"{loaded.path}: sees {what}, the published model raw correlations; it cannot be told "
+            "so"
         )
     backbone, head = to_official(loaded.state, loaded.official)
     paths = folder / BACKBONE, folder / HEAD

@@ -7,7 +7,7 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, GroupConfig
-from lcm_scale.data.connectivity import matrices
+from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.errors import InputError
 
 
@@ -52,7 +52,8 @@ def test_columns_in_another_order_are_brought_into_the_atlass(
     write_1d(folder / "Site_0050000_rois_aal.1D", bold(0)[:, order], [i + 1 for i in order])
     turned = read_all(recipe(dir=folder))[0][0]
     (a,), (b,) = (
-        matrices(scan, ConnectivityConfig(), load_atlas("tiny:6")) for scan in (straight, turned)
+        connectivity_matrices(scan, ConnectivityConfig(), load_atlas("tiny:6"))
+        for scan in (straight, turned)
     )
     assert np.array_equal(a.values, b.values)
 

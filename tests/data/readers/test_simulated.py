@@ -36,9 +36,9 @@ def test_a_cohort_is_written_in_the_abide_layout(simulated, read_all, recipe, tm
     folder = tmp_path / "raw" / "tiny"
     assert len(list(folder.glob("*_rois_sim.1D"))) == 12
     assert skipped == []
-    again, _ = read_all(recipe(reader="abide", dir=folder, atlas="sim:24"))
-    assert [a.subject for a in again] == [s.subject for s in scans]
-    assert all(np.array_equal(a.series, s.series) for a, s in zip(again, scans, strict=True))
+    read_back, _ = read_all(recipe(reader="abide", dir=folder, atlas="sim:24"))
+    assert [a.subject for a in read_back] == [s.subject for s in scans]
+    assert all(np.array_equal(a.series, s.series) for a, s in zip(read_back, scans, strict=True))
 
 
 @pytest.mark.parametrize("reader", ["simulated", "abide"])

@@ -84,7 +84,8 @@ def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
     files = sorted(folder.glob(pattern or "*_rois_*.1D"))
     if not files:
         raise InputError(
-            f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) right?"
+            f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) "
+            "right?"
         )
     kinds = sorted({_kind(path) for path in files})
     if len(kinds) == 1:
@@ -92,8 +93,8 @@ def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
     fitting = [k for k in kinds if _fits(next(path for path in files if _kind(path) == k), atlas)]
     if len(fitting) != 1:
         raise InputError(
-            f"{folder}: files of several atlases ({', '.join(kinds)}), {len(fitting)} of them with {atlas.n_regions} "
-            "columns; name one with source.pattern, for example '*_rois_aal.1D'"
+            f"{folder}: files of several atlases ({', '.join(kinds)}), {len(fitting)} of them with "
+            f"{atlas.n_regions} columns; name one with source.pattern, for example '*_rois_aal.1D'"
         )
     return [path for path in files if _kind(path) == fitting[0]]
 
@@ -130,8 +131,9 @@ def _download() -> Path:
     """Band-passed CPAC series with global signal regression, as most published ABIDE work uses,
     through nilearn."""
     advice = (
-        "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D files and phenotype "
-        "CSV elsewhere and name the folder: source.dir=FOLDER (make shard DATA=abide ABIDE_DIR=FOLDER)"
+        "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D "
+        "files and phenotype CSV elsewhere and name the folder: source.dir=FOLDER (make shard "
+        "DATA=abide ABIDE_DIR=FOLDER)"
     )
     try:
         from nilearn.datasets import fetch_abide_pcp

@@ -107,7 +107,8 @@ def without(table: Table, names: Sequence[str], path: Path) -> Table:
     for name in names:
         if name not in table.columns:
             raise InputError(
-                f"{path}: no column '{name}' to drop (source.drop_columns){nearest(name, table.columns)}"
+                f"{path}: no column '{name}' to drop "
+                f"(source.drop_columns){nearest(name, table.columns)}"
             )
     keep = [i for i, column in enumerate(table.columns) if column not in names]
     return (
@@ -135,12 +136,13 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
     strange = next((column for column in columns if column not in by_name), None)
     if strange is not None:
         raise InputError(
-            f"{path}: column '{strange}' is no region of atlas {atlas.name}{nearest(strange, by_name)}"
+            f"{path}: column '{strange}' is no region of atlas "
+            f"{atlas.name}{nearest(strange, by_name)}"
         )
     if len(set(columns)) != len(columns) or len(by_name) != atlas.n_regions:
         raise InputError(
-            f"{path}: columns stand in another order than atlas {atlas.name}, and some names occur twice, "
-            "so they cannot be matched; name the columns by atlas index"
+            f"{path}: columns stand in another order than atlas {atlas.name}, and some names occur "
+            "twice, so they cannot be matched; name the columns by atlas index"
         )
     return tuple(by_name[column] for column in columns)
 
@@ -153,11 +155,13 @@ def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:
     if values.ndim != 2 or n_regions not in values.shape:
         shape = " x ".join(map(str, values.shape))
         raise InputError(
-            f"{path}: array of {shape}; expected one side of {n_regions} regions (recipe key 'atlas')"
+            f"{path}: array of {shape}; expected one side of {n_regions} regions (recipe key "
+            "'atlas')"
         )
     if values.shape[0] == values.shape[1]:
         raise InputError(
-            f"{path}: {n_regions} x {n_regions}: time and regions cannot be told apart; set source.kind=connectivity "
+            f"{path}: {n_regions} x {n_regions}: time and regions cannot be told apart; set "
+            "source.kind=connectivity "
             "if it is a ready matrix"
         )
     return values if values.shape[1] == n_regions else values.T
@@ -253,7 +257,8 @@ def _bad_cell(
             if not _is_number(cell):
                 name = f" ({header[column]})" if column < len(header) else ""
                 return InputError(
-                    f"{path}: row {number}, column {column + 1}{name} is '{cell}', expected a number"
+                    f"{path}: row {number}, column {column + 1}{name} is '{cell}', expected a "
+                    "number"
                 )
         width = width or len(cells)
         if len(cells) != width:

@@ -91,8 +91,12 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
 
 
 def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
-    """A row of the ABIDE phenotype file (REFERENCE section 4). `also`: further columns to hand on
-    as labels."""
+    """What a row of the ABIDE phenotype file says; docs/model.md, Data sets and protocols, has its
+    codes.
+
+    Args: also: further columns to hand on as labels.
+    Raises: InputError where a cell is no number or an unknown code, or the subject is missing.
+    """
     subject = row.text("SUB_ID")
     if subject is None:
         raise InputError(f"{row.where}: SUB_ID is empty")
@@ -127,8 +131,8 @@ def abide_table(folder: Path) -> Path:
         if found:
             return found[0]
     raise InputError(
-        f"{folder}: no phenotype CSV (columns {', '.join(ABIDE_COLUMNS)}) in it or above it; name one with "
-        "source.phenotypes (make: ABIDE_PHENO=file.csv)"
+        f"{folder}: no phenotype CSV (columns {', '.join(ABIDE_COLUMNS)}) in it or above it; name "
+        "one with source.phenotypes (make: ABIDE_PHENO=file.csv)"
     )
 
 

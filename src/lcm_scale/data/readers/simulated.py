@@ -72,7 +72,8 @@ def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
         and (folder.is_file() or any(folder.iterdir()))
     ):
         raise InputError(
-            f"{folder}: holds files that were not simulated; they are left alone, name another source.dir"
+            f"{folder}: holds files that were not simulated; they are left alone, name another "
+            "source.dir"
         )
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)

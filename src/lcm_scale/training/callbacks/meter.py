@@ -3,15 +3,12 @@ energy. A row an epoch.
 
 FLOP/s counts what runs, by the formulation's exact count (model/flops.py); MFU counts what the
 function needs, without products made again in backward, against the peak of the working precision:
-a data sheet's for known GPUs, else that of
-one large product, timed once. Cost: two clock readings a step.
+hardware/cards.py gives it. Cost: two clock readings a step.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import resource
+import math
 import time
 from typing import Any
 
@@ -19,31 +16,21 @@ import lightning as L
 import torch
 
 from lcm_scale.data.module import ConnectomeData
+from lcm_scale.hardware.cards import peak_flops
 from lcm_scale.hardware.precision import working_dtype
+from lcm_scale.hardware.usage import energy_counter, peak_memory
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
-from lcm_scale.model.products import multiply
 from lcm_scale.training.module import LCMModule
-
-# Dense bf16 tensor-core peaks by name, FLOP/s, from the makers' data sheets (SXM cards; others
-# measure lower).
-PEAKS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-}
 
 
 class Meter(L.Callback):
     """Measures an epoch's training steps, validation and checkpoints at its end aside. Always
-    added, after the recorder."""
+    added, last."""
 
     def __init__(self, data: ConnectomeData) -> None:
         self.data = data
         self.peak: float | None = None
-        self.energy = _energy_counter()
+        self.energy = energy_counter()
         self._start(0)
 
     def _start(self, consumed: int) -> None:
@@ -104,50 +91,11 @@ class Meter(L.Callback):
         }
         if self.energy:
             row["energy_kj"] = (self.energy() - self.joules) / 1e3
-        return {key: float(f"{value:.4g}") for key, value in row.items()}
+        return {key: _four_digits(value) for key, value in row.items()}
 
 
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of one device: a data sheet's, or what a large product reaches here."""
-    if device.type == "cuda" and dtype != torch.float32:
-        name = torch.cuda.get_device_name(device)
-        for known, peak in PEAKS.items():
-            if known in name:
-                return peak
-    side = 8192 if device.type == "cuda" else 1024
-    # Values do not matter, and the run's random numbers must not move.
-    a = torch.ones(side, side, dtype=dtype, device=device)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        multiply(a, a)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes held: by the allocator on a GPU, by the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if os.uname().sysname == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _energy_counter() -> Any:
-    """A function that gives the joules the current GPU has used so far, or None where nobody
-    tells."""
-    if not torch.cuda.is_available():
-        return None
-    try:
-        nvml = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-        uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except (
-        Exception
-    ):  # no library, no driver, an old card: energy is not measured, and nothing else depends on it
-        return None
-    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+def _four_digits(value: float) -> float:
+    """What a log needs; a number that is none stays as it is."""
+    if not value or not math.isfinite(value):
+        return value
+    return round(value, 3 - math.floor(math.log10(abs(value))))

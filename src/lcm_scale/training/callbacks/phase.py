@@ -1,4 +1,5 @@
-"""Puts the phase of the epoch in force: the optimiser's rule, the rate, the readout, the active targets."""
+"""Puts the phase of the epoch in force: the optimiser's rule, the rate, the readout, the active
+targets."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class PhaseSwitch(L.Callback):
         module: LCMModule = pl_module  # type: ignore[assignment]
         config = module.recipe.optim
         factor = (
-            lr_factor(config, trainer.global_step, module.total_steps, module.decay_step)
+            lr_factor(
+                config, trainer.global_step, module.prepared.total_steps, module.prepared.decay_step
+            )
             * module.phase.lr_scale
         )
         for group in two_stage(trainer).param_groups:
@@ -53,13 +56,7 @@ class PhaseSwitch(L.Callback):
                 stage.eps,
             )
             decay = group["decay"]
-            group["weight_decay"] = (
-                stage.weight_decay
-                if decay == "recipe"
-                else 0.0
-                if decay == "none"
-                else float(decay)
-            )
+            group["weight_decay"] = stage.weight_decay if decay is None else decay
             group["active"] = group["target"] < 0 or group["target"] in module.phase.active
 
 

@@ -3,7 +3,9 @@ decided."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,50 +21,96 @@ from lcm_scale.ranks import under_slurm
 from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 
 
-def trainer_arguments(config: TrainerConfig, width: int) -> dict[str, Any]:
-    """Accelerator, precision and strategy of a recipe whose model is so wide.
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on.
 
-    Raises: InputError where the machine lacks what the recipe names.
+    Attributes:
+        accelerator: ``cpu`` or ``gpu``.   precision: one of Lightning's.
+    """
+
+    accelerator: str
+    precision: str
+
+
+def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
+    """The device and precision of a recipe whose model is so wide; nothing is set up yet.
+
+    Raises: InputError where the machine lacks what the recipe names, or its parts exclude each
+        other.
     """
     # 1. the device: the first GPU there is, unless the recipe says otherwise
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     accelerator = config.accelerator
     if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    if accelerator == "gpu" and not torch.cuda.is_available():
+        accelerator = "gpu" if count else "cpu"
+    if accelerator == "gpu" and not count:
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
+    # Slurm may show each task its own GPU only.
+    if accelerator == "gpu" and not under_slurm() and config.devices > count:
+        raise InputError(f"trainer.devices={config.devices}: {count} GPU(s) here")
+    if under_slurm():
+        _check_tasks(config)
     # 2. precision: bf16 where the hardware makes it the faster one, fp32 master weights either way
     precision = precision_of(config.precision, "cuda" if accelerator == "gpu" else "cpu", width)
-    # 3. threads: this process's share of what the scheduler granted, not of what the machine has
+    # 3. who holds what
+    zero = config.strategy.startswith("zero")
+    if config.offload and not zero:
+        raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
+    if zero and importlib.util.find_spec("deepspeed") is None:
+        raise InputError(
+            f"trainer.strategy={config.strategy}: DeepSpeed is not installed: "
+            "pip install 'lcm-scale[deepspeed]'"
+        )
+    if config.compile and config.strategy == "zero3":
+        raise InputError(
+            "trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; "
+            "use zero2"
+        )
+    return Hardware(accelerator, precision)
+
+
+def _check_tasks(config: TrainerConfig) -> None:
+    """Lightning counts Slurm's tasks when it starts, with an exception of its own."""
+    try:
+        SLURMEnvironment(auto_requeue=False).validate_settings(config.devices, config.nodes)
+    except ValueError as error:
+        raise InputError(
+            f"trainer.devices={config.devices} trainer.nodes={config.nodes}: not what Slurm "
+            f"started ({' '.join(str(error).split())[:160]})"
+        ) from error
+
+
+def trainer_arguments(config: TrainerConfig, hardware: Hardware) -> dict[str, Any]:
+    """What Lightning's Trainer is told; threads and allocator of this process are set on the
+    way."""
+    accelerator = hardware.accelerator
+    # 1. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
     here = 1 if under_slurm() or accelerator == "gpu" else config.devices
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
     if accelerator == "cpu":
         keep_freed_memory()
-    # 4. processes: Slurm's tasks, or children that Lightning starts; Lightning's own requeueing
-    # saves inside the signal
-    #    handler, where a collective may hang, so it is off (signals.py)
+    # 2. processes: Slurm's tasks, or children that Lightning starts. Lightning's own requeueing
+    #    saves inside the signal handler, where a collective may hang, so it is off (signals.py).
     plugins: list[Any] = [AtomicCheckpointIO()]
     if under_slurm():
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    # 5. who holds what: everything on every device, or pieces of it
-    strategy = _strategy(config, accelerator, precision, processes)
+    # 3. who holds what: everything on every device, or pieces of it
     return {
         "accelerator": accelerator,
         "devices": config.devices,
         "num_nodes": config.nodes,
         # ZeRO's strategy brings its own way of computing in bf16.
-        "precision": None if config.strategy.startswith("zero") else precision,
-        "strategy": strategy,
+        "precision": None if config.strategy.startswith("zero") else hardware.precision,
+        "strategy": _strategy(config, hardware, processes),
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
 
 
 def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
-    """What is done to a model before it trains, in order.
-
-    Raises: InputError where the recipe's parts exclude each other.
-    """
+    """What is done to a model before it trains, in order."""
     # 1. what trains; the rest gets neither gradients nor optimiser state
     if trainable == "tokens":
         for name, parameter in model.named_parameters():
@@ -74,26 +122,17 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
     model.checkpointing = config.checkpoint_layers
     # 3. compiling, a layer at a time: one graph serves all
     if config.compile:
-        if config.strategy == "zero3":
-            raise InputError(
-                "trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; use zero2"
-            )
         for layer in model.layers:
             layer.compile()
 
 
-def _strategy(config: TrainerConfig, accelerator: str, precision: str, processes: int) -> Any:
+def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
     name = config.strategy
-    if config.offload and not name.startswith("zero"):
-        raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
     if name.startswith("zero"):
-        try:
-            from lcm_scale.training.parallel.zero import ZeroStrategy
-        except ImportError as error:
-            raise InputError(
-                f"trainer.strategy={name}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
-            ) from error
-        return ZeroStrategy(int(name[-1]), config.offload, accelerator == "cpu", precision)
+        from lcm_scale.training.parallel.zero import ZeroStrategy
+
+        on_cpu = hardware.accelerator == "cpu"
+        return ZeroStrategy(int(name[-1]), config.offload, on_cpu, hardware.precision)
     if name == "auto" and processes == 1:
         return "auto"
     # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lcm_scale.cost.placement import ZERO_BUCKET, ZERO_GATHERED
-from lcm_scale.training.optimizer import AVERAGES, TwoStage
+from lcm_scale.training.optimizer import AVERAGES, GROUP_FACTS, TwoStage
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         for group, parameters, table in zip(
             self.two_stage.param_groups, self._groups(), saved["param_groups"], strict=True
         ):
-            group.update({k: v for k, v in table.items() if k != "params"})
+            group.update({k: v for k, v in table.items() if k not in ("params", *GROUP_FACTS)})
             for parameter, number in zip(parameters, table["params"], strict=True):
                 for key in AVERAGES if number in saved["state"] else ():
                     self._scatter(parameter, key, saved["state"][number][key])
@@ -202,7 +202,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         if self.zero_stage_3:
             group, offset, size = self.zero.grad_position[self.zero.get_param_id(parameter)]
             start = self.global_rank * int(size)
-            size = max(0, min(int(size), parameter.ds_numel - start))  # type: ignore[attr-defined]  # the last one is padded
+            size = max(0, min(int(size), parameter.ds_numel - start))  # type: ignore[attr-defined] # the last one is padded
             return Piece(
                 self.zero.fp32_partitioned_groups_flat[int(group)], int(offset), start, size
             )
@@ -214,9 +214,12 @@ class ZeroStrategy(DeepSpeedStrategy):
             for i, members in enumerate(self.zero.bit16_groups)
             if any(p is parameter for p in members)
         )
-        here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
+        parameter_part, flat_part = mapping.lp_fragment_address, mapping.hp_fragment_address
         return Piece(
-            self.zero.single_partition_of_fp32_groups[group], there.start, here.start, here.numel
+            self.zero.single_partition_of_fp32_groups[group],
+            flat_part.start,
+            parameter_part.start,
+            parameter_part.numel,
         )
 
     def _gather(self, parameter: nn.Parameter, key: str | None = None) -> Tensor:

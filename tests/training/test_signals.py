@@ -16,10 +16,13 @@ from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe
 from lcm_scale.errors import Stopped
 from lcm_scale.training import fit as run
-from lcm_scale.training.callbacks.log import Recorder, read_log
+from lcm_scale.training.callbacks.save import Save
+from lcm_scale.training.callbacks.validate import Validate
+from lcm_scale.training.folder import run_folder
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.optimizer import TwoStage
 from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
@@ -51,8 +54,8 @@ def signal_at(
         (LCMModule, "training_step", 1, 1),
         (LCMModule, "training_step", 8, 8),
         (TwoStage, "step", 3, 3),
-        (Recorder, "validate", 2, 11),  # during the second validation: noticed after the next step
-        (Recorder, "save", 1, 6),
+        (Validate, "validate", 2, 11),  # during the second validation: noticed after the next step
+        (Save, "save", 1, 6),
         (AtomicCheckpointIO, "save_checkpoint", 2, 11),
         (LCMModule, "training_step", 10, 10),  # the step before the switch of stage
     ],
@@ -72,7 +75,7 @@ def test_a_signal_stops_at_a_step_with_a_checkpoint_and_nothing_is_lost(
     with pytest.raises(Stopped, match=rf"at step {stops_at} of {STEPS} with a good checkpoint"):
         run.pretrain(recipe("name=parts"))
     monkeypatch.undo()
-    newest = checkpoints.newest(run.run_folder(recipe("name=parts")) / "checkpoints")
+    newest = checkpoints.newest(run_folder(recipe("name=parts")) / "checkpoints")
     assert newest is not None
     assert newest.name == f"step-{stops_at:08d}.ckpt"
     assert losses(run.pretrain(recipe("name=parts"))) == losses(whole)
@@ -111,7 +114,7 @@ def test_the_command_line_exits_75_and_says_that_the_same_command_goes_on(
 
 STOPPED = """
 import pathlib, sys, time
-from lcm_scale.training.callbacks.stop import Watchdog
+from lcm_scale.training.signals import Watchdog
 with Watchdog(pathlib.Path(sys.argv[1]), 0, floor=2.0, factor=1.0) as watchdog:
     watchdog.beat(); watchdog.beat()
     print("beats", flush=True)

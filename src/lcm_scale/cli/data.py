@@ -1,0 +1,165 @@
+"""The verbs of data: shard, verify, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lcm_scale.cli.show import DryRun, Overrides, RecipePath, print_next, print_pairs
+from lcm_scale.errors import InputError
+
+if TYPE_CHECKING:
+    from lcm_scale.atlas import Atlas
+    from lcm_scale.data.manifest import ShardManifest
+    from lcm_scale.weights.checkpoints import Checkpoint
+
+
+def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Turn raw files into a shard set.
+
+    FC matrices and BEI labels go into tars, with a manifest beside them.
+    """
+    from lcm_scale import config
+
+    composed = config.load(config.ShardRecipe, recipe, overrides or [])
+    from lcm_scale.data.shards import prepare_shards, write_shards
+
+    folder, _ = prepare_shards(composed)
+    if dry_run:
+        print(config.dump(composed), end="")
+        print(f"would write {folder}; raw files are not read yet")
+        return
+    _print_manifest(write_shards(composed), folder)
+    print_next(f"lcm-scale verify {folder}")
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")],
+) -> None:
+    """Check every byte of a shard set against its manifest."""
+    from lcm_scale.data.verify import verify_shards
+
+    manifest = verify_shards(folder)
+    print(
+        f"{folder}: {manifest.scans} scans in {len(manifest.shards)} tar(s) "
+        "are what the manifest says"
+    )
+    print_next(f"lcm-scale inspect {folder}")
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")
+    ],
+) -> None:
+    """Say what a shard set, a run or a checkpoint holds."""
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file"
+        )
+    if (path / "recipe.yaml").is_file():
+        _print_run(path)
+        print_next(f"lcm-scale evaluate {path / 'recipe.yaml'}")
+    elif path.is_file() or (path / "checkpoints").is_dir():
+        from lcm_scale.weights.checkpoints import load
+
+        _print_checkpoint(load(path))
+        print_next(f"lcm-scale finetune RECIPE init_from={path}")
+    else:
+        from lcm_scale.data.manifest import read_manifest
+
+        manifest = read_manifest(path)
+        _print_manifest(manifest, path)
+        print_next(f"lcm-scale cost data={path}")
+
+
+def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
+    size = sum(s.bytes for s in manifest.shards)
+    print_pairs(
+        {
+            "shards": f"{folder}"
+            + (" (simulated: no real person was scanned)" if manifest.simulated else ""),
+            "scans": f"{manifest.scans} of {len(manifest.subjects)} subjects, "
+            f"cohort {manifest.cohort}",
+            "files": f"{len(manifest.shards)} tar(s), {size / 1e6:.1f} MB, {manifest.dtype}, "
+            f"blocks of {manifest.block}",
+            "atlas": _in_words(manifest.atlas),
+            "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
+            **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
+            "fingerprint": manifest.fingerprint,
+            **_quality(manifest),
+        }
+    )
+    for note in manifest.notes:
+        print(f"note: {note}")
+
+
+def _in_words(atlas: Atlas) -> str:
+    return f"{atlas.name}, {atlas.n_regions} regions, checksum {atlas.checksum}"
+
+
+def _quality(manifest: ShardManifest) -> dict[str, Any]:
+    """Skipped scans by reason; constant regions by name where they are so in every scan, by number
+    otherwise."""
+    quality = dict(manifest.quality)
+    constant = quality.pop("constant regions, in scans", {})
+    always = [region for region, scans in constant.items() if scans == manifest.scans]
+    facts: dict[str, Any] = {}
+    if always:
+        facts["constant in every scan"] = ", ".join(always)
+    if len(constant) > len(always):
+        facts["constant in some scans"] = (
+            f"{len(constant) - len(always)} regions (manifest.json names them)"
+        )
+    for key, value in quality.items():
+        if isinstance(value, dict):
+            facts |= {f"{key}: {why}": number for why, number in value.items()}
+        elif value and key != "scans":
+            facts[key] = value
+    return facts
+
+
+def _print_checkpoint(checkpoint: Checkpoint) -> None:
+    model = checkpoint.model
+    numbers = sum(weight.numel() for weight in checkpoint.state.values())
+    print_pairs(
+        {
+            "checkpoint": checkpoint.path,
+            "run": checkpoint.run,
+            "model": f"width {model.width}, {model.layers} layers, {model.heads} heads, "
+            f"ffn {model.ffn}, {model.n_tokens} tokens, {numbers:,} numbers",
+            "atlas": _in_words(checkpoint.atlas),
+            "edges": checkpoint.edges,
+            **{
+                f"target {t.name}": ", ".join(t.categories)
+                + ("" if t.name in checkpoint.active else " (not active)")
+                for t in checkpoint.vocabulary.targets
+            },
+            "trained on": ", ".join(
+                f"{name} ({mark})" for name, mark in checkpoint.fingerprints.items()
+            )
+            or "not recorded",
+            "people seen": f"{len(checkpoint.subjects)}"
+            + (" and others: imported weights" if checkpoint.unknown_subjects else ""),
+        }
+    )
+
+
+def _print_run(folder: Path) -> None:
+    from lcm_scale.config import read_yaml
+
+    recipe = read_yaml(folder / "recipe.yaml")
+    saved = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
+    report = folder / "report.html"
+    print_pairs(
+        {
+            "run": f"{recipe.name}" + (f": {recipe.title}" if recipe.title else ""),
+            "data": ", ".join(recipe.data.sets),
+            "model": recipe.model.preset,
+            "phases": ", ".join(f"{p.name} ({p.epochs} epochs)" for p in recipe.phases),
+            "checkpoints": ", ".join(saved) or "none",
+            "report": report if report.is_file() else "none yet",
+        }
+    )

@@ -1,0 +1,85 @@
+"""The verbs of training and evaluation: pretrain, finetune, evaluate, doctor."""
+
+from __future__ import annotations
+
+from lcm_scale.cli.show import (
+    DryRun,
+    Overrides,
+    RecipePath,
+    command_line,
+    load_recipe,
+    print_next,
+    print_once,
+    print_plan,
+)
+from lcm_scale.errors import InputError
+from lcm_scale.ranks import is_first
+
+
+def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Pretrain a model on shard sets.
+
+    A run that was stopped goes on where its newest checkpoint stands.
+    """
+    composed = load_recipe(recipe, overrides)
+    from lcm_scale.training.prepare import prepare
+
+    prepared = prepare(composed)
+    if dry_run:
+        return print_plan("pretrain", composed, prepared.folder, recipe, overrides)
+    from lcm_scale.training.fit import fit
+
+    fit(prepared)
+    print_once(f"run folder: {prepared.folder}")
+    print_next(f"lcm-scale finetune RECIPE init_from={prepared.folder}")
+
+
+def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Finetune a pretrained model on new labels.
+
+    Pseudo-labels stand in for missing targets where the recipe asks for them.
+    """
+    composed = load_recipe(recipe, overrides)
+    from lcm_scale.training.prepare import prepare_finetuning
+
+    prepared = prepare_finetuning(composed)
+    if dry_run:
+        return print_plan("finetune", composed, prepared.folder, recipe, overrides)
+    from lcm_scale.training.fit import fit
+
+    fit(prepared)
+    print_once(f"run folder: {prepared.folder}")
+    print_next(command_line("evaluate", recipe, overrides))
+
+
+def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+    """Cross-validate by subject, beside baselines, and report."""
+    composed = load_recipe(recipe, overrides)
+    from lcm_scale.evaluation.prepare import prepare_evaluation
+
+    prepared = prepare_evaluation(composed)
+    if dry_run:
+        return print_plan("evaluate", composed, prepared.folder, recipe, overrides)
+    from lcm_scale.evaluation.crossvalidate import evaluate as cross_validate
+    from lcm_scale.report.write import write_report
+
+    page = write_report(cross_validate(prepared), prepared.folder)
+    print(f"report: {page}")
+    print_next(f"lcm-scale inspect {prepared.folder}")
+
+
+def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Check machine, disk, shards and network before a run.
+
+    Under srun every rank checks its own place, and all meet in one all-reduce.
+    """
+    composed = load_recipe(recipe, overrides)
+    from lcm_scale.cost import doctor as pre_flight
+
+    findings = pre_flight.examine(composed)
+    bad = pre_flight.failed(findings)
+    if is_first() or bad:
+        print(pre_flight.report(findings), flush=True)
+    if bad:
+        raise InputError(f"not ready: {', '.join(bad)}")
+    print_next(command_line("pretrain", recipe, overrides))

@@ -1,0 +1,213 @@
+"""The recipe of a run: data, model, optimiser, objective, phases, hardware and evaluation.
+
+Values that follow from others are computed where they are used, never repeated here. Loaded by
+`config.load(Recipe, path, overrides)`, as every recipe is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lcm_scale.config.fields import (
+    FILLED,
+    RUN_NAME,
+    at_least,
+    between,
+    choice,
+    choices_of,
+    free,
+    keys_that_may_differ,
+    positive,
+    sections,
+    share,
+    some_of,
+    text,
+    texts,
+)
+
+LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
+BASELINES = ("majority", "linear", "tangent")
+
+
+@dataclass
+class DataConfig:
+    sets: list[str] = texts(unique=False)  # shard sets under shards_dir, or paths
+    shards_dir: str = text(FILLED, "shards")
+    targets: list[str] = texts()  # empty: all
+    not_applicable: bool = True  # keep each group's N/A token; published single-set runs have none
+    edges: str = choice("raw", "fisher_z")  # what the model sees of each correlation
+    validation: float = share(0.1)  # of the subjects, who choose the epoch
+    resident_gb: float = at_least(0, 8.0)  # a larger data set is streamed
+    window: int | None = at_least(1, None)  # blocks that are shuffled together; None: all
+    reorder: bool = False  # allow data of another region order into a checkpoint of the same atlas
+    scans: int | None = at_least(1, None)  # cost only: how many, where no shards are named
+
+
+@dataclass
+class ModelConfig:
+    # the one dial
+    preset: str = choice(
+        "tiny", "small", "147m", "294m", "441m", "588m", "735m", "882m", "1b", "1.2b"
+    )
+    width: int | None = at_least(1, None)  # the rest overrides the preset
+    layers: int | None = at_least(1, None)
+    heads: int | None = at_least(1, None)
+    ffn: int | None = at_least(1, None)
+    dropout: float | None = share(None)
+    input_dropout: float = share(0.0)  # on the FC rows, ours
+    init: str = choice(
+        "independent", "reference"
+    )  # reference: layers start identical, as published
+    # exact formulations of one function
+    attention: str = choice("auto", "projected", "flash", "absorbed")
+    # constant and missing regions (rows of zeros) take no part in attention, ours
+    mask_constant: bool = False
+    # ours, not LCM: a linear map from the edges added to every layer's logits
+    edge_branch: bool = False
+    edge_dropout: float = share(0.5)  # on that branch's input
+
+
+@dataclass
+class StageConfig:
+    lr: float = at_least(0, 1e-4)
+    weight_decay: float = at_least(0, 0.0)
+    momentum: float = share(0.9)  # momentum stage
+    beta1: float = share(0.9)  # adaptive stage
+    beta2: float = share(0.999)
+    eps: float = positive(1e-8)
+
+
+@dataclass
+class OptimConfig:
+    momentum: StageConfig = field(default_factory=lambda: StageConfig(lr=1e-2))
+    adaptive: StageConfig = field(default_factory=StageConfig)
+    warmup_steps: int = at_least(0, 0)
+    # cosine over all steps of the run, or wsd: constant, then a decay
+    schedule: str = choice("constant", "cosine", "wsd")
+    final_lr: float = between(0, 1, 0.0)  # cosine, wsd: the last factor
+    decay_share: float = between(0, 1, 0.2, above=True)  # wsd: of the epochs, the last ones
+    clip_norm: float | None = positive(None)
+    edge_branch_lr: float = at_least(0, 30.0)  # of the linear branch, times the stage's rate; ours
+    # bf16: the optimiser's averages in half the memory, see docs/log.md
+    state: str = choice("fp32", "bf16")
+    # tokens: the token table, final norm and readout alone (finetuning in little memory)
+    trainable: str = choice("all", "tokens")
+
+
+@dataclass
+class ObjectiveConfig:
+    weights: dict[str, float] = at_least(0, {})  # per target; default 1, scalars scalar_weight
+    scalar_weight: float = at_least(0, 1e-4)
+    # raw units (published), or standardised on the training scans
+    scalar_scale: str = choice("raw", "standardised")
+    label_smoothing: float = share(0.0)
+    edge_branch_decay: float = at_least(0, 1e-2)  # L2 on the linear branch, ours
+
+    def weight(self, target: str, is_class: bool) -> float:
+        """What a target's term counts in the loss."""
+        return self.weights.get(target, 1.0 if is_class else self.scalar_weight)
+
+
+@dataclass
+class PhaseConfig:
+    name: str = free("")
+    epochs: int = at_least(1, 1)
+    stage: str = choice("adaptive", "momentum")  # the optimiser's rule
+    readout: str = choice("mean", "adaptive", "last")  # which layers' logits the loss sees
+    targets: list[str] = texts()  # active targets; empty: all
+    sets: list[str] = texts()  # shard sets of this phase; empty: all of data.sets
+    # give scans that lack a target the model's own prediction, at the phase's start
+    pseudo_labels: bool = False
+    lr_scale: float = at_least(0, 1.0)
+
+
+@dataclass
+class PseudoConfig:
+    targets: list[str] = texts()  # which pretrained targets; empty: every pretrained one
+    min_confidence: float = between(0, 1, 0.0)  # a class below it stays missing
+    weight: float = at_least(0, 0.5)  # of a pseudo-labelled term against a true one
+
+
+@dataclass
+class TrainerConfig:
+    """How a run is carried out. A run may go on at another world size or spread otherwise, and for
+    longer: such keys may differ from what it was started with."""
+
+    accelerator: str = choice("auto", "cpu", "gpu", may_differ=True)
+    devices: int = at_least(1, 1, may_differ=True)
+    nodes: int = at_least(1, 1, may_differ=True)
+    # auto: one process plain, several DDP
+    strategy: str = choice("auto", "ddp", "zero1", "zero2", "zero3", may_differ=True)
+    # zero: optimiser state (and under zero3 weights) in the host's memory
+    offload: bool = free(False, may_differ=True)
+    # micro-batches a step; batch norm takes its statistics from each of them
+    accumulate: int = at_least(1, 1, may_differ=True)
+    # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
+    precision: str = choice("auto", "bf16-mixed", "32-true")
+    # keep a layer's input alone, run it again in backward: less memory, more time
+    checkpoint_layers: bool = free(False, may_differ=True)
+    # torch.compile, a layer at a time; not under ZeRO-3
+    compile: bool = free(False, may_differ=True)
+    global_batch: int = at_least(1, 128)
+    # default: the phases' sum; the last phase is cut or stretched to it
+    max_epochs: int | None = at_least(1, None, may_differ=True)
+    max_steps: int | None = at_least(1, None, may_differ=True)
+    # also every so many steps; always at each epoch's end
+    checkpoint_steps: int | None = at_least(1, None)
+    keep_checkpoints: int = at_least(1, 2, may_differ=True)  # the newest ones
+    # those of every so many steps stay for ever
+    keep_every_steps: int | None = at_least(1, None, may_differ=True)
+    # a rank that has not moved for so long, and for
+    hang_seconds: float = positive(300.0, may_differ=True)
+    # so many times the longest step so far, ends the run
+    hang_factor: float = at_least(1, 20.0, may_differ=True)
+    threads: int | None = at_least(1, None, may_differ=True)
+
+
+@dataclass
+class EvaluateConfig:
+    set: str = free("")  # default: the last of data.sets
+    target: str = free("")  # the headline; default: the set's first group
+    targets: list[str] = texts()  # default: every active target
+    protocol: str = choice("nested")
+    folds: int = at_least(2, 5)
+    seed: int = between(0, LARGEST_SEED, 142857)
+    # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
+    stratify: str = free("")
+    repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
+    bootstrap: int = at_least(1, 2000)
+    baselines: list[str] = some_of(BASELINES, BASELINES)
+    checkpoint: str | None = text(FILLED, None)  # evaluate this model as it is, without training
+    confounded: dict[str, str] = text(FILLED, {})  # target -> why its number must not be believed
+
+
+@dataclass
+class Recipe:
+    """One run."""
+
+    name: str = text(RUN_NAME, "")
+    title: str = free("")
+    seed: int = between(0, LARGEST_SEED, 0)
+    runs_dir: str = text(FILLED, "runs")
+    # a checkpoint or run folder to start from (finetuning)
+    init_from: str | None = text(FILLED, None)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    phases: list[PhaseConfig] = sections(PhaseConfig(name="adaptive", epochs=10), least=1)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+# The choices that other rooms handle a member at a time: one list each, beside its field.
+EDGES = choices_of(DataConfig, "edges")
+INITS = choices_of(ModelConfig, "init")
+FORMULATIONS = tuple(word for word in choices_of(ModelConfig, "attention") if word != "auto")
+READOUTS = choices_of(PhaseConfig, "readout")
+
+
+def may_differ() -> frozenset[str]:
+    """Dotted keys of a run recipe that a run may go on with another value of."""
+    return keys_that_may_differ(Recipe)

@@ -1,0 +1,124 @@
+"""An evaluation made ready: data opened, questions and folds known, every fold's run prepared.
+
+As `training.prepare`, and with the same promise: what can fail because of the user fails here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lcm_scale.config import Recipe, expand
+from lcm_scale.data.sets import ShardSets
+from lcm_scale.errors import InputError, nearest
+from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.folds import Fold
+from lcm_scale.evaluation.protocols import PROTOCOLS
+from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
+from lcm_scale.training.folder import check_folder, run_folder
+from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class PreparedEvaluation:
+    """An evaluation, ready to run.
+
+    Attributes:
+        fixed: the model that is evaluated as it is; None where each fold trains its own.
+        scans: numbers of the evaluated scans.   folds: positions in them.
+        runs: of each fold one a repeat; empty for a fixed model.
+    """
+
+    opened: Opened
+    folder: Path
+    fixed: Checkpoint | None
+    scans: np.ndarray
+    questions: tuple[Question, ...]
+    folds: tuple[Fold, ...]
+    runs: tuple[tuple[PreparedRun, ...], ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.opened.recipe
+
+
+def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
+    """Open and check everything that an evaluation needs.  Raises: InputError."""
+    for name in recipe.evaluate.baselines:
+        if name not in BASELINES:
+            raise InputError(
+                f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of "
+                f"{', '.join(BASELINES)})"
+            )
+    folder = run_folder(recipe)
+    if not (folder / "recipe.yaml").is_file():  # a finetuned run's folder keeps its own
+        check_folder(recipe, folder)
+    fixed = _fixed_model(recipe)
+    opened = open_recipe(recipe)
+    sets = opened.sets
+    if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
+        raise InputError(
+            f"{fixed.path}: knows the regions in the order {fixed.atlas.checksum}, the data are in "
+            f"{sets.atlas.checksum}; start from it with init_from and data.reorder=true"
+        )
+    scans = sets.scans_of([evaluated_set(recipe, sets)])
+    questions = tuple(questions_of(recipe, sets, fixed))
+    folds = tuple(PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions))
+    for model in (opened.start, fixed):
+        refuse_overlap(model, sets, scans)
+    runs: tuple[tuple[PreparedRun, ...], ...] = ()
+    if fixed is None:
+        repeats = range(recipe.evaluate.repeats)
+        runs = tuple(
+            tuple(_prepare_fold(opened, folder, scans, fold, number, repeat) for repeat in repeats)
+            for number, fold in enumerate(folds, 1)
+        )
+    return PreparedEvaluation(opened, folder, fixed, scans, questions, folds, runs)
+
+
+def _prepare_fold(
+    opened: Opened, folder: Path, scans: np.ndarray, fold: Fold, number: int, repeat: int
+) -> PreparedRun:
+    """One model; nobody of the fold's test or validation people is among its training scans, in any
+    set."""
+    recipe, sets = opened.recipe, opened.sets
+    name = f"fold-{number}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
+    held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
+    others = np.setdiff1d(sets.scans_of([]), scans)
+    others = others[~np.isin(sets.subject[others], held)]
+    return prepare_split(
+        opened,
+        replace(recipe, name=f"{recipe.name}/{name}", seed=recipe.seed + 1000 * repeat),
+        folder / "folds" / name,
+        np.sort(np.concatenate([scans[fold.train], others])),
+        scans[fold.validation],
+        f"fold {number}/{recipe.evaluate.folds}",
+    )
+
+
+def _fixed_model(recipe: Recipe) -> Checkpoint | None:
+    if recipe.evaluate.checkpoint is None:
+        return None
+    if recipe.init_from:
+        raise InputError(
+            "evaluate.checkpoint and init_from exclude each other: a fixed model is not trained "
+            "further"
+        )
+    return checkpoints.load(expand(recipe.evaluate.checkpoint))
+
+
+def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray) -> None:
+    """Pretraining is supervised on diagnosis: whoever it saw cannot be evaluated."""
+    if model is None:
+        return
+    seen = model.subjects & set(sets.subject_hashes(scans))
+    if seen:
+        raise InputError(
+            f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that "
+            "would be evaluated; pretrain on other people, or drop init_from so that every fold "
+            "trains from scratch"
+        )

@@ -1,0 +1,68 @@
+"""The default: outer folds by person, an inner validation split chooses the epoch, each held-out
+scan is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import ShardSets
+from lcm_scale.evaluation.folds import Fold, require_classes, subject_folds
+from lcm_scale.evaluation.questions import Question
+
+
+def folds_of(
+    recipe: Recipe, sets: ShardSets, scans: np.ndarray, questions: Sequence[Question]
+) -> list[Fold]:
+    """The folds of the evaluated scans.
+
+    Args:
+        scans: their numbers.   questions: the headline first.
+    Raises: InputError where there are too few people, or a fold lacks a class of the headline.
+    """
+    config = recipe.evaluate
+    stratify = None
+    if config.stratify == "site" and "site" not in sets.vocabulary.names:
+        stratify = sets.site[scans]
+    elif config.stratify:
+        column = sets.vocabulary.names.index(sets.vocabulary[config.stratify].name)
+        stratify = np.nan_to_num(sets.labels[scans, column], nan=-1).astype(np.int64)
+    folds = subject_folds(
+        sets.subject[scans],
+        sets.subject_ranks,
+        config.folds,
+        config.seed,
+        stratify,
+        recipe.data.validation,
+    )
+    head = questions[0]
+    if head.target.is_class:
+        codes = np.nan_to_num(head.truth(sets.labels[scans]), nan=-1)
+        for number, fold in enumerate(folds):
+            require_classes(
+                fold, codes, head.target.name, head.categories, sets.subject[scans], number + 1
+            )
+    return folds
+
+
+def sentence(recipe: Recipe) -> str:
+    """The protocol in words, for the report."""
+    config = recipe.evaluate
+    if config.checkpoint:
+        return (
+            f"Fixed model, scored on people it never saw, in {config.folds} parts; "
+            "baselines are trained on the other parts."
+        )
+    spread = f", spread evenly over {config.stratify}" if config.stratify else ""
+    several = (
+        f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
+    )
+    return (
+        f"Nested cross-validation: {config.folds} outer folds by person{spread} (seed "
+        f"{config.seed}); in each, "
+        f"{recipe.data.validation:.0%} of the training people choose the epoch, and the held-out "
+        f"people are read once.{several} "
+        "Baselines are tuned by inner cross-validation on the same training people."
+    )

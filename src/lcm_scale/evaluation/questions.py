@@ -1,0 +1,107 @@
+"""What is asked of an evaluated set: its targets, with the set's own categories as answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lcm_scale.config import Recipe
+from lcm_scale.data.sets import ShardSets
+from lcm_scale.errors import InputError, nearest
+from lcm_scale.vocabulary import NOT_APPLICABLE, Target
+from lcm_scale.weights.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Question:
+    """One target as it is asked of the evaluated set.
+
+    Attributes:
+        column: its column in `ShardSets.labels`.
+        categories: the set's own labels; N/A and other sets' categories are no answers.
+        codes: (C,) their codes in the run's vocabulary, empty for a scalar.
+    """
+
+    target: Target
+    column: int
+    categories: tuple[str, ...]
+    codes: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        return "class" if self.target.is_class else "scalar"
+
+    def truth(self, labels: np.ndarray) -> np.ndarray:
+        """(n,) position in `categories` or value, NaN where missing or no answer."""
+        column = labels[:, self.column]
+        if not self.target.is_class:
+            return column
+        out = np.full(len(column), np.nan)
+        for position, code in enumerate(self.codes):
+            out[column == code] = position
+        return out
+
+
+def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
+    name = recipe.evaluate.set or sets.names[-1]
+    if name not in sets.names:
+        raise InputError(
+            f"evaluate.set={name} is not in data.sets "
+            f"({', '.join(sets.names)}){nearest(name, sets.names)}"
+        )
+    return name
+
+
+def questions_of(
+    recipe: Recipe, sets: ShardSets, fixed: Checkpoint | None = None
+) -> list[Question]:
+    """The evaluated targets, the headline first.
+
+    Args:
+        fixed: a model that is evaluated as it is, and so must know them.
+    Raises: InputError.
+    """
+    own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
+    renames = {new: old for old, new in sets.renames[sets.names.index(own.name)].items()}
+    available = [t for t in sets.vocabulary.targets if t.name in renames]
+    active = recipe.phases[-1].targets
+    wanted = recipe.evaluate.targets or [
+        t.name for t in available if not active or t.name in active
+    ]
+    headline = recipe.evaluate.target or (wanted[0] if wanted else "")
+    names = list(dict.fromkeys([headline, *wanted]))
+    known = [t.name for t in available]
+    questions = []
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} "
+                f"({', '.join(known)})"
+            )
+        if active and name not in active:
+            raise InputError(
+                f"evaluate: target '{name}' is not among the last phase's targets "
+                f"({', '.join(active)})"
+            )
+        target = sets.vocabulary[name]
+        labels = tuple(c for c in own.vocabulary[renames[name]].categories if c != NOT_APPLICABLE)
+        if fixed is not None:
+            _must_know(fixed, name, labels)
+        codes = tuple(target.categories.index(c) for c in labels) if target.is_class else ()
+        questions.append(Question(target, sets.vocabulary.names.index(name), labels, codes))
+    for name in recipe.evaluate.confounded:
+        if name not in names:
+            raise InputError(
+                f"evaluate.confounded: '{name}' is not evaluated{nearest(name, names)}"
+            )
+    return questions
+
+
+def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
+    if name not in model.active or not set(labels) <= set(model.vocabulary[name].categories):
+        raise InputError(
+            f"{model.path}: a checkpoint of another vocabulary: it does not know {name} "
+            f"({', '.join(labels)}); it was trained on {', '.join(model.active)}"
+        )

@@ -1,0 +1,126 @@
+"""From an evaluation's numbers to its report: facts, stages and notes that stand beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lcm_scale.evaluation.folds import class_shortages
+from lcm_scale.evaluation.prepare import PreparedEvaluation
+from lcm_scale.evaluation.protocols import SENTENCES
+from lcm_scale.evaluation.questions import Question, evaluated_set
+from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.provenance import provenance
+from lcm_scale.training.fit import FitResult
+
+UNKNOWN_SUBJECTS = (
+    "The model starts from imported weights, which do not say whom they saw: whether people "
+    "evaluated here were among them cannot be checked. If they were, its numbers are too good."
+)
+EDGE_BRANCH = (
+    "The model has a linear branch from the edges beside the decoder: ours, not part of the "
+    "published LCM."
+)
+
+
+def summarise(
+    prepared: PreparedEvaluation, results: Sequence[TargetResult], runs: Sequence[FitResult]
+) -> Report:
+    """Everything that a reader of the report should see."""
+    recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.scans
+    evaluated = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
+    return Report(
+        title=recipe.title or recipe.name,
+        simulated=sets.simulated,
+        headline=prepared.questions[0].target.name,
+        targets=tuple(results),
+        notes=_notes(prepared),
+        protocol=SENTENCES[recipe.evaluate.protocol](recipe),
+        data={
+            "set": evaluated.name,
+            "scans": len(scans),
+            "people": len(np.unique(sets.subject[scans])),
+            "atlas": evaluated.atlas.name,
+            "fingerprint": evaluated.fingerprint,
+        },
+        stages=_stages(prepared, runs),
+        # The first fold's epochs: one model's story rather than a mean of models that stopped
+        # elsewhere. Of its audit likewise; each fold has its own in its folder.
+        curves=tuple(runs[0].rows) if runs else (),
+        pseudo_labels=tuple(asdict(row) for row in runs[0].audit) if runs else (),
+        quality=dict(evaluated.quality),
+        provenance=provenance(recipe.seed),
+    )
+
+
+def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
+    notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
+    for question in prepared.questions:
+        if question.target.is_class:
+            notes += _shortage_note(prepared, question)
+    if prepared.recipe.model.edge_branch:
+        notes.append(EDGE_BRANCH)
+    model = prepared.opened.start or prepared.fixed
+    if model is not None and model.unknown_subjects:
+        notes.append(UNKNOWN_SUBJECTS)
+    return tuple(dict.fromkeys(notes))
+
+
+def _shortage_note(prepared: PreparedEvaluation, question: Question) -> list[str]:
+    sets, scans = prepared.opened.sets, prepared.scans
+    codes = np.nan_to_num(question.truth(sets.labels[scans]), nan=-1)
+    short = {
+        words
+        for fold in prepared.folds
+        for words in class_shortages(fold, codes, question.categories, sets.subject[scans])
+    }
+    return [f"{question.target.name}: in some fold {'; '.join(sorted(short))}."] if short else []
+
+
+def _stages(
+    prepared: PreparedEvaluation, runs: Sequence[FitResult]
+) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """What happened, in order, each with its facts."""
+    recipe, start = prepared.recipe, prepared.opened.start
+    stages: list[tuple[str, dict[str, Any]]] = [
+        (
+            "shard",
+            {
+                m.name: f"{m.scans} scans of {len(m.subjects)} people, "
+                f"{m.atlas.name} ({m.atlas.n_regions} regions)"
+                for m in prepared.opened.sets.manifests
+            },
+        )
+    ]
+    model = start or prepared.fixed
+    if model is not None:
+        seen = len(model.subjects)
+        unknown = model.unknown_subjects
+        pretraining = {
+            "run": model.run,
+            "people seen": f"{seen}, and others that imported weights do not name"
+            if unknown
+            else seen,
+            "evaluated people among them": "cannot be checked" if unknown else 0,
+            "targets": ", ".join(model.active),
+        }
+        stages.append(("pretrain", pretraining))
+    if runs:
+        training = {
+            "models": len(runs),
+            "optimiser steps": sum(result.steps for result in runs),
+            "phases": ", ".join(
+                f"{p.name} ({p.epochs} epochs, {p.stage}, {p.readout} readout)"
+                for p in recipe.phases
+            ),
+        }
+        stages.append(("train" if start is None else "finetune", training))
+    evaluation = {
+        "folds": len(prepared.folds),
+        "held-out scans": len(prepared.scans),
+        "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
+    }
+    return (*stages, ("evaluate", evaluation))

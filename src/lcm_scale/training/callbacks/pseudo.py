@@ -1,0 +1,43 @@
+"""Makes pseudo-labels at the start of each phase that asks for them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import lightning as L
+
+from lcm_scale.data.module import ConnectomeData
+from lcm_scale.ranks import is_first
+from lcm_scale.training.module import LCMModule
+from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+
+
+class PseudoLabels(L.Callback):
+    """Added after `PhaseSwitch`.  Attributes: audit: what was given so far."""
+
+    def __init__(self, prepared: PreparedRun, data: ConnectomeData) -> None:
+        self.prepared, self.data = prepared, data
+        self.audit: list[AuditRow] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"audit": [asdict(row) for row in self.audit]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.audit = [AuditRow(**row) for row in state_dict["audit"]]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module: LCMModule = pl_module  # type: ignore[assignment]
+        starts = trainer.current_epoch == module.phase.first_epoch and self.data.consumed == 0
+        if not module.phase.pseudo_labels or not starts:
+            return  # resumed in the middle of an epoch: the labels came with the checkpoint
+        phases, start = self.prepared.opened.phases, self.prepared.opened.start
+        learnt = set(start.active) if start else set()
+        for phase in phases[: phases.index(module.phase)]:
+            learnt |= {module.vocabulary.names[number] for number in phase.active}
+        scans = self.data.selection(trainer.current_epoch)
+        config = self.prepared.recipe.pseudo
+        self.audit += make_pseudo_labels(module, self.data, scans, sorted(learnt), config)
+        if is_first():
+            write_audit(self.audit, self.prepared.folder / "pseudo_labels.csv")

@@ -1,0 +1,217 @@
+"""From a recipe to everything that a run needs, checked and made once.
+
+`open_recipe` opens what does not depend on who is trained on: the shard sets, the checkpoint that
+the run starts from, the model, the phases. `prepare_split` adds the people, the folder and the
+machine. Folds and sweep points open once and split often. Whatever can fail because of the user
+fails here, before a folder is made: a dry run is this file and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from lcm_scale.config import Recipe, expand
+from lcm_scale.data.module import check_state, scans_to_train
+from lcm_scale.data.order import BatchPlan
+from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
+from lcm_scale.data.stream import Edges, open_edges
+from lcm_scale.errors import InputError, nearest
+from lcm_scale.model.presets import LCMConfig, resolve
+from lcm_scale.objectives import TargetLoss
+from lcm_scale.training.folder import check_folder, run_folder
+from lcm_scale.training.parallel.strategy import Hardware, choose_hardware
+from lcm_scale.training.schedule import Phase, decay_epoch, schedule
+from lcm_scale.training.transfer import check_fit, check_weights
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a recipe names, opened, and seen to fit together.
+
+    Attributes:
+        start: the checkpoint of `init_from`, None where the run starts from nothing.
+        source: the scans' edges; resident ones are in memory already.
+        model: with the tokens of the whole vocabulary, those of later phases included.
+    """
+
+    recipe: Recipe
+    sets: ShardSets
+    source: Edges
+    start: Checkpoint | None
+    model: LCMConfig
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """One run, ready for `fit`.
+
+    Attributes:
+        recipe: of this run; a fold's has a name and a seed of its own.
+        label: for the progress display.
+        train, validation: scan numbers, ascending; whoever is in neither is never seen.
+        terms: one a target of the vocabulary: its weight, and a scalar's centre and scale.
+        epoch_steps: optimiser steps of every epoch.
+        resume: the checkpoint to go on from, None where the run begins.
+    """
+
+    opened: Opened
+    recipe: Recipe
+    folder: Path
+    label: str
+    train: np.ndarray
+    validation: np.ndarray
+    terms: tuple[TargetLoss, ...]
+    epoch_steps: tuple[int, ...]
+    hardware: Hardware
+    resume: Path | None
+
+    @cached_property
+    def total_steps(self) -> int:
+        """Of the schedule; `steps` may be fewer."""
+        return sum(self.epoch_steps)
+
+    @cached_property
+    def decay_step(self) -> int:
+        """Where a warm-up-stable-decay schedule begins to decay."""
+        return sum(self.epoch_steps[: decay_epoch(self.recipe.optim, len(self.epoch_steps))])
+
+    @property
+    def steps(self) -> int:
+        """That will be taken: the schedule's, or `trainer.max_steps`."""
+        return min(self.total_steps, self.recipe.trainer.max_steps or self.total_steps)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Hashed ids of everybody whom the model will have seen, its starting weights included."""
+        sets, start = self.opened.sets, self.opened.start
+        here = sets.subject_hashes(np.concatenate([self.train, self.validation]))
+        return sorted({*here, *(start.subjects if start else ())})
+
+
+def prepare(recipe: Recipe) -> PreparedRun:
+    """A run on all scans of the recipe's sets, but for the people that choose the epoch.
+
+    Raises: InputError.
+    """
+    folder = run_folder(recipe)
+    check_folder(recipe, folder)  # before data are read, which may take long
+    opened = open_recipe(recipe)
+    scans = opened.sets.scans_of([])
+    train, validation = split_subjects(opened.sets, scans, recipe.data.validation, recipe.seed)
+    return prepare_split(opened, recipe, folder, train, validation, "train")
+
+
+def prepare_finetuning(recipe: Recipe) -> PreparedRun:
+    """As `prepare`.  Raises: InputError, also where the recipe names no checkpoint to start
+    from."""
+    if not recipe.init_from:
+        raise InputError(
+            "init_from is empty: finetuning starts from a checkpoint or run folder, "
+            "for example init_from=runs/demo-pretrain"
+        )
+    return prepare(recipe)
+
+
+def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
+    """Open a recipe's data and, where it names one, the checkpoint to start from.
+
+    Args:
+        source: the same data's edges where they are open already.
+    Raises: InputError where something is missing or damaged, or the parts do not fit together.
+    """
+    start = checkpoints.load(expand(recipe.init_from)) if recipe.init_from else None
+    pretrained = (start.run, start.vocabulary) if start else None
+    sets = open_sets(recipe.data, start.atlas if start else None, pretrained)
+    tokens = tuple(target.n_tokens for target in sets.vocabulary.targets)
+    model = resolve(recipe.model, sets.atlas.n_regions, tokens)
+    phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
+    for name in recipe.objective.weights:
+        sets.vocabulary[name]
+    _check_pseudo_targets(recipe, phases, sets, start)
+    choose_hardware(recipe.trainer, model.width)
+    if start:
+        check_fit(recipe, sets, start)
+        check_weights(start, model)
+    edges = source or open_edges(sets, recipe.data.resident_gb)
+    return Opened(recipe, sets, edges, start, model, phases)
+
+
+def prepare_split(
+    opened: Opened,
+    recipe: Recipe,
+    folder: Path,
+    train: np.ndarray,
+    validation: np.ndarray,
+    label: str,
+) -> PreparedRun:
+    """One run on some of the opened scans.
+
+    Args:
+        recipe: the opened one, but for name and seed.
+    Raises: InputError where a phase has nobody to train on, the folder holds another run, or the
+        checkpoint to go on from saw other data.
+    """
+    check_folder(recipe, folder)
+    epoch_steps: list[int] = []
+    for phase in opened.phases:
+        scans = scans_to_train(opened.sets, train, phase.sets, phase.first_epoch)
+        steps = BatchPlan(len(scans), recipe.trainer.global_batch).steps
+        epoch_steps += [steps] * (phase.end_epoch - phase.first_epoch)
+    resume = checkpoints.newest(folder / "checkpoints")
+    if resume:
+        state = checkpoints.read_file(resume)["ConnectomeData"]
+        check_state(state, recipe.seed, len(train), recipe.data.window, opened.sets.fingerprints)
+    return PreparedRun(
+        opened=opened,
+        recipe=recipe,
+        folder=folder,
+        label=label,
+        train=train,
+        validation=validation,
+        terms=loss_terms(recipe, opened.sets, train, opened.start),
+        epoch_steps=tuple(epoch_steps),
+        hardware=choose_hardware(recipe.trainer, opened.model.width),
+        resume=resume,
+    )
+
+
+def loss_terms(
+    recipe: Recipe, sets: ShardSets, train: np.ndarray, start: Checkpoint | None
+) -> tuple[TargetLoss, ...]:
+    """Weights of the targets, and a scalar's centre and scale: the checkpoint's, else raw, else
+    from training scans."""
+    terms = []
+    for column, target in enumerate(sets.vocabulary.targets):
+        weight = recipe.objective.weight(target.name, target.is_class)
+        centre, scale = 0.0, 1.0
+        known = sets.labels[train, column]
+        known = known[np.isfinite(known)]
+        if start and target.name in start.scalars:
+            centre, scale = start.scalars[target.name]
+        elif not target.is_class and recipe.objective.scalar_scale == "standardised" and len(known):
+            centre, scale = float(known.mean()), max(float(known.std()), 1e-6)
+        terms.append(TargetLoss(target, weight, centre, scale))
+    return tuple(terms)
+
+
+def _check_pseudo_targets(
+    recipe: Recipe, phases: tuple[Phase, ...], sets: ShardSets, start: Checkpoint | None
+) -> None:
+    """Pseudo-labels are predictions, so a target that they are asked for must be learnt before."""
+    learnt = set(start.active) if start else set()
+    for phase in phases:
+        unknown = [name for name in recipe.pseudo.targets if name not in learnt]
+        if phase.pseudo_labels and unknown:
+            raise InputError(
+                f"pseudo.targets: phase {phase.name} cannot predict '{unknown[0]}'"
+                f"{nearest(unknown[0], learnt)}; learnt before it: "
+                f"{', '.join(sorted(learnt)) or 'nothing'}"
+            )
+        learnt |= {sets.vocabulary.names[number] for number in phase.active}

@@ -1,0 +1,268 @@
+"""What a recipe may choose from is what the code that implements the choice handles, word by word:
+the schemas stand above that code and cannot import it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from lcm_scale.atlas import load_atlas
+from lcm_scale.config import (
+    ConnectivityConfig,
+    OptimConfig,
+    Recipe,
+    ShardRecipe,
+    SourceConfig,
+    SweepRecipe,
+    TrainerConfig,
+)
+from lcm_scale.config.fields import described, section_of
+from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.errors import InputError
+from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
+from lcm_scale.hardware.cards import CARDS, YOURS
+from lcm_scale.hardware.precision import precision_of
+from lcm_scale.laws.collect import runs_of
+from lcm_scale.laws.laws import LAWS
+from lcm_scale.model.attention import ATTEND
+from lcm_scale.model.lcm import LCM, model_input
+from lcm_scale.model.presets import PRESETS, LCMConfig
+from lcm_scale.objectives import READOUTS, TargetLoss, evaluation_read, read, select_layer
+from lcm_scale.training.module import LCMModule
+from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM
+from lcm_scale.training.parallel.strategy import (
+    Hardware,
+    choose_hardware,
+    prepare_model,
+    trainer_arguments,
+)
+from lcm_scale.training.prepare import loss_terms
+from lcm_scale.training.schedule import lr_factor
+from lcm_scale.vocabulary import Vocabulary, group, scalar
+
+SHAPE = LCMConfig(6, (2,), width=8, layers=2, heads=2, ffn=8)
+CPU = Hardware("cpu", "32-true")
+
+# Where the code has a table of the words, it holds the same ones.
+TABLES: dict[str, set[str]] = {
+    "ShardRecipe.reader": set(READERS),
+    "Recipe.model.preset": set(PRESETS),
+    "Recipe.model.attention": {*ATTEND, "auto"},
+    "Recipe.phases.readout": set(READOUTS),
+    "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
+    "Recipe.evaluate.protocol": set(PROTOCOLS),
+    "Recipe.evaluate.baselines": set(BASELINES),
+    "SweepRecipe.baselines": set(BASELINES),
+    "SweepRecipe.budget.gpu": {*CARDS, YOURS},
+    "SweepRecipe.assume.law": set(LAWS),
+    "SweepRecipe.fit.laws": set(LAWS),
+}
+# Choices whose words whole sweeps tell apart: the tests that run them.
+SHOWN_BY = {"SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py")}
+
+
+def pad(word: str) -> object:
+    """Of a last window of ten volumes where twenty make one."""
+    series = np.random.default_rng(0).standard_normal((30, 6))
+    config = ConnectivityConfig(window=20, pad=word, min_volumes=5)
+    last = connectivity_matrices(
+        Recording("toy", "1", "one.csv", series), config, load_atlas("toy:6")
+    )[-1]
+    return "skipped" if isinstance(last, Skipped) else last.values.tobytes()
+
+
+def kind(word: str, folder: Path) -> object:
+    series = np.random.default_rng(0).standard_normal((8, 6))
+    np.save(folder / "scan.npy", series if word == "series" else np.corrcoef(series.T))
+    (folder / "table.csv").write_text("file,subject\nscan.npy,1\n")
+    recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), kind=word))
+    (scan,) = table.read(recipe, load_atlas("toy:6"))
+    assert isinstance(scan, Recording)
+    return scan.series is None, scan.connectivity is None
+
+
+def init(word: str) -> object:
+    torch.manual_seed(0)
+    model = LCM(LCMConfig(**{**vars(SHAPE), "init": word}))
+    first, second = (layer.linear1.weight for layer in model.layers)
+    return torch.equal(first, second)
+
+
+def schedule(word: str) -> object:
+    config = OptimConfig(schedule=word)
+    return tuple(round(lr_factor(config, step, 10, 6), 6) for step in range(10))
+
+
+def state(word: str) -> object:
+    parts: Any = SimpleNamespace(
+        recipe=Recipe(optim=OptimConfig(state=word)),
+        model=LCM(SHAPE),
+        vocabulary=SimpleNamespace(names=["diagnosis"]),
+        phases=[SimpleNamespace(stage=ADAPTIVE)],
+    )
+    return LCMModule.configure_optimizers(parts).state_dtype
+
+
+def trainable(word: str) -> object:
+    model = LCM(SHAPE)
+    prepare_model(model, TrainerConfig(), word)
+    return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+
+
+def scalar_scale(word: str) -> object:
+    recipe = Recipe()
+    recipe.objective.scalar_scale = word
+    sets: Any = SimpleNamespace(
+        vocabulary=Vocabulary((scalar(),)), labels=np.array([[20.0], [40.0]])
+    )
+    (term,) = loss_terms(recipe, sets, np.arange(2), None)
+    return term.centre, term.scale
+
+
+def strategy(word: str) -> object:
+    if word.startswith("zero"):
+        pytest.importorskip("deepspeed")
+    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU)["strategy"]
+    config = getattr(made, "config", None)
+    return type(made).__name__, config and config["zero_optimization"]["stage"]
+
+
+def precision(word: str) -> object:
+    asked = tuple(precision_of(word, device, 64) for device in ("cuda", "cpu"))
+    for each in asked:
+        L.Trainer(accelerator="cpu", precision=each, logger=False, barebones=True)
+    return asked
+
+
+def accelerator(word: str, monkeypatch: pytest.MonkeyPatch) -> object:
+    """On a machine with a GPU, and on one without."""
+    chosen = []
+    for cards in (1, 0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cards=cards: cards > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda cards=cards: cards)
+        try:
+            chosen.append(choose_hardware(TrainerConfig(accelerator=word), 64).accelerator)
+        except InputError:
+            chosen.append("refused")
+    return tuple(chosen)
+
+
+def fitted(column: str) -> Callable[[str], object]:
+    """What a law sees of one run, whose every number is another."""
+    row: Any = SimpleNamespace(
+        size="a",
+        draw=0,
+        parameters=7,
+        body=5,
+        people=3,
+        scans=11,
+        epochs=2,
+        loss=0.5,
+        last_loss=0.6,
+    )
+    usual = {"parameters": "all", "data": "seen", "epoch": "chosen"}
+
+    def see(word: str) -> object:
+        runs = runs_of([row], **{**usual, column: word})
+        return runs.parameters.item(), runs.seen.item(), runs.unique.item(), runs.loss.item()
+
+    return see
+
+
+# What each word does; the results of a field's words all differ.
+DOES: dict[str, Callable[..., object]] = {
+    "ShardRecipe.connectivity.pad": pad,
+    "ShardRecipe.source.kind": kind,
+    "ShardRecipe.dtype": lambda word: np.dtype(word),
+    "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
+    "Recipe.model.init": init,
+    "Recipe.optim.schedule": schedule,
+    "Recipe.optim.state": state,
+    "Recipe.optim.trainable": trainable,
+    "Recipe.objective.scalar_scale": scalar_scale,
+    "Recipe.trainer.strategy": strategy,
+    "Recipe.trainer.precision": precision,
+    "Recipe.trainer.accelerator": accelerator,
+    "SweepRecipe.fit.parameters": fitted("parameters"),
+    "SweepRecipe.fit.data": fitted("data"),
+    "SweepRecipe.fit.epoch": fitted("epoch"),
+}
+
+
+def fields_of(schema: type, prefix: str) -> dict[str, tuple[str, ...]]:
+    """Every field with choices, and its words."""
+    found = {}
+    for name, one in described(schema).items():
+        section = section_of(one.type)
+        if section is not None:
+            found |= fields_of(section, f"{prefix}{name}.")
+        elif one.constraint.choices:
+            found[f"{prefix}{name}"] = one.constraint.choices
+    return found
+
+
+CHOICES = {
+    key: words
+    for schema in (Recipe, ShardRecipe, SweepRecipe)
+    for key, words in fields_of(schema, f"{schema.__name__}.").items()
+}
+
+
+def test_every_choice_is_held_against_the_code() -> None:
+    assert set(CHOICES) == {*TABLES, *DOES, *SHOWN_BY}
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_a_choice_and_the_table_of_the_code_hold_the_same_words(key: str) -> None:
+    assert set(CHOICES[key]) == TABLES[key]
+    assert len(set(CHOICES[key])) == len(CHOICES[key])
+
+
+@pytest.mark.parametrize("key", DOES)
+def test_each_word_does_something_of_its_own(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {"ShardRecipe.source.kind": tmp_path, "Recipe.trainer.accelerator": monkeypatch}
+    extra = [more[key]] if key in more else []
+    done = {word: DOES[key](word, *extra) for word in CHOICES[key]}
+    assert len(set(done.values())) == len(done), done
+
+
+@pytest.mark.parametrize("key", SHOWN_BY)
+def test_the_tests_that_run_a_choice_name_each_word_but_the_usual_one(key: str) -> None:
+    root = Path(__file__).parents[2]
+    text = "".join((root / file).read_text(encoding="utf-8") for file in SHOWN_BY[key])
+    for word in CHOICES[key][1:]:
+        assert f"{key.rpartition('.')[2]}: {word}" in text
+
+
+def test_every_protocol_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(PROTOCOLS)
+
+
+def test_each_readout_reads_in_its_own_way_and_an_unknown_one_is_refused() -> None:
+    terms = [TargetLoss(group("diagnosis", ["CN", "AD"])), TargetLoss(scalar())]
+    logits = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[1.0, 30.0]] * 5)
+    trained, evaluated = set(), set()
+    for name in READOUTS:
+        trained.add(tuple(read(logits, labels, terms, name)[0].flatten().tolist()))
+        evaluated.add(tuple(evaluation_read(logits, terms, name)[0].flatten().tolist()))
+    assert len(trained) == len(evaluated) == len(READOUTS)
+    for call in (
+        lambda: select_layer(logits, labels[:, 0].long(), "adaptiv"),
+        lambda: read(logits, labels, terms, "adaptiv"),
+        lambda: evaluation_read(logits, terms, "adaptiv"),
+    ):
+        with pytest.raises(InputError, match="readout=adaptiv, did you mean 'adaptive'"):
+            call()
