@@ -172,6 +172,7 @@ def test_an_old_spelling_does_what_the_new_one_does_and_names_it(
             "expected `import hub SOURCE RUN` or `import official BACKBONE HEAD GROUPS RUN`",
         ),
         ("import offical b h g taken", "did you mean 'official'?"),
+        ("import b h g taken --readout adaptiv", "found 'adaptiv', did you mean 'adaptive'?"),
         (
             "import official b h g taken --readout adaptiv",
             "found 'adaptiv', did you mean 'adaptive'?",

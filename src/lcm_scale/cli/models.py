@@ -130,11 +130,12 @@ def _old_import(
         _refuse("import", kind, given, ("revision",), "official")
     else:
         _refuse("import", kind, given, ("atlas", "readout", "heads"), "hub")
-    _now_spelt("import", kind, words, given)
     if kind == "hub":
-        return import_hub(words[0], Path(words[1]), **given)
-    backbone, head, groups, run = map(Path, words)
-    return import_official(backbone, head, groups, run, **given)
+        import_hub(words[0], Path(words[1]), **given)
+    else:
+        backbone, head, groups, run = map(Path, words)
+        import_official(backbone, head, groups, run, **given)
+    _now_spelt("import", kind, words, given)
 
 
 @export_app.command("hub", epilog="Example: lcm-scale export hub runs/demo-pretrain demo-model")
@@ -202,12 +203,13 @@ def _old_export(
     given = _given(dtype=dtype, shard_gb=shard_gb, results=results, licence=licence)
     if kind != "hub":
         _refuse("export", kind, given, (), "hub")
-    _now_spelt("export", kind, [str(checkpoint), str(out)], given)
     if kind == "hub":
-        return export_hub(checkpoint, out, **given)
-    if kind == "plain":
-        return export_plain(checkpoint, out)
-    return export_official(checkpoint, out)
+        export_hub(checkpoint, out, **given)
+    elif kind == "plain":
+        export_plain(checkpoint, out)
+    else:
+        export_official(checkpoint, out)
+    _now_spelt("export", kind, [str(checkpoint), str(out)], given)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -216,6 +218,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 def _now_spelt(verb: str, kind: str, words: list[str], given: dict[str, Any]) -> None:
+    """Says so when the work is done: a mistake is one line, with or without it."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     line = shlex.join(["lcm-scale", verb, kind, *words, *options])
     print(f"note: this is now spelt `{line}`", file=sys.stderr)

@@ -152,8 +152,7 @@ class Predictor:
         if model.atlas.indices != self.sets.atlas.indices:
             raise InputError(
                 f"{model.path}: knows the regions in the order {model.atlas.checksum}, the data "
-                f"are in {self.sets.atlas.checksum}; start from it with init_from and "
-                "data.reorder=true"
+                f"are in {self.sets.atlas.checksum}; shard them in its order"
             )
         with torch.device("meta"):
             network = LCM(model.model)
