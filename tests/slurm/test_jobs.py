@@ -18,10 +18,18 @@ Desk = Any  # conftest's
 
 pytestmark = pytest.mark.slurm
 EPOCHS = 160  # 5 steps each, some 20 seconds
-LONG = (
-    f"phases=[{{name: momentum, epochs: {EPOCHS // 2}, stage: momentum}}, {{name: adaptive, "
-    f"epochs: {EPOCHS // 2}}}]"
-)
+
+
+def lasting(epochs: int) -> str:
+    """The override with which a run takes so many epochs, half of them in each stage."""
+    half = epochs // 2
+    return (
+        f"phases=[{{name: momentum, epochs: {half}, stage: momentum}}, "
+        f"{{name: adaptive, epochs: {half}}}]"
+    )
+
+
+LONG = lasting(EPOCHS)
 
 
 def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
@@ -58,13 +66,15 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
 
 def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
     # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on
-    # as often as it takes.
+    # as often as it takes. It must not be done before the first one, on the quickest machine either.
+    epochs = 4 * EPOCHS
     options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
-    job = desk.submit("pretrain_147m", "limit", LONG, "trainer.strategy=ddp", options=options)
-    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=400)
+    overrides = (lasting(epochs), "trainer.strategy=ddp")
+    job = desk.submit("pretrain_147m", "limit", *overrides, options=options)
+    state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=600)
     assert state == "COMPLETED", desk.output(job)
     assert resumes(desk.runs / "limit") >= 1
-    assert_nothing_lost(desk.runs / "limit", world, EPOCHS)
+    assert_nothing_lost(desk.runs / "limit", world, epochs)
 
 
 def test_a_warning_to_the_batch_shell_requeues_at_once(desk: Desk, world: Path) -> None:
@@ -161,7 +171,7 @@ def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
         [*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True
     ).stdout.strip()
     time.sleep(2.0)
-    cli = checkout / "src" / "lcm_scale" / "cli.py"
+    cli = checkout / "src" / "lcm_scale" / "cli" / "__init__.py"
     text = cli.read_text()
     try:
         cli.write_text("raise SystemExit('tomorrow')\n")
