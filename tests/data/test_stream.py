@@ -153,9 +153,9 @@ def test_a_missing_label_has_no_weight_and_a_pseudo_label_less(mixed: ShardSets)
     labels = Labels.recorded(np.array([[1.0], [np.nan], [0.0]], dtype=np.float32))
     labels.values[1], labels.confidence[1] = 1.0, 0.5
     scans = np.arange(3)
-    assert np.allclose(labels.weights(scans, scans)[:, 0], [0.4, 0.2, 0.4])
+    assert np.allclose(labels.weights(scans, labels.total(scans))[:, 0], [0.4, 0.2, 0.4])
     recorded = Labels.recorded(np.array([[1.0], [np.nan], [0.0]], dtype=np.float32))
-    assert recorded.weights(scans, scans)[:, 0].tolist() == [0.5, 0.0, 0.5]
+    assert recorded.weights(scans, recorded.total(scans))[:, 0].tolist() == [0.5, 0.0, 0.5]
 
 
 def test_only_selected_scans_and_columns_are_seen(mixed: ShardSets) -> None:

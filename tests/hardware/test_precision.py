@@ -50,8 +50,8 @@ def test_a_wide_model_learns_in_bf16_what_it_learns_in_fp32(
             "phases=[{name: only, epochs: 3}]",
             "optim.adaptive.lr=1e-5",
         )
-        log = read_log(run.pretrain(made) / "log.jsonl")
-        rows = epochs_of(log)
+        file = run.pretrain(made) / "log.jsonl"
+        log, rows = read_log(file), epochs_of(file)
         assert {row["precision"] for row in rows} == {"bf16-mixed" if name == "bf16" else "32-true"}
         losses[name] = [event["loss"] for event in log if event["event"] == "step"] + [
             row["val_loss"] for row in rows

@@ -51,11 +51,14 @@ class ConnectomeData(L.LightningDataModule):
         self.pseudo: dict[str, torch.Tensor] = {}
         self.epoch = 0
         self.consumed = 0
+        self._selections: dict[tuple[str, ...], np.ndarray] = {}
 
     def selection(self, epoch: int) -> np.ndarray:
         """The training scans of an epoch's phase.  Raises: InputError where it has none."""
-        names, _ = self.phase_at(epoch)
-        return scans_to_train(self.sets, self.train, names, epoch)
+        names = tuple(self.phase_at(epoch)[0])
+        if names not in self._selections:  # asked at every step: the sets are gone through once
+            self._selections[names] = scans_to_train(self.sets, self.train, names, epoch)
+        return self._selections[names]
 
     def plan(self, epoch: int) -> BatchPlan:
         world = self.trainer.world_size if self.trainer else 1
@@ -97,14 +100,19 @@ class ConnectomeData(L.LightningDataModule):
         Each is a global batch's share of one rank, padded to one size, so that all ranks make the
         same calls.
         """
-        recorded = Labels.recorded(self.sets.labels)
+        recorded = Labels.recorded(self.sets.labels[scans][:, columns])
+        total = recorded.total(np.arange(len(scans)))
         for start in range(0, len(scans), self.global_batch):
-            whole = scans[start : start + self.global_batch]
+            whole = np.arange(start, min(start + self.global_batch, len(scans)))
             size = -(-len(whole) // world)
             part = whole[rank * size : (rank + 1) * size]
-            weights = recorded.weights(part, scans)[:, columns]
-            labels = recorded.values[part][:, columns]
-            yield padded(self.source.gather(part), labels, weights, part, size)
+            yield padded(
+                self.source.gather(scans[part]),
+                recorded.values[part],
+                recorded.weights(part, total),
+                scans[part],
+                size,
+            )
 
     def set_pseudo_labels(
         self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray

@@ -12,7 +12,7 @@ Expansion to R x R is the device's work. State is (epoch, step): nothing else is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,16 +102,14 @@ class StreamedEdges:
         self.sets = sets
         self.held: dict[int, np.ndarray] = {}
 
-    def gather(self, scans: np.ndarray, keep: np.ndarray | None = None) -> np.ndarray:
-        """(n,) scan numbers -> (n, E). `keep`: scans whose blocks stay in memory (the rest of the
-        window)."""
+    def gather(self, scans: np.ndarray, keep: Set[int] = frozenset()) -> np.ndarray:
+        """(n,) scan numbers -> (n, E). `keep`: blocks that stay in memory (those of the window)."""
         blocks = self.sets.block[scans]
-        wanted = set(np.unique(blocks).tolist()) | (
-            set(np.unique(self.sets.block[keep])) if keep is not None else set()
-        )
-        self.held = {number: edges for number, edges in self.held.items() if number in wanted}
+        touched = np.unique(blocks).tolist()
+        for number in self.held.keys() - keep - set(touched):
+            del self.held[number]
         out = np.empty((len(scans), self.sets.atlas.n_edges), dtype=edge_dtype(self.sets))
-        for number in np.unique(blocks).tolist():
+        for number in touched:
             if number not in self.held:
                 self.held[number] = read_block(self.sets, number)
             here = blocks == number
@@ -145,11 +143,14 @@ class Labels:
     def recorded(cls, values: np.ndarray) -> Labels:
         return cls(values.copy(), np.isfinite(values).astype(np.float32))
 
-    def weights(self, scans: np.ndarray, whole_step: np.ndarray) -> np.ndarray:
-        """(n, C): each scan's share of its target's mean over the whole global batch; 0 where
-        nobody is labelled."""
+    def total(self, scans: np.ndarray) -> np.ndarray:
+        """(C,): how many labels these scans have, a pseudo-label counting as its confidence."""
         # `take`, here and below: a fifth of the time of an index in brackets
-        total = self.confidence.take(whole_step, 0).sum(0)
+        return self.confidence.take(scans, 0).sum(0)
+
+    def weights(self, scans: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """(n, C): each scan's share of its target's mean over all scans that `total` counts (a
+        global batch, in training); 0 where nobody is labelled."""
         return self.confidence.take(scans, 0) / (total + (total == 0))
 
 
@@ -180,10 +181,11 @@ class BatchStream:
         rank: int = 0,
         first_step: int = 0,
     ) -> None:
-        self.source, self.labels, self.plan = source, labels, plan
+        self.source, self.labels, self.plan, self.block = source, labels, plan, sets.block
         self.columns, self.rank, self.first_step = columns, rank, first_step
         order, self.group = epoch_order(sets.block[selection], seed, epoch, window)
         self.scans = selection[order]
+        self._window: tuple[tuple[int, int], frozenset[int]] | None = None
 
     def __len__(self) -> int:
         """Micro-batches of the whole epoch, also when it is resumed in its middle."""
@@ -199,16 +201,25 @@ class BatchStream:
         piece = self.plan.piece(step, micro, self.rank)
         scans = self.scans[piece]
         share = self.plan.world * self.plan.accumulate
-        weights = self.labels.weights(scans, self.scans[whole]).take(self.columns, 1) * share
+        total = self.labels.total(self.scans[whole])
+        weights = self.labels.weights(scans, total).take(self.columns, 1) * share
         if isinstance(self.source, StreamedEdges):
-            last_group = self.group[whole.stop - 1]
-            edges = self.source.gather(
-                scans, keep=self.scans[whole.start :][self.group[whole.start :] <= last_group]
-            )
+            edges = self.source.gather(scans, keep=self._window_blocks(whole))
         else:
             edges = self.source.gather(scans)
         labels = self.labels.values.take(scans, 0).take(self.columns, 1)
         return padded(edges, labels, weights, scans, self.plan.local_batch)
+
+    def _window_blocks(self, positions: slice) -> frozenset[int]:
+        """The blocks of the windows that a step touches, looked up once a window: most steps lie in
+        the one of the step before."""
+        edges = (int(self.group[positions.start]), int(self.group[positions.stop - 1]))
+        if self._window is None or self._window[0] != edges:
+            start = np.searchsorted(self.group, edges[0], side="left")
+            stop = np.searchsorted(self.group, edges[1], side="right")
+            blocks = np.unique(self.block[self.scans[start:stop]])
+            self._window = (edges, frozenset(blocks.tolist()))
+        return self._window[1]
 
 
 def padded(

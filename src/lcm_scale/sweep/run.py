@@ -29,6 +29,7 @@ from lcm_scale.files import write_atomic
 from lcm_scale.sweep.measure import RESULT, Busy, is_finished, prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
+from lcm_scale.training.run_log import epochs_of
 from lcm_scale.training.signals import StopFlag
 
 LIVE_SECONDS = 120.0  # a log that was written to so lately belongs to a run that is alive
@@ -283,15 +284,10 @@ def _lately(file: Path) -> bool:
 
 
 def _epochs(log: Path) -> tuple[int, float | None]:
-    epochs, loss = 0, None
-    for line in log.read_text(encoding="utf-8").splitlines():
-        if line.startswith('{"event": "epoch"'):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            epochs, loss = row["epoch"] + 1, row.get("val_loss", row["train_loss"])
-    return epochs, loss
+    rows = epochs_of(log)
+    if not rows:
+        return 0, None
+    return rows[-1]["epoch"] + 1, rows[-1].get("val_loss", rows[-1]["train_loss"])
 
 
 def _headline(facts: dict[str, Any]) -> str:

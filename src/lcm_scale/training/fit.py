@@ -31,7 +31,7 @@ from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
 from lcm_scale.training.pseudo_labels import AuditRow
-from lcm_scale.training.run_log import EpochRow, epochs_of, read_log
+from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.transfer import transfer
@@ -112,7 +112,7 @@ def fit(prepared: PreparedRun) -> FitResult:
         raise Stopped(
             f"{folder}: stopped by a signal at step {done} of {steps} with a good checkpoint"
         )
-    rows = tuple(epochs_of(read_log(folder / "log.jsonl")))
+    rows = tuple(epochs_of(folder / "log.jsonl"))
     return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), done)
 
 

@@ -87,7 +87,7 @@ class PreparedRun:
         """That will be taken: the schedule's, or `trainer.max_steps`."""
         return min(self.total_steps, self.recipe.trainer.max_steps or self.total_steps)
 
-    @property
+    @cached_property
     def subjects(self) -> list[str]:
         """Hashed ids of everybody whom the model will have seen, its starting weights included."""
         sets, start = self.opened.sets, self.opened.start

@@ -58,17 +58,51 @@ def append_line(path: Path, text: str) -> None:
         ) from error
 
 
-def epochs_of(events: Sequence[Event]) -> list[EpochRow]:
-    """The epoch rows of a log."""
-    return [{k: v for k, v in e.items() if k != "event"} for e in events if e["event"] == "epoch"]
+def epochs_of(path: Path) -> list[EpochRow]:
+    """The epoch rows that count. Only their lines are parsed: of steps there may be millions."""
+    rows: list[EpochRow] = []
+    with open(path, "rb") as log:
+        for line in log:
+            if not line.startswith((b'{"event": "epoch"', b'{"event": "resumed"')):
+                continue
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.pop("event") == "epoch":
+                rows.append(event)
+            else:
+                rows = [row for row in rows if row["step"] <= event["step"]]
+    return rows
 
 
-def write_metrics(folder: Path) -> None:
-    """`metrics.csv`, made anew from the log."""
-    rows = epochs_of(read_log(folder / "log.jsonl"))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=names)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(folder / "metrics.csv", text.getvalue().encode())
+class Metrics:
+    """`metrics.csv`: the log's epoch rows as a table.
+
+    A row is appended as its epoch ends. The whole file is made from the log where that cannot be:
+    for a new column, which comes with a new phase, and where a resume took rows back.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.file = folder / "log.jsonl", folder / "metrics.csv"
+        self.names: list[str] = []
+
+    def append(self, row: EpochRow) -> None:
+        """An epoch's row, which the log has already.  Raises: InputError where it cannot be
+        written."""
+        if not self.names or not row.keys() <= set(self.names):
+            self.rewrite()
+        else:
+            append_line(self.file, self._text([row]).rstrip("\r\n"))
+
+    def rewrite(self) -> None:
+        """The file as the log has it.  Raises: InputError where it cannot be written."""
+        rows = epochs_of(self.log)
+        self.names = list(dict.fromkeys(name for row in rows for name in row))
+        head = [dict(zip(self.names, self.names, strict=True))] if rows else []
+        write_atomic(self.file, self._text([*head, *rows]).encode())
+
+    def _text(self, rows: Sequence[EpochRow]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, self.names, lineterminator="\n").writerows(rows)
+        return text.getvalue()

@@ -16,7 +16,7 @@ from lcm_scale.training.callbacks.phase import two_stage
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.module import LCMModule
-from lcm_scale.training.run_log import EpochRow, append_line, write_metrics
+from lcm_scale.training.run_log import EpochRow, Metrics, append_line
 
 
 class Log(L.Callback):
@@ -37,6 +37,7 @@ class Log(L.Callback):
     ) -> None:
         self.folder, self.advance = folder, advance
         self.step, self.validation, self.meter = step, validation, meter
+        self.metrics = Metrics(folder)
         self.losses: list[float] = []
         self.epoch_start = time.monotonic()
 
@@ -60,6 +61,7 @@ class Log(L.Callback):
                 epoch=trainer.current_epoch,
                 world=trainer.world_size,
             )
+            self.metrics.rewrite()
 
     def on_train_batch_end(
         self,
@@ -102,4 +104,4 @@ class Log(L.Callback):
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
         if is_first():
-            write_metrics(self.folder)
+            self.metrics.append(row)
