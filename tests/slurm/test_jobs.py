@@ -67,7 +67,7 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
 def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
     # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on
     # as often as it takes. It must not be done before the first one, on the quickest machine either.
-    epochs = 4 * EPOCHS
+    epochs = 3 * EPOCHS
     options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
     overrides = (lasting(epochs), "trainer.strategy=ddp")
     job = desk.submit("pretrain_147m", "limit", *overrides, options=options)
