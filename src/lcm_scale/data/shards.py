@@ -52,7 +52,7 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
         report_skipped(summary.skipped)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
-            manifest = _write_set(recipe, atlas, store.read(file), summary, aside)
+            manifest = write_set(recipe, atlas, store.read(file), summary, aside)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
@@ -169,9 +169,14 @@ def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) 
     ).T
 
 
-def _write_set(
+def write_set(
     recipe: ShardRecipe, atlas: Atlas, content: store.Store, summary: ReadSummary, folder: Path
 ) -> ShardManifest:
+    """Write a store's scans as tars and index into `folder`, in the order of their raw ids.
+
+    Returns: their manifest, for the caller to write last.  Raises: InputError for labels that the
+        recipe does not know.
+    """
     order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
     vocabulary = _vocabulary(recipe, content)
     bei = _encoded(recipe, vocabulary, content)[order]

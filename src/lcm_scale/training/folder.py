@@ -13,8 +13,11 @@ from lcm_scale.config import Recipe, dump, expand, read_yaml
 from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
+from lcm_scale.lock import check_free
 from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first
+
+LOCK = ".lock"  # of the one run that may write here
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -27,7 +30,8 @@ def run_folder(recipe: Recipe) -> Path:
 def check_folder(recipe: Recipe, folder: Path) -> None:
     """See that a run may write into its folder; nothing is written.
 
-    Raises: InputError where it holds a run of another recipe, or cannot be made or written.
+    Raises: InputError where it holds a run of another recipe, another process is at work in it, or
+        it cannot be made or written.
     """
     file = folder / "recipe.yaml"
     if file.is_file():
@@ -37,6 +41,7 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
                 f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "
                 "choose another name=... or remove that folder"
             )
+    check_free(folder / LOCK)
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "is a file" if not nearest.is_dir() else "may not be written"

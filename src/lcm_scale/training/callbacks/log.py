@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 
+from lcm_scale.lock import Lock
 from lcm_scale.ranks import is_first
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import two_stage
@@ -30,18 +31,21 @@ class Log(L.Callback):
     def __init__(
         self,
         folder: Path,
+        lock: Lock | None,
         advance: Callable[..., None],
         step: StepEnd,
         validation: Validate,
         meter: Meter,
     ) -> None:
-        self.folder, self.advance = folder, advance
+        self.folder, self.lock, self.advance = folder, lock, advance
         self.step, self.validation, self.meter = step, validation, meter
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
         self.epoch_start = time.monotonic()
 
     def event(self, name: str, **values: Any) -> None:
+        if self.lock is not None:
+            self.lock.check()
         if is_first():
             append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
 
