@@ -119,7 +119,7 @@ class Lock:
             else:
                 os.utime(self.file)
                 self.beaten = _now()
-        except OSError:
+        except (OSError, InputError):
             pass  # the file server is away: the next beat tries again
 
 
@@ -221,14 +221,16 @@ def _create(file: Path, me: Holder) -> bool:
 
 
 def _holder(file: Path) -> Holder | None:
-    """Who a lock file says holds it; None where there is none."""
+    """Who a lock file says holds it; None where there is none.  Raises: InputError."""
     for _ in range(3):
         try:
             with open(file, "rb") as lock:  # opening asks the file server, a stat may be old
                 data = json.loads(lock.read(LARGEST))
             return Holder(**{key: str(data[key]) for key in Holder.__dataclass_fields__})
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror})") from error
         except (ValueError, KeyError, TypeError):
             time.sleep(0.05)  # just being written
     return Holder("an unknown host", UNKNOWN, "0", "", "", "")

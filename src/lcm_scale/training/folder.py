@@ -41,11 +41,11 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
                 f"{folder} holds a run of another recipe ({', '.join(changed[:4])} differ); "
                 "choose another name=... or remove that folder"
             )
-    check_free(folder / LOCK)
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "is a file" if not nearest.is_dir() else "may not be written"
         raise InputError(f"{folder}: cannot be made: {nearest} {what}; set name or runs_dir")
+    check_free(folder / LOCK)
 
 
 def write_head(recipe: Recipe, folder: Path) -> None:
