@@ -28,7 +28,7 @@ from lcm_scale.atlas import load_atlas, numbered
 from lcm_scale.config import ConnectivityConfig, GroupConfig, ShardRecipe, SourceConfig
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.readers import READERS, arrays, matlab
-from lcm_scale.data.recordings import Recording
+from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
 SEED = 15
@@ -76,7 +76,8 @@ def read_scan(path: Path) -> None:
         series=table.values if table.columns else arrays.as_series(table.values, R, path),
         region_indices=arrays.region_indices(table, ATLAS, path),
     )
-    connectivity_matrices(scan, ConnectivityConfig(), ATLAS)
+    for matrix in connectivity_matrices(scan, ConnectivityConfig(), ATLAS):
+        assert isinstance(matrix, Skipped) or np.isfinite(matrix.values).all()
 
 
 def read_people(reader: str, **source: str) -> None:
@@ -269,7 +270,7 @@ def own_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # it would be printed in front of the line
 def test_a_damaged_file_is_read_or_named_in_one_line(kind: str, tmp_path: Path) -> None:
     made = KINDS[kind]
     before = peak()

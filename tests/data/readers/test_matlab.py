@@ -242,6 +242,19 @@ def test_hdf5_in_large_pieces_is_refused_before_they_are_unpacked(tmp_path) -> N
         read_array(path)
 
 
+def test_a_damaged_variable_does_not_hide_another(tmp_path) -> None:
+    path = tmp_path / "scan.mat"
+    with h5py.File(path, "w") as file:
+        file["note"], file["ts"] = np.ones(3), VALUES.T
+        header = h5py.h5o.get_info(file["note"].id).addr
+    data = bytearray(path.read_bytes())
+    data[header] = 99  # the version of its description
+    path.write_bytes(data)
+    assert np.array_equal(read_array(path).values, VALUES)
+    with pytest.raises(InputError, match=r"'note' is damaged"):
+        read_array(path, "note")
+
+
 def test_text_and_truth_values_are_no_candidates(tmp_path) -> None:
     def write(file: h5py.File) -> None:
         file["ts"] = VALUES.T

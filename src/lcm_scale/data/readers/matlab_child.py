@@ -142,9 +142,9 @@ def _names(file: h5py.File) -> list[str]:
 def _described(file: h5py.File, name: str) -> list[Any]:
     import h5py
 
-    item = file[name]
+    item = file.get(name)  # None where it is damaged; another variable may still be read
     if not isinstance(item, h5py.Dataset):
-        return [name, [], "struct" if isinstance(item, h5py.Group) else "a type", False]
+        return [name, [], "struct" if isinstance(item, h5py.Group) else "damaged", False]
     label = item.attrs.get("MATLAB_class", b"")
     kind = label.decode("ascii", "replace") if isinstance(label, bytes) and label else ""
     # MATLAB marks text and truth values, which lie there as whole numbers.
@@ -157,7 +157,7 @@ def _dataset(file: h5py.File, name: str, most_numbers: int) -> np.ndarray:
     """Raises: Refused where the numbers lie in other files, or their pieces are too large."""
     import h5py
 
-    item = file[name] if name in _names(file) else None
+    item = file.get(name) if name in _names(file) else None
     if not isinstance(item, h5py.Dataset) or item.shape is None:
         raise Refused(f"'{name}' is no table of real numbers")
     if item.external or item.is_virtual:
