@@ -172,15 +172,18 @@ def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
     ).stdout.strip()
     time.sleep(2.0)
     cli = checkout / "src" / "lcm_scale" / "cli" / "__init__.py"
-    text = cli.read_text()
+    job_script = checkout / "slurm" / "job.sh"
+    texts = {file: file.read_text() for file in (cli, job_script)}
     try:
         cli.write_text("raise SystemExit('tomorrow')\n")
         subprocess.run([*git, "commit", "-qam", "tomorrow"], cwd=checkout, check=True)
+        job_script.write_text("exit 9\n")  # and not committed
         desk.cluster("scancel", blocker)
         assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
         assert f'"commit": "{commit}"' in (desk.runs / "queued" / "provenance.json").read_text()
     finally:
-        cli.write_text(text)
+        for file, text in texts.items():
+            file.write_text(text)
         subprocess.run([*git, "commit", "-qam", "back"], cwd=checkout, check=True)
 
 
