@@ -18,6 +18,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import Stopped
 from lcm_scale.ranks import rank
+from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import PhaseSwitch
@@ -34,6 +35,7 @@ from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
+from lcm_scale.training.together import Together
 from lcm_scale.training.transfer import transfer
 from lcm_scale.weights import checkpoints
 
@@ -64,8 +66,9 @@ def finetune(recipe: Recipe) -> Path:
 def fit(prepared: PreparedRun) -> FitResult:
     """Train one model, or go on where the folder's newest checkpoint stands.
 
-    Raises: Stopped where a signal ended it with a good checkpoint; InputError where the disk is
-        full.
+    Raises: Stopped where a signal ended it with a good checkpoint; Diverged where a loss or a
+        weight is no number any more; InputError where the disk is full. Where several ranks train,
+        one of them raises it and the others Elsewhere.
     """
     recipe, folder = prepared.recipe, prepared.folder
     write_head(recipe, folder)
@@ -77,10 +80,11 @@ def fit(prepared: PreparedRun) -> FitResult:
     with progress.stage(prepared.label, steps) as advance, _quiet_lightning(), flag, watchdog:
         done = int(resume.stem.removeprefix("step-")) if resume else 0
         advance(done)
-        step, meter = StepEnd(data, flag), Meter(data)
-        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data)
+        together = Together()
+        step, meter = StepEnd(data, flag, together), Meter(data)
+        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware),
+            **trainer_arguments(recipe.trainer, prepared.hardware, together),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=[
@@ -88,8 +92,9 @@ def fit(prepared: PreparedRun) -> FitResult:
                 pseudo,
                 step,
                 validation,
-                Log(folder, advance, step, validation, meter),
-                Save(folder, recipe.trainer, step, validation),
+                Finite(folder, step, validation),
+                Log(folder, advance, step, validation, meter, together),
+                Save(folder, recipe.trainer, step, validation, together),
                 Stop(recipe.trainer.max_steps, step, watchdog),
                 meter,
             ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 
+from lcm_scale.errors import Diverged
 from lcm_scale.ranks import is_first
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import two_stage
@@ -17,6 +18,7 @@ from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.run_log import EpochRow, Metrics, append_line
+from lcm_scale.training.together import Together
 
 
 class Log(L.Callback):
@@ -34,8 +36,9 @@ class Log(L.Callback):
         step: StepEnd,
         validation: Validate,
         meter: Meter,
+        together: Together,
     ) -> None:
-        self.folder, self.advance = folder, advance
+        self.folder, self.advance, self.together = folder, advance, together
         self.step, self.validation, self.meter = step, validation, meter
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
@@ -43,7 +46,8 @@ class Log(L.Callback):
 
     def event(self, name: str, **values: Any) -> None:
         if is_first():
-            append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
+            with self.together.alone():
+                append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses}
@@ -61,7 +65,14 @@ class Log(L.Callback):
                 epoch=trainer.current_epoch,
                 world=trainer.world_size,
             )
-            self.metrics.rewrite()
+            with self.together.alone():
+                self.metrics.rewrite()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, Diverged):
+            self.event("diverged", step=exception.step, reason=str(exception))
 
     def on_train_batch_end(
         self,
@@ -104,4 +115,5 @@ class Log(L.Callback):
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
         if is_first():
-            self.metrics.append(row)
+            with self.together.alone():
+                self.metrics.append(row)
