@@ -164,9 +164,7 @@ def newest(folder: Path) -> Path | None:
     """
     found = sorted(folder.glob("step-*.ckpt"), reverse=True)
     for checkpoint in found:
-        what = "" if is_intact(checkpoint) else "damaged"
-        # Release 0.1.0 went on, and saved, after a loss that was no number.
-        what = what or _not_finite(checkpoint, checkpoint.stat().st_mtime_ns)
+        what = unsound(checkpoint)
         if not what:
             return checkpoint
         print(f"{checkpoint}: {what}; it is passed over", file=sys.stderr)
@@ -176,6 +174,14 @@ def newest(folder: Path) -> Path | None:
             "folder to begin again"
         )
     return None
+
+
+def unsound(checkpoint: Path) -> str:
+    """Why a run cannot go on from a checkpoint, in words; '' where it can."""
+    if not is_intact(checkpoint):
+        return "damaged"
+    # Release 0.1.0 went on, and saved, after a loss that was no number.
+    return _not_finite(checkpoint, checkpoint.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
