@@ -113,7 +113,9 @@ def test_imported_weights_know_their_regions_and_tokens(plain: ModuleType, tmp_p
     assert loaded.atlas.name == "aal116" and loaded.readout == "adaptive" and loaded.edges == "raw"
 
 
-@pytest.mark.parametrize(("file", "key"), [("b.pth", "lin.0.bias"), ("h.pth", "decoder.norm.weight")])
+@pytest.mark.parametrize(
+    ("file", "key"), [("b.pth", "lin.0.bias"), ("h.pth", "decoder.norm.weight")]
+)
 def test_official_weights_that_are_not_finite_are_refused_by_file_and_key(
     file: str, key: str, plain: ModuleType, tmp_path: Path
 ) -> None:
