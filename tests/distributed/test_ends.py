@@ -70,3 +70,12 @@ def test_a_log_on_a_full_disk_ends_both_ranks(run_cli: Run, tmp_path: Path) -> N
     run_cli("run", *TWO, phases=ONE_PHASE, code=2)
     assert "log.jsonl: cannot be written (No space left on device)" in the_one_line(folder)
     assert not list(folder.glob("checkpoints/*"))
+
+
+def test_a_gradient_that_deepspeed_would_pass_over_ends_the_run(run_cli: Run) -> None:
+    """It leaves the step out and goes on; the scans would count as trained on."""
+    overflows = "objective.weights={diagnosis: 1e38}"
+    spread = ("data=first", "trainer.strategy=zero2", "trainer.precision=32-true")
+    folder = run_cli("run", *spread, overflows, phases=ONE_PHASE, code=2)
+    assert "a gradient of a finite loss is not finite at step 1 (phase a" in the_one_line(folder)
+    assert not list(folder.glob("checkpoints/*"))

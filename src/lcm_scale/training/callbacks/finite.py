@@ -46,10 +46,9 @@ class Finite(L.Callback):
         if not math.isfinite(self.step.loss):
             each = trainer.strategy.reduce(self.step.each(), reduce_op="mean").tolist()
             self.stop(trainer, module, f"the loss is {self.step.loss}", _named(module, each))
-        # DeepSpeed's ranks agree that a gradient is not finite and leave such a step out: its scans
-        # would count as trained on.
-        if getattr(trainer.optimizers[0], "overflow", False):
-            self.stop(trainer, module, "a gradient is not finite, though the loss is", "")
+        # The scans of a step that was left out would count as trained on.
+        if getattr(trainer.strategy, "left_out_step", False):
+            self.stop(trainer, module, "a gradient of a finite loss is not finite", "")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
