@@ -3,8 +3,12 @@ simulated shard sets on which real runs take a second."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -195,3 +199,38 @@ def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for point in made.runnable:
         sweeps.run_one(made.sweep, point)
     return recipe
+
+
+# -- another process at a folder --
+
+HOLD = """
+import sys
+from pathlib import Path
+from lcm_scale.lock import holding
+with holding(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process_holds(file: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path], AbstractContextManager[subprocess.Popen[str]]]:
+    """`with held_elsewhere(lock_file) as process:` while another process holds that lock."""
+    return another_process_holds

@@ -18,6 +18,7 @@ ROOMS = [
     "errors",
     "ranks",
     "files",
+    "lock",
     "progress",
     "identity",
     "provenance",

@@ -197,3 +197,27 @@ def test_only_what_trains_gets_a_gradient() -> None:
     model(torch.randn(3, 12, 12)).sum().backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == name.startswith("tokens.")
+
+
+def test_evaluation_does_not_hang_on_how_training_was_rounded() -> None:
+    """As when the ranks are more: the same scans in another order of summation, then evaluation.
+    The bias before the norm is the one weight whose gradient would be rounding alone."""
+    scans, labels = torch.randn(24, 12, 12), torch.randn(24)
+    evaluated = []
+    for order in (torch.arange(24), torch.arange(24).flip(0)):
+        model = tiny(dropout=0.0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(40):
+            optimizer.zero_grad()
+            (model(scans[order]).mean((0, 2)) - labels[order]).square().mean().backward()
+            optimizer.step()
+        bias = model.embedding.linear.bias
+        assert bias.grad is not None and not bias.grad.any()  # zero, not absent: DDP waits for it
+        evaluated.append(model.eval()(scans))
+    torch.testing.assert_close(evaluated[0], evaluated[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_bias_before_the_norm_has_its_gradient_in_evaluation() -> None:
+    model = tiny().eval()
+    model(torch.randn(3, 12, 12)).sum().backward()
+    assert model.embedding.linear.bias.grad.any()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +16,18 @@ import pytest
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.laws.collect import collect
+from lcm_scale.lock import InUse
 from lcm_scale.sweep import run as sweeps
-from lcm_scale.sweep.measure import Busy, _alone, is_finished, prepare_point
+from lcm_scale.sweep.measure import is_finished, prepare_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.training import fit as run
+from lcm_scale.training.folder import LOCK
 from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.training.run_log import read_log
 
 Make = Callable[..., Plan]
+Held = Callable[[Path], AbstractContextManager[Any]]
 
 # A worker whose work is a file: what it dies of, and how often, stands in its arguments.
 WORKER = """
@@ -77,11 +82,15 @@ def test_a_finished_point_is_never_run_again_and_new_ones_are_added(
     assert len(outcome.done) == 3
 
 
-def test_two_processes_never_work_at_one_point(make_sweep: Make) -> None:
+def test_two_processes_never_work_at_one_point(make_sweep: Make, held_elsewhere: Held) -> None:
     made = make_sweep()
     point = made.runnable[0]
-    with _alone(made.sweep.folder_of(point)), pytest.raises(Busy):
-        sweeps.run_one(made.sweep, point)
+    with held_elsewhere(made.sweep.folder_of(point) / LOCK):
+        with pytest.raises(InUse, match="in use by process"):
+            sweeps.run_one(made.sweep, point)
+        assert sweeps.state_of(made.sweep, point).state == "running"
+        sweeps.check(made)  # what runs is in order
+    assert sweeps.state_of(made.sweep, point).state == "waiting"
 
 
 def test_a_point_is_an_ordinary_run_folder(finished: Path) -> None:

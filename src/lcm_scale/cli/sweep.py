@@ -250,16 +250,16 @@ def _plan(recipe: Path, overrides: list[str] | None) -> Plan:
 
 
 def _run_one(made: Plan, point: str) -> None:
+    from lcm_scale.lock import InUse
     from lcm_scale.sweep import run as sweep
-    from lcm_scale.sweep.measure import Busy
 
     if not point.isdigit() or not 1 <= int(point) <= len(made.runnable):
         raise InputError(f"--point {point}: the sweep has points 1 to {len(made.runnable)}")
     chosen = made.runnable[int(point) - 1]
     try:
         sweep.run_one(made.sweep, chosen)
-    except Busy as busy:
-        raise InputError(f"--point {point}: another process is at {chosen.name}") from busy
+    except InUse as busy:
+        raise InputError(f"--point {point}: {busy}") from busy
     print(f"{made.sweep.folder_of(chosen)}: done")
 
 

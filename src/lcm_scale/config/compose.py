@@ -90,8 +90,8 @@ def expand(path: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        siblings = [p.stem for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise InputError(one_line(f"{path}: no such recipe{nearest(path.stem, siblings)}"))
+        siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise InputError(one_line(f"{path}: no such recipe{nearest(path.name, siblings)}"))
     data = read_file(path)
     if data is None:  # a recipe of nothing but the defaults
         return {}

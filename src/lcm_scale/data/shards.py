@@ -52,7 +52,7 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
         report_skipped(summary.skipped)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
-            manifest = _write_set(recipe, atlas, store.read(file), summary, aside)
+            manifest = write_set(recipe, atlas, store.read(file), summary, aside)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
@@ -169,9 +169,14 @@ def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) 
     ).T
 
 
-def _write_set(
+def write_set(
     recipe: ShardRecipe, atlas: Atlas, content: store.Store, summary: ReadSummary, folder: Path
 ) -> ShardManifest:
+    """Write a store's scans as tars and index into `folder`, in the order of their raw ids.
+
+    Returns: their manifest, for the caller to write last.  Raises: InputError for labels that the
+        recipe does not know.
+    """
     order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
     vocabulary = _vocabulary(recipe, content)
     bei = _encoded(recipe, vocabulary, content)[order]
@@ -183,10 +188,11 @@ def _write_set(
             part = slice(start, min(start + recipe.shard_scans, len(order)))
             file = folder / f"{recipe.name}-{number:06d}.tar"
             shards.append(
-                _write_tar(
-                    file, content.fc, order[part], bei[part], facts[part], recipe, start, advance
+                write_tar(
+                    file, content.fc, order[part], bei[part], facts[part], recipe.block, start
                 )
             )
+            advance(part.stop - part.start)
     index = _write_index(folder / INDEX, facts, subjects, bei)
     return ShardManifest(
         name=recipe.name,
@@ -213,41 +219,46 @@ def _write_set(
     )
 
 
-def _write_tar(
+def write_tar(
     path: Path,
     fc: h5py.Dataset,
     rows: np.ndarray,
     bei: np.ndarray,
     facts: Sequence[ScanFacts],
-    recipe: ShardRecipe,
+    block: int,
     first: int,
-    advance: Any,
 ) -> Shard:
-    """One tar of blocks, through webdataset's writer; times and owners are fixed, so equal scans
-    give equal bytes."""
+    """One tar of records, through webdataset's writer; times and owners are fixed, so equal scans
+    give equal bytes.
+
+    Args:
+        path: `<set>-<number>.tar`; records are named after the set.
+        fc: a store's matrices.   rows: of the scans of this tar, in its order.
+        bei, facts: of the same scans.   first: the position of the first in the set.
+    """
+    name = path.stem.rpartition("-")[0]
     records = []
     with open(path, "wb") as handle:
         writer = wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0)
-        for start in range(0, len(rows), recipe.block):
-            part = slice(start, min(start + recipe.block, len(rows)))
+        for start in range(0, len(rows), block):
+            part = slice(start, min(start + block, len(rows)))
             # HDF5 reads rows in ascending order only.
             ascending = np.argsort(rows[part])
-            block = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
-            block[ascending] = fc[rows[part][ascending]]
-            key = f"{recipe.name}-{first + start:09d}"
+            matrices = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
+            matrices[ascending] = fc[rows[part][ascending]]
+            key = f"{name}-{first + start:09d}"
             offset = writer.tarstream.offset
             writer.write(
                 {
                     "__key__": key,
-                    "fc.npy": _npy(block),
+                    "fc.npy": _npy(matrices),
                     "bei.npy": _npy(bei[part]),
                     "meta.json": json.dumps(
                         [_meta(fact) for fact in facts[part]], ensure_ascii=False
                     ).encode(),
                 }
             )
-            records.append(Record(key, offset, writer.tarstream.offset - offset, len(block)))
-            advance(len(block))
+            records.append(Record(key, offset, writer.tarstream.offset - offset, len(matrices)))
         writer.close()
         handle.flush()
         os.fsync(handle.fileno())

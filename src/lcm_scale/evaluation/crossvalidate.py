@@ -21,11 +21,12 @@ from lcm_scale.evaluation.metrics import (
     evaluate_predictions,
     paired_difference,
 )
-from lcm_scale.evaluation.prepare import PreparedEvaluation
+from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.inference.predictor import Predictor
+from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
@@ -37,8 +38,14 @@ MODEL = "LCM"
 def evaluate(prepared: PreparedEvaluation) -> Report:
     """Train and score every fold, the baselines beside it.
 
-    Raises: Stopped where a signal ended it: finished folds are not trained again.
+    Raises: Stopped where a signal ended it: finished folds are not trained again; InputError where
+        another evaluation is at work in the folder.
     """
+    with holding(prepared.folder / LOCK):
+        return _evaluate(prepared)
+
+
+def _evaluate(prepared: PreparedEvaluation) -> Report:
     if is_first():
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)

@@ -17,10 +17,14 @@ from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
+from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.checkpoints import Checkpoint
+
+# Beside a run's own lock: a finetuned run and its evaluation share the folder, not the files.
+LOCK = ".evaluate.lock"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
                 f"{', '.join(BASELINES)})"
             )
     folder = run_folder(recipe)
+    check_free(folder / LOCK)
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
     opened = open_recipe(recipe)

@@ -171,13 +171,17 @@ class Linear(nn.Linear):
     """nn.Linear, its fp32 products on CPUs through `multiply`."""
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.affine(input, self.bias)
+
+    def affine(self, input: Tensor, bias: Tensor) -> Tensor:
+        """The map with that bias."""
         fits = (
             input.shape[-1] == self.in_features
         )  # torch's own error names the shapes, oneDNN's does not
         wide = product_dtype(input) == torch.float32
         if fits and wide and _by_onednn(input, self.weight, input.numel() * self.out_features):
-            return _Affine.apply(input, self.weight, self.bias)
-        return F.linear(input, self.weight, self.bias)
+            return _Affine.apply(input, self.weight, bias)
+        return F.linear(input, self.weight, bias)
 
 
 def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:

@@ -13,13 +13,11 @@ validation people.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,11 +38,13 @@ from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.files import write_atomic
 from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.inference.predictor import Predictor
+from lcm_scale.lock import holding
 from lcm_scale.model.flops import formulation_of, parameter_count
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.sweep.trunks import start_from_trunk
 from lcm_scale.training.fit import fit
+from lcm_scale.training.folder import LOCK
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.weights import checkpoints
@@ -53,10 +53,6 @@ FORMAT = "lcm-scale-point/1"
 RESULT, PREDICTIONS = "point.json", "predictions.npz"
 BOOTSTRAP = 500
 SMALLEST = 1e-7  # a probability of zero would cost an infinity
-
-
-class Busy(Exception):
-    """Another process is at this point."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +99,13 @@ def is_finished(folder: Path) -> bool:
 def run_point(sweep: Sweep, point: Point) -> None:
     """Train and measure a point; nothing happens where it is finished.
 
-    Raises: InputError; Busy where another process is at it; Stopped where a signal ended it with a
+    Raises: InputError; InUse where another process is at it; Stopped where a signal ended it with a
         good checkpoint.
     """
     folder = sweep.folder_of(point)
     if is_finished(folder):
         return
-    with _alone(folder):
+    with holding(folder / LOCK):
         if is_finished(folder):
             return
         prepared = prepare_point(sweep, point)
@@ -408,15 +404,3 @@ def _write_predictions(prepared: PreparedPoint, scores: list[np.ndarray]) -> Non
         )
     np.savez_compressed(held, **arrays)
     write_atomic(prepared.folder / PREDICTIONS, held.getvalue())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process a point, also over the hosts of a cluster; the lock goes with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Busy(folder.name) from error
-        yield

@@ -15,8 +15,8 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from lcm_scale.config import dump
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
-from lcm_scale.sweep.measure import RESULT, Busy, is_finished, prepare_point, run_point
+from lcm_scale.lock import InUse, living_holder
+from lcm_scale.sweep.measure import RESULT, is_finished, prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
+from lcm_scale.training.folder import LOCK
 from lcm_scale.training.run_log import epochs_of
 from lcm_scale.training.signals import StopFlag
 
-LIVE_SECONDS = 120.0  # a log that was written to so lately belongs to a run that is alive
 FAILED = "failed.json"
 
 
@@ -100,7 +101,8 @@ def check(made: Plan) -> None:
         prepared = prepare_point(made.sweep, point, sources.get(data))
         sources[data] = prepared.opened.source
         if not point.is_baseline:
-            prepared.run()
+            with suppress(InUse):  # what runs is in order
+                prepared.run()
 
 
 class _Pool:
@@ -218,7 +220,7 @@ def serve(made: Plan) -> None:
         try:
             run_one(made.sweep, points[int(line) - 1])
             answer = "done"
-        except Busy:
+        except InUse:
             answer = "busy"
         except InputError as error:
             answer = f"wrong {error}"
@@ -226,7 +228,7 @@ def serve(made: Plan) -> None:
 
 
 def run_one(sweep: Sweep, point: Point) -> None:
-    """One point in this process.  Raises: InputError, Busy, Stopped."""
+    """One point in this process.  Raises: InputError, InUse, Stopped."""
     run_point(sweep, point)
     (sweep.folder_of(point) / FAILED).unlink(missing_ok=True)
 
@@ -266,22 +268,18 @@ def state_of(sweep: Sweep, point: Point) -> State:
             None,
             json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"],
         )
+    held = living_holder(folder / LOCK) is not None
     log = folder / "log.jsonl"
     if log.is_file():
         epochs, loss = _epochs(log)
-        alive = time.time() - log.stat().st_mtime < LIVE_SECONDS
-        return State(point, "running" if alive else "stopped", epochs, loss)
-    return State(point, "running" if _lately(folder / ".lock") else "waiting", 0, None)
+        return State(point, "running" if held else "stopped", epochs, loss)
+    return State(point, "running" if held else "waiting", 0, None)
 
 
 def diverged(facts: dict[str, Any]) -> bool:
     """A loss that is no number, or twice what the class frequencies alone would cost."""
     loss = facts["loss"]
     return loss is None or not loss < 2 * facts["chance"]
-
-
-def _lately(file: Path) -> bool:
-    return file.is_file() and time.time() - file.stat().st_mtime < LIVE_SECONDS
 
 
 def _epochs(log: Path) -> tuple[int, float | None]:

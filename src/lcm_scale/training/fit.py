@@ -16,7 +16,8 @@ import torch
 from lcm_scale import progress
 from lcm_scale.config import Recipe
 from lcm_scale.data.module import ConnectomeData
-from lcm_scale.errors import Stopped
+from lcm_scale.errors import InputError, Stopped
+from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import rank
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
@@ -27,7 +28,7 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
-from lcm_scale.training.folder import write_head
+from lcm_scale.training.folder import LOCK, write_head
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
@@ -67,9 +68,20 @@ def fit(prepared: PreparedRun) -> FitResult:
     """Train one model, or go on where the folder's newest checkpoint stands.
 
     Raises: Stopped where a signal ended it with a good checkpoint; Diverged where a loss or a
-        weight is no number any more; InputError where the disk is full. Where several ranks train,
-        one of them raises it and the others Elsewhere.
+        weight is no number any more; InputError where the disk is full, or another run is at work
+        in the folder. Where several ranks train, one of them raises it and the others Elsewhere.
     """
+    with holding(prepared.folder / LOCK) as lock:
+        # Another process may have been at it since this run was prepared, and be gone again.
+        if checkpoints.newest(prepared.folder / "checkpoints") != prepared.resume:
+            raise InputError(
+                f"{prepared.folder}: another run went on from here in the meantime; the same "
+                "command goes on where it stands now"
+            )
+        return _train(prepared, lock)
+
+
+def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
     write_head(recipe, folder)
     data = batches_of(prepared)
@@ -93,7 +105,7 @@ def fit(prepared: PreparedRun) -> FitResult:
                 step,
                 validation,
                 Finite(folder, step, validation),
-                Log(folder, advance, step, validation, meter, together),
+                Log(folder, lock, together, advance, step, validation, meter),
                 Save(folder, recipe.trainer, step, validation, together),
                 Stop(recipe.trainer.max_steps, step, watchdog),
                 meter,

@@ -19,6 +19,7 @@ from lcm_scale.config import Recipe, dump, expand, read_yaml
 from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
+from lcm_scale.lock import check_free
 from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first
 from lcm_scale.training.run_log import append_line, has_diverged
@@ -27,6 +28,7 @@ from lcm_scale.weights.card import read_object
 
 RECIPE, PROVENANCE, EVALUATION = "recipe.yaml", "provenance.json", "evaluation.json"
 STARTS = ("init_from", "evaluate.checkpoint")  # keys of a recipe that name a checkpoint
+LOCK = ".lock"  # of the one run that may write here
 Flat = dict[str, Any]  # dotted keys of a recipe
 
 
@@ -40,7 +42,8 @@ def run_folder(recipe: Recipe) -> Path:
 def check_folder(recipe: Recipe, folder: Path) -> None:
     """See that a run may write into its folder; nothing is written.
 
-    Raises: InputError where it holds a run of another recipe, or cannot be made or written.
+    Raises: InputError where it holds a run of another recipe, another process is at work in it, or
+        it cannot be made or written.
     """
     if (folder / RECIPE).is_file():
         free = may_differ(after_divergence=has_diverged(folder / "log.jsonl"))
@@ -50,6 +53,7 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "is a file" if not nearest.is_dir() else "may not be written"
         raise InputError(f"{folder}: cannot be made: {nearest} {what}; set name or runs_dir")
+    check_free(folder / LOCK)
 
 
 def write_head(recipe: Recipe, folder: Path) -> None:

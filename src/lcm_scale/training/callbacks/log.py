@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 
 from lcm_scale.errors import Diverged
+from lcm_scale.lock import Lock
 from lcm_scale.ranks import is_first
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import two_stage
@@ -32,13 +33,14 @@ class Log(L.Callback):
     def __init__(
         self,
         folder: Path,
+        lock: Lock | None,
+        together: Together,
         advance: Callable[..., None],
         step: StepEnd,
         validation: Validate,
         meter: Meter,
-        together: Together,
     ) -> None:
-        self.folder, self.advance, self.together = folder, advance, together
+        self.folder, self.lock, self.together, self.advance = folder, lock, together, advance
         self.step, self.validation, self.meter = step, validation, meter
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
@@ -47,6 +49,8 @@ class Log(L.Callback):
     def event(self, name: str, **values: Any) -> None:
         if is_first():
             with self.together.alone():
+                if self.lock is not None:
+                    self.lock.check()
                 append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
 
     def state_dict(self) -> dict[str, Any]:
