@@ -12,6 +12,24 @@ class InputError(Exception):
     in one line."""
 
 
+class Diverged(InputError):
+    """Training came to a number that is none: rates are the user's to choose.
+
+    Attributes: step: the optimiser step at which it was seen.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Elsewhere(InputError):
+    """Another rank met the user's mistake and tells it: this one ends alike, without a line."""
+
+    def __init__(self) -> None:
+        super().__init__("another rank says what is wrong")
+
+
 class Stopped(Exception):
     """A signal ended a run, and a good checkpoint exists: the CLI exits 75, on which a batch script
     requeues."""
