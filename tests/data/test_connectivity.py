@@ -3,6 +3,7 @@ region becomes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -279,7 +280,9 @@ def test_random_windows_are_the_same_for_one_seed_and_scan_and_others_for_others
     starts = random_starts(scan(x))
     assert starts == random_starts(scan(x)) == sorted(set(starts))
     assert len(starts) == 5
-    others = [random_starts(scan(x), random_seed=1), random_starts(scan(x, run="2"))]
+    others = [random_starts(scan(x), random_seed=1)]
+    for changed in ({"subject": "2"}, {"session": "2"}, {"run": "2"}):
+        others.append(random_starts(replace(scan(x), **changed)))
     assert all(other != starts for other in others)
 
 

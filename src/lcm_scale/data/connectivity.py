@@ -290,12 +290,12 @@ def _order(recording: Recording, width: int, atlas: Atlas) -> np.ndarray | None:
     Args: width: columns of the file.
     """
     named = recording.region_indices
+    if width != atlas.n_regions and not (named and set(named) <= set(atlas.indices)):
+        raise InputError(
+            f"{recording.source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} "
+            "regions; use the files of that atlas, or name theirs (recipe key 'atlas')"
+        )
     if named is None or named == atlas.indices:
-        if width != atlas.n_regions:
-            raise InputError(
-                f"{recording.source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} "
-                "regions; use the files of that atlas, or name theirs (recipe key 'atlas')"
-            )
         return None
     if len(set(named)) != len(named):
         raise InputError(f"{recording.source}: a region index occurs twice in its header")
