@@ -60,6 +60,17 @@ def test_reordering_edges_is_reordering_the_matrix(positions: list[int]) -> None
     )
 
 
+def test_an_atlas_without_some_regions_keeps_the_others_order_and_facts() -> None:
+    atlas = load_atlas("aal116")
+    less = atlas.without([9170, 2001])
+    assert less.indices == atlas.indices[1:-1] and less.names == atlas.names[1:-1]
+    assert less.coordinates == atlas.coordinates[1:-1] and less.networks == atlas.networks[1:-1]
+    assert less.name == "aal116 without 2001, 9170"
+    assert atlas.without([]) is atlas
+    with pytest.raises(InputError, match="atlas abc: no region has the index 7"):
+        ABC.without([7])
+
+
 def test_regions_are_matched_by_index_though_names_repeat() -> None:
     other = Atlas("cab", (3, 1, 2), ("right", "left", "right"))
     positions = ABC.order_from(other)
