@@ -127,22 +127,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     daemons = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
     log = (folder / "daemons.log").open("w")
     processes = [subprocess.Popen(munge, env=environment, stdout=log, stderr=log)]
-    time.sleep(1.0)
-    for daemon in daemons:
-        processes.append(subprocess.Popen(daemon, env=environment, stdout=log, stderr=log))
     cluster = Cluster(environment)
-    end = time.monotonic() + 30
-    while "2  idle" not in " ".join(
-        cluster("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")
-    ):
-        assert time.monotonic() < end, (folder / "daemons.log").read_text()[-2000:]
-        time.sleep(0.5)
-    yield cluster
-    cluster("scancel", "--user", os.environ.get("USER", "root"), check=False)
-    time.sleep(1.0)
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=30)
+    try:
+        time.sleep(1.0)
+        for daemon in daemons:
+            processes.append(subprocess.Popen(daemon, env=environment, stdout=log, stderr=log))
+        end = time.monotonic() + 30
+        while "2  idle" not in " ".join(
+            cluster("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")
+        ):
+            assert time.monotonic() < end, (folder / "daemons.log").read_text()[-2000:]
+            time.sleep(0.5)
+        yield cluster
+        cluster("scancel", "--user", os.environ.get("USER", "root"), check=False)
+        time.sleep(1.0)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")

@@ -95,9 +95,11 @@ def choice(
     )
 
 
-def some_of(choices: Iterable[str], default: Iterable[str]) -> Any:
+def some_of(choices: Iterable[str], default: Iterable[str], may_differ: bool = False) -> Any:
     """A list of a few words, none of them twice."""
-    return _field(list(default), Constraint(choices=tuple(choices), unique=True))
+    return _field(
+        list(default), Constraint(choices=tuple(choices), unique=True, may_differ=may_differ)
+    )
 
 
 def at_least(

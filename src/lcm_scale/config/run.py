@@ -177,10 +177,13 @@ class EvaluateConfig:
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
-    bootstrap: int = at_least(1, 2000)
-    baselines: list[str] = some_of(BASELINES, BASELINES)
+    # what stands beside the folds may be asked anew; the folds' models stay as they are
+    bootstrap: int = at_least(1, 2000, may_differ=True)
+    baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
     checkpoint: str | None = text(FILLED, None)  # evaluate this model as it is, without training
-    confounded: dict[str, str] = text(FILLED, {})  # target -> why its number must not be believed
+    confounded: dict[str, str] = text(
+        FILLED, {}, may_differ=True
+    )  # target -> why its number must not be believed
 
 
 @dataclass
@@ -189,7 +192,7 @@ class Recipe:
 
     # name and runs_dir say where the run lies: a folder may be moved and renamed
     name: str = text(RUN_NAME, "", may_differ=True)
-    title: str = free("")
+    title: str = free("", may_differ=True)
     seed: int = between(0, LARGEST_SEED, 0)
     runs_dir: str = text(FILLED, "runs", may_differ=True)
     # a checkpoint or run folder to start from (finetuning)
