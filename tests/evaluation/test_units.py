@@ -120,7 +120,7 @@ def test_the_report_says_which_kinds_were_mixed_and_which_zeros_are_no_data(
     for manifest in prepared.opened.sets.manifests:
         manifest.quality["constant regions, in scans"]["region 3 (3)"] = 2  # type: ignore[index]
     notes = summarise(prepared, (), ()).notes
-    assert any("Set cut: 1 regions have no data in some scans" in note for note in notes)
+    assert any("Set cut: regions without data in some scans: 1." in note for note in notes)
 
 
 def test_a_tangent_space_of_what_is_not_positive_definite_is_refused(windowed) -> None:

@@ -326,7 +326,7 @@ def _refuse_dead(series: np.ndarray, source: str) -> None:
 def _without_rounding(series: np.ndarray) -> np.ndarray:
     """The series with regions of nothing but rounding, as a filter leaves of zeros, set to 0: they
     are constant, and known as such."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         spread = np.ptp(series[np.isfinite(series).any(1)], axis=0)
     known = spread[np.isfinite(spread) & (spread > 0)]
     rounding = (spread > 0) & (spread < ROUNDING * np.median(known if len(known) else 0.0))

@@ -94,7 +94,7 @@ def _missing_notes(prepared: PreparedEvaluation) -> list[str]:
     fixed = prepared.fixed
     masked = fixed.model.mask_constant if fixed else prepared.opened.model.mask_constant
     return [
-        f"Set {m.name}: {len(m.missing)} regions have no data in some scans. Their rows of zeros "
+        f"Set {m.name}: regions without data in some scans: {len(m.missing)}. Their rows of zeros "
         "take part in attention; model.mask_constant=true leaves them out."
         for m in prepared.opened.sets.manifests
         if m.missing and not masked
