@@ -150,6 +150,12 @@ def test_a_pipe_is_not_waited_for(tmp_path) -> None:
         abide_table(tmp_path)
 
 
+def test_a_name_longer_than_any_file_has_is_no_file(tmp_path) -> None:
+    """As a list of scans may give for a scan's confounds."""
+    with pytest.raises(InputError, match="no such table"):
+        read_rows(tmp_path / ("a" * 300), ())
+
+
 def test_a_cell_longer_than_csv_takes_is_named_by_its_row(tmp_path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("index,name\n1,a\n2," + "x" * 200_000)

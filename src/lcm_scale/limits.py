@@ -64,6 +64,15 @@ def first_line(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a file: no folder, pipe or device; nor a name that is longer than the system
+    takes, or behind a closed folder, at which pathlib raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def refuse_too_many(shape: tuple[int, ...], what: str) -> None:
     """Raises: InputError where an array of that shape has more than MOST_NUMBERS numbers."""
     if math.prod(shape) > MOST_NUMBERS:
@@ -87,7 +96,7 @@ def _bytes_of(path: Path) -> bytes:
 
 def _refuse_no_file(path: Path) -> None:
     """A pipe or a device would be waited for, or read without end."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lcm_scale.atlas.regions import Atlas, numbered
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.limits import MOST_REGIONS, read_text
+from lcm_scale.limits import MOST_REGIONS, is_file, read_text
 
 SCHAEFER = tuple(f"schaefer{n}-{k}" for n in range(100, 1001, 100) for k in (7, 17))
 BUILT_IN = (
@@ -44,11 +44,7 @@ def load_atlas(name_or_path: str) -> Atlas:
         return _parse(name_or_path, path.read_text(encoding="utf-8"), name_or_path)
     stem, colon, count = name_or_path.rpartition(":")
     file = Path(name_or_path)
-    try:
-        is_file = file.is_file()
-    except OSError:  # longer than a file's name can be
-        is_file = False
-    if is_file:
+    if is_file(file):
         return _parse(file.stem, read_text(file), str(file))
     if not (colon and count.isascii() and count.isdigit()):
         listed = ", ".join(name for name in BUILT_IN if name not in SCHAEFER)

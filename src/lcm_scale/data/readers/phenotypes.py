@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.limits import first_line, read_text, refuse_too_many
+from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
 
 MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
@@ -74,7 +74,7 @@ class Person:
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a CSV or TSV.  Raises: InputError where the file, or a required column, is
     missing, or a row cannot be read."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such table")
     text = read_text(path, "utf-8-sig", "latin-1")
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
