@@ -36,6 +36,11 @@ class Stopped(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close.
+
+    Choices may come from a file. Comparing takes the square of their length, so a long one, or a
+    long list, is nothing that a person meant to type.
+    """
+    likely = [choice for choice in choices if len(choice) <= 100][:1000]
+    close = difflib.get_close_matches(word[:100], likely, n=1, cutoff=0.5)
     return f", did you mean '{close[0]}'?" if close else ""
