@@ -1,8 +1,7 @@
 # Sourced by the batch scripts: site settings, the code as it was submitted, the pre-flight, the run, requeueing.
 # shellcheck shell=bash
 set -euo pipefail
-# From the first line on: a warning that comes before the run would end this shell.
-WARNED="" RUN=""
+RUN=""
 trap 'WARNED=1; [ -z "$RUN" ] || kill -USR1 "$RUN" 2>/dev/null || true' USR1 TERM
 
 if [ -f "${LCM_SITE:-slurm/site.env}" ]; then
@@ -19,26 +18,31 @@ CODE=.
 
 # A queued job runs the commit that stood when it was submitted, from a copy of it, also after a requeue.
 snapshot() {
-    # Without git, or where the repository around us does not hold this project, the tree runs as it stands.
-    git cat-file -e "$LCM_COMMIT:./slurm/job.sh" 2>/dev/null || return 0
-    [ -z "${LCM_DIRTY_OK:-}" ] || git diff --quiet "$LCM_COMMIT" -- . || return 0
     local edited aside
+    export -n LCM_COMMIT # it may come from a job that submitted this one
+    # Without git, or where the repository around us does not hold this project, the tree runs as it stands.
+    git cat-file -e "${LCM_COMMIT:-HEAD}:./slurm/job.sh" 2>/dev/null || return 0
     if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || ! git rev-parse -q --verify "$LCM_PIN" >/dev/null; then
-        edited=$(edited_before_submission)
-        if [ -n "$edited" ]; then
-            echo "error: the tree has edits that are not committed ($edited); commit them, or set LCM_DIRTY_OK=1 to run them" >&2
+        if ! known_at_submission; then
+            echo "error: git has no record (reflog) of what was checked out at submission, and HEAD has moved since: submit again" >&2
             exit 2
         fi
-        [ -s "$(git rev-parse --git-path logs/HEAD)" ] ||
-            echo "git keeps no reflog here: running $LCM_COMMIT, the newest commit that is not younger than the submission" >&2
-        git update-ref "$LCM_PIN" "$LCM_COMMIT" ||
+        edited=$(edited_before_submission)
+        if [ -n "$edited" ] && [ -n "${LCM_DIRTY_OK:-}" ]; then
+            return 0
+        elif [ -n "$edited" ]; then
+            echo "error: the tree had edits that are not committed ($edited) when it was submitted; commit them, or set LCM_DIRTY_OK=1 to run them" >&2
+            exit 2
+        fi
+        # Where the tasks of an array start at once, one of them writes it.
+        git update-ref "$LCM_PIN" "$LCM_COMMIT" 2>/dev/null || [ "$(git rev-parse -q --verify "$LCM_PIN")" = "$LCM_COMMIT" ] ||
             echo "the git folder cannot be written: after a requeue the job may run a later commit" >&2
     fi
     CODE="$RUNS/.jobs/code-$LCM_COMMIT"
     if [ ! -d "$CODE" ]; then
-        mkdir -p "$RUNS/.jobs"
-        aside="$CODE.$$"
-        mkdir "$aside"
+        aside="$CODE.$SLURM_JOB_ID" # not the process's number: two nodes may give the same
+        rm -rf "$aside"
+        mkdir -p "$aside"
         git archive "$LCM_COMMIT" src recipes | tar -x -C "$aside"
         mv -T "$aside" "$CODE" 2>/dev/null || rm -rf "$aside" # a task beside this one was first
     fi
@@ -46,28 +50,55 @@ snapshot() {
     export LCM_COMMIT PYTHONPATH="$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
 }
 
-# The first tracked file that differs from the submission's commit and was not written after it, to the second. A file that was
-# deleted counts as written when its folder was.
+# Whether LCM_COMMIT was checked out at submission: the reflog goes back so far, or HEAD, its branch and its commit are older.
+known_at_submission() {
+    local place
+    if [ -s "$(git rev-parse --git-path logs/HEAD)" ] && git log -g --date=unix --format=%gd HEAD |
+        awk -F '[{}]' -v at="$LCM_SUBMITTED" '/^HEAD@/ && $2 <= at { old = 1 } END { exit !old }'; then
+        return 0
+    fi
+    for place in HEAD "$(git rev-parse --symbolic-full-name HEAD)"; do
+        place=$(git rev-parse --git-path "$place")
+        [ ! -e "$place" ] || [ "$(stat -c %Z "$place")" -le "$LCM_SUBMITTED" ] || return 1
+    done
+    [ "$(git log -1 --format=%ct "$LCM_COMMIT")" -le "$LCM_SUBMITTED" ]
+}
+
+# The first tracked file that differs from the submission's commit and was not touched after it, to the second. The inode's time
+# counts: mv and cp -p keep the file's own. A file that was deleted counts as touched when its folder was.
 edited_before_submission() {
-    local file place limit
-    limit=$(date -d "${LCM_SUBMITTED:-now}" +%s)
+    local scratch file place
+    scratch=$(mktemp -d -p /tmp)
+    # An index of our own: by now the user's may hold something else.
+    GIT_INDEX_FILE="$scratch/index" git read-tree "$LCM_COMMIT" &&
+        GIT_INDEX_FILE="$scratch/index" git diff --name-only -z --no-renames --relative >"$scratch/differ" || return
     while IFS= read -r -d '' file; do
         place=$file
         until [ -e "$place" ] || [ -L "$place" ]; do place=$(dirname "$place"); done
-        if [ "$(stat -c %Y "$place")" -le "$limit" ]; then
+        if [ "$(stat -c %Z "$place")" -le "$LCM_SUBMITTED" ]; then
             echo "$file"
-            return
+            break
         fi
-    done < <(GIT_OPTIONAL_LOCKS=0 git diff --name-only -z --no-renames --relative "$LCM_COMMIT")
+    done <"$scratch/differ"
+    rm -rf "$scratch"
 }
 
-# submitted RECIPE: its path in the submission's copy; a recipe that was not committed is read where it lies.
+# submitted RECIPE: its path in the submission's copy. One that was not committed is read as it stands, if nobody wrote it since
+# the submission; in recipes/ it lies on the submission's other recipes.
 submitted() {
-    if [ "${1#/}" = "$1" ] && [ -f "$CODE/$1" ]; then
-        echo "$CODE/$1"
+    local path=${1#"$PWD"/} laid="$RUNS/.jobs/recipes-$SLURM_JOB_ID"
+    if [ "$CODE" = . ]; then
+        echo "$path"
+    elif [ -f "$CODE/$path" ] || [ ! -f "$path" ]; then
+        echo "$CODE/$path"
+    elif [ -z "${LCM_DIRTY_OK:-}" ] && [ "$(stat -c %Z "$path")" -gt "$LCM_SUBMITTED" ]; then
+        echo "error: $path was edited after the submission and is not committed, so what was submitted is lost: submit again" >&2
+        exit 2
     else
-        [ "$CODE" = . ] || echo "$1 is not among the recipes of the submission's commit: read as it stands at each start" >&2
-        echo "$1"
+        echo "$path is not among the recipes of the submission's commit: read as it stands at each start" >&2
+        [[ $path == recipes/* ]] || laid=""
+        [ -z "$laid" ] || { rm -rf "$laid" && mkdir "$laid" && cp -r recipes "$laid" && cp -r "$CODE/recipes" "$laid"; } || exit 1
+        echo "${laid:+$laid/}$path"
     fi
 }
 
@@ -89,7 +120,8 @@ attend() {
     # shellcheck disable=SC2086
     srun --kill-on-bad-exit=0 --wait=60 ${LCM_SRUN:-} "$LCM" "$@" &
     RUN=$!
-    [ -z "$WARNED" ] || kill -USR1 "$RUN" 2>/dev/null || true
+    # Between fork and exec a process would lose it.
+    [ -z "$WARNED" ] || { sleep 1 && kill -USR1 "$RUN" 2>/dev/null; } || true
     while :; do
         code=0
         wait "$RUN" || code=$?
@@ -98,7 +130,7 @@ attend() {
     # 128 and above: killed. By our warning, where it came before the run could listen; from outside (memory), which is
     # worth another try where the script says so.
     if [ "$code" -eq 75 ] || { [ -n "$WARNED${LCM_RETRY_KILLED:-}" ] && [ "$code" -ge 128 ]; }; then
-        requeue
+        requeue || true # Slurm has said why not; the run's own code counts
     fi
     exit "$code"
 }

@@ -9,19 +9,24 @@
 #SBATCH --output=slurm-%x-%j.out
 #SBATCH --open-mode=append
 # All else is slurm/job.sh as it stood at submission: what is edited, committed or checked out later changes nothing.
-cd "${SLURM_SUBMIT_DIR:-.}" && { [ "${PWD##*/}" != slurm ] || cd ..; }
-LCM_SUBMITTED=$(scontrol show job "${SLURM_JOB_ID:-0}" 2>/dev/null | sed -n 's/.*SubmitTime=\([^ ]*\).*/\1/p;T;q')
-LCM_PIN=refs/lcm-jobs/${SLURM_CLUSTER_NAME:-here}/${SLURM_JOB_ID:-0} # a requeue moves SubmitTime: the first start's commit is kept
+WARNED=""
+trap WARNED=1 USR1 TERM # from the first line on: a warning that comes before the run would end this shell
+cd "${SLURM_SUBMIT_DIR:-.}" && { [ "${PWD##*/}" != slurm ] || [ -d slurm ] || cd ..; }
+LCM_JOB=$(SLURM_TIME_FORMAT=%s scontrol -o show job "${SLURM_JOB_ID:?submit it with sbatch}" | grep "^JobId=$SLURM_JOB_ID ") || exit 1
+LCM_SUBMITTED=${LCM_JOB#* SubmitTime=} LCM_SUBMITTED=${LCM_SUBMITTED%% *}
+# A requeue moves SubmitTime: the first start's commit is kept. Who submitted stays, while numbers begin anew with a new Slurm.
+LCM_PIN=${LCM_JOB#* AllocNode:Sid=} LCM_PIN=${LCM_PIN%% *}
+LCM_PIN=refs/lcm-jobs/${SLURM_CLUSTER_NAME:-here}/${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}-${LCM_PIN//:/-}
 LCM_COMMIT=$({ { [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && git rev-parse -q --verify "$LCM_PIN"; } ||
-    git rev-parse -q --verify "HEAD@{${LCM_SUBMITTED:-now}}" ||
-    git rev-list -1 --before="${LCM_SUBMITTED:-now}" HEAD; } 2>/dev/null)
-JOB=$(git show "$LCM_COMMIT:./slurm/job.sh" 2>/dev/null || cat slurm/job.sh 2>/dev/null) ||
+    git rev-parse -q --verify "HEAD@{$LCM_SUBMITTED}" || git rev-parse -q --verify HEAD; } 2>/dev/null)
+JOB=$(git show "${LCM_COMMIT:-HEAD}:./slurm/job.sh" 2>/dev/null || cat slurm/job.sh 2>/dev/null) ||
     { echo "error: $PWD: no slurm/job.sh; submit from the project's folder" >&2 && exit 2; }
 # shellcheck source=slurm/job.sh
 source /dev/stdin <<<"$JOB"
 
 snapshot
 name=${1:?"name a recipe of recipes/data, for example: sbatch slurm/shard.sh abide source.dir=FOLDER"}
+recipe=$(submitted "recipes/data/$name.yaml")
 shift
 # shellcheck disable=SC2086 # LCM_SRUN holds several options
-srun ${LCM_SRUN:-} "$LCM" shard "$CODE/recipes/data/$name.yaml" shards_dir="${LCM_SHARDS:-shards}" "$@"
+srun ${LCM_SRUN:-} "$LCM" shard "$recipe" shards_dir="${LCM_SHARDS:-shards}" "$@"

@@ -35,10 +35,14 @@ def provenance(seed: int) -> dict[str, Any]:
         )
         return done.stdout.strip() if done.returncode == 0 else ""
 
+    # A Slurm job runs a clean copy of this commit, whatever stands in the tree by now.
+    submitted = os.environ.get("LCM_COMMIT", "")
+    # An installed package, or a project in somebody's other repository, has no commit there.
+    ours = git("ls-files", Path(__file__).name)
     return {
         "versions": versions(),
-        "commit": os.environ.get("LCM_COMMIT") or git("rev-parse", "HEAD") or "unknown",
-        "clean_tree": git("status", "--porcelain", "--untracked-files=no") == "",
+        "commit": submitted or (ours and git("rev-parse", "HEAD")) or "unknown",
+        "clean_tree": bool(submitted) or git("status", "--porcelain", "--untracked-files=no") == "",
         "seed": seed,
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()

@@ -121,32 +121,35 @@ def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(d
     desk.assert_nothing_lost("down", desk.EPOCHS)
 
 
-def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
-    desk: Desk, checkout: Path
-) -> None:
-    blocker = desk.submit(
-        "pretrain_147m", "blocker", desk.LONG, options=("--nodes=2", "--exclusive")
-    )
-    job = desk.submit("pretrain_147m", "queued", "trainer.max_epochs=1", options=("--exclusive",))
+def test_no_edit_reaches_a_job_that_waits_or_comes_back(desk: Desk, checkout: Path) -> None:
+    job = desk.submit("pretrain_147m", "queued", desk.LONG, options=("--hold",))
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     commit = subprocess.run(
         [*git, "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True
     ).stdout.strip()
-    time.sleep(2.0)
+    time.sleep(1.1)  # Slurm's clock counts seconds
     cli = checkout / "src" / "lcm_scale" / "cli" / "__init__.py"
     job_script = checkout / "slurm" / "job.sh"
-    texts = {file: file.read_text() for file in (cli, job_script)}
+    recipe = checkout / "recipes" / "pretrain_147m.yaml"
+    texts = {file: file.read_text() for file in (cli, job_script, recipe)}
     try:
         cli.write_text("raise SystemExit('tomorrow')\n")
         subprocess.run([*git, "commit", "-qam", "tomorrow"], cwd=checkout, check=True)
         job_script.write_text("exit 9\n")  # and not committed
-        desk.cluster("scancel", blocker)
+        recipe.unlink()
+        desk.cluster("scontrol", "release", job)
+        desk.wait_for_steps("queued", 40, job)
+        desk.cluster("scontrol", "requeue", job)  # which moves the time of submission
         assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
-        assert f'"commit": "{commit}"' in (desk.runs / "queued" / "provenance.json").read_text()
     finally:
         for file, text in texts.items():
             file.write_text(text)
         subprocess.run([*git, "commit", "-qam", "back"], cwd=checkout, check=True)
+    assert desk.resumes("queued") == 1
+    assert "submit it again" not in desk.output(job)
+    provenance = (desk.runs / "queued" / "provenance.json").read_text()
+    assert f'"commit": "{commit}"' in provenance and '"clean_tree": true' in provenance
+    desk.assert_nothing_lost("queued", desk.EPOCHS)
 
 
 def test_a_dirty_tree_is_refused(desk: Desk, checkout: Path) -> None:

@@ -4,6 +4,8 @@ it says of requeues. Real jobs are in test_jobs.py."""
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,7 +17,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("pretrain_147m", "pretrain_1b", "finetune", "sweep", "shard")
 SCONTROL = """#!/usr/bin/env bash
-if [ "$1" = requeue ]; then echo "requeued $2" >> "$FAKE/calls"; else cat "$FAKE/job"; fi
+[ "$1" != requeue ] || { echo "requeued $2" >> "$FAKE/calls"; exit 0; }
+[ ! -e "$FAKE/unreachable" ] || { echo "slurm_load_jobs error: no controller" >&2; exit 1; }
+[ ! -e "$FAKE/slow" ] || sleep 1
+at() { date -d "@$(($(cat "$FAKE/submitted") + $1))" "+${SLURM_TIME_FORMAT:-%FT%T}"; }
+[ ! -e "$FAKE/task" ] || echo "JobId=8 ArrayJobId=7 JobState=PENDING SubmitTime=$(at 9) X=1"
+echo "JobId=7 JobState=$(cat "$FAKE/state") SubmitTime=$(at 0) AllocNode:Sid=login:$(cat "$FAKE/session") X=1"
 """
 SRUN = """#!/usr/bin/env bash
 while [ "${1#-}" != "$1" ]; do shift; done
@@ -42,40 +49,46 @@ class Project:
         done = subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def submit(self) -> Path:
+    def submit(self, name: str = "finetune") -> Path:
         """What sbatch does: keeps the script, and the time."""
         script = self.fake / "spooled"
-        script.write_bytes((self.root / "slurm" / "finetune.sh").read_bytes())
+        script.write_bytes((self.root / "slurm" / f"{name}.sh").read_bytes())
         self.job("RUNNING", restarts=0)
-        time.sleep(1.1)  # Slurm's clock counts seconds
+        time.sleep(1.02 - time.time() % 1)  # Slurm's clock counts seconds
         return script
 
-    def job(self, state: str, restarts: int) -> None:
-        now = time.strftime("%Y-%m-%dT%H:%M:%S")
-        (self.fake / "job").write_text(
-            f"   JobState={state} Reason=None\n   Requeue=1 Restarts={restarts} BatchFlag=1\n"
-            f"   SubmitTime={now} EligibleTime={now}\n"
-        )
+    def job(self, state: str, restarts: int, session: str = "31") -> None:
+        """What scontrol shows of job 7 from now on."""
+        for name, value in (
+            ("state", f"{state} Restarts={restarts}"),
+            ("submitted", str(int(time.time()))),
+            ("session", session),
+        ):
+            (self.fake / name).write_text(value)
+
+    def environment(self, folder: Path | None = None, **own: str) -> dict[str, str]:
+        """What Slurm gives to a batch script."""
+        others = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+        return {
+            **others,
+            "PATH": f"{self.fake}:{os.environ['PATH']}",
+            "FAKE": str(self.fake),
+            "LCM_SITE": str(self.fake / "site.env"),
+            "SLURM_JOB_ID": "7",
+            "SLURM_CLUSTER_NAME": "c",
+            "SLURM_SUBMIT_DIR": str(folder or self.root),
+            "PYTHONPATH": "",
+            **own,
+        }
 
     def start(
-        self, script: Path, folder: Path | None = None, **environment: str
+        self, script: Path, folder: Path | None = None, words: tuple[str, ...] = (), **own: str
     ) -> subprocess.CompletedProcess[str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
         return subprocess.run(
-            ["bash", str(script)],
+            ["bash", str(script), *words],
             capture_output=True,
             text=True,
-            env={
-                **own,
-                "PATH": f"{self.fake}:{os.environ['PATH']}",
-                "FAKE": str(self.fake),
-                "LCM_SITE": str(self.fake / "site.env"),
-                "SLURM_JOB_ID": "7",
-                "SLURM_CLUSTER_NAME": "c",
-                "SLURM_SUBMIT_DIR": str(folder or self.root),
-                "PYTHONPATH": "",
-                **environment,
-            },
+            env=self.environment(folder, **own),
         )
 
 
@@ -96,7 +109,9 @@ def make_project(tmp_path: Path, root: Path) -> Project:
     (root / "slurm").mkdir()
     for file in ROOT.glob("slurm/*.sh"):
         (root / "slurm" / file.name).write_bytes(file.read_bytes())
-    return Project(root, fake)
+    project = Project(root, fake)
+    project.job("RUNNING", restarts=0)
+    return project
 
 
 @pytest.fixture
@@ -140,10 +155,23 @@ def delete_files(project: Project) -> None:
     (project.root / "slurm" / "job.sh").unlink()
 
 
+def move_an_older_file_in(project: Project) -> None:
+    older = project.root / "older"  # as mv and cp -p leave it: only the inode is younger
+    older.write_text("yesterday\n")
+    os.utime(older, (0, 0))
+    older.rename(project.root / "src" / "code.py")
+
+
+def take_a_file_out_of_the_index(project: Project) -> None:
+    project.git("rm", "-q", "--cached", "src/code.py")
+
+
 @pytest.mark.parametrize(
     "edit",
     [
         edit_the_code,
+        move_an_older_file_in,
+        take_a_file_out_of_the_index,
         edit_the_recipe_and_the_scripts,
         commit_everything,
         amend_and_collect,
@@ -182,29 +210,97 @@ def test_what_was_edited_before_is_refused_or_run_where_that_is_asked_for(
     assert done.stderr.count("\n") == 1 and "edits that are not committed (" in done.stderr
     if edit is edit_the_code:
         asked = project.start(script, LCM_DIRTY_OK="1")
-        assert asked.returncode == 0 and "code tree commit" in asked.stdout, asked.stderr
+        asked = project.start(script, LCM_DIRTY_OK="1", LCM_COMMIT="of the job that submitted this")
+        assert asked.returncode == 0 and "code tree commit none" in asked.stdout, asked.stderr
 
 
-def test_a_job_number_that_comes_again_runs_its_own_commit(project: Project) -> None:
-    project.git(
-        "update-ref", "refs/lcm-jobs/c/7", "HEAD"
-    )  # of a cluster that was set up anew since
+def test_leave_to_run_edits_does_not_bring_later_ones_in(project: Project) -> None:
+    script = project.submit()
     edit_the_code(project)
-    project.git("commit", "-qam", "newer")
-    commit = project.git("rev-parse", "HEAD")
-    done = project.start(project.submit())
-    assert f"commit {commit}" in done.stdout, done.stderr
+    done = project.start(script, LCM_DIRTY_OK="1")
+    assert f"commit {project.git('rev-parse', 'HEAD')}" in done.stdout, done.stderr
 
 
-def test_without_a_reflog_the_commit_is_the_newest_not_younger(project: Project) -> None:
-    (project.root / ".git" / "logs" / "HEAD").unlink()
-    project.git("config", "core.logAllRefUpdates", "false")
+def test_without_an_answer_of_the_scheduler_nothing_runs(project: Project) -> None:
+    script = project.submit()
+    commit_everything(project)
+    (project.fake / "unreachable").touch()
+    done = project.start(script)
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr == "slurm_load_jobs error: no controller\n"
+
+
+def test_the_last_task_of_an_array_reads_its_own_record(project: Project) -> None:
     commit = project.git("rev-parse", "HEAD")
     script = project.submit()
     commit_everything(project)
+    (project.fake / "task").touch()  # a sibling that was requeued since stands first
+    done = project.start(script, SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="2")
+    assert f"commit {commit}" in done.stdout, done.stderr
+
+
+def test_a_warning_before_anything_runs_is_kept(project: Project) -> None:
+    script = project.submit()
+    (project.fake / "slow").touch()
+    (project.fake / "srun").write_text(
+        SRUN.replace('"$@"\n', '[ "$2" = doctor ] || exec sleep 30\n')
+    )
+    process = subprocess.Popen(
+        ["bash", str(script)], env=project.environment(), stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(0.4)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGUSR1  # srun's end, not the script's
+    assert (project.fake / "calls").exists()
+
+
+def test_a_copy_that_was_broken_off_is_made_again(project: Project) -> None:
+    commit = project.git("rev-parse", "HEAD")
+    (project.fake.parent / "runs" / ".jobs" / f"code-{commit}.7").mkdir(parents=True)
+    done = project.start(project.submit())
+    assert f"code-{commit}/src" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_job_number_that_comes_again_runs_its_own_commit(restarts: int, project: Project) -> None:
+    project.start(project.submit())  # on a cluster that was set up anew since
+    edit_the_code(project)
+    project.git("commit", "-qam", "newer")
+    commit = project.git("rev-parse", "HEAD")
+    script = project.submit()
+    # A first start may have failed before the script ran: then the first that runs is a restart.
+    project.job("RUNNING", restarts, session="32" if restarts else "31")
+    done = project.start(script, SLURM_RESTART_COUNT=str(restarts))
+    assert f"commit {commit}" in done.stdout, done.stderr
+
+
+def test_without_a_reflog_the_commit_is_the_one_checked_out_unless_that_has_moved(
+    project: Project,
+) -> None:
+    shutil.rmtree(project.root / ".git" / "logs")
+    project.git("config", "core.logAllRefUpdates", "false")
+    commit = project.git("rev-parse", "HEAD")
+    project.git("branch", "older")
+    script = project.submit()
+    edit_the_code(project)
     done = project.start(script)
     assert f"commit {commit}" in done.stdout, done.stderr
-    assert f"no reflog here: running {commit}" in done.stderr
+    for move in (("commit", "-qam", "tomorrow"), ("checkout", "-q", "older")):
+        project.git(*move)
+        done = project.start(script)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert "no record (reflog)" in done.stderr
+
+
+def test_a_commit_that_is_gone_from_the_reflog_is_refused(project: Project) -> None:
+    script = project.submit()
+    amend_and_collect(project)
+    project.git("reflog", "expire", "--expire=now", "--all")
+    project.git("gc", "-q", "--prune=now")
+    done = project.start(script)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "no record (reflog)" in done.stderr
 
 
 @pytest.mark.parametrize("around", [False, True])
@@ -234,13 +330,53 @@ def test_a_project_inside_a_larger_repository_runs_its_commit(tmp_path: Path) ->
     assert f"commit {commit}" in done.stdout and ": as submitted" in done.stdout, done.stderr
 
 
-def test_a_recipe_of_ones_own_that_is_not_committed_is_read_where_it_lies(project: Project) -> None:
-    (project.root / "recipes" / "mylab.yaml").write_text("mine")
+def test_a_recipe_of_ones_own_that_is_not_committed_lies_on_the_commits_others(
+    project: Project,
+) -> None:
+    own = project.root / "recipes" / "mylab.yaml"
+    own.write_text("mine")
     script = project.submit()
-    for name in ("recipes/mylab.yaml", str(project.root / "recipes" / "mylab.yaml")):
+    (project.root / "recipes" / "demo_finetune.yaml").write_text("tomorrow")
+    for name in ("recipes/mylab.yaml", str(own)):
         done = project.start(script, LCM_RECIPE=name)
-        assert done.returncode == 0 and f"recipe {name}: mine" in done.stdout, done.stderr
-        assert f"{name} is not among the recipes of the submission's commit" in done.stderr
+        assert done.returncode == 0 and "mylab.yaml: mine" in done.stdout, done.stderr
+        assert "not among the recipes of the submission's commit" in done.stderr
+        read = Path(done.stdout.partition("recipe ")[2].partition(":")[0])
+        assert read.with_name("demo_finetune.yaml").read_text() == "as submitted"
+
+
+def test_a_recipe_that_is_not_committed_and_was_edited_since_is_refused(project: Project) -> None:
+    own = project.root / "mylab.yaml"
+    own.write_text("mine")
+    script = project.submit()
+    done = project.start(script, LCM_RECIPE="mylab.yaml")
+    assert done.returncode == 0 and "mylab.yaml: mine" in done.stdout, done.stderr
+    own.write_text("of the next submission")
+    done = project.start(script, LCM_RECIPE="mylab.yaml")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "mylab.yaml was edited after the submission" in done.stderr
+
+
+def test_a_committed_recipe_by_its_whole_path_is_the_commits(project: Project) -> None:
+    script = project.submit()
+    edit_the_recipe_and_the_scripts(project)
+    whole = str(project.root / "recipes" / "demo_finetune.yaml")
+    done = project.start(script, LCM_RECIPE=whole)
+    assert "demo_finetune.yaml: as submitted" in done.stdout, done.stderr
+
+
+def test_a_data_recipe_that_is_not_committed_is_sharded(project: Project) -> None:
+    (project.root / "recipes" / "data").mkdir()
+    (project.root / "recipes" / "data" / "mylab.yaml").write_text("mine")
+    script = project.submit("shard")
+    done = project.start(script, words=("mylab",))
+    assert done.returncode == 0 and "data/mylab.yaml: mine" in done.stdout, done.stderr
+
+
+def test_a_project_whose_folder_is_called_slurm(tmp_path: Path) -> None:
+    project = make_project(tmp_path, tmp_path / "slurm")
+    done = project.start(project.submit())
+    assert done.returncode == 0, done.stderr
 
 
 def test_submitted_from_the_folder_of_the_scripts(project: Project, tmp_path: Path) -> None:
