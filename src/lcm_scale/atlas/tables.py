@@ -6,7 +6,7 @@ import csv
 from importlib import resources
 from pathlib import Path
 
-from lcm_scale.atlas.regions import Atlas, numbered
+from lcm_scale.atlas.regions import MOST_REGIONS, Atlas, numbered
 from lcm_scale.errors import InputError
 
 BUILT_IN = ("aal116",)
@@ -23,7 +23,9 @@ def load_atlas(name_or_path: str) -> Atlas:
         path = resources.files("lcm_scale.atlas") / "built_in" / f"{name_or_path}.tsv"
         return _parse(name_or_path, path.read_text(encoding="utf-8"), name_or_path)
     stem, colon, count = name_or_path.rpartition(":")
-    if colon and count.isdigit() and not Path(name_or_path).exists():
+    if colon and count.isdecimal() and not Path(name_or_path).exists():
+        if not 2 <= int(count[:9]) <= MOST_REGIONS:
+            raise InputError(f"atlas '{name_or_path}': from 2 to {MOST_REGIONS} regions")
         return numbered(stem, int(count))
     file = Path(name_or_path)
     if not file.is_file():

@@ -15,6 +15,7 @@ import typer
 from lcm_scale import __version__
 from lcm_scale.cli import cost, data, models, sweep, train
 from lcm_scale.errors import InputError, Stopped
+from lcm_scale.terminal import one_line, print
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +35,7 @@ def main() -> None:
     try:
         app(prog_name="lcm-scale")
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)

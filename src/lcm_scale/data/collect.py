@@ -21,11 +21,13 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import GroupConfig, ShardRecipe
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
+from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
+from lcm_scale.terminal import print
 
 CHUNK = 256  # scans appended to the store at once
 
@@ -53,9 +55,7 @@ class ReadSummary:
         return {
             "scans": len(self.keys),
             "skipped": dict(sorted(Counter(skip.why for skip in self.skipped).items())),
-            "constant regions, in scans": {
-                atlas.label(r): n for r, n in sorted(self.constant.items())
-            },
+            CONSTANT: {atlas.label(r): n for r, n in sorted(self.constant.items())},
             "scans with NaN or inf": self.not_finite,
         }
 

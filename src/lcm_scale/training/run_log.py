@@ -7,14 +7,12 @@ steps after the one it names.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lcm_scale.csv_text import csv_text
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 
@@ -93,16 +91,10 @@ class Metrics:
         if not self.names or not row.keys() <= set(self.names):
             self.rewrite()
         else:
-            append_line(self.file, self._text([row]).rstrip("\r\n"))
+            append_line(self.file, csv_text([row], self.names, head=False).rstrip("\n"))
 
     def rewrite(self) -> None:
         """The file as the log has it.  Raises: InputError where it cannot be written."""
         rows = epochs_of(self.log)
         self.names = list(dict.fromkeys(name for row in rows for name in row))
-        head = [dict(zip(self.names, self.names, strict=True))] if rows else []
-        write_atomic(self.file, self._text([*head, *rows]).encode())
-
-    def _text(self, rows: Sequence[EpochRow]) -> str:
-        text = io.StringIO()
-        csv.DictWriter(text, self.names, lineterminator="\n").writerows(rows)
-        return text.getvalue()
+        write_atomic(self.file, csv_text(rows, self.names).encode())
