@@ -9,7 +9,8 @@ a value before it has passed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ MOST = 1_000_000  # entries of a list or an object: what stands in a file's head
 MOST_VALUES = 20_000_000  # of a whole file, those that stand in several places counted each time
 DEEPEST = 20  # levels of plain values within each other
 LARGEST_OBJECT = 2**26  # bytes of a JSON file; a configuration with 8,192 regions has two million
+_SINGLE = {str, int, float, bool, type(None)}
 LONGEST_NAME = 255  # bytes of a file's name, which is what file systems take
 
 
@@ -47,6 +49,20 @@ def read_object(path: Path, largest: int = LARGEST_OBJECT) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected an object")
     return data
+
+
+@contextmanager
+def damage_named(path: Path, what: str, advice: str) -> Iterator[None]:
+    """What is found wrong inside the block as one line: the file, in words what that means of it,
+    what to do.
+
+    Raises: InputError.
+    """
+    try:
+        yield
+    except InputError as error:
+        found = str(error).removeprefix(f"{path}: ")[:300]
+        raise InputError(one_line(f"{path}: {what} ({found}); {advice}")) from error
 
 
 def text(value: object, name: str) -> str:
@@ -91,8 +107,8 @@ def file_name(value: object, name: str) -> str:
     """The name of a file in the very folder of the file that names it."""
     if (
         not isinstance(value, str)
+        or value in ("", "..")
         or Path(value).name != value
-        or value == ".."
         or one_line(value) != value
         or len(value.encode()) > LONGEST_NAME
     ):
@@ -181,7 +197,8 @@ def bounded(value: object, name: str) -> None:
             seen += len(inner)
             if seen > MOST_VALUES:
                 raise InputError(f"{name}: more than {MOST_VALUES:,} values")
-            waiting.extend(inner)
+            if not set(map(type, inner)) <= _SINGLE:
+                waiting.extend(inner)
 
 
 def _refuse(name: str, expected: str, value: object) -> NoReturn:

@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 # Signs that open a formula, their wide forms, and what spreadsheets skip in front of one.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def csv_text(
@@ -35,9 +35,11 @@ def csv_text(
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULA) and not _is_number(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    # The module does not quote a carriage return, behind which spreadsheets begin another row.
+    value = value.replace("\r", "\n")
+    return f"'{value}" if value.startswith(_FORMULA) and not _is_number(value) else value
 
 
 def _is_number(word: str) -> bool:

@@ -175,7 +175,7 @@ class Vocabulary:
         """Raises: InputError where the data are not what `to_json` gives."""
         targets = checked.entries(data, "vocabulary", _target)
         count = sum(target.n_tokens for target in targets)
-        checked.whole(count, "vocabulary: its number of tokens", 0, MOST_TOKENS)
+        checked.whole(count, "vocabulary: its number of tokens", 1, MOST_TOKENS)
         return cls(targets)
 
 

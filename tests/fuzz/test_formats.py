@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from mutants import json_mutants, mutants
+from safetensors.torch import load_file
 
 from lcm_scale import config
 from lcm_scale.cli import data as cli
@@ -40,6 +42,7 @@ from lcm_scale.laws.collect import collect, ensembles
 from lcm_scale.sweep import run as sweeps
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
+from lcm_scale.terminal import printable
 from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.weights import card, checkpoints
 from lcm_scale.weights.meaning import CHECKPOINT, Meaning
@@ -158,7 +161,10 @@ def other_array(array: np.ndarray, rng: random.Random) -> np.ndarray:
     if changed.size:
         strange = [-1, -2, 10**6, 2**31 - 1, "\x1b[31m"]
         strange += [float("nan"), float("inf"), 1e30, 0.5] if changed.dtype.kind == "f" else []
-        with contextlib.suppress(ValueError, OverflowError, TypeError):
+        with (
+            np.errstate(over="ignore"),
+            contextlib.suppress(ValueError, OverflowError, TypeError),
+        ):
             changed.flat[rng.randrange(changed.size)] = rng.choice(strange)
     return changed
 
@@ -278,8 +284,6 @@ def checkpoint_bytes(place: Path, count: int, seed: int) -> Iterator[Use]:
 def use_hub(folder: Path) -> None:
     model = load_model(folder)
     generator = np.random.default_rng(0)
-    import torch
-
     series = generator.standard_normal((2, model.meaning.atlas.n_regions, 40))
     model.predict(torch.from_numpy(np.stack([np.corrcoef(one) for one in series])).float())
 
@@ -300,8 +304,6 @@ def hub_configs(place: Path, count: int, seed: int) -> Iterator[Use]:
 
 
 def hub_indexes(place: Path, count: int, seed: int) -> Iterator[Use]:
-    from safetensors.torch import load_file
-
     folder = copied_hub(place)
     names = list(load_file(folder / "model.safetensors"))
     whole = {"metadata": {}, "weight_map": dict.fromkeys(names, "model.safetensors")}
@@ -491,13 +493,13 @@ def point_results(place: Path, count: int, seed: int) -> Iterator[Use]:
 
 
 KINDS = {
-    "manifest": Kind(350, manifests),
+    "manifest": Kind(400, manifests),
     "manifest-bytes": Kind(150, manifest_bytes),
     "index-bytes": Kind(150, index_bytes),
-    "index-arrays": Kind(200, index_arrays),
+    "index-arrays": Kind(150, index_arrays),
     "tar-bytes": Kind(150, tar_bytes),
-    "tar-members": Kind(250, tar_members),
-    "meaning": Kind(300, meanings),
+    "tar-members": Kind(150, tar_members),
+    "meaning": Kind(400, meanings),
     "checkpoint": Kind(100, checkpoint_bytes),
     "hub-config": Kind(200, hub_configs),
     "hub-index": Kind(100, hub_indexes),
@@ -521,13 +523,24 @@ def little_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def complaint(use: Use) -> str:
+    """What is wrong with how a mutant was taken; '' where nothing is."""
+    try:
+        with little_memory():
+            use()
+    except InputError as error:
+        return f"not one line: {error}" if "\n" in str(error) else ""
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_mutant_is_refused_in_one_line_or_is_good(kind: str, tmp_path: Path) -> None:
+def test_a_mutant_is_refused_in_one_line_or_is_good(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number, use in enumerate(KINDS[kind].cases(tmp_path, KINDS[kind].count, SEED)):
-        try:
-            with little_memory():
-                use()
-        except InputError as error:
-            assert "\n" not in str(error), f"{kind}, seed {SEED}, number {number}: {error}"
-        except Exception as error:
-            pytest.fail(f"{kind}, seed {SEED}, number {number}: {type(error).__name__}: {error}")
+        mutant = f"{kind}, seed {SEED}, number {number}"
+        assert complaint(use) == "", mutant
+        shown = "".join(capsys.readouterr())
+        assert shown == printable(shown), f"{mutant}: control characters on the terminal"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from lcm_scale.data import stored
 from lcm_scale.errors import InputError
 from lcm_scale.files import inside
 from lcm_scale.identity import HASH_DIGITS
-from lcm_scale.terminal import one_line
 from lcm_scale.vocabulary import Target, Vocabulary
 
 FORMAT = "lcm-scale-shards/1"
@@ -36,6 +34,7 @@ CONSTANT = "constant regions, in scans"  # in `quality`
 MOST_SCANS = 2**31 - 1  # the index counts in int32
 MOST_BYTES = 2**53
 LARGEST_MANIFEST = 2**30  # bytes; a million people take 30 MB
+DAMAGED = "damaged manifest", "shard the data again"
 _HASHED = re.compile("[0-9a-f]*")
 
 
@@ -242,12 +241,12 @@ def read_manifest(folder: Path) -> ShardManifest:
         raise InputError(
             f"{folder}: no {MANIFEST}; write shards with `lcm-scale shard`, or name their folder"
         )
-    with _damage_named(path):
+    with checked.damage_named(path, *DAMAGED):
         data = checked.read_object(path, LARGEST_MANIFEST)
     if data.get("format") != FORMAT:
         found = str(data.get("format"))[:60]
         raise InputError(f"{path}: format '{found}', this version reads '{FORMAT}'")
-    with _damage_named(path):
+    with checked.damage_named(path, *DAMAGED):
         manifest = ShardManifest.from_json(data)
     if data.get("fingerprint") != manifest.fingerprint or (
         "checksum" in data and data["checksum"] != _checksum(data)
@@ -256,20 +255,9 @@ def read_manifest(folder: Path) -> ShardManifest:
             f"{path}: its fingerprint does not fit what it lists; the file was edited, shard "
             "the data again"
         )
-    with _damage_named(path):
+    with checked.damage_named(path, *DAMAGED):
         _check_layout(manifest)
     return manifest
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        what = str(error).removeprefix(f"{path}: ")[:200]
-        raise InputError(
-            one_line(f"{path}: damaged manifest ({what}); shard the data again")
-        ) from error
 
 
 def _check_layout(manifest: ShardManifest) -> None:
@@ -314,7 +302,7 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
             "again"
         )
     n, targets = manifest.scans, manifest.vocabulary.targets
-    try:
+    with checked.damage_named(path, "not what the manifest says", "shard the data again"):
         arrays = stored.npz(
             data,
             {
@@ -332,10 +320,6 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
         _within(arrays["volumes"], "volumes", 0, 2**31 - 1)
         for column, target in zip(arrays["bei"].T, targets, strict=True):
             _check_labels(column, target)
-    except (InputError, ValueError) as error:
-        raise InputError(
-            one_line(f"{path}: not what the manifest says ({error}); shard the data again")
-        ) from error
     return ScanIndex(sites=sites, **arrays)
 
 

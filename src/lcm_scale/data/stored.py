@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import zipfile
 from collections.abc import Mapping
 
@@ -49,7 +50,10 @@ def npy(data: bytes | memoryview, name: str, dtype: str, shape: Shape) -> np.nda
         raise InputError(f"{name}: {len(data) - stream.tell()} bytes, where its header says {size}")
     if not size:
         return np.empty(found, stated)
-    return np.frombuffer(data, stated, math.prod(found), stream.tell()).reshape(found)
+    array = np.frombuffer(data, stated, math.prod(found), stream.tell()).reshape(found)
+    if stated.kind == "U" and array.view(np.uint32).max() > sys.maxunicode:
+        raise InputError(f"{name}: characters that Unicode does not have")
+    return array
 
 
 def npz(

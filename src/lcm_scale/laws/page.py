@@ -325,7 +325,7 @@ def _percent(value: float) -> str:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with style():
+    with style(math=True):
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 

@@ -18,7 +18,6 @@ from lcm_scale import checked
 from lcm_scale.data import stored
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.measure import FORMAT, PREDICTIONS, RESULT
-from lcm_scale.terminal import one_line
 
 FAILED = "failed.json"
 SHOWN = ("loss", "chance", "metrics")  # what `sweep status` needs; `sweep fit` needs ALL
@@ -43,23 +42,20 @@ def read_result(folder: Path, required: Sequence[str] = SHOWN) -> dict[str, Any]
     Raises: InputError where they are damaged, or one that is `required` is missing.
     """
     file = folder / RESULT
-    facts = checked.read_object(file)
+    with checked.damage_named(file, "damaged", AGAIN):
+        facts = checked.read_object(file)
     if "format" in required and facts.get("format") != FORMAT:
         raise InputError(f"{file}: not a point of this format ({FORMAT}); {AGAIN}")
-    try:
+    with checked.damage_named(file, "damaged", AGAIN):
         return _facts(checked.members(facts, "it", required))
-    except InputError as error:
-        raise InputError(f"{file}: damaged ({error}); {AGAIN}") from error
 
 
 def read_failure(folder: Path) -> str:
     """Why a point failed.  Raises: InputError where that cannot be read."""
     file = folder / FAILED
-    own = checked.read_object(file)
-    try:
-        return checked.text(checked.members(own, "it", ("reason",))["reason"], "reason")
-    except InputError as error:
-        raise InputError(f"{file}: damaged ({error}); {AGAIN}") from error
+    with checked.damage_named(file, "damaged", AGAIN):
+        own = checked.members(checked.read_object(file), "it", ("reason",))
+        return checked.text(own["reason"], "reason")
 
 
 def read_predictions(folder: Path, targets: Iterable[str]) -> Answers:
@@ -69,19 +65,18 @@ def read_predictions(folder: Path, targets: Iterable[str]) -> Answers:
     """
     file = folder / PREDICTIONS
     try:
-        arrays = stored.npz(
-            file.read_bytes(),
-            {f"{kind}: {name}": ("<f", None) for name in targets for kind in ("scores", "truth")},
-            LARGEST_UNPACKED,
-        )
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from error
+    wanted: dict[str, tuple[str, None]] = {
+        f"{kind}: {name}": ("<f", None) for name in targets for kind in ("scores", "truth")
+    }
+    with checked.damage_named(file, "damaged", AGAIN):
+        arrays = stored.npz(data, wanted, LARGEST_UNPACKED)
         return {
             name: _answers(arrays[f"scores: {name}"], arrays[f"truth: {name}"], name)
             for name in targets
         }
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); {AGAIN}") from error
-    except InputError as error:
-        raise InputError(one_line(f"{file}: damaged ({error}); {AGAIN}")) from error
 
 
 def _answers(scores: np.ndarray, truth: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:

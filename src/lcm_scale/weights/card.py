@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment
 
 from lcm_scale import checked
-from lcm_scale.errors import InputError
 from lcm_scale.terminal import one_line
 from lcm_scale.weights.meaning import MOST_PEOPLE
 
@@ -19,25 +18,19 @@ from lcm_scale.weights.meaning import MOST_PEOPLE
 def read_results(path: Path) -> dict[str, Any]:
     """The ``results.json`` of an evaluated run, by file or run folder.  Raises: InputError."""
     file = path / "results.json" if path.is_dir() else path
-    measured = checked.read_object(file)
-    try:
+    advice = "name a run that `lcm-scale evaluate` wrote"
+    with checked.damage_named(file, "not the results of an evaluation", advice):
         own = checked.members(
-            measured, "it", ("title", "simulated", "verdict", "protocol", "targets")
+            checked.read_object(file),
+            "it",
+            ("title", "simulated", "verdict", "protocol", "targets"),
         )
         checked.flag(own["simulated"], "simulated")
         verdict = checked.members(own["verdict"], "verdict", ("sentence",))
-        for name, value in (
-            ("title", own["title"]),
-            ("protocol", own["protocol"]),
-            ("verdict.sentence", verdict["sentence"]),
-        ):
-            checked.text(value, name)
+        checked.text(verdict["sentence"], "verdict.sentence")
+        for name in ("title", "protocol"):
+            checked.text(own[name], name)
         checked.entries(own["targets"], "targets", _target)
-    except InputError as error:
-        raise InputError(
-            f"{file}: not the results of an evaluation ({error}); name a run that `lcm-scale "
-            "evaluate` wrote"
-        ) from error
     return own
 
 
