@@ -48,6 +48,7 @@ from lcm_scale.training.parallel.strategy import (
 )
 from lcm_scale.training.prepare import loss_terms
 from lcm_scale.training.schedule import lr_factor
+from lcm_scale.training.together import Together
 from lcm_scale.vocabulary import Vocabulary, group, scalar
 
 SHAPE = LCMConfig(6, (2,), width=8, layers=2, heads=2, ffn=8)
@@ -132,7 +133,7 @@ def scalar_scale(word: str) -> object:
 def strategy(word: str) -> object:
     if word.startswith("zero"):
         pytest.importorskip("deepspeed")
-    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU)["strategy"]
+    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU, Together())["strategy"]
     config = getattr(made, "config", None)
     return type(made).__name__, config and config["zero_optimization"]["stage"]
 

@@ -102,7 +102,7 @@ def test_a_mistake_names_file_and_key_in_one_line(text: str, expected: str, tmp_
 
 def test_a_misspelt_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "abide_small.yaml").write_text("seed: 1\n")
-    with pytest.raises(InputError, match="did you mean 'abide_small.yaml'"):
+    with pytest.raises(InputError, match=r"did you mean 'abide_small\.yaml'"):
         config.load(Recipe, tmp_path / "abide_smal.yaml")
 
 

@@ -65,7 +65,7 @@ def test_a_constant_region_is_a_row_of_zeros_its_diagonal_included(value: float,
     assert (matrix.constant, matrix.not_finite) == ((2,), ())
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.7e308, -1.7e308])
 def test_a_region_with_nan_or_inf_is_a_row_of_zeros_and_counted(value: float, bold) -> None:
     x = bold(0, regions=4)
     x[7, 1] = value

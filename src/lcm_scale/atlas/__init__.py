@@ -1,6 +1,6 @@
 """Atlases: which region stands in which row of a connectivity matrix."""
 
-from lcm_scale.atlas.regions import MOST_REGIONS, Atlas, edge_order, numbered
+from lcm_scale.atlas.regions import Atlas, edge_order, numbered
 from lcm_scale.atlas.tables import BUILT_IN, load_atlas
 
-__all__ = ["BUILT_IN", "MOST_REGIONS", "Atlas", "edge_order", "load_atlas", "numbered"]
+__all__ = ["BUILT_IN", "Atlas", "edge_order", "load_atlas", "numbered"]

@@ -19,10 +19,7 @@ import numpy as np
 
 from lcm_scale import checked
 from lcm_scale.errors import InputError
-
-# A model has edges for every pair of regions: eight times as many as the finest atlases have are
-# out of reach of any training, and their pairs still fit into an ordinary machine.
-MOST_REGIONS = 8192
+from lcm_scale.limits import MOST_REGIONS
 
 
 @dataclass(frozen=True)

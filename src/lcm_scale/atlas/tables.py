@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 from importlib import resources
 from pathlib import Path
 
-from lcm_scale.atlas.regions import MOST_REGIONS, Atlas, numbered
+from lcm_scale.atlas.regions import Atlas, numbered
 from lcm_scale.errors import InputError
+from lcm_scale.limits import MOST_REGIONS, read_text
 
 BUILT_IN = ("aal116",)
 
@@ -23,40 +26,64 @@ def load_atlas(name_or_path: str) -> Atlas:
         path = resources.files("lcm_scale.atlas") / "built_in" / f"{name_or_path}.tsv"
         return _parse(name_or_path, path.read_text(encoding="utf-8"), name_or_path)
     stem, colon, count = name_or_path.rpartition(":")
-    if colon and count.isdecimal() and not Path(name_or_path).exists():
-        if not 2 <= int(count[:9]) <= MOST_REGIONS:
-            raise InputError(f"atlas '{name_or_path}': from 2 to {MOST_REGIONS} regions")
-        return numbered(stem, int(count))
     file = Path(name_or_path)
-    if not file.is_file():
+    try:
+        is_file = file.is_file()
+    except OSError:  # longer than a file's name can be
+        is_file = False
+    if is_file:
+        return _parse(file.stem, read_text(file), str(file))
+    if not (colon and count.isascii() and count.isdigit()):
         raise InputError(
-            f"atlas '{name_or_path}': neither built in ({', '.join(BUILT_IN)}), a file, nor "
+            f"atlas '{name_or_path[:100]}': neither built in ({', '.join(BUILT_IN)}), a file, nor "
             "'name:regions'"
         )
-    try:
-        return _parse(file.stem, file.read_text(encoding="utf-8-sig"), str(file))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"atlas {file}: no text; expected a TSV or CSV with the columns index and name"
-        ) from error
+    if len(count) > 9 or not 1 <= int(count) <= MOST_REGIONS:
+        raise InputError(_too_many(stem[:100], count[:20]))
+    return numbered(stem, int(count))
 
 
 def _parse(name: str, text: str, where: str) -> Atlas:
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, restval=""))
+    except csv.Error as error:
+        raise InputError(f"atlas {where}: {error}") from error
     if not rows or not {"index", "name"} <= set(rows[0]):
         raise InputError(f"atlas {where}: needs a header with the columns index and name")
+    if len(rows) > MOST_REGIONS:
+        raise InputError(_too_many(where, f"{len(rows):,}"))
     try:
         return Atlas(
             name=name,
-            indices=tuple(int(row["index"]) for row in rows),
+            indices=tuple(_index(row["index"]) for row in rows),
             names=tuple(row["name"] for row in rows),
             networks=tuple(row["network"] for row in rows) if "network" in rows[0] else (),
-            coordinates=tuple((float(r["x"]), float(r["y"]), float(r["z"])) for r in rows)
+            coordinates=tuple((_mm(r["x"]), _mm(r["y"]), _mm(r["z"])) for r in rows)
             if "x" in rows[0]
             else (),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:
         raise InputError(
-            f"atlas {where}: {error}; index is a whole number, x, y, z are mm"
+            f"atlas {where}: {str(error)[:100]}; index is a whole number, x, y, z are mm"
         ) from error
+
+
+def _index(cell: str) -> int:
+    """Raises: ValueError where it is no whole number that a label image can hold."""
+    index = int(cell)
+    if abs(index) >= 2**63:
+        raise ValueError(f"{cell[:40]} is larger than a label image can hold")
+    return index
+
+
+def _mm(cell: str) -> float:
+    """Raises: ValueError where it is no finite number."""
+    value = float(cell)
+    if not math.isfinite(value):
+        raise ValueError(f"a coordinate is '{cell}'")
+    return value
+
+
+def _too_many(where: str, count: str) -> str:
+    return f"atlas {where}: {count} regions; expected 1 to {MOST_REGIONS:,}"

@@ -19,6 +19,7 @@ from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
 TOLERANCE = 1e-3  # by which a ready matrix may miss symmetry or the range of a correlation
+LARGEST = 1e300  # beyond it a value counts as inf: the sum of a longest series would become that
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def pearson(series: np.ndarray) -> np.ndarray:
         with NaN or inf, are 0, the diagonal included.
     """
     x = np.asarray(series, dtype=np.float64)
-    usable = np.isfinite(x).all(0) & ~_constant(x)
+    usable = _finite(x) & ~_constant(x)
     x = np.where(usable, x, 0.0)
     x = x - x.mean(0)
     largest = np.abs(x).max(0)  # brings tiny and huge units to one size before squaring
@@ -128,7 +129,7 @@ def _matrix(
             f"{source}, window {number}",
             f"last window under {config.min_volumes} volumes (pad: safe)",
         )
-    finite = np.isfinite(piece).all(0)
+    finite = _finite(piece)
     if short and config.pad == "reference":
         padded = np.zeros((config.window or volumes, piece.shape[1]))
         padded[:volumes] = piece
@@ -201,11 +202,16 @@ def _order(recording: Recording, atlas: Atlas) -> np.ndarray | None:
 
 
 def _refuse_dead(series: np.ndarray, source: str) -> None:
-    if (_constant(series) | ~np.isfinite(series).all(0)).all():
+    if (_constant(series) | ~_finite(series)).all():
         raise InputError(
             f"{source}: all-constant: no region changes over its {len(series)} volumes; the file "
             "holds no data"
         )
+
+
+def _finite(series: np.ndarray) -> np.ndarray:
+    """(R,) whether a column can be summed."""
+    return np.asarray((np.abs(series) <= LARGEST).all(0))
 
 
 def _constant(series: np.ndarray) -> np.ndarray:

@@ -258,7 +258,8 @@ def state_of(sweep: Sweep, point: Point) -> State:
     if is_finished(folder):
         facts = read_result(folder)
         name = "diverged" if diverged(facts) else "finished"
-        return State(point, name, facts.get("epochs", 0), facts["loss"], _headline(facts))
+        note = f"at step {facts['steps']}" if facts.get("diverged") else _headline(facts)
+        return State(point, name, facts.get("epochs", 0), facts["loss"], note)
     if (folder / FAILED).is_file():
         return State(point, "failed", 0, None, read_failure(folder))
     held = living_holder(folder / LOCK) is not None

@@ -16,9 +16,10 @@ from typing import Any
 from torch import Tensor
 
 from lcm_scale import checked
-from lcm_scale.atlas import MOST_REGIONS, Atlas
+from lcm_scale.atlas import Atlas
 from lcm_scale.config.run import EDGES, FORMULATIONS, INITS, READOUTS
 from lcm_scale.errors import InputError
+from lcm_scale.limits import MOST_REGIONS
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import MOST_TOKENS, Vocabulary

@@ -272,6 +272,9 @@ def _load(path: Path) -> dict[str, Tensor]:
     data = checkpoints.mapped(path)
     if not checkpoints.are_weights(data):
         raise InputError(f"{path}: expected a state dict, names to tensors")
+    what = checkpoints.not_finite(data)
+    if what:
+        raise InputError(f"{path}: {what}: no model can be made of it")
     return dict(data)
 
 
