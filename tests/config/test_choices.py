@@ -25,11 +25,13 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, table
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
+from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.laws.collect import runs_of
@@ -57,6 +59,8 @@ CPU = Hardware("cpu", "32-true")
 # Where the code has a table of the words, it holds the same ones.
 TABLES: dict[str, set[str]] = {
     "ShardRecipe.reader": set(READERS),
+    "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
+    "Recipe.evaluate.unit": set(UNITS),
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
     "Recipe.phases.readout": set(READOUTS),

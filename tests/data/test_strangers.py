@@ -16,12 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from lcm_scale import config
 from lcm_scale.config import Recipe
 from lcm_scale.data.manifest import read_index, read_manifest
+from lcm_scale.data.repair import repair_shards
 from lcm_scale.data.sets import open_sets
 from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.data.verify import decode_record, verify_shards
@@ -317,3 +319,48 @@ def test_an_index_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
     (folder / "index.npz").unlink()
     os.mkfifo(folder / "index.npz")
     refused(folder, r"index\.npz: missing", lambda p: read_index(p, read_manifest(p)))
+
+
+# -- the store, from which tars are made anew ------------------------------------------------------
+
+
+def elsewhere(file: h5py.File, secret: Path) -> None:
+    file["fc"] = h5py.ExternalLink(str(secret), "/fc")
+
+
+def outside(file: h5py.File, secret: Path) -> None:
+    file.create_dataset("fc", (8, 15), "float16", external=[(str(secret), 0, 240)])
+
+
+def virtual(file: h5py.File, secret: Path) -> None:
+    layout = h5py.VirtualLayout((8, 15), "float16")
+    layout[:] = h5py.VirtualSource(str(secret), "fc", (8, 15))
+    file.create_virtual_dataset("fc", layout)
+
+
+def endless(file: h5py.File, secret: Path) -> None:
+    file.create_dataset("fc", (10**12, 15), "float16", chunks=(16, 15))
+
+
+@pytest.mark.parametrize("put", [elsewhere, outside, virtual, endless])
+def test_a_store_that_names_another_file_is_refused(
+    put: Callable[[h5py.File, Path], None], tiny_set, tmp_path: Path
+) -> None:
+    folder = tiny_set(people=8)
+    secret = tmp_path / "secret.h5"
+    shutil.copy(folder / "tiny.h5", secret)
+    with h5py.File(folder / "tiny.h5", "r+") as file:
+        del file["fc"]
+        put(file, secret)
+    (folder / "tiny-000000.tar").unlink()
+    refused(
+        folder, r"tiny\.h5: fc (is missing, or a link|lies in another|has \d+ scans)", repair_shards
+    )
+
+
+def test_a_store_that_is_a_link_is_refused(tiny_set, tmp_path: Path) -> None:
+    folder = tiny_set(people=4)
+    (folder / "tiny.h5").rename(tmp_path / "other.h5")
+    (folder / "tiny.h5").symlink_to(tmp_path / "other.h5")
+    (folder / "tiny-000000.tar").unlink()
+    refused(folder, "a link that leads out of its folder", repair_shards)

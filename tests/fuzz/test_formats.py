@@ -31,7 +31,7 @@ from safetensors.torch import load_file
 
 from lcm_scale import config
 from lcm_scale.cli import data as cli
-from lcm_scale.config import Recipe, ShardRecipe, SweepRecipe
+from lcm_scale.config import Recipe, ShardRecipe, SweepRecipe, kind_of
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.data.stream import BatchStream, Labels, open_edges
@@ -104,6 +104,7 @@ def sealed(data: Any) -> str:
         vocabulary = Vocabulary.from_json(data["vocabulary"]).to_json()
         parts = [data["format"], atlas["checksum"], json.dumps(vocabulary), data["index_sha256"]]
         parts += [shard["sha256"] for shard in data["shards"]]
+        parts += [kind for kind in [kind_of(data["connectivity"])] if kind != "pearson"]
         data["fingerprint"] = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
         data.pop("checksum", None)  # sets from before 0.1.0 have none
     except (TypeError, KeyError, ValueError, AttributeError, InputError):

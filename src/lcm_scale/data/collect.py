@@ -11,17 +11,17 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import GroupConfig, ShardRecipe
+from lcm_scale.config import GroupConfig, ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
-from lcm_scale.data.manifest import CONSTANT
+from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
@@ -30,6 +30,7 @@ from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
 from lcm_scale.terminal import print
 
 CHUNK = 256  # scans appended to the store at once
+ASKED = 0.5  # share of the scans from which on a missing region is a question
 
 
 @dataclass
@@ -39,43 +40,62 @@ class ReadSummary:
     Attributes:
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
         source_of: key -> the file it came from, so that a second one of that key can name both.
-        skipped: what was left out, and why.   constant: region -> scans in which it never changes.
-        not_finite: scans with NaN or inf.   simulated: whether any recording is.
+        skipped: what was left out, and why.
+        constant, broken: region -> scans in which it never changes, or has NaN or inf.
+        not_finite: scans with NaN or inf.
+        left_out: volumes, and the scans that they are of, by the reason why they were left out.
+        ready: scans that came as matrices.   simulated: whether any recording is.
     """
 
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
     source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
+    broken: Counter[int] = field(default_factory=Counter)
     not_finite: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    ready: int = 0
     simulated: bool = False
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
+
+        def named(regions: Counter[int]) -> dict[str, int]:
+            return {atlas.label(r): n for r, n in sorted(regions.items())}
+
+        odd: dict[str, Any] = {BROKEN: named(self.broken)}
         return {
             "scans": len(self.keys),
             "skipped": dict(sorted(Counter(skip.why for skip in self.skipped).items())),
-            CONSTANT: {atlas.label(r): n for r, n in sorted(self.constant.items())},
+            CONSTANT: named(self.constant),
             "scans with NaN or inf": self.not_finite,
+            **{key: value for key, value in {**odd, **self.left_out}.items() if value},
         }
+
+    def missing(self) -> dict[int, int]:
+        """Region -> scans in which it has no data, for those that have none in some."""
+        return dict(sorted((self.constant + self.broken).items()))
 
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
+    Args:
+        atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
-        or where no scan is usable.
+        where no scan is usable, or for a region that half of the scans lack.
     """
     salt = project_salt()
     summary = ReadSummary()
+    kept = atlas.without(recipe.connectivity.drop_regions)
     columns = [group.column or group.name for group in recipe.groups]
     provenance = {
         "name": recipe.name,
-        "atlas": json.dumps(atlas.to_json()),
-        "connectivity": json.dumps(asdict(recipe.connectivity)),
+        "atlas": json.dumps(kept.to_json()),
+        "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
-    store.create(path, atlas.n_edges, recipe.dtype, columns, provenance)
-    rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
+    store.create(path, kept.n_edges, recipe.dtype, columns, provenance)
+    rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
     labels: list[Mapping[str, str | None]] = []
@@ -93,12 +113,15 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             continue
         _check_labels(recording, recipe.groups)
         summary.simulated |= recording.simulated
-        for matrix in connectivity_matrices(recording, recipe.connectivity, atlas):
+        matrices = connectivity_matrices(recording, recipe.connectivity, atlas)
+        _count_left_out(summary, matrices)
+        for matrix in matrices:
             if isinstance(matrix, Skipped):
                 summary.skipped.append(matrix)
                 continue
             _remember(summary, recording, matrix)
-            triangles.append(matrix.values[rows, columns_of_edges].astype(recipe.dtype))
+            triangle = matrix.values[rows, columns_of_edges]
+            triangles.append(_stored(triangle, recipe.dtype, recording.source))
             facts.append(_facts(recording, matrix, salt))
             labels.append(recording.labels)
         if len(triangles) >= CHUNK:
@@ -110,7 +133,37 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             f"{recipe.name}: no usable scan "
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
+    _ask_about_missing_regions(recipe, kept, summary)
     return summary
+
+
+def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
+    """In the recipe's dtype.  Raises: InputError where a number does not fit it."""
+    largest = float(np.abs(triangle).max())
+    if largest > float(np.finfo(dtype).max):
+        raise InputError(f"{source}: {largest:.3g} does not fit dtype={dtype}; set dtype=float32")
+    return triangle.astype(dtype)
+
+
+def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
+    """Raises: InputError naming the first region that is missing in half of the scans or more and
+    that the recipe does not accept, and the keys that answer."""
+    scans, accepted = len(summary.keys), recipe.connectivity.accept_missing
+    asked = [
+        (region, count)
+        for region, count in summary.missing().items()
+        if count >= ASKED * scans and atlas.indices[region] not in accepted
+    ]
+    if asked:
+        region, count = asked[0]
+        more = f", and {len(asked) - 1} more in half of them or more" if len(asked) > 1 else ""
+        listed = f"[{', '.join(str(atlas.indices[r]) for r, _ in asked)}]"
+        raise InputError(
+            f"{recipe.name}: {atlas.label(region)} is missing (constant, or NaN) in {count} "
+            f"of {scans} scans, {count / scans:.0%}{more}; connectivity.drop_regions={listed} "
+            f"leaves such regions out of the set, connectivity.accept_missing={listed} keeps them "
+            "as rows of zeros"
+        )
 
 
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
@@ -123,7 +176,20 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.keys.append(key)
     summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
+    summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
+    summary.ready += recording.connectivity is not None
+
+
+def _count_left_out(summary: ReadSummary, matrices: Sequence[Matrix | Skipped]) -> None:
+    """Volumes are left out of a scan, whatever its number of windows."""
+    whole = next((matrix for matrix in matrices if isinstance(matrix, Matrix)), None)
+    for what, volumes in (
+        ("scrubbed", whole.scrubbed if whole else 0),
+        ("without any number", whole.empty if whole else 0),
+    ):
+        summary.left_out[f"volumes {what}"] += volumes
+        summary.left_out[f"scans with volumes {what}"] += volumes > 0
 
 
 def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
@@ -164,8 +230,29 @@ def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
             )
 
 
-def report_skipped(skipped: Sequence[Skipped]) -> None:
-    """Everything that was left out, on the terminal only: these are raw names."""
+def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
+    """Everything that was left out, on the terminal only, since these are raw names; then regions
+    without data and what ready matrices were taken for.
+
+    Args: atlas: of the set.
+    """
+    _report_skipped(summary.skipped)
+    missing = [f"{atlas.label(r)} in {n}" for r, n in summary.missing().items()]
+    if missing:
+        print(
+            f"{recipe.name}: regions without data, of {len(summary.keys)} scans: "
+            f"{', '.join(missing)}; model.mask_constant=true leaves them out of attention",
+            file=sys.stderr,
+        )
+    if summary.ready:
+        print(
+            f"{recipe.name}: {summary.ready} ready matrices, taken as "
+            f"{kind_of(parameters(recipe.connectivity))} (connectivity.kind)",
+            file=sys.stderr,
+        )
+
+
+def _report_skipped(skipped: Sequence[Skipped]) -> None:
     by_reason: dict[str, list[str]] = {}
     for skip in skipped:
         by_reason.setdefault(skip.why, []).append(skip.what)

@@ -19,7 +19,7 @@ import numpy as np
 
 from lcm_scale import checked
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import ShardRecipe
+from lcm_scale.config import ShardRecipe, kind_of
 from lcm_scale.config.fields import choices_of
 from lcm_scale.data import stored
 from lcm_scale.errors import InputError
@@ -30,7 +30,8 @@ from lcm_scale.vocabulary import Target, Vocabulary
 FORMAT = "lcm-scale-shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.npz"
-CONSTANT = "constant regions, in scans"  # in `quality`
+# In `quality`: regions without data, by name, and the scans in which they have none.
+CONSTANT, BROKEN = "constant regions, in scans", "regions with NaN or inf, in scans"
 MOST_SCANS = 2**31 - 1  # the index counts in int32
 MOST_BYTES = 2**53
 LARGEST_MANIFEST = 2**30  # bytes; a million people take 30 MB
@@ -100,8 +101,19 @@ class ShardManifest:
     versions: Mapping[str, str] | None = None
 
     @property
+    def kind(self) -> str:
+        """The kind of connectivity in words; sets of different words are not mixed unasked."""
+        return kind_of(self.connectivity)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Regions, by name, that have no data in some scan: rows of zeros there."""
+        keys = (CONSTANT, BROKEN)
+        return tuple(dict.fromkeys(name for key in keys for name in self.quality.get(key, {})))
+
+    @property
     def fingerprint(self) -> str:
-        """Changes whenever any scan, label, region order or split unit does."""
+        """Changes whenever any scan, label, region order, split unit or kind of matrix does."""
         parts = [
             FORMAT,
             self.atlas.checksum,
@@ -109,6 +121,8 @@ class ShardManifest:
             self.index_sha256,
         ]
         parts += [shard.sha256 for shard in self.shards]
+        if self.kind != "pearson":  # sets from before there were kinds keep theirs
+            parts.append(self.kind)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -132,7 +146,8 @@ class ShardManifest:
         if len(ranks) != len(subjects) or np.bincount(ranks).max() > 1:
             raise InputError(f"subject_ranks: expected one for each of {len(subjects)} subjects")
         return cls(
-            **{key: checked.text(own[key], key) for key in ("name", "cohort", "salt_id")},
+            name=checked.file_name(own["name"], "name"),
+            **{key: checked.text(own[key], key) for key in ("cohort", "salt_id")},
             simulated=checked.flag(own["simulated"], "simulated"),
             atlas=Atlas.from_json(own["atlas"]),
             vocabulary=Vocabulary.from_json(own["vocabulary"]),
@@ -174,9 +189,9 @@ def _sha256(value: object, name: str) -> str:
 
 
 def _quality(value: object) -> dict[str, Any]:
-    """Anything, but for two mappings of which it is known that they count."""
+    """Anything, but for the mappings of which it is known that they count."""
     own = checked.plain(checked.members(value, "quality"), "quality")
-    for key in ("skipped", CONSTANT):
+    for key in ("skipped", CONSTANT, BROKEN):
         for name, count in checked.members(own.get(key, {}), f"quality.{key}").items():
             checked.whole(count, f"quality.{key}.{name}", 0, MOST_SCANS)
     return dict(own)
@@ -213,6 +228,8 @@ class ScanIndex:
         bei: float32 (N, targets) as `environment` encodes them, NaN missing.
         mean_fd: float32 (N,) mm, NaN unknown.
         volumes: int32 (N,) volumes that entered the matrix, 0 where a ready matrix was given.
+        scan: int32 (N,) which rows are windows of one scan; None where the file does not say,
+            because each row is a scan of its own (or an older version wrote it).
     """
 
     subject: np.ndarray
@@ -221,6 +238,7 @@ class ScanIndex:
     bei: np.ndarray
     mean_fd: np.ndarray
     volumes: np.ndarray
+    scan: np.ndarray | None = None
 
 
 def _checksum(data: Mapping[str, Any]) -> str:
@@ -313,11 +331,13 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
                 "mean_fd": ("<f4", (n,)),
                 "volumes": ("<i4", (n,)),
             },
+            optional={"scan": ("<i4", (n,))},
         )
         sites = tuple(checked.text(site, "sites") for site in arrays.pop("sites").tolist())
         _within(arrays["subject"], "subject", 0, len(manifest.subjects) - 1)
         _within(arrays["site"], "site", -1, len(sites) - 1)
         _within(arrays["volumes"], "volumes", 0, 2**31 - 1)
+        _within(arrays.get("scan", np.zeros(1)), "scan", 0, n - 1)
         for column, target in zip(arrays["bei"].T, targets, strict=True):
             _check_labels(column, target)
     return ScanIndex(sites=sites, **arrays)

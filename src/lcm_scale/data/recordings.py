@@ -33,6 +33,8 @@ class Recording:
         tr: repetition time in seconds, None where unknown.
         age: years, None where missing.  sex: 'M', 'F' or None.
         mean_fd: mean framewise displacement in mm, None where unknown.
+        confounds: column of a confounds table -> (T,) its value at each volume, NaN missing; those
+            that `cleaning.confound_columns` asks for, where the source has them.
         labels: label column -> category name, or None where missing.
         simulated: true where no person was scanned.
     """
@@ -50,6 +52,7 @@ class Recording:
     age: float | None = None
     sex: str | None = None
     mean_fd: float | None = None
+    confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
     simulated: bool = False
 

@@ -29,10 +29,11 @@ import lcm_scale
 from lcm_scale import progress
 from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
-from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
-from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
+from lcm_scale.data.collect import ReadSummary, fill_store, report_odd
+from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.errors import InputError
@@ -50,9 +51,10 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     folder, atlas = prepare_shards(recipe)
     with _built_aside(folder) as aside:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
-        report_skipped(summary.skipped)
+        kept = atlas.without(recipe.connectivity.drop_regions)
+        report_odd(summary, recipe, kept)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
-            manifest = write_set(recipe, atlas, store.read(file), summary, aside)
+            manifest = write_set(recipe, kept, store.read(file), summary, aside)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
@@ -72,7 +74,9 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
             f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
             "shards_dir"
         )
-    return folder, load_atlas(str(expand(recipe.atlas)))
+    atlas = load_atlas(str(expand(recipe.atlas)))
+    check_connectivity(recipe.connectivity, atlas)
+    return folder, atlas
 
 
 @contextmanager
@@ -193,7 +197,8 @@ def write_set(
                 )
             )
             advance(part.stop - part.start)
-    index = _write_index(folder / INDEX, facts, subjects, bei)
+    windowed = recipe.connectivity.window is not None
+    index = _write_index(folder / INDEX, facts, subjects, bei, windowed)
     return ShardManifest(
         name=recipe.name,
         cohort=recipe.cohort or recipe.name,
@@ -201,7 +206,7 @@ def write_set(
         simulated=summary.simulated,
         atlas=atlas,
         vocabulary=vocabulary,
-        connectivity={"kind": "pearson", **asdict(recipe.connectivity)},
+        connectivity=parameters(recipe.connectivity),
         dtype=recipe.dtype,
         block=recipe.block,
         scans=len(order),
@@ -280,7 +285,11 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _write_index(
-    path: Path, facts: Sequence[ScanFacts], subjects: Sequence[str], bei: np.ndarray
+    path: Path,
+    facts: Sequence[ScanFacts],
+    subjects: Sequence[str],
+    bei: np.ndarray,
+    windowed: bool,
 ) -> str:
     """`index.npz` without numpy's time stamps.  Returns: its SHA-256."""
     number = {subject: i for i, subject in enumerate(subjects)}
@@ -293,6 +302,10 @@ def _write_index(
         "mean_fd": np.array([fact.mean_fd for fact in facts], np.float32),
         "volumes": np.array([fact.volumes for fact in facts], np.int32),
     }
+    if windowed:  # else each row is a scan of its own
+        scans = [(fact.subject, fact.session, fact.run) for fact in facts]
+        place = {scan: i for i, scan in enumerate(dict.fromkeys(scans))}
+        arrays["scan"] = np.array([place[scan] for scan in scans], np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():

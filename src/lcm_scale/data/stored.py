@@ -57,18 +57,25 @@ def npy(data: bytes | memoryview, name: str, dtype: str, shape: Shape) -> np.nda
 
 
 def npz(
-    data: bytes, wanted: Mapping[str, tuple[str, Shape]], largest: int = 0
+    data: bytes,
+    wanted: Mapping[str, tuple[str, Shape]],
+    largest: int = 0,
+    optional: Mapping[str, tuple[str, Shape]] | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name.
 
     Args:
         wanted: name -> dtype and shape, as for `npy`.
         largest: bytes that compressed arrays may unpack to, all together.
+        optional: as `wanted`, of arrays that may be missing.
     Raises: InputError where one is missing, damaged, compressed too much, or as `npy`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {name: archive.getinfo(f"{name}.npy") for name in wanted}
+            there = set(archive.namelist())
+            more = {k: v for k, v in (optional or {}).items() if f"{k}.npy" in there}
+            kinds = {**wanted, **more}
+            members = {name: archive.getinfo(f"{name}.npy") for name in kinds}
             packed = [m for m in members.values() if m.compress_type != zipfile.ZIP_STORED]
             # Others than deflate take what they unpack with from the file itself.
             if any(member.compress_type != zipfile.ZIP_DEFLATED for member in packed):
@@ -80,4 +87,4 @@ def npz(
         raise
     except Exception as error:  # flipped bits may name any version, length or place
         raise InputError(f"{type(error).__name__}: {error}") from error
-    return {name: npy(found[name], name, *kind) for name, kind in wanted.items()}
+    return {name: npy(found[name], name, *kind) for name, kind in kinds.items()}

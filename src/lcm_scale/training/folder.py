@@ -123,14 +123,16 @@ def _refuse(folder: Path, what: str, changed: list[str], remove: str) -> None:
 
 
 def _changed(old: Flat, new: Flat, marks: Mapping[str, str], free: Iterable[str]) -> list[str]:
-    """What makes another run of it, in words.
+    """What makes another run of it, in words. A key that is newer than the old recipe had its
+    default there.
 
     Args: marks: of the checkpoints that the old one started from.   free: keys that may differ.
     """
+    usual = _flat(Recipe())
     changed = [
         key
         for key in sorted({*old, *new} - {*free, *STARTS})
-        if _place_free(key, old.get(key)) != _place_free(key, new.get(key))
+        if _place_free(key, old.get(key, usual.get(key))) != _place_free(key, new.get(key))
     ]
     for key in STARTS:
         before, now = old.get(key), new.get(key)

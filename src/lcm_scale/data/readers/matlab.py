@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ SECONDS = 60
 MEMORY = 4 * MOST_NUMBERS * 8
 LARGEST_ARRAY = 16 + 8 * MOST_NUMBERS  # bytes of an answer: its two lengths, and the numbers
 LONGEST_TEXT = 2**22  # bytes of any other answer
+PIPE = 2**20  # bytes that it holds, so that most answers are one turn of the two processes
 HEAD = struct.Struct("<cQ")  # of an answer: its kind, and how many bytes follow
 # One thread is enough to parse. HDF5 shall load no filters from plug-ins; MATLAB uses none.
 ENVIRONMENT = {
@@ -138,6 +140,8 @@ class MatlabFiles:
                 env=os.environ | ENVIRONMENT,
                 process_group=0,
             )
+            with contextlib.suppress(OSError):  # a system that grants no more: more turns an answer
+                fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, PIPE)  # type: ignore[arg-type]
             self._take(HEAD.size)
         except (OSError, Died) as error:
             raise InputError(

@@ -116,7 +116,6 @@ def _read(stream: BinaryIO, size: int, name: str, path: Path) -> np.ndarray:
         if not step:
             raise EOFError(f"it ends after {filled:,} of {wanted:,} bytes")
         filled += step
-    stream.read(1)  # at its end a zip's member compares its checksum
     return values.reshape(shape, order="F" if by_columns else "C").astype(np.float64, order="C")
 
 
