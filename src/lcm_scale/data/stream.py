@@ -6,7 +6,7 @@ must ask another step (3) `BatchStream`: an epoch's batches for one rank, from a
 arrays become tensors here
 
 Resident (the default) reads every tar once and gathers by index; above a byte limit, records are
-read through webdataset, one shuffle window at a time. Both give the same order for the same window.
+read one shuffle window at a time. Both give the same order for the same window.
 Expansion to R x R is the device's work. State is (epoch, step): nothing else is needed to go on.
 """
 
