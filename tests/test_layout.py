@@ -17,8 +17,11 @@ PACKAGE = ROOT / "src" / "lcm_scale"
 ROOMS = [
     "errors",
     "limits",
+    "terminal",
+    "checked",
     "ranks",
     "files",
+    "csv_text",
     "lock",
     "progress",
     "identity",
@@ -183,3 +186,25 @@ def test_rooms_that_know_neither_lightning_nor_webdataset() -> None:
         for path in (PACKAGE / room).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"^\s*(import|from) (lightning|webdataset)\b", text, re.M), path
+
+
+# Raw files that our own readers read back, from contents of ours.
+WRITE_RAW_CSV = {"fetch/ds000140", "data/readers/simulated"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_csv_is_written_in_one_place(path: Path) -> None:
+    """Which keeps spreadsheets from running a cell."""
+    writes = re.search(r"\bcsv\.(Dict)?[wW]riter\(", path.read_text(encoding="utf-8"))
+    assert not writes or name_of(path) in {"csv_text", *WRITE_RAW_CSV}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_whoever_prints_prints_through_the_terminal_module(path: Path) -> None:
+    """So that what stands in strangers' files cannot control a terminal."""
+    text = path.read_text(encoding="utf-8")
+    if re.search(r"(?<![\w.])print\(", text) and name_of(path) != "terminal":
+        assert re.search(r"^from lcm_scale.terminal import .*\bprint\b", text, re.MULTILINE)
+    assert not re.search(r"\bConsole\((?!.*markup=False)", text), (
+        "markup=False: [brackets] are text"
+    )

@@ -1,5 +1,5 @@
-"""Atomic writes, so that a file is there whole or not at all; and the sum that tells whether it
-stayed so."""
+"""Atomic writes, so that a file is there whole or not at all; the sum that tells whether it stayed
+so; and files that others name."""
 
 from __future__ import annotations
 
@@ -52,6 +52,27 @@ def said_by(error: BaseException) -> str:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     return (str(error).splitlines() or [type(error).__name__])[0][:80]
+
+
+def inside(folder: Path, name: str, also: Path | None = None) -> Path:
+    """A file that something in a folder names, which somebody else may have made.
+
+    Args:
+        name: without a path, as `checked.file_name` sees to.   also: another folder into which a
+            link may lead.
+    Raises: InputError where it is a link that leads out of the folder.
+    """
+    path = folder / name
+    try:
+        found = path.resolve()
+        allowed = [place.resolve() for place in (folder, also) if place is not None]
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        raise InputError(f"{path}: cannot be found ({type(error).__name__})") from error
+    if not any(found.is_relative_to(place) for place in allowed):
+        raise InputError(
+            f"{path}: a link that leads out of its folder; put the file itself there (cp -L)"
+        )
+    return path
 
 
 def sha256(path: Path) -> str:

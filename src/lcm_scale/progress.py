@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from lcm_scale.ranks import is_first
+from lcm_scale.terminal import one_line, print
 
 PLAIN_SECONDS = 15.0  # between two plain lines of one stage
 
@@ -29,17 +30,18 @@ def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
         yield lambda steps=1, note="": None
         return
     if sys.stderr.isatty():
+        name = one_line(name)
         columns = (
-            TextColumn("{task.description:<34}"),
+            TextColumn("{task.description:<34}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Progress(*columns, console=Console(stderr=True, markup=False)) as bar:
             task = bar.add_task(name, total=total, note="")
-            yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+            yield lambda steps=1, note="": bar.update(task, advance=steps, note=one_line(note))
         return
     start = last = time.monotonic()
     done = 0

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from lcm_scale import checked
 from lcm_scale.errors import InputError
 
 NOT_APPLICABLE = "N/A"
 SEX = "sex"
 AGE = "age"
+MOST_TOKENS = 100_000  # of all targets: far more than a model could learn
 
 
 @dataclass(frozen=True)
@@ -169,19 +171,25 @@ class Vocabulary:
         ]
 
     @classmethod
-    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Vocabulary:
-        return cls(
-            tuple(
-                Target(
-                    t["name"],
-                    t["kind"],
-                    tuple(t["categories"]),
-                    t.get("default", ""),
-                    t.get("merge", True),
-                )
-                for t in data
-            )
-        )
+    def from_json(cls, data: object) -> Vocabulary:
+        """Raises: InputError where the data are not what `to_json` gives."""
+        targets = checked.entries(data, "vocabulary", _target)
+        count = sum(target.n_tokens for target in targets)
+        checked.whole(count, "vocabulary: its number of tokens", 1, MOST_TOKENS)
+        return cls(targets)
+
+
+def _target(value: object, name: str) -> Target:
+    own = checked.members(value, name, ("name", "kind", "categories"))
+    kind = checked.choice(own["kind"], f"{name}.kind", ("group", "sex", "scalar"))
+    count = {"group": None, "sex": 2, "scalar": 1}[kind]
+    return Target(
+        checked.text(own["name"], f"{name}.name"),
+        kind,
+        checked.entries(own["categories"], f"{name}.categories", checked.text, count),
+        checked.text(own.get("default", ""), f"{name}.default"),
+        checked.flag(own.get("merge", True), f"{name}.merge"),
+    )
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,6 @@ PARTS = {
         "huggingface_hub", "the mixin's documented hook, underscored, to be overridden"
     ),
     # -- webdataset --------------------------------------------------------------------------------
-    "tariterators": Part("webdataset", "WebDataset reads files by name, not bytes at an offset"),
     "tarstream": Part(
         "webdataset", "the manifest holds each record's offset, which no method tells"
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +30,3 @@ def test_the_writers_offset_is_where_the_next_record_begins(holds: Holds, tmp_pa
         begins = [member.offset for member in tar.getmembers() if member.name.endswith("a.npy")]
     same = [start for start, _ in places] == begins and places[0][1] == places[1][0]
     holds("tarstream", same, f"no longer counts the bytes that are written: {places}, {begins}")
-
-
-def test_a_record_is_read_from_its_bytes_alone(holds: Holds, tmp_path: Path) -> None:
-    start, end = written(tmp_path / "a.tar")[1]
-    stream = io.BytesIO((tmp_path / "a.tar").read_bytes()[start:end])
-    files = wds.tariterators.tar_file_expander([{"url": "record", "stream": stream}])
-    (sample,) = wds.tariterators.group_by_keys(files)
-    read = {key: sample.get(key) for key in ("__key__", "a.npy", "b.json")}
-    expected = {"__key__": "record-1", "a.npy": bytes(700), "b.json": b"{}"}
-    holds("tariterators", read == expected, f"no longer reads a record whole: {read}")

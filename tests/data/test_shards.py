@@ -28,9 +28,13 @@ UPPER = np.triu_indices(6, 1)
 def blocks_of(folder: Path) -> list[DecodedRecord]:
     """Every record, by offset and length as the manifest gives them."""
     found = []
-    for shard in read_manifest(folder).shards:
+    manifest = read_manifest(folder)
+    for shard in manifest.shards:
         data = (folder / shard.file).read_bytes()
-        found += [decode_record(data[r.offset : r.offset + r.bytes]) for r in shard.records]
+        found += [
+            decode_record(data[r.offset : r.offset + r.bytes], manifest, r.scans)
+            for r in shard.records
+        ]
     return found
 
 

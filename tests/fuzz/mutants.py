@@ -6,6 +6,7 @@ numbers at which lengths go wrong. Of texts (JSON, tables) whole values are exch
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ VALUES: tuple[Any, ...] = (
     True,
     -1,
     0,
+    1,
     2.5,
     1e308,
     10**12,
@@ -28,6 +30,7 @@ VALUES: tuple[Any, ...] = (
     "/x",
     "a" * 300,
     "\x1b[31m",
+    "\ud800",
     [],
     [[]],
     {},
@@ -94,10 +97,10 @@ def json_mutants(value: Any, count: int, seed: int = 0) -> Iterator[Any]:
     doubled."""
     for number in range(count):
         rng = random.Random(f"{seed}/{number}")
-        copy = json.loads(json.dumps(value))
+        changed = json.loads(json.dumps(value))
         for _ in range(rng.randint(1, 3)):
-            copy = _exchange(copy, rng)
-        yield copy
+            changed = _exchange(changed, rng)
+        yield changed
 
 
 def table_mutants(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
@@ -179,4 +182,4 @@ def _exchange(value: Any, rng: random.Random) -> Any:
         else:
             value[at] = _exchange(value[at], rng)
         return value
-    return rng.choice(VALUES)
+    return copy.deepcopy(rng.choice(VALUES))  # the next change may be one inside it

@@ -252,7 +252,9 @@ def test_a_sweep_that_never_ran_says_so(make_sweep: Make) -> None:
 def test_a_damaged_point_is_named(finished: Path, tmp_path: Path) -> None:
     made = plan(open_sweep(copy_of(finished, tmp_path)))
     (made.sweep.folder_of(made.runnable[0]) / "point.json").write_text("{")
-    with pytest.raises(InputError, match="not readable; remove that folder"):
+    with pytest.raises(
+        InputError, match=r"point.json: damaged \(not valid JSON\); remove that folder"
+    ):
         collect(made)
 
 

@@ -327,6 +327,18 @@ def test_a_nasty_target_name_is_text_on_the_page_and_stays_in_the_folder(tmp_pat
     assert len(drawn) == 6 and all(re.fullmatch(r"[\w.-]+", name) for name in drawn)
 
 
+def test_names_that_matplotlib_or_a_spreadsheet_would_run_are_names(tmp_path: Path) -> None:
+    formula, sheet = r"$\bad{$", "=1+1"
+    named = replace(result("diagnosis", (formula, sheet), LOSES), target=sheet)
+    named = replace(named, predictions=tuple(replace(p, target=sheet) for p in named.predictions))
+    write_report(replace(report(), headline=sheet, targets=(named,)), tmp_path)
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert {row["target"] for row in rows} == {"'=1+1"}
+    assert any(float(row["value"]) < 0 for row in rows)  # numbers stay numbers
+    scans = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    assert {row["truth"] for row in scans} == {formula, "'=1+1"}
+
+
 def test_no_path_of_this_machine_is_written(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():

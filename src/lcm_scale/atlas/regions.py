@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from lcm_scale import checked
 from lcm_scale.errors import InputError
+from lcm_scale.limits import MOST_REGIONS
 
 
 @dataclass(frozen=True)
@@ -132,22 +134,32 @@ class Atlas:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Atlas:
-        """Raises: InputError where the stored checksum does not fit the stored regions."""
+    def from_json(cls, data: object) -> Atlas:
+        """Raises: InputError where the data are not what `to_json` gives, or the stored checksum
+        does not fit the stored regions."""
+        own = checked.members(data, "atlas", ("name", "indices", "names", "checksum"))
         atlas = cls(
-            name=str(data["name"]),
-            indices=tuple(int(i) for i in data["indices"]),
-            names=tuple(str(n) for n in data["names"]),
-            networks=tuple(str(n) for n in data.get("networks", ())),
-            coordinates=tuple(
-                (float(x), float(y), float(z)) for x, y, z in data.get("coordinates", ())
-            ),
+            name=checked.text(own["name"], "atlas.name"),
+            indices=checked.entries(own["indices"], "atlas.indices", _index),
+            names=checked.entries(own["names"], "atlas.names", checked.text),
+            networks=checked.entries(own.get("networks", ()), "atlas.networks", checked.text),
+            coordinates=checked.entries(own.get("coordinates", ()), "atlas.coordinates", _place),
         )
-        if data.get("checksum", atlas.checksum) != atlas.checksum:
+        checked.whole(atlas.n_regions, "atlas: its number of regions", 2, MOST_REGIONS)
+        if checked.text(own["checksum"], "atlas.checksum") != atlas.checksum:
             raise InputError(
                 f"atlas {atlas.name}: its checksum does not fit its regions; the file was edited"
             )
         return atlas
+
+
+def _index(value: object, name: str) -> int:
+    return checked.whole(value, name, -(2**31), 2**31)
+
+
+def _place(value: object, name: str) -> tuple[float, float, float]:
+    x, y, z = checked.entries(value, name, checked.number, 3)
+    return x, y, z
 
 
 def edge_order(positions: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from lcm_scale import __version__
 from lcm_scale.cli import cost, data, models, sweep, train
 from lcm_scale.errors import Elsewhere, InputError, Stopped
 from lcm_scale.ranks import outlive_first
+from lcm_scale.terminal import one_line, print
 
 app = typer.Typer(
     add_completion=False,
@@ -38,7 +39,7 @@ def main() -> None:
         outlive_first()
         sys.exit(2)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)

@@ -9,6 +9,7 @@ import typer
 
 from lcm_scale.cli.sweep import print_table
 from lcm_scale.errors import InputError
+from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.config import BudgetConfig, Recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from lcm_scale.cli.show import DryRun, Overrides, RecipePath, print_next, print_pairs
 from lcm_scale.errors import InputError
+from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
@@ -117,8 +119,10 @@ def _in_words(atlas: Atlas) -> str:
 def _quality(manifest: ShardManifest) -> dict[str, Any]:
     """Skipped scans by reason; constant regions by name where they are so in every scan, by number
     otherwise."""
+    from lcm_scale.data.manifest import CONSTANT
+
     quality = dict(manifest.quality)
-    constant = quality.pop("constant regions, in scans", {})
+    constant = quality.pop(CONSTANT, {})
     always = [region for region, scans in constant.items() if scans == manifest.scans]
     facts: dict[str, Any] = {}
     if always:
@@ -163,18 +167,39 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
 
 
 def _print_run(folder: Path) -> None:
+    from omegaconf import OmegaConf
+
     from lcm_scale.config import read_yaml
 
-    recipe = read_yaml(folder / "recipe.yaml")
+    # Not by the recipe's schema: a run of an older or newer version has other keys.
+    recipe = OmegaConf.to_container(read_yaml(folder / "recipe.yaml"))
     saved = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
     report = folder / "report.html"
+    title, phases = _stated(recipe, "title"), _stated(recipe, "phases")
     print_pairs(
         {
-            "run": f"{recipe.name}" + (f": {recipe.title}" if recipe.title else ""),
-            "data": ", ".join(recipe.data.sets),
-            "model": recipe.model.preset,
-            "phases": ", ".join(f"{p.name} ({p.epochs} epochs)" for p in recipe.phases),
+            "run": f"{_stated(recipe, 'name') or folder.name}" + (f": {title}" if title else ""),
+            "data": _joined(_stated(recipe, "data.sets")) or "not stated",
+            "model": _stated(recipe, "model.preset") or "not stated",
+            "phases": _joined(
+                [
+                    f"{_stated(phase, 'name')} ({_stated(phase, 'epochs')} epochs)"
+                    for phase in (phases if isinstance(phases, list) else [])
+                ]
+            )
+            or "not stated",
             "checkpoints": ", ".join(saved) or "none",
             "report": report if report.is_file() else "none yet",
         }
     )
+
+
+def _stated(section: Any, key: str) -> Any:
+    """What a stored recipe says under a dotted key, '' where it says nothing."""
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, Mapping) else None
+    return "" if section is None else section
+
+
+def _joined(words: Any) -> str:
+    return ", ".join(map(str, words)) if isinstance(words, list) else str(words)

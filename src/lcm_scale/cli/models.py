@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.terminal import print
 
 OLD = "old-spelling"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lcm_scale.ranks import is_first
+from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.config import Recipe

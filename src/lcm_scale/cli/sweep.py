@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lcm_scale.errors import InputError
+from lcm_scale.terminal import one_line, print
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from lcm_scale.cost.placement import PublishedCost
@@ -125,7 +127,6 @@ def status(
     ] = False,
 ) -> None:
     """Show where every point stands."""
-    from rich.console import Console
     from rich.live import Live
 
     from lcm_scale.sweep import run as sweep
@@ -133,13 +134,13 @@ def status(
     made = _plan(recipe, overrides)
     states = sweep.status(made)
     if watch and sys.stdout.isatty():
-        with Live(_states(states), refresh_per_second=1) as live:
+        with Live(_states(states), console=_console(), refresh_per_second=1) as live:
             while any(s.state in ("waiting", "running", "stopped") for s in states):
                 time.sleep(3)
                 states = sweep.status(made)
                 live.update(_states(states))
     else:
-        Console(width=None if sys.stdout.isatty() else 140).print(_states(states))
+        _console().print(_states(states))
     counts = {
         word: sum(s.state == word for s in states)
         for word in dict.fromkeys(s.state for s in states)
@@ -333,23 +334,29 @@ def _print_identified(made: Plan) -> None:
 
 
 def _states(states: list[State]) -> Table:
-    from rich.table import Table
-
-    table = Table("point", "state", "epoch", "loss", "")
+    rows = []
     for s in states:
         epochs = "" if s.point.is_baseline else f"{s.epoch}/{s.point.epochs}"
-        table.add_row(
-            s.point.name, s.state, epochs, "" if s.loss is None else f"{s.loss:.3f}", s.note
-        )
-    return table
+        loss = "" if s.loss is None else f"{s.loss:.3f}"
+        rows.append([s.point.name, s.state, epochs, loss, s.note])
+    return _table(None, ("point", "state", "epoch", "loss", ""), rows)
 
 
 def print_table(title: str, columns: Sequence[str], rows: list[list[str]]) -> None:
-    """On a terminal as wide as it is, else in 140 columns."""
-    from rich.console import Console
+    _console().print(_table(title, columns, rows))
+
+
+def _table(title: str | None, columns: Sequence[str], rows: list[list[str]]) -> Table:
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*map(one_line, columns), title=title and one_line(title), title_justify="left")
     for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        table.add_row(*map(one_line, row))
+    return table
+
+
+def _console() -> Console:
+    """On a terminal as wide as it is, else 140 columns; words in [brackets] are words."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 140, markup=False)

@@ -14,6 +14,7 @@ from lcm_scale.cli.show import (
 )
 from lcm_scale.errors import InputError
 from lcm_scale.ranks import is_first
+from lcm_scale.terminal import print
 
 
 def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:

@@ -15,13 +15,13 @@ from typing import Any, get_args, get_origin
 
 from lcm_scale.config.fields import Constraint, described, section_of
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.terminal import one_line
 
 LARGEST = 2**63 - 1  # that a whole number may be: what torch and NumPy count in
 REFERENCE = "${"  # opens OmegaConf's reference to another key
 # Control characters and halves of surrogate pairs: no file, page or terminal takes them as they
 # are.
 NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 LONGEST_SHOWN = 80  # characters of a value in a message
 
 
@@ -63,11 +63,6 @@ def check_section(
             )
         one = known[name]
         _check(value, one.type, one.constraint, Place(where, f"{prefix}{name}"), final)
-
-
-def one_line(message: str) -> str:
-    """A message without anything that would break its line."""
-    return NOT_IN_A_LINE.sub(" ", message)
 
 
 def shown(value: Any) -> str:

@@ -18,11 +18,12 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lcm_scale.config.check import REFERENCE, check_section, one_line, shown
+from lcm_scale.config.check import REFERENCE, check_section, shown
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.config.run import Recipe
 from lcm_scale.config.yaml_text import parse, read_file
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.terminal import one_line
 
 SHORTHAND = {"model": "preset", "data": "sets"}
 BESIDE = re.compile(r"[\w-][\w.@+-]*(/[\w-][\w.@+-]*)*")  # a file of the recipes folder or below

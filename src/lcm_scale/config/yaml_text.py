@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import yaml
 
-from lcm_scale.config.check import REFERENCE, one_line, shown
+from lcm_scale.config.check import REFERENCE, shown
 from lcm_scale.errors import InputError
+from lcm_scale.terminal import one_line
 
 LARGEST_FILE = 2**20  # bytes
 MOST_NODES = 20_000  # values and keys once every alias is written out

@@ -21,11 +21,13 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import GroupConfig, ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
+from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
+from lcm_scale.terminal import print
 
 CHUNK = 256  # scans appended to the store at once
 ASKED = 0.5  # share of the scans from which on a missing region is a question
@@ -61,11 +63,11 @@ class ReadSummary:
         def named(regions: Counter[int]) -> dict[str, int]:
             return {atlas.label(r): n for r, n in sorted(regions.items())}
 
-        odd: dict[str, Any] = {"regions with NaN or inf, in scans": named(self.broken)}
+        odd: dict[str, Any] = {BROKEN: named(self.broken)}
         return {
             "scans": len(self.keys),
             "skipped": dict(sorted(Counter(skip.why for skip in self.skipped).items())),
-            "constant regions, in scans": named(self.constant),
+            CONSTANT: named(self.constant),
             "scans with NaN or inf": self.not_finite,
             **{key: value for key, value in {**odd, **self.left_out}.items() if value},
         }

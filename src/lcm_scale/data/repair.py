@@ -21,7 +21,7 @@ from lcm_scale.data.shards import write_tar
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.data.verify import check_file
 from lcm_scale.errors import InputError
-from lcm_scale.files import sync_folder
+from lcm_scale.files import inside, sync_folder
 
 
 def repair_shards(folder: Path) -> tuple[str, ...]:
@@ -38,16 +38,18 @@ def repair_shards(folder: Path) -> tuple[str, ...]:
     with progress.stage(f"check {manifest.name}", manifest.scans) as advance:
         for shard, start in zip(manifest.shards, starts.tolist(), strict=False):
             try:
-                check_file(folder / shard.file, shard)
+                check_file(inside(folder, shard.file), shard)
             except InputError:
                 damaged.append((shard, start))
             advance(shard.scans)
     if damaged:
-        path = folder / f"{manifest.name}.h5"
+        path = inside(folder, f"{manifest.name}.h5")
         try:
             with h5py.File(path, "r") as file:
-                _rebuild(folder, manifest, index, store.read(file), damaged)
-        except (OSError, KeyError, ValueError) as error:
+                _rebuild(folder, manifest, index, store.read(file, manifest.scans), damaged)
+        except InputError:
+            raise
+        except Exception as error:  # HDF5 makes of a damaged file whatever it likes
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise InputError(
                 f"{path}: the store that tars are made from cannot be read ({reason}); shard the "

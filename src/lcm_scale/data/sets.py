@@ -25,6 +25,7 @@ from lcm_scale.data.manifest import (
 )
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.files import inside
 from lcm_scale.vocabulary import Vocabulary, merge, recode
 
 
@@ -170,10 +171,8 @@ def open_sets(
     ]
     subjects, ranks, subject = _numbered_subjects(manifests, indices)
     sites = tuple(sorted({site for index in indices for site in index.sites}))
-    site = [
-        np.where(index.site >= 0, np.array([*map(sites.index, index.sites), -1])[index.site], -1)
-        for index in indices
-    ]
+    place = {name: number for number, name in enumerate(sites)}
+    site = [np.array([*map(place.__getitem__, i.sites), -1])[i.site] for i in indices]
     blocks, block = _blocks(manifests, folders)
     return ShardSets(
         manifests=manifests,
@@ -201,16 +200,14 @@ def _numbered_subjects(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Hashed ids in the order of their first set, the rank of each, and each scan's number."""
     numbers: dict[str, int] = {}
-    ranks: list[int] = []
-    of_scans = []
+    ranks, of_scans = [], []
     for manifest, index in zip(manifests, indices, strict=True):
-        for name, rank in zip(manifest.subjects, manifest.subject_ranks, strict=True):
-            if name not in numbers:
-                numbers[name] = len(numbers)
-                ranks.append(rank)
-        own = np.array([numbers[name] for name in manifest.subjects], dtype=np.int64)
+        known = len(numbers)
+        # One pass: there may be a million people.
+        own = np.array([numbers.setdefault(name, len(numbers)) for name in manifest.subjects])
+        ranks.append(np.array(manifest.subject_ranks, dtype=np.int64)[own >= known])
         of_scans.append(own[index.subject])
-    return tuple(numbers), np.array(ranks, dtype=np.int64), np.concatenate(of_scans)
+    return tuple(numbers), np.concatenate(ranks), np.concatenate(of_scans)
 
 
 def _numbered_scans(manifests: Sequence[ShardManifest], indices: Sequence[ScanIndex]) -> np.ndarray:
@@ -307,7 +304,8 @@ def _blocks(
     first = 0
     for number, (manifest, folder) in enumerate(zip(manifests, folders, strict=True)):
         for shard in manifest.shards:
+            path = inside(folder, shard.file)
             for record in shard.records:
-                blocks.append(RecordPlace(folder / shard.file, shard, record, first, number))
+                blocks.append(RecordPlace(path, shard, record, first, number))
                 first += record.scans
     return tuple(blocks), np.repeat(np.arange(len(blocks)), [b.record.scans for b in blocks])

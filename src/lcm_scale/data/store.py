@@ -123,10 +123,14 @@ def _see_room(path: Path, size: int) -> None:
         probe.unlink(missing_ok=True)
 
 
-def read(file: h5py.File) -> Store:
-    """Raises: InputError where the file is no store."""
+def read(file: h5py.File, scans: int | None = None) -> Store:
+    """Args: scans: that it must hold, where somebody else says so.
+
+    Raises: InputError where the file is no store, or not all of it lies in the file itself.
+    """
     if file.attrs.get("format") != FORMAT:
         raise InputError(f"{file.filename}: not a store of this version ({FORMAT})")
+    _refuse_elsewhere(file, len(file["fc"]) if scans is None else scans)
     columns = [
         _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name])
         for column in fields(ScanFacts)
@@ -139,6 +143,31 @@ def read(file: h5py.File) -> Store:
     return Store(
         file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance
     )
+
+
+def _refuse_elsewhere(file: h5py.File, scans: int) -> None:
+    """Before memory is taken for a column, or a file that a stranger's store names is opened.
+
+    Raises: InputError where a part is missing, a link, in another file, or not of that length.
+    """
+    groups = [_own(file, name) for name in ("scans", "labels")]
+    columns = [f"scans/{each.name}" for each in fields(ScanFacts)]
+    for name in ("fc", *columns, *(f"labels/{label}" for label in groups[1])):
+        data = _own(file, name)
+        if data.external or data.is_virtual:
+            raise InputError(f"{file.filename}: {name} lies in another file; shard the data again")
+        if len(data) != scans:
+            raise InputError(
+                f"{file.filename}: {name} has {len(data)} scans, not {scans}; shard the data again"
+            )
+
+
+def _own(file: h5py.File, name: str) -> Any:
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise InputError(
+            f"{file.filename}: {name} is missing, or a link elsewhere; shard the data again"
+        )
+    return file[name]
 
 
 def _fill(data: h5py.Dataset, start: int, end: int, values: Any) -> None:

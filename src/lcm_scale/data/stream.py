@@ -6,7 +6,7 @@ must ask another step (3) `BatchStream`: an epoch's batches for one rank, from a
 arrays become tensors here
 
 Resident (the default) reads every tar once and gathers by index; above a byte limit, records are
-read through webdataset, one shuffle window at a time. Both give the same order for the same window.
+read one shuffle window at a time. Both give the same order for the same window.
 Expansion to R x R is the device's work. State is (epoch, step): nothing else is needed to go on.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lcm_scale.data.order import BatchPlan, epoch_order
 from lcm_scale.data.sets import RecordPlace, ShardSets
-from lcm_scale.data.verify import check_file, decode_record
+from lcm_scale.data.verify import check_file, check_size, decode_edges
 from lcm_scale.errors import InputError
 
 Batch = dict[str, Tensor]
@@ -42,14 +42,9 @@ def read_block(sets: ShardSets, number: int) -> np.ndarray:
             f"{block.path}: cannot be read ({error.strerror}); run `lcm-scale verify`"
         ) from error
     try:
-        edges = decode_record(data).fc
+        edges = decode_edges(data, sets.manifests[block.set_number], block.record.scans)
     except InputError as error:
         raise InputError(f"{block.path}, record {block.record.key}: {error}") from error
-    if edges.shape != (block.record.scans, sets.atlas.n_edges):
-        raise InputError(
-            f"{block.path}: record {block.record.key} has shape {edges.shape}, not what the "
-            "manifest says"
-        )
     order = sets.edge_orders[block.set_number]
     return edges if order is None else edges[:, order]
 
@@ -78,6 +73,8 @@ class ResidentEdges:
     """All scans of the sets in memory, gathered by number."""
 
     def __init__(self, sets: ShardSets) -> None:
+        for path, shard in {block.path: block.shard for block in sets.blocks}.items():
+            check_size(path, shard)  # so that memory is taken for scans that are there
         self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=edge_dtype(sets))
         for number, block in enumerate(sets.blocks):
             self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import webdataset as wds
 
-from lcm_scale import progress
+from lcm_scale import checked, progress
+from lcm_scale.data import stored
 from lcm_scale.data.manifest import (
     INDEX,
-    MANIFEST,
     Record,
     Shard,
     ShardManifest,
@@ -22,7 +23,10 @@ from lcm_scale.data.manifest import (
     read_manifest,
 )
 from lcm_scale.errors import InputError
-from lcm_scale.files import sha256
+from lcm_scale.files import inside, sha256
+
+MEMBERS = ("fc.npy", "bei.npy", "meta.json")
+ADVICE = "run `lcm-scale verify`, then shard the data again"
 
 
 @dataclass(frozen=True)
@@ -35,28 +39,67 @@ class DecodedRecord:
     meta: list[dict[str, Any]]
 
 
-def decode_record(data: bytes) -> DecodedRecord:
-    """One record from its bytes in a tar.  Raises: InputError where they are damaged."""
+def decode_record(data: bytes, manifest: ShardManifest, scans: int) -> DecodedRecord:
+    """One record from its bytes in a tar.
+
+    Args: manifest: of its set.   scans: that it holds.
+    Raises: InputError where they are damaged, or not what the manifest says.
+    """
+    members = _members(data)
+    targets = len(manifest.vocabulary.targets)
     try:
-        source = [{"url": "record", "stream": io.BytesIO(data)}]
-        samples = list(wds.tariterators.group_by_keys(wds.tariterators.tar_file_expander(source)))
-        (sample,) = samples
-        fc, bei = (
-            np.load(io.BytesIO(sample[name]), allow_pickle=False) for name in ("fc.npy", "bei.npy")
-        )
-        meta = json.loads(sample["meta.json"])
-    except (
-        Exception
-    ) as error:  # a flipped bit makes tarfile, numpy and json raise whatever they like
-        raise InputError(
-            f"damaged ({type(error).__name__}); run `lcm-scale verify`, then shard the data again"
-        ) from error
-    if not len(fc) == len(bei) == len(meta):
-        raise InputError(
-            f"holds {len(fc)} matrices, {len(bei)} labels and {len(meta)} facts; shard the data "
-            "again"
-        )
-    return DecodedRecord(fc, bei, meta)
+        meta = json.loads(bytes(members["meta.json"]))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"damaged ({type(error).__name__}); {ADVICE}") from error
+    return DecodedRecord(
+        _edges(members, manifest, scans),
+        stored.npy(members["bei.npy"], "bei.npy", "<f4", (scans, targets)),
+        list(checked.entries(meta, "meta.json", _facts, scans)),
+    )
+
+
+def decode_edges(data: bytes, manifest: ShardManifest, scans: int) -> np.ndarray:
+    """The matrices (scans, E) of a record alone, in the type of the set.  Arguments and errors as
+    of `decode_record`."""
+    return _edges(_members(data), manifest, scans)
+
+
+def _edges(members: Mapping[str, memoryview], manifest: ShardManifest, scans: int) -> np.ndarray:
+    dtype = np.dtype(manifest.dtype).newbyteorder("<").str
+    return stored.npy(members["fc.npy"], "fc.npy", dtype, (scans, manifest.atlas.n_edges))
+
+
+def _members(data: bytes) -> dict[str, memoryview]:
+    """A record's three members, as views of its bytes.
+
+    Not through webdataset: it also unpacks tars that are compressed or sparse, of a stranger's two
+    megabytes to as many gigabytes.
+    """
+    found: dict[str, memoryview] = {}
+    keys, last = set(), -1
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            while (member := tar.next()) is not None and len(found) < len(MEMBERS):
+                if member.offset <= last or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+                    raise InputError(f"damaged; {ADVICE}")
+                key, _, name = Path(member.name).name.partition(".")
+                place = member.offset_data
+                found[name] = memoryview(data)[place : place + member.size]
+                keys.add(key)
+                last = member.offset
+    except InputError:
+        raise
+    except Exception as error:  # a flipped bit makes tarfile raise whatever it likes
+        raise InputError(f"damaged ({type(error).__name__}); {ADVICE}") from error
+    if set(found) != set(MEMBERS) or len(keys) > 1:
+        raise InputError(f"damaged: it does not hold {', '.join(MEMBERS)}; {ADVICE}")
+    return found
+
+
+def _facts(value: object, name: str) -> dict[str, Any]:
+    own = checked.members(value, name, ("subject",))
+    checked.text(own["subject"], f"{name}.subject")
+    return own
 
 
 def verify_shards(folder: Path) -> ShardManifest:
@@ -67,31 +110,29 @@ def verify_shards(folder: Path) -> ShardManifest:
     """
     manifest = read_manifest(folder)
     index = read_index(folder, manifest)
-    counts = {manifest.scans, len(index.subject), sum(shard.scans for shard in manifest.shards)}
-    if len(counts) > 1 or any(
-        sum(r.scans for r in shard.records) != shard.scans for shard in manifest.shards
-    ):
-        raise InputError(f"{folder / MANIFEST}: counts of scans do not agree; shard the data again")
     row = 0
     with progress.stage(f"verify {manifest.name}", manifest.scans) as advance:
         for shard in manifest.shards:
-            path = folder / shard.file
+            path = inside(folder, shard.file)
             check_file(path, shard)
             with open(path, "rb") as handle:
                 for record in shard.records:
                     handle.seek(record.offset)
-                    decoded = _decoded(handle.read(record.bytes), path, record)
                     _check_record(
-                        decoded, path, record, manifest, index.subject[row:], index.bei[row:]
+                        handle.read(record.bytes),
+                        path,
+                        record,
+                        manifest,
+                        index.subject[row:],
+                        index.bei[row:],
                     )
                     row += record.scans
                     advance(record.scans)
     return manifest
 
 
-def check_file(path: Path, shard: Shard) -> None:
-    """Raises: InputError where a tar is missing, of another size, or its SHA-256 is not the
-    manifest's."""
+def check_size(path: Path, shard: Shard) -> None:
+    """Raises: InputError where a tar is missing or of another size."""
     if not path.is_file():
         raise InputError(
             f"{path}: missing, the manifest lists it; `lcm-scale repair` makes it anew"
@@ -103,21 +144,20 @@ def check_file(path: Path, shard: Shard) -> None:
             f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; "
             "`lcm-scale repair` makes it anew"
         )
+
+
+def check_file(path: Path, shard: Shard) -> None:
+    """Raises: InputError where a tar is missing, of another size, or its SHA-256 is not the
+    manifest's."""
+    check_size(path, shard)
     if sha256(path) != shard.sha256:
         raise InputError(
             f"{path}: damaged: its SHA-256 is not the manifest's; `lcm-scale repair` makes it anew"
         )
 
 
-def _decoded(data: bytes, path: Path, record: Record) -> DecodedRecord:
-    try:
-        return decode_record(data)
-    except InputError as error:
-        raise InputError(f"{path}, record {record.key}: {error}") from error
-
-
 def _check_record(
-    decoded: DecodedRecord,
+    data: bytes,
     path: Path,
     record: Record,
     manifest: ShardManifest,
@@ -126,11 +166,10 @@ def _check_record(
 ) -> None:
     n = record.scans
     where = f"{path}, record {record.key}"
-    if decoded.fc.shape != (n, manifest.atlas.n_edges) or decoded.fc.dtype != manifest.dtype:
-        raise InputError(
-            f"{where}: matrices of shape {decoded.fc.shape}, {decoded.fc.dtype}; not what the "
-            "manifest says"
-        )
+    try:
+        decoded = decode_record(data, manifest, n)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     if not np.isfinite(decoded.fc).all():
         raise InputError(f"{where}: a correlation is NaN or inf; shard the data again")
     if not np.array_equal(decoded.bei, bei[:n], equal_nan=True):

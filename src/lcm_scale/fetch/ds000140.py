@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.errors import InputError
+from lcm_scale.terminal import print
 
 REQUIREMENT = "connattractor==0.1.0"
 SHA256 = "01172a7dfd28bfe18590c96d422cda08b1a9574a8364a911e41e12977f4440b1"

@@ -6,7 +6,6 @@ Refused: points over different data or vocabularies, whose losses do not compare
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 
 from lcm_scale.errors import InputError
 from lcm_scale.laws.laws import Runs
-from lcm_scale.sweep.measure import FORMAT, PREDICTIONS, RESULT, is_finished, total_loss
+from lcm_scale.sweep.finished import AGAIN, ALL, read_predictions, read_result
+from lcm_scale.sweep.measure import RESULT, is_finished, total_loss
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import SHORT, Point, Sweep
 from lcm_scale.sweep.run import diverged
@@ -92,7 +92,7 @@ def collect(made: Plan) -> Collected:
             f"{sweep.folder}: none of its {len(points)} points is finished; lcm-scale sweep run "
             "first"
         )
-    facts = {p.name: _read(sweep, p.name) for p in finished}
+    facts = {p.name: read_result(sweep.folder_of(p), ALL) for p in finished}
     _same_data(sweep, facts)
     bad = tuple(name for name, f in facts.items() if diverged(f))
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
@@ -275,35 +275,23 @@ def _together(collected: Collected, members: Sequence[Configuration]) -> float:
     """Held-out loss of the averaged answers, the mean over folds."""
     folds = []
     for same_fold in zip(*(m.folders for m in members), strict=True):
-        files = [
-            np.load(collected.sweep.folder / "points" / name / PREDICTIONS) for name in same_fold
+        read = [
+            read_predictions(collected.sweep.folder / "points" / name, members[0].losses)
+            for name in same_fold
         ]
-        targets = [k.removeprefix("scores: ") for k in files[0].files if k.startswith("scores: ")]
-        losses = {}
-        for target in targets:
-            scores = np.mean([f[f"scores: {target}"] for f in files], axis=0)
-            losses[target] = (scores, files[0][f"truth: {target}"])
-        folds.append(total_loss(losses, collected.weights)[0])
+        answers = {}
+        for target, (first, truth) in read[0].items():
+            scores = [each[target][0] for each in read]
+            if {one.shape for one in scores} != {first.shape}:
+                raise InputError(
+                    f"{', '.join(same_fold)}: their predictions are not of the same scans; {AGAIN}"
+                )
+            answers[target] = (np.mean(scores, axis=0), truth)
+        folds.append(total_loss(answers, collected.weights)[0])
     return float(np.mean(folds))
 
 
 # -- reading ---------------------------------------------------------------------------------------
-
-
-def _read(sweep: Sweep, name: str) -> dict[str, Any]:
-    file = sweep.folder / "points" / name / RESULT
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file}: not readable; remove that folder and run the sweep again"
-        ) from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise InputError(
-            f"{file}: not a point of this format ({FORMAT}); remove that folder and run the sweep "
-            "again"
-        )
-    return facts
 
 
 def _same_data(sweep: Sweep, facts: Mapping[str, dict[str, Any]]) -> None:
@@ -318,6 +306,9 @@ def _same_data(sweep: Sweep, facts: Mapping[str, dict[str, Any]]) -> None:
             f"of {len(facts)}) differ from "
             "the rest; remove those folders or give the sweep another name"
         )
+    targets = Counter(tuple(sorted(f["losses"])) for f in facts.values() if not diverged(f))
+    if len(targets) > 1:
+        raise InputError(f"{sweep.folder}: its points were measured on different targets; {AGAIN}")
 
 
 def _weights(sweep: Sweep, facts: Mapping[str, Any]) -> dict[str, float]:

@@ -36,7 +36,7 @@ def loss_by_parameters(a: Analysis) -> Drawn:
     people = sorted({r.people for r in a.rows})
     colours = shades(len(people))
     labels: list[tuple[float, str, str]] = []
-    with style():
+    with style(math=True):
         figure, axes = axes_of("Parameters", "Held-out loss", "Loss by size")
         axes.set_xscale("log")
         for colour, count in zip(colours, people, strict=True):
@@ -89,7 +89,7 @@ def _labels_at_the_right(
 
 def loss_by_people(a: Analysis) -> Drawn:
     sizes = sizes_of(a.rows)
-    with style():
+    with style(math=True):
         figure, axes = axes_of("Training people", "Held-out loss", "Loss by people")
         axes.set_xscale("log")
         for colour, size in zip(shades(len(sizes)), sizes, strict=True):
@@ -112,7 +112,7 @@ def loss_by_people(a: Analysis) -> Drawn:
 
 def loss_by_flops(a: Analysis) -> Drawn:
     people = sorted({r.people for r in a.rows})
-    with style():
+    with style(math=True):
         figure, axes = axes_of("Training FLOPs", "Held-out loss", "Loss by FLOPs")
         axes.set_xscale("log")
         for colour, count in zip(shades(len(people)), people, strict=True):
@@ -147,7 +147,7 @@ def isoflop(a: Analysis) -> Drawn | None:
     if a.collected.sweep.recipe.design != "isoflop" or not budgets:
         return None
     nearest = [min(budgets, key=lambda f: abs(np.log(r.flops / f))) for r in a.rows]
-    with style():
+    with style(math=True):
         figure, axes = axes_of("Parameters", "Held-out loss", "Iso-FLOP slices")
         axes.set_xscale("log")
         for colour, budget in zip(shades(len(budgets)), sorted(budgets), strict=True):
@@ -177,7 +177,7 @@ def frontier(a: Analysis) -> Drawn | None:
     f = a.law and a.law.frontier
     if not a.law or not f:
         return None
-    with style():
+    with style(math=True):
         figure, axes = axes_of(
             "Training FLOPs", "Parameters", f"Best size by the law '{a.law.fitted.law.name}'"
         )
@@ -209,7 +209,7 @@ def ensembles(a: Analysis) -> Drawn | None:
     """K seeds of a small model, averaged, beside one model of about the same FLOPs."""
     if not a.ensembles:
         return None
-    with style():
+    with style(math=True):
         figure, axes = axes_of(
             "Training FLOPs, all members", "Held-out loss", "Many small or one large"
         )
@@ -254,7 +254,7 @@ def rates(a: Analysis) -> Drawn | None:
     found = losses_by_rate(a.collected.rows)
     if not found:
         return None
-    with style():
+    with style(math=True):
         figure, axes = axes_of("Learning rate", "Held-out loss", "Does the rate transfer?")
         axes.set_xscale("log")
         for colour, (size, losses) in zip(shades(len(found)), found.items(), strict=True):

@@ -35,7 +35,7 @@ def metric_by_people(a: Analysis) -> Drawn | None:
     if not keys:
         return None
     sizes = sizes_of(a.rows)
-    with style():
+    with style(math=True):
         count = min(len(keys), 4)
         figure = Figure(figsize=(3.1 * count + 0.9, 3.1))
         *panels, words = figure.subplots(1, count + 1, width_ratios=[*[1.0] * count, 0.3])
@@ -52,9 +52,7 @@ def metric_by_people(a: Analysis) -> Drawn | None:
                     label=size,
                 )
             baseline_lines(a, axes, _metric(key))
-            axes.set(
-                xlabel="Training people", ylabel=_metric_label(key), title=key[0].replace("_", " ")
-            )
+            axes.set(xlabel="Training people", ylabel=_metric_label(key), title=_title(key))
             people_ticks(a, axes)
             axes.grid()
         words.axis("off")
@@ -62,6 +60,11 @@ def metric_by_people(a: Analysis) -> Drawn | None:
             *panels[0].get_legend_handles_labels(), fontsize=7, loc="center left", borderaxespad=0
         )
     return "metric-people", figure, table_of(a.rows) + table_of(a.collected.baselines)
+
+
+def _title(key: tuple[str, str]) -> str:
+    """The target as words; matplotlib would set what stands between dollar signs as a formula."""
+    return key[0].replace("_", " ").replace("$", r"\$")
 
 
 def metric_by_hours(a: Analysis) -> Drawn | None:
@@ -78,9 +81,9 @@ def metric_by_hours(a: Analysis) -> Drawn | None:
     if key is None:
         return None
     people = sorted({r.people for r in a.rows})
-    with style():
+    with style(math=True):
         figure, axes = axes_of(
-            "Hours a run, measured", _metric_label(key), f"{key[0].replace('_', ' ')} by hours"
+            "Hours a run, measured", _metric_label(key), f"{_title(key)} by hours"
         )
         axes.set_xscale("log")
         for colour, count in zip(shades(len(people)), people, strict=True):

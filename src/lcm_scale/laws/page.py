@@ -7,7 +7,6 @@ and which law foretells the largest size. What may not be concluded stands above
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import math
@@ -23,6 +22,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from lcm_scale.config import FitConfig
+from lcm_scale.csv_text import csv_text
 from lcm_scale.files import write_atomic
 from lcm_scale.laws.analysis import Against, Analysis, LawFit
 from lcm_scale.laws.collect import BestRate, Ensemble, best_rate_by_size
@@ -44,7 +44,7 @@ def write(a: Analysis) -> Path:
     for stem, figure, rows in figures(a):
         picture = _png(figure)
         write_atomic(folder / "figures" / f"{stem}.png", picture)
-        write_atomic(folder / "figures" / f"{stem}.csv", _csv(rows))
+        write_atomic(folder / "figures" / f"{stem}.csv", _csv(rows).encode())
         images.append((stem, Markup(base64.b64encode(picture).decode())))
     write_atomic(folder / "scaling.json", json.dumps(_plain(numbers(a)), indent=1).encode())
     page = folder / "scaling.html"
@@ -325,19 +325,13 @@ def _percent(value: float) -> str:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with style():
+    with style(math=True):
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    return csv_text(rows, list(dict.fromkeys(key for row in rows for key in row)))
 
 
 def _plain(value: Any) -> Any:

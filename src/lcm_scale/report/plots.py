@@ -62,10 +62,15 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style(math: bool = False) -> Iterator[None]:
     """The one look; wraps drawing and saving, since matplotlib reads some settings only when it
-    writes."""
-    with matplotlib.rc_context(_STYLE):
+    writes.
+
+    Args:
+        math: words between dollar signs are formulas, as logarithmic axes need. Else they are
+            words: a category may be called so.
+    """
+    with matplotlib.rc_context({**_STYLE, "text.parse_math": math}):
         yield
 
 

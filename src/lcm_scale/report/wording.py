@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 
 LABELS = {"majority": "Majority", "linear": "Linear, edges", "tangent": "Linear, tangent"}
 UNITS = {"age": "years"}
 LONG = 8  # entries; a longer mapping is folded away
-CONSTANT = "constant regions, in scans"
 AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "phase": "Phase",
     "target": "Target",

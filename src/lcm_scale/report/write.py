@@ -10,7 +10,6 @@ table and in every figure.
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import math
@@ -25,6 +24,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.files import write_atomic
@@ -55,8 +55,8 @@ def write_report(report: Report, folder: Path) -> Path:
     _write_figures(figures, folder / "figures")
     results = json.dumps(_plain(_results(report)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / "results.json", results.encode())
-    write_atomic(folder / "results.csv", _csv(_result_rows(report)))
-    write_atomic(folder / "predictions.csv", _csv(_prediction_rows(report)))
+    write_atomic(folder / "results.csv", csv_text(_result_rows(report)).encode())
+    write_atomic(folder / "predictions.csv", csv_text(_prediction_rows(report)).encode())
     page = folder / "report.html"
     write_atomic(page, _render(report, figures).encode())
     return page
@@ -335,17 +335,6 @@ def _prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
                         p.categories[int(p.predicted[i])],
                     )
                     yield {**row, "truth": truth, "predicted": predicted, "scores": scores}
-
-
-def _csv(rows: Iterator[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer: csv.DictWriter[str] | None = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(text, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow(row)
-    return text.getvalue().encode()
 
 
 def _plain(value: Any) -> Any:

@@ -27,14 +27,14 @@ from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import InUse, living_holder
-from lcm_scale.sweep.measure import RESULT, is_finished, prepare_point, run_point
+from lcm_scale.sweep.finished import FAILED, read_failure, read_result
+from lcm_scale.sweep.measure import is_finished, prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
+from lcm_scale.terminal import print
 from lcm_scale.training.folder import LOCK
 from lcm_scale.training.run_log import epochs_of
 from lcm_scale.training.signals import StopFlag
-
-FAILED = "failed.json"
 
 
 @dataclass(frozen=True)
@@ -256,18 +256,12 @@ def status(made: Plan) -> list[State]:
 def state_of(sweep: Sweep, point: Point) -> State:
     folder = sweep.folder_of(point)
     if is_finished(folder):
-        facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        facts = read_result(folder)
         name = "diverged" if diverged(facts) else "finished"
         note = f"at step {facts['steps']}" if facts.get("diverged") else _headline(facts)
         return State(point, name, facts.get("epochs", 0), facts["loss"], note)
     if (folder / FAILED).is_file():
-        return State(
-            point,
-            "failed",
-            0,
-            None,
-            json.loads((folder / FAILED).read_text(encoding="utf-8"))["reason"],
-        )
+        return State(point, "failed", 0, None, read_failure(folder))
     held = living_holder(folder / LOCK) is not None
     log = folder / "log.jsonl"
     if log.is_file():

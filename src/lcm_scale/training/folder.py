@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from lcm_scale.checked import read_object
 from lcm_scale.config import Recipe, dump, expand, read_yaml
 from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
@@ -24,7 +25,6 @@ from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first
 from lcm_scale.training.run_log import append_line, has_diverged
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.card import read_object
 
 RECIPE, PROVENANCE, EVALUATION = "recipe.yaml", "provenance.json", "evaluation.json"
 STARTS = ("init_from", "evaluate.checkpoint")  # keys of a recipe that name a checkpoint

@@ -9,8 +9,6 @@ label is known.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from lcm_scale.config import PseudoConfig
+from lcm_scale.csv_text import csv_text
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule
@@ -159,8 +158,5 @@ def _audit(
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:
     """`pseudo_labels.csv` of the run folder."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(AuditRow.__dataclass_fields__))
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_atomic(path, text.getvalue().encode())
+    columns = list(AuditRow.__dataclass_fields__)
+    write_atomic(path, csv_text(map(asdict, rows), columns).encode())

@@ -8,8 +8,6 @@ every reader goes through `_events`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import sys
@@ -17,8 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lcm_scale.csv_text import csv_text
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
+from lcm_scale.terminal import print
 
 Event = dict[str, Any]
 EpochRow = dict[str, Any]
@@ -172,16 +172,10 @@ class Metrics:
         if not self.names or not row.keys() <= set(self.names):
             self.rewrite()
         else:
-            append_line(self.file, self._text([row]).rstrip("\r\n"))
+            append_line(self.file, csv_text([row], self.names, head=False).rstrip("\n"))
 
     def rewrite(self) -> None:
         """The file as the log has it.  Raises: InputError where it cannot be written."""
         rows = epochs_of(self.log)
         self.names = list(dict.fromkeys(name for row in rows for name in row))
-        head = [dict(zip(self.names, self.names, strict=True))] if rows else []
-        write_atomic(self.file, self._text([*head, *rows]).encode())
-
-    def _text(self, rows: Sequence[EpochRow]) -> str:
-        text = io.StringIO()
-        csv.DictWriter(text, self.names, lineterminator="\n").writerows(rows)
-        return text.getvalue()
+        write_atomic(self.file, csv_text(rows, self.names).encode())

@@ -20,6 +20,8 @@ from typing import Any
 
 import lightning as L
 
+from lcm_scale.terminal import print
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 GRACE = 5.0  # seconds between a rank's dump and its end, in which the others notice as well
 

@@ -15,8 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -27,18 +26,12 @@ from lcm_scale.files import replacing, said_by
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
+from lcm_scale.terminal import one_line, print
 from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 BEST = "best.ckpt"
 STABLE = "stable"  # folder of a run: where its decay began
-UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    KeyError,
-    ValueError,
-    UnpicklingError,
-)  # what torch.load makes of bad files
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +92,20 @@ def _is_whole(checkpoint: Path, mtime_ns: int, size: int) -> bool:
     loaded then."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
+            # torch compresses nothing: two megabytes of zeros could unpack to two gigabytes.
+            if any(r.compress_type != zipfile.ZIP_STORED for r in archive.infolist()):
+                return False
             if archive.testzip() is not None:
                 return False
-        _mapped(checkpoint)
+        mapped(checkpoint)
         return True
     except Exception:  # flipped bits may name any compression, each with errors of its own
         return False
 
 
-def _mapped(checkpoint: Path) -> Any:
-    """Mapped, not read: 1.2B parameters with their optimiser state are 14 GB."""
+def mapped(checkpoint: Path) -> Any:
+    """What an intact file holds; mapped, not read: 1.2B parameters with their optimiser state are
+    14 GB."""
     return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
 
 
@@ -118,13 +115,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint")
     if not is_intact(path):
         raise InputError(f"{path}: damaged or not a checkpoint; use an earlier one")
-    try:
-        data = _mapped(path)
-    except UNREADABLE as error:
-        raise InputError(
-            f"{path}: damaged or not a checkpoint ({str(error).splitlines()[0][:80]}); use an "
-            "earlier one"
-        ) from error
+    data = mapped(path)
     meaning = data.get("lcm") if isinstance(data, dict) else None
     if not isinstance(meaning, dict) or meaning.get("format") != CHECKPOINT:
         raise InputError(f"{path}: not a checkpoint of this format ({CHECKPOINT})")
@@ -187,9 +178,9 @@ def unsound(checkpoint: Path) -> str:
 @functools.lru_cache(maxsize=64)
 def _not_finite(checkpoint: Path, mtime_ns: int) -> str:
     """As `not_finite`, of a file that is intact."""
-    data = _mapped(checkpoint)
+    data = mapped(checkpoint)
     weights = data.get("state_dict", {}) if isinstance(data, dict) else {}
-    return not_finite({k: v for k, v in weights.items() if isinstance(v, Tensor)})
+    return not_finite(weights) if are_weights(weights) else "damaged"
 
 
 def load(path: Path) -> Checkpoint:
@@ -199,16 +190,30 @@ def load(path: Path) -> Checkpoint:
     data = read_file(file)
     meaning = Meaning.from_json(data["lcm"], CHECKPOINT, str(file))
     weights = data.get("state_dict")
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()
-    ):
+    if not are_weights(weights):
         raise InputError(f"{file}: damaged: its state_dict holds no weights; use an earlier one")
     prefix = "model."
     state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    if sum(value.nbytes for value in state.values()) > file.stat().st_size:
+        raise InputError(f"{file}: damaged: more weights than the file has bytes for")
     what = not_finite(state)
     if what:
         raise InputError(f"{file}: {what}: training diverged; use an earlier checkpoint")
     return Checkpoint(**vars(meaning), path=file, state=state)
+
+
+def are_weights(value: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether it is a dictionary of names to tensors that are what they seem: a tensor with strides
+    of 0 claims terabytes of a file of one number."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and not (tensor.is_nested or tensor.is_quantized)
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.nbytes <= tensor.untyped_storage().nbytes()
+        for name, tensor in value.items()
+    )
 
 
 def fitted(config: LCMConfig, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -222,9 +227,13 @@ def fitted(config: LCMConfig, state: Mapping[str, Tensor], where: str) -> dict[s
         if name not in state or state[name].shape != value.shape:
             found = tuple(state[name].shape) if name in state else "nothing"
             raise InputError(f"{where}: for {name}, expected {tuple(value.shape)}, found {found}")
+        if state[name].dtype not in (FLOATS if value.is_floating_point() else (value.dtype,)):
+            raise InputError(f"{where}: {name} is of type {state[name].dtype}")
     unknown = [name for name in state if name not in wanted]
     if unknown:
-        raise InputError(f"{where}: this model has no place for the weight {unknown[0]}")
+        raise InputError(
+            one_line(f"{where}: this model has no place for the weight {unknown[0][:80]}")
+        )
     return {name: state[name] for name in wanted}
 
 

@@ -23,18 +23,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lcm_scale import checked
 from lcm_scale.atlas import Atlas
 from lcm_scale.errors import InputError
-from lcm_scale.files import said_by, sha256, sync_folder
+from lcm_scale.files import inside, said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
-from lcm_scale.weights import checked, checkpoints
-from lcm_scale.weights.card import card, read_object, read_results
+from lcm_scale.terminal import one_line
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.card import card, read_results
 from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.plain import save_readable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # Of the weights, as `sha256sum -c` reads them: safetensors has no checksum of its own.
 SUMS = "SHA256SUMS"
+LARGEST_SUMS = 2**20  # characters: ten thousand files
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -128,7 +131,7 @@ def read_folder(path_or_repo: str | Path, revision: str | None = None) -> Folder
         configuration.
     """
     path = _fetched(path_or_repo, revision)
-    config = read_object(path / CONFIG)
+    config = checked.read_object(_file(path, CONFIG))
     meaning = Meaning.from_json(config, EXPORTED, str(path / CONFIG))
     where = f"{path}: the weights do not fit {CONFIG}"
     return Folder(
@@ -162,45 +165,58 @@ def _write_weights(
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    names = _files_of(folder)
-    sums = {}
-    if (folder / SUMS).is_file():  # a folder that somebody else wrote need not have them
-        lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-        sums = {name.strip(): digest for digest, _, name in (line.partition(" ") for line in lines)}
+    sums = _sums(folder)
     state: dict[str, Tensor] = {}
-    for name in names:
+    for name in _files_of(folder):
+        file = _file(folder, name)
         try:
-            if name in sums and sha256(folder / name) != sums[name]:
+            if name in sums and sha256(file) != sums[name]:
                 raise InputError(
-                    f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
+                    f"{file}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
                 )
-            read = load_file(folder / name)
+            read = load_file(file)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{folder / name}: missing or damaged ({_one_line(error)}); fetch it again"
+                f"{file}: missing or damaged ({_one_line(error)}); fetch it again"
             ) from error
         what = checkpoints.not_finite(read)
         if what:
-            raise InputError(f"{folder / name}: {what}: no model can be made of it")
+            raise InputError(f"{file}: {what}: no model can be made of it")
         state |= read
     return state
 
 
+def _file(folder: Path, name: str) -> Path:
+    """A file of the folder. In huggingface_hub's cache files are links to the repository's blobs.
+
+    Raises: InputError where it is a link to anywhere else.
+    """
+    in_cache = folder.parent.name == "snapshots"
+    return inside(folder, name, folder.parents[1] / "blobs" if in_cache else None)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """File -> SHA-256; empty where there are none: a folder that somebody else wrote need not have
+    them."""
+    file = _file(folder, SUMS)
+    if not file.is_file():
+        return {}
+    with open(file, encoding="utf-8", errors="replace") as handle:
+        lines = handle.read(LARGEST_SUMS).splitlines()
+    return {name.strip(): digest for digest, _, name in (line.partition(" ") for line in lines)}
+
+
 def _files_of(folder: Path) -> list[str]:
     """The names of the files that hold the weights."""
-    if not (folder / INDEX).is_file():
+    file = _file(folder, INDEX)
+    if not file.is_file():
         return [WEIGHTS]
     try:
-        index = checked.members(read_object(folder / INDEX), "the file", ("weight_map",))
-        names = set(checked.members(index["weight_map"], "weight_map", each=checked.text).values())
+        index = checked.members(checked.read_object(file), "the file", ("weight_map",))
+        names = checked.members(index["weight_map"], "weight_map", each=checked.file_name)
     except InputError as error:
-        raise InputError(f"{folder / INDEX}: damaged: {error}; fetch it again") from error
-    for name in names:
-        if Path(name).name != name:
-            raise InputError(
-                f"{folder / INDEX}: names a file outside its folder ({_one_line(name)})"
-            )
-    return sorted(names)
+        raise InputError(f"{file}: damaged: {error}; fetch it again") from error
+    return sorted(set(names.values()))
 
 
 def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
@@ -228,4 +244,4 @@ def _dumped(value: Any) -> str:
 
 def _one_line(error: object) -> str:
     """A library's error as it fits into one line of ours."""
-    return " ".join(str(error).split())[:160]
+    return one_line(" ".join(str(error).split())[:160])

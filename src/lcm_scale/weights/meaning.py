@@ -15,27 +15,27 @@ from typing import Any
 
 from torch import Tensor
 
+from lcm_scale import checked
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import kind_of
 from lcm_scale.config.run import EDGES, FORMULATIONS, INITS, READOUTS
 from lcm_scale.errors import InputError
+from lcm_scale.limits import MOST_REGIONS
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
-from lcm_scale.vocabulary import Target, Vocabulary
-from lcm_scale.weights import checked
+from lcm_scale.vocabulary import MOST_TOKENS, Vocabulary
 
 CHECKPOINT, EXPORTED = "lcm-scale-checkpoint/1", "lcm-scale-weights/1"
 
 # Far above every model anybody trains, and far below what a machine cannot allocate: a stranger's
 # file must not ask for terabytes.
 LARGEST = {
-    "n_regions": 20_000,
+    "n_regions": MOST_REGIONS,
     "width": 65_536,
     "layers": 1_024,
     "heads": 1_024,
     "ffn": 1_048_576,
 }
-MOST_TOKENS = 100_000
 MOST_WEIGHTS = 2**34  # 14 times the largest published model
 MOST_PEOPLE = 2**53  # the whole numbers that every JSON reader keeps
 
@@ -173,6 +173,7 @@ class Meaning:
         if not isinstance(data, Mapping) or data.get("format") != layout:
             raise InputError(f"{where}: not of this format ({layout})")
         try:
+            checked.bounded(data, "the file")
             return cls(**_members(data, layout))
         except InputError as error:
             line = " ".join(str(error).split())
@@ -204,8 +205,8 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
     result: dict[str, Any] = {
         "run": checked.text(own["run"], "run"),
         "model": _model(own["model"]),
-        "vocabulary": _vocabulary(own["vocabulary"]),
-        "atlas": _atlas(own["atlas"]),
+        "vocabulary": Vocabulary.from_json(own["vocabulary"]),
+        "atlas": Atlas.from_json(own["atlas"]),
         "edges": checked.choice(own["edges"], "edges", EDGES),
         "readout": checked.choice(own["readout"], "readout", READOUTS),
         "active": checked.entries(own["active"], "active", checked.text),
@@ -220,7 +221,7 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
     if exported:
         result["n_unnamed"] = checked.whole(own["subjects"], "subjects", 0, MOST_PEOPLE)
         return result
-    result["subjects"] = frozenset(checked.entries(own["subjects"], "subjects", checked.text))
+    result["subjects"] = frozenset(checked.all_of(own["subjects"], "subjects", str))
     for key in ("recipe", "phase", "salt_id"):
         result[key] = checked.text(own[key], key)
     if "official" in own:
@@ -252,41 +253,6 @@ def _model(value: object) -> LCMConfig:
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)
-
-
-def _vocabulary(value: object) -> Vocabulary:
-    def target(entry: object, name: str) -> Target:
-        own = checked.members(entry, name, ("name", "kind", "categories"))
-        kind = checked.choice(own["kind"], f"{name}.kind", ("group", "sex", "scalar"))
-        count = {"group": None, "sex": 2, "scalar": 1}[kind]
-        return Target(
-            checked.text(own["name"], f"{name}.name"),
-            kind,
-            checked.entries(own["categories"], f"{name}.categories", checked.text, count),
-            checked.text(own.get("default", ""), f"{name}.default"),
-            checked.flag(own.get("merge", True), f"{name}.merge"),
-        )
-
-    return Vocabulary(checked.entries(value, "vocabulary", target))
-
-
-def _atlas(value: object) -> Atlas:
-    own = checked.members(value, "atlas", ("name", "indices", "names", "checksum"))
-    checked.text(own["name"], "atlas.name")
-    checked.text(own["checksum"], "atlas.checksum")
-    checked.entries(
-        own["indices"],
-        "atlas.indices",
-        lambda entry, name: checked.whole(entry, name, -(2**31), 2**31),
-    )
-    for key in ("names", "networks"):
-        checked.entries(own.get(key, ()), f"atlas.{key}", checked.text)
-    checked.entries(
-        own.get("coordinates", ()),
-        "atlas.coordinates",
-        lambda entry, name: checked.entries(entry, name, checked.number, 3),
-    )
-    return Atlas.from_json(own)
 
 
 def _pair(value: object, name: str) -> tuple[float, float]:

@@ -17,15 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor
 
+from lcm_scale import checked
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config.run import READOUTS
+from lcm_scale.config.yaml_text import read_file
 from lcm_scale.errors import InputError
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.vocabulary import AGE, SEX, Target, Vocabulary, scalar, sex
-from lcm_scale.weights import checked, checkpoints
+from lcm_scale.weights import checkpoints
 from lcm_scale.weights.meaning import LARGEST, Meaning, Official
 
 Weights = Mapping[str, Tensor]
@@ -264,15 +265,12 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
 def _load(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except checkpoints.UNREADABLE as error:
+    if not checkpoints.is_intact(path):
         raise InputError(
             f"{path}: damaged, or not weights alone; files that would run code are not read"
-        ) from error
-    if not isinstance(data, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items()
-    ):
+        )
+    data = checkpoints.mapped(path)
+    if not checkpoints.are_weights(data):
         raise InputError(f"{path}: expected a state dict, names to tensors")
     what = checkpoints.not_finite(data)
     if what:
@@ -285,12 +283,10 @@ def _vocabulary(path: Path) -> Vocabulary:
         raise InputError(
             f"{path}: no such vocabulary file (YAML, group: [categories in token order])"
         )
-    try:
-        groups = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML") from error
+    groups = read_file(path)
     if not isinstance(groups, dict) or not all(
-        isinstance(value, list) for value in groups.values()
+        isinstance(labels, list) and all(isinstance(label, str | int) for label in labels)
+        for labels in groups.values()
     ):
         raise InputError(f"{path}: expected group: [categories in token order], a line a group")
     targets = [
