@@ -13,6 +13,7 @@ from lcm_scale.errors import InputError
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
     from lcm_scale.data.manifest import ShardManifest
+    from lcm_scale.vocabulary import Target
     from lcm_scale.weights.checkpoints import Checkpoint
 
 
@@ -87,13 +88,19 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
             f"blocks of {manifest.block}",
             "atlas": _in_words(manifest.atlas),
             "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
-            **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
+            **{f"target {t.name}": _categories(t) for t in manifest.vocabulary.targets},
             "fingerprint": manifest.fingerprint,
             **_quality(manifest),
         }
     )
     for note in manifest.notes:
         print(f"note: {note}")
+
+
+def _categories(target: Target) -> str:
+    """A target's categories, a scalar's unit."""
+    listed = ", ".join(target.categories)
+    return f"{listed} ({target.measured_in})" if target.measured_in else listed
 
 
 def _in_words(atlas: Atlas) -> str:

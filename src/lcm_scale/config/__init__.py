@@ -23,6 +23,7 @@ from lcm_scale.config.run import (
 from lcm_scale.config.shard import (
     ConnectivityConfig,
     GroupConfig,
+    ScalarConfig,
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "PhaseConfig",
     "PseudoConfig",
     "Recipe",
+    "ScalarConfig",
     "ShardRecipe",
     "SimulationConfig",
     "SourceConfig",

@@ -8,6 +8,7 @@ stay in this summary, in memory, and enter no file.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import GroupConfig, ShardRecipe
+from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.readers import READERS
@@ -39,6 +40,8 @@ class ReadSummary:
         source_of: key -> the file it came from, so that a second one of that key can name both.
         skipped: what was left out, and why.   constant: region -> scans in which it never changes.
         not_finite: scans with NaN or inf.   simulated: whether any recording is.
+        remarks: what readers remarked -> the number of scans.
+        original: fingerprint of a scan's numbers -> the scan that had them first.
     """
 
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
@@ -47,6 +50,8 @@ class ReadSummary:
     constant: Counter[int] = field(default_factory=Counter)
     not_finite: int = 0
     simulated: bool = False
+    remarks: Counter[str] = field(default_factory=Counter)
+    original: dict[bytes, Recording] = field(default_factory=dict)
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
@@ -59,6 +64,14 @@ class ReadSummary:
             "scans with NaN or inf": self.not_finite,
         }
 
+    def notes(self) -> list[str]:
+        """What every report of the set must say beside the recipe's own notes."""
+        left_out = Counter(skip.why for skip in self.skipped if skip.reported)
+        return [
+            *(f"Left out, {n}: {why}." for why, n in sorted(left_out.items())),
+            *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
+        ]
+
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
@@ -68,13 +81,14 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """
     salt = project_salt()
     summary = ReadSummary()
-    columns = [group.column or group.name for group in recipe.groups]
+    targets = [group.name for group in recipe.groups]
+    targets += [scalar.name for scalar in recipe.scalars]
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(atlas.to_json()),
         "connectivity": json.dumps(asdict(recipe.connectivity)),
     }
-    store.create(path, atlas.n_edges, recipe.dtype, columns, provenance)
+    store.create(path, atlas.n_edges, recipe.dtype, targets, provenance)
     rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
@@ -91,7 +105,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         if isinstance(recording, Skipped):
             summary.skipped.append(recording)
             continue
-        _check_labels(recording, recipe.groups)
+        labels_of_scan = _labels(recording, recipe)
         summary.simulated |= recording.simulated
         for matrix in connectivity_matrices(recording, recipe.connectivity, atlas):
             if isinstance(matrix, Skipped):
@@ -100,7 +114,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             _remember(summary, recording, matrix)
             triangles.append(matrix.values[rows, columns_of_edges].astype(recipe.dtype))
             facts.append(_facts(recording, matrix, salt))
-            labels.append(recording.labels)
+            labels.append(labels_of_scan)
         if len(triangles) >= CHUNK:
             flush()
     flush()
@@ -124,6 +138,7 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
     summary.not_finite += bool(matrix.not_finite)
+    summary.remarks.update([recording.remark] if recording.remark else [])
 
 
 def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
@@ -147,21 +162,59 @@ def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
     )
 
 
-def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
-    for group in groups:
+def _labels(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
+    """Group or scalar -> its label, mapped and checked as the recipe says.
+
+    Raises: InputError for a column that is not there, a label that the recipe does not know, or a
+        scalar that is no number.
+    """
+    where = recording.row or recording.source
+    labels: dict[str, str | None] = {}
+    for group in recipe.groups:
         column = group.column or group.name
-        if column not in recording.labels:
+        value = _cell(recording, column, f"group '{group.name}'")
+        labels[group.name] = None if value is None else _category(value, column, group, where)
+    for scalar in recipe.scalars:
+        column = scalar.column or scalar.name
+        value = _cell(recording, column, f"scalar '{scalar.name}'")
+        labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
+    return labels
+
+
+def _cell(recording: Recording, column: str, wanted_for: str) -> str | None:
+    if column not in recording.labels:
+        raise InputError(
+            f"{recording.row or recording.source}: no label column '{column}' for "
+            f"{wanted_for}{nearest(column, recording.labels)} "
+            f"(there: {', '.join(sorted(recording.labels))})"
+        )
+    return recording.labels[column]
+
+
+def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
+    if group.map:
+        if value not in group.map:
             raise InputError(
-                f"{recording.source}: no label column '{column}' for group "
-                f"'{group.name}'{nearest(column, recording.labels)} "
-                f"(there: {', '.join(sorted(recording.labels))})"
+                f"{where}: {column} is '{value}'{nearest(value, group.map)}; the map of the "
+                f"recipe's group '{group.name}' knows {', '.join(group.map)} (to '': missing)"
             )
-        value = recording.labels[column]
-        if value is not None and group.labels and value not in group.labels:
-            raise InputError(
-                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the "
-                f"recipe's group '{group.name}' lists {', '.join(group.labels)}"
-            )
+        return group.map[value] or None
+    if group.labels and value not in group.labels:
+        raise InputError(
+            f"{where}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
+            f"'{group.name}' lists {', '.join(group.labels)}"
+        )
+    return value
+
+
+def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | None:
+    try:
+        number = float(value)
+    except ValueError:
+        raise InputError(
+            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
+        ) from None
+    return value if math.isfinite(number) and number not in scalar.missing else None
 
 
 def report_skipped(skipped: Sequence[Skipped]) -> None:

@@ -33,7 +33,9 @@ class Recording:
         tr: repetition time in seconds, None where unknown.
         age: years, None where missing.  sex: 'M', 'F' or None.
         mean_fd: mean framewise displacement in mm, None where unknown.
-        labels: label column -> category name, or None where missing.
+        labels: label column -> category name or number as the table has it, or None where missing.
+        row: the table's row that the labels come from, for errors; '' where there is none.
+        remark: what every report must say of such a scan ('' nothing); equal ones are counted.
         simulated: true where no person was scanned.
     """
 
@@ -51,6 +53,8 @@ class Recording:
     sex: str | None = None
     mean_fd: float | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    row: str = ""
+    remark: str = ""
     simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -79,7 +83,13 @@ class Recording:
 @dataclass(frozen=True)
 class Skipped:
     """A row or file that holds no usable scan: counted and listed on the terminal, never silently
-    dropped."""
+    dropped.
+
+    Attributes:
+        what: the row or file, on the terminal only.   why: the reason; equal ones are counted.
+        reported: whether every report must say how many there were.
+    """
 
     what: str
     why: str
+    reported: bool = False

@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -29,7 +30,7 @@ import lcm_scale
 from lcm_scale import progress
 from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
-from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.config import GroupConfig, ShardRecipe, expand
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
 from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
@@ -66,6 +67,7 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
+    _refuse_equal_names(recipe)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
@@ -73,6 +75,13 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
             "shards_dir"
         )
     return folder, load_atlas(str(expand(recipe.atlas)))
+
+
+def _refuse_equal_names(recipe: ShardRecipe) -> None:
+    names = [one.name for one in recipe.groups] + [one.name for one in recipe.scalars]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
 
 
 @contextmanager
@@ -133,34 +142,44 @@ def _tidy(folder: Path) -> None:
 
 
 def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
-    """The recipe's groups, then sex and age where anybody's is known."""
+    """The recipe's groups, then sex and age where anybody's is known, then the recipe's scalars."""
     targets: list[Target] = []
     for group in recipe.groups:
-        found = sorted(
-            {value for value in content.labels[group.column or group.name] if value is not None}
-        )
+        found = sorted({value for value in content.labels[group.name] if value is not None})
         if not found:
             raise InputError(
                 f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
                 "or leave the group out"
             )
         targets.append(
-            environment.group(group.name, group.labels or found, group.default, group.merge)
+            environment.group(group.name, _categories(group, found), group.default, group.merge)
         )
     if recipe.sex and any(fact.sex for fact in content.facts):
         targets.append(environment.sex())
     if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
         targets.append(environment.scalar())
+    for scalar in recipe.scalars:
+        if not any(value is not None for value in content.labels[scalar.name]):
+            raise InputError(
+                f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
+                "column, or leave it out"
+            )
+        targets.append(environment.scalar(scalar.name, scalar.unit))
     if not targets:
         raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
     return Vocabulary(tuple(targets))
 
 
+def _categories(group: GroupConfig, found: Sequence[str]) -> Sequence[str]:
+    """A group's labels in the recipe's order: as listed, else as the map gives them, else as
+    found."""
+    mapped = [category for category in dict.fromkeys(group.map.values()) if category]
+    return group.labels or mapped or found
+
+
 def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) -> np.ndarray:
     """float32 (scans, targets), NaN where missing."""
-    columns: dict[str, Sequence[str | float | None]] = {
-        group.name: content.labels[group.column or group.name] for group in recipe.groups
-    }
+    columns: dict[str, Sequence[str | float | None]] = dict(content.labels)
     columns[environment.SEX] = [fact.sex or None for fact in content.facts]
     columns[environment.AGE] = [None if np.isnan(fact.age) else fact.age for fact in content.facts]
     return np.array(
@@ -209,7 +228,7 @@ def write_set(
         shards=tuple(shards),
         index_sha256=index,
         quality=summary.quality(atlas),
-        notes=tuple(recipe.notes),
+        notes=(*recipe.notes, *summary.notes()),
         versions={
             "lcm_scale": lcm_scale.__version__,
             "numpy": np.__version__,

@@ -259,6 +259,7 @@ def _vocabulary(value: object) -> Vocabulary:
             checked.entries(own["categories"], f"{name}.categories", checked.text, count),
             checked.text(own.get("default", ""), f"{name}.default"),
             checked.flag(own.get("merge", True), f"{name}.merge"),
+            checked.text(own.get("unit", ""), f"{name}.unit"),
         )
 
     return Vocabulary(checked.entries(value, "vocabulary", target))

@@ -34,6 +34,7 @@ class ScanRow:
     session: str
     run: str
     tr: float | None
+    where: str
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
@@ -81,6 +82,7 @@ def scan_row(row: Row) -> ScanRow:
         session=row.text("session") or "",
         run=row.text("run") or "",
         tr=row.number("tr"),
+        where=row.where,
     )
 
 
@@ -108,5 +110,6 @@ def _recording(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas) -> 
         sex=person.sex,
         mean_fd=person.mean_fd,
         labels=person.labels,
+        row=scan.where,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
