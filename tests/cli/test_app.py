@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 VERBS = [
     "shard",
     "verify",
+    "repair",
     "inspect",
     "pretrain",
     "finetune",

@@ -55,6 +55,7 @@ app.command(epilog="Example: lcm-scale shard recipes/data/demo_pretrain.yaml sha
     data.shard
 )
 app.command(epilog="Example: lcm-scale verify shards/demo-pretrain")(data.verify)
+app.command(epilog="Example: lcm-scale repair shards/demo-pretrain")(data.repair)
 app.command(epilog="Example: lcm-scale inspect shards/demo-pretrain")(data.inspect)
 app.command(epilog="Example: lcm-scale pretrain recipes/demo.yaml trainer.max_steps=3")(
     train.pretrain

@@ -1,4 +1,4 @@
-"""The verbs of data: shard, verify, inspect."""
+"""The verbs of data: shard, verify, repair, inspect."""
 
 from __future__ import annotations
 
@@ -48,6 +48,20 @@ def verify(
         "are what the manifest says"
     )
     print_next(f"lcm-scale inspect {folder}")
+
+
+def repair(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with manifest.json.")],
+) -> None:
+    """Make the damaged and missing tars of a shard set anew from the HDF5 store beside them."""
+    from lcm_scale.data.repair import repair_shards
+
+    made = repair_shards(folder)
+    if made:
+        print(f"{folder}: made anew, byte for byte: {', '.join(made)}")
+    else:
+        print(f"{folder}: every tar is whole, nothing was done")
+    print_next(f"lcm-scale verify {folder}")
 
 
 def inspect(

@@ -207,10 +207,11 @@ def write_set(
             part = slice(start, min(start + recipe.shard_scans, len(order)))
             file = folder / f"{recipe.name}-{number:06d}.tar"
             shards.append(
-                _write_tar(
-                    file, content.fc, order[part], bei[part], facts[part], recipe, start, advance
+                write_tar(
+                    file, content.fc, order[part], bei[part], facts[part], recipe.block, start
                 )
             )
+            advance(part.stop - part.start)
     index = _write_index(folder / INDEX, facts, subjects, bei)
     return ShardManifest(
         name=recipe.name,
@@ -237,41 +238,46 @@ def write_set(
     )
 
 
-def _write_tar(
+def write_tar(
     path: Path,
     fc: h5py.Dataset,
     rows: np.ndarray,
     bei: np.ndarray,
     facts: Sequence[ScanFacts],
-    recipe: ShardRecipe,
+    block: int,
     first: int,
-    advance: Any,
 ) -> Shard:
-    """One tar of blocks, through webdataset's writer; times and owners are fixed, so equal scans
-    give equal bytes."""
+    """One tar of records, through webdataset's writer; times and owners are fixed, so equal scans
+    give equal bytes.
+
+    Args:
+        path: `<set>-<number>.tar`; records are named after the set.
+        fc: a store's matrices.   rows: of the scans of this tar, in its order.
+        bei, facts: of the same scans.   first: the position of the first in the set.
+    """
+    name = path.stem.rpartition("-")[0]
     records = []
     with open(path, "wb") as handle:
         writer = wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0)
-        for start in range(0, len(rows), recipe.block):
-            part = slice(start, min(start + recipe.block, len(rows)))
+        for start in range(0, len(rows), block):
+            part = slice(start, min(start + block, len(rows)))
             # HDF5 reads rows in ascending order only.
             ascending = np.argsort(rows[part])
-            block = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
-            block[ascending] = fc[rows[part][ascending]]
-            key = f"{recipe.name}-{first + start:09d}"
+            matrices = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
+            matrices[ascending] = fc[rows[part][ascending]]
+            key = f"{name}-{first + start:09d}"
             offset = writer.tarstream.offset
             writer.write(
                 {
                     "__key__": key,
-                    "fc.npy": _npy(block),
+                    "fc.npy": _npy(matrices),
                     "bei.npy": _npy(bei[part]),
                     "meta.json": json.dumps(
                         [_meta(fact) for fact in facts[part]], ensure_ascii=False
                     ).encode(),
                 }
             )
-            records.append(Record(key, offset, writer.tarstream.offset - offset, len(block)))
-            advance(len(block))
+            records.append(Record(key, offset, writer.tarstream.offset - offset, len(matrices)))
         writer.close()
         handle.flush()
         os.fsync(handle.fileno())

@@ -94,19 +94,18 @@ def check_file(path: Path, shard: Shard) -> None:
     manifest's."""
     if not path.is_file():
         raise InputError(
-            f"{path}: missing, the manifest lists it; shard the data again or copy it anew"
+            f"{path}: missing, the manifest lists it; `lcm-scale repair` makes it anew"
         )
     size = path.stat().st_size
     if size != shard.bytes:
         kind = "truncated" if size < shard.bytes else "too long"
         raise InputError(
-            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; shard the data again "
-            "or copy it anew"
+            f"{path}: {kind}: {size} bytes, the manifest says {shard.bytes}; "
+            "`lcm-scale repair` makes it anew"
         )
     if sha256(path) != shard.sha256:
         raise InputError(
-            f"{path}: damaged: its SHA-256 is not the manifest's; shard the data again or copy it "
-            "anew"
+            f"{path}: damaged: its SHA-256 is not the manifest's; `lcm-scale repair` makes it anew"
         )
 
 
