@@ -7,6 +7,7 @@ stay in this summary, in memory, and enter no file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -41,7 +42,7 @@ class ReadSummary:
         skipped: what was left out, and why.   constant: region -> scans in which it never changes.
         not_finite: scans with NaN or inf.   simulated: whether any recording is.
         remarks: what readers remarked -> the number of scans.
-        original: fingerprint of a scan's numbers -> the scan that had them first.
+        first_with: digest of a scan's numbers -> the subject who had them first, and where.
     """
 
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
@@ -51,7 +52,7 @@ class ReadSummary:
     not_finite: int = 0
     simulated: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
-    original: dict[bytes, Recording] = field(default_factory=dict)
+    first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
@@ -105,6 +106,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         if isinstance(recording, Skipped):
             summary.skipped.append(recording)
             continue
+        _refuse_one_scan_of_two_people(summary, recording)
         labels_of_scan = _labels(recording, recipe)
         summary.simulated |= recording.simulated
         for matrix in connectivity_matrices(recording, recipe.connectivity, atlas):
@@ -125,6 +127,20 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
     return summary
+
+
+def _refuse_one_scan_of_two_people(summary: ReadSummary, recording: Recording) -> None:
+    """Equal to the last bit: a file listed twice, or copied. Both people would be free to stand one
+    in training and one in the test."""
+    values = recording.series if recording.series is not None else recording.connectivity
+    digest = hashlib.sha256(np.ascontiguousarray(values).data).digest()
+    where = recording.source if not recording.row else f"{recording.row} ({recording.source})"
+    person, place = summary.first_with.setdefault(digest, (recording.subject, where))
+    if normalised(person) != normalised(recording.subject):
+        raise InputError(
+            f"{where}: subject {recording.subject} has the very numbers of subject {person} in "
+            f"{place}; a scan is of one person, leave one of them out"
+        )
 
 
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
