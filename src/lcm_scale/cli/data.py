@@ -68,8 +68,21 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")
     ],
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OTHER]", help="A second shard folder: who is in both?"),
+    ] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Look for people who are in a set twice.")
+    ] = False,
 ) -> None:
-    """Say what a shard set, a run or a checkpoint holds."""
+    """Say what a shard set, a run or a checkpoint holds, or who is in two sets."""
+    if other is not None or duplicates:
+        from lcm_scale.data.compare import compare
+
+        print_pairs(compare(path, other))
+        print_next(f"lcm-scale inspect {path}")
+        return
     if not path.exists():
         raise InputError(
             f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file"

@@ -74,6 +74,8 @@ class ConnectivityConfig:
     """Pearson correlation per scan or per window (docs/model.md, Data sets and protocols)."""
 
     # volumes a window; None: one matrix from the whole series. One volume has no correlation.
+    # of ready matrices what they are, as their source says
+    kind: str = choice("pearson", "ledoit-wolf")
     window: int | None = at_least(2, None)
     # last, short window: safe (correlate what is there), drop, reference (zero-padded raw BOLD)
     pad: str = choice("safe", "drop", "reference")

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,12 +35,16 @@ from lcm_scale.config import GroupConfig, ShardRecipe, expand
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
 from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
+from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import project_salt, salt_id
 from lcm_scale.vocabulary import Target, Vocabulary
+
+ALIKE = "pairs of people with nearly the same scan"
+MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
 
 
 def write_shards(recipe: ShardRecipe) -> ShardManifest:
@@ -213,6 +218,14 @@ def write_set(
             )
             advance(part.stop - part.start)
     index = _write_index(folder / INDEX, facts, subjects, bei)
+    alike = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING)
+    raw = {fact.subject: summary.keys[i][0] for fact, i in zip(facts, order, strict=True)}
+    for pair in alike:
+        print(
+            f"nearly the same scan (r {pair.r:.2f}), probably one person under two ids: "
+            f"{raw[pair.first]} and {raw[pair.second]}",
+            file=sys.stderr,
+        )
     return ShardManifest(
         name=recipe.name,
         cohort=recipe.cohort or recipe.name,
@@ -220,7 +233,7 @@ def write_set(
         simulated=summary.simulated,
         atlas=atlas,
         vocabulary=vocabulary,
-        connectivity={"kind": "pearson", **asdict(recipe.connectivity)},
+        connectivity=asdict(recipe.connectivity),
         dtype=recipe.dtype,
         block=recipe.block,
         scans=len(order),
@@ -228,14 +241,35 @@ def write_set(
         subject_ranks=tuple(range(len(subjects))),
         shards=tuple(shards),
         index_sha256=index,
-        quality=summary.quality(atlas),
-        notes=(*recipe.notes, *summary.notes()),
+        quality=summary.quality(atlas) | {ALIKE: len(alike)} if alike else summary.quality(atlas),
+        notes=(*recipe.notes, *summary.notes(), *_alike_note(alike)),
         versions={
             "lcm_scale": lcm_scale.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
     )
+
+
+def _in_order(content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts]) -> Scans:
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(order), 1024):
+            rows = order[start : start + 1024]
+            ascending = np.argsort(rows)  # HDF5 reads rows in ascending order only
+            block = np.empty((len(rows), content.fc.shape[1]), dtype=content.fc.dtype)
+            block[ascending] = content.fc[rows[ascending]]
+            yield block
+
+    return Scans(blocks, [fact.subject for fact in facts])
+
+
+def _alike_note(pairs: Sequence[Pair]) -> list[str]:
+    if not pairs:
+        return []
+    return [
+        f"Pairs of people with nearly the same scan, probably one person under two ids: "
+        f"{len(pairs)} (r {pairs[-1].r:.2f} or more; `lcm-scale inspect --duplicates` names them)."
+    ]
 
 
 def write_tar(
