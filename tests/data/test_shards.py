@@ -203,6 +203,7 @@ def test_quality_counts_what_was_constant_broken_and_left_out(tiny_recipe, bold,
     np.save(raw / "scan-of-2-1.npy", series)
     np.save(raw / "scan-of-3-1.npy", bold(3, volumes=20))
     (raw / "scan-of-4-1.npy").unlink()
+    made.connectivity.accept_missing = [1, 5]
     assert write_shards(made).quality == {
         "scans": 2,
         "skipped": {
@@ -211,8 +212,10 @@ def test_quality_counts_what_was_constant_broken_and_left_out(tiny_recipe, bold,
         },
         "constant regions, in scans": {"region 5 (5)": 2},
         "scans with NaN or inf": 1,
+        "regions with NaN or inf, in scans": {"region 1 (1)": 1},
     }
     err = capsys.readouterr().err
+    assert "regions without data, of 2 scans: region 1 (1) in 1, region 5 (5) in 2;" in err
     assert "skipped 1, table row without a file: row of subject 004 (scan-of-4-1.npy)" in err
     assert "scan-of-3-1.npy" in err
 

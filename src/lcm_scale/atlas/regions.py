@@ -91,6 +91,27 @@ class Atlas:
             )
         return np.array([place[index] for index in self.indices], dtype=np.int64)
 
+    def without(self, indices: Sequence[int]) -> Atlas:
+        """This atlas without the regions of these indices; itself where none is named.
+
+        Raises: InputError where it has no such region, or fewer than two would be left.
+        """
+        if not indices:
+            return self
+        for index in indices:
+            if index not in self.indices:
+                raise InputError(f"atlas {self.name}: no region has the index {index}")
+        kept = [i for i, index in enumerate(self.indices) if index not in indices]
+        if len(kept) < 2:
+            raise InputError(f"atlas {self.name}: fewer than two regions are left")
+        return Atlas(
+            name=f"{self.name} without {', '.join(str(i) for i in sorted(indices))}",
+            indices=tuple(self.indices[i] for i in kept),
+            names=tuple(self.names[i] for i in kept),
+            networks=tuple(self.networks[i] for i in kept) if self.networks else (),
+            coordinates=tuple(self.coordinates[i] for i in kept) if self.coordinates else (),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,

@@ -166,6 +166,7 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
             f"ffn {model.ffn}, {model.n_tokens} tokens, {numbers:,} numbers",
             "atlas": _in_words(checkpoint.atlas),
             "edges": checkpoint.edges,
+            "connectivity": ", ".join(checkpoint.kinds) or "not recorded",
             **{
                 f"target {t.name}": ", ".join(t.categories)
                 + ("" if t.name in checkpoint.active else " (not active)")

@@ -21,18 +21,22 @@ from lcm_scale.config.run import (
     may_differ,
 )
 from lcm_scale.config.shard import (
+    CleanConfig,
     ConnectivityConfig,
     GroupConfig,
     ScalarConfig,
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
+    kind_of,
+    parameters,
 )
 from lcm_scale.config.sweep import AssumeConfig, BudgetConfig, FitConfig, SweepRecipe
 
 __all__ = [
     "AssumeConfig",
     "BudgetConfig",
+    "CleanConfig",
     "ConnectivityConfig",
     "DataConfig",
     "EvaluateConfig",
@@ -53,7 +57,9 @@ __all__ = [
     "TrainerConfig",
     "dump",
     "expand",
+    "kind_of",
     "load",
     "may_differ",
+    "parameters",
     "read_yaml",
 ]

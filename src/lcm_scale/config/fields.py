@@ -182,7 +182,7 @@ ONE_GROUP = Form(
     _is_regular_expression,
 )
 SUBJECT_GROUP = Form(
-    "expected a regular expression with a group named subject, as in sub-(?P<subject>\\d+)",
+    "the expression holds a group named subject, as in sub-(?P<subject>\\d+)",
     _names_a_subject,
 )
 GLOB = Form(

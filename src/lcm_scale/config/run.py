@@ -36,6 +36,8 @@ class DataConfig:
     targets: list[str] = texts()  # empty: all
     not_applicable: bool = True  # keep each group's N/A token; published single-set runs have none
     edges: str = choice("raw", "fisher_z")  # what the model sees of each correlation
+    # mix sets, or a checkpoint and sets, of different connectivity.kind; the report says so
+    mix_kinds: bool = False
     validation: float = share(0.1)  # of the subjects, who choose the epoch
     resident_gb: float = at_least(0, 8.0)  # a larger data set is streamed
     window: int | None = at_least(1, None)  # blocks that are shuffled together; None: all
@@ -174,6 +176,8 @@ class EvaluateConfig:
     seed: int = between(0, LARGEST_SEED, 142857)
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
+    # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
+    unit: str = choice("window", "scan", "person")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
     bootstrap: int = at_least(1, 2000)
     baselines: list[str] = some_of(BASELINES, BASELINES)

@@ -5,7 +5,9 @@ Loaded by `config.load(ShardRecipe, path, overrides)`, as every recipe is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from lcm_scale.config.fields import (
     COLUMN_NAME,
@@ -70,18 +72,84 @@ class SimulationConfig:
 
 
 @dataclass
-class ConnectivityConfig:
-    """Pearson correlation per scan or per window (docs/model.md, Data sets and protocols)."""
+class CleanConfig:
+    """What is done to the series before they are correlated, in this order; by default nothing.
 
+    Volumes that move too much are bridged, trends and frequencies are taken out of series and
+    confounds alike, the bridges are left out, and the confounds are regressed out (docs/data.md,
+    Cleaning).
+    """
+
+    # mm of framewise displacement; volumes above it are left out and counted
+    scrub_mm: float | None = positive(None)
+    # column of a scan's confounds table that holds it, as fMRIPrep and XCP-D name it
+    fd_column: str = text(FILLED, "framewise_displacement")
+    detrend: bool = False  # take out a straight line
+    high_pass: float | None = positive(None)  # Hz; slower changes are taken out. Needs the TR
+    low_pass: float | None = positive(None)  # Hz; faster ones are
+    nuisance: list[str] = texts()  # columns of a scan's confounds table that are regressed out
+
+
+@dataclass
+class ConnectivityConfig:
+    """How series become matrices, a scan or a window at a time (docs/data.md, The matrices); what
+    ready matrices are."""
+
+    # of ready matrices (source.kind=connectivity) what they are, as their source says
+    kind: str = choice("pearson", "ledoit-wolf", "partial", "covariance", "lagged")
+    lag: int = at_least(1, 1)  # lagged: volumes between one region and the other
     # volumes a window; None: one matrix from the whole series. One volume has no correlation.
-    # of ready matrices what they are, as their source says
-    kind: str = choice("pearson", "ledoit-wolf")
     window: int | None = at_least(2, None)
+    # volumes from one window's start to the next; None: the window's length, so that none overlap
+    step: int | None = at_least(1, None)
+    # this many windows at random places of each scan, in place of a row of them (augmentation)
+    random_windows: int | None = at_least(1, None)
+    random_seed: int = at_least(0, 0)
     # last, short window: safe (correlate what is there), drop, reference (zero-padded raw BOLD)
     pad: str = choice("safe", "drop", "reference")
     # keep only the first volumes, so that scan length cannot tell the label
     crop: int | None = at_least(2, None)
-    min_volumes: int = at_least(2, 30)  # a shorter scan or window is skipped and counted
+    # a scan or window with fewer, scrubbed ones not counted, is skipped and counted
+    min_volumes: int = at_least(2, 30)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    # Atlas indices of regions that are missing in half of the scans or more: such a region is a
+    # question, and these two lists are its answers. Accepted ones stay, as rows of zeros; dropped
+    # ones are left out of the set's atlas.
+    accept_missing: list[int] = at_least(0, [])
+    drop_regions: list[int] = at_least(0, [])
+
+
+ALWAYS_SAID = ("kind", "window", "pad", "crop", "min_volumes")
+
+
+def parameters(config: ConnectivityConfig) -> dict[str, Any]:
+    """How matrices were made, as a manifest says it: those that manifests have always held, and
+    every other one that is not at its default, so that what changes nothing changes no manifest."""
+    given, usual = _dotted(asdict(config)), _dotted(asdict(ConnectivityConfig()))
+    at_work = {
+        "lag": config.kind == "lagged",
+        "random_seed": config.random_windows is not None,
+        "clean.fd_column": config.clean.scrub_mm is not None,
+    }
+    said = {key: given[key] for key in ALWAYS_SAID}
+    return said | {
+        key: value for key, value in given.items() if at_work.get(key, value != usual[key])
+    }
+
+
+def kind_of(connectivity: Mapping[str, Any]) -> str:
+    """The kind of a set's matrices in words, from what its manifest says: sets of one word may be
+    mixed. Manifests that say nothing are of Pearson correlations."""
+    kind = str(connectivity.get("kind", "pearson"))
+    return f"lagged by {connectivity.get('lag', 1)}" if kind == "lagged" else kind
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, Mapping)
+        flat |= _dotted(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
 
 
 @dataclass

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.errors import InputError, nearest
+from lcm_scale.data.targets import labels_of, names_of
+from lcm_scale.errors import InputError
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
 
 CHUNK = 256  # scans appended to the store at once
+ASKED = 0.5  # share of the scans from which on a missing region is a question
 
 
 @dataclass
@@ -39,8 +40,11 @@ class ReadSummary:
     Attributes:
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
         source_of: key -> the file it came from, so that a second one of that key can name both.
-        skipped: what was left out, and why.   constant: region -> scans in which it never changes.
-        not_finite: scans with NaN or inf.   simulated: whether any recording is.
+        skipped: what was left out, and why.
+        constant, broken: region -> scans in which it never changes, or has NaN or inf.
+        not_finite: scans with NaN or inf.
+        left_out: volumes, and the scans that they are of, by the reason why they were left out.
+        ready: scans that came as matrices.   simulated: whether any recording is.
         remarks: what readers remarked -> the number of scans.
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
     """
@@ -49,20 +53,27 @@ class ReadSummary:
     source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
+    broken: Counter[int] = field(default_factory=Counter)
     not_finite: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    ready: int = 0
     simulated: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
     first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
+
+        def named(regions: Counter[int]) -> dict[str, int]:
+            return {atlas.label(r): n for r, n in sorted(regions.items())}
+
+        odd: dict[str, Any] = {"regions with NaN or inf, in scans": named(self.broken)}
         return {
             "scans": len(self.keys),
             "skipped": dict(sorted(Counter(skip.why for skip in self.skipped).items())),
-            "constant regions, in scans": {
-                atlas.label(r): n for r, n in sorted(self.constant.items())
-            },
+            "constant regions, in scans": named(self.constant),
             "scans with NaN or inf": self.not_finite,
+            **{key: value for key, value in {**odd, **self.left_out}.items() if value},
         }
 
     def notes(self) -> list[str]:
@@ -73,24 +84,29 @@ class ReadSummary:
             *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
         ]
 
+    def missing(self) -> dict[int, int]:
+        """Region -> scans in which it has no data, for those that have none in some."""
+        return dict(sorted((self.constant + self.broken).items()))
+
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
+    Args:
+        atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
-        or where no scan is usable.
+        where no scan is usable, or for a region that half of the scans lack.
     """
     salt = project_salt()
     summary = ReadSummary()
-    targets = [group.name for group in recipe.groups]
-    targets += [scalar.name for scalar in recipe.scalars]
+    kept = atlas.without(recipe.connectivity.drop_regions)
     provenance = {
         "name": recipe.name,
-        "atlas": json.dumps(atlas.to_json()),
-        "connectivity": json.dumps(asdict(recipe.connectivity)),
+        "atlas": json.dumps(kept.to_json()),
+        "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
-    store.create(path, atlas.n_edges, recipe.dtype, targets, provenance)
-    rows, columns_of_edges = np.triu_indices(atlas.n_regions, 1)
+    store.create(path, kept.n_edges, recipe.dtype, names_of(recipe), provenance)
+    rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
     labels: list[Mapping[str, str | None]] = []
@@ -107,14 +123,17 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             summary.skipped.append(recording)
             continue
         _refuse_one_scan_of_two_people(summary, recording)
-        labels_of_scan = _labels(recording, recipe)
+        labels_of_scan = labels_of(recording, recipe)
         summary.simulated |= recording.simulated
-        for matrix in connectivity_matrices(recording, recipe.connectivity, atlas):
+        matrices = connectivity_matrices(recording, recipe.connectivity, atlas)
+        _count_left_out(summary, matrices)
+        for matrix in matrices:
             if isinstance(matrix, Skipped):
                 summary.skipped.append(matrix)
                 continue
             _remember(summary, recording, matrix)
-            triangles.append(matrix.values[rows, columns_of_edges].astype(recipe.dtype))
+            triangle = matrix.values[rows, columns_of_edges]
+            triangles.append(_stored(triangle, recipe.dtype, recording.source))
             facts.append(_facts(recording, matrix, salt))
             labels.append(labels_of_scan)
         if len(triangles) >= CHUNK:
@@ -126,6 +145,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             f"{recipe.name}: no usable scan "
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
+    _ask_about_missing_regions(recipe, kept, summary)
     return summary
 
 
@@ -143,6 +163,35 @@ def _refuse_one_scan_of_two_people(summary: ReadSummary, recording: Recording) -
         )
 
 
+def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
+    """In the recipe's dtype.  Raises: InputError where a number does not fit it."""
+    largest = float(np.abs(triangle).max())
+    if largest > np.finfo(dtype).max:
+        raise InputError(f"{source}: {largest:.3g} does not fit dtype={dtype}; set dtype=float32")
+    return triangle.astype(dtype)
+
+
+def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
+    """Raises: InputError naming the first region that is missing in half of the scans or more and
+    that the recipe does not accept, and the keys that answer."""
+    scans, accepted = len(summary.keys), recipe.connectivity.accept_missing
+    asked = [
+        (region, count)
+        for region, count in summary.missing().items()
+        if count >= ASKED * scans and atlas.indices[region] not in accepted
+    ]
+    if asked:
+        region, count = asked[0]
+        more = f", and {len(asked) - 1} more in half of them or more" if len(asked) > 1 else ""
+        listed = f"[{', '.join(str(atlas.indices[r]) for r, _ in asked)}]"
+        raise InputError(
+            f"{recipe.name}: {atlas.label(region)} is missing (constant, or NaN) in {count} "
+            f"of {scans} scans, {count / scans:.0%}{more}; connectivity.drop_regions={listed} "
+            f"leaves such regions out of the set, connectivity.accept_missing={listed} keeps them "
+            "as rows of zeros"
+        )
+
+
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
     key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
     if key in summary.source_of:
@@ -153,8 +202,21 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.keys.append(key)
     summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
+    summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
     summary.remarks.update([recording.remark] if recording.remark else [])
+    summary.ready += recording.connectivity is not None
+
+
+def _count_left_out(summary: ReadSummary, matrices: Sequence[Matrix | Skipped]) -> None:
+    """Volumes are left out of a scan, whatever its number of windows."""
+    whole = next((matrix for matrix in matrices if isinstance(matrix, Matrix)), None)
+    for what, volumes in (
+        ("scrubbed", whole.scrubbed if whole else 0),
+        ("without any number", whole.empty if whole else 0),
+    ):
+        summary.left_out[f"volumes {what}"] += volumes
+        summary.left_out[f"scans with volumes {what}"] += volumes > 0
 
 
 def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
@@ -178,63 +240,29 @@ def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
     )
 
 
-def _labels(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
-    """Group or scalar -> its label, mapped and checked as the recipe says.
+def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
+    """Everything that was left out, on the terminal only, since these are raw names; then regions
+    without data and what ready matrices were taken for.
 
-    Raises: InputError for a column that is not there, a label that the recipe does not know, or a
-        scalar that is no number.
+    Args: atlas: of the set.
     """
-    where = recording.row or recording.source
-    labels: dict[str, str | None] = {}
-    for group in recipe.groups:
-        column = group.column or group.name
-        value = _cell(recording, column, f"group '{group.name}'")
-        labels[group.name] = None if value is None else _category(value, column, group, where)
-    for scalar in recipe.scalars:
-        column = scalar.column or scalar.name
-        value = _cell(recording, column, f"scalar '{scalar.name}'")
-        labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
-    return labels
-
-
-def _cell(recording: Recording, column: str, wanted_for: str) -> str | None:
-    if column not in recording.labels:
-        raise InputError(
-            f"{recording.row or recording.source}: no label column '{column}' for "
-            f"{wanted_for}{nearest(column, recording.labels)} "
-            f"(there: {', '.join(sorted(recording.labels))})"
+    _report_skipped(summary.skipped)
+    missing = [f"{atlas.label(r)} in {n}" for r, n in summary.missing().items()]
+    if missing:
+        print(
+            f"{recipe.name}: regions without data, of {len(summary.keys)} scans: "
+            f"{', '.join(missing)}; model.mask_constant=true leaves them out of attention",
+            file=sys.stderr,
         )
-    return recording.labels[column]
-
-
-def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
-    if group.map:
-        if value not in group.map:
-            raise InputError(
-                f"{where}: {column} is '{value}'{nearest(value, group.map)}; the map of the "
-                f"recipe's group '{group.name}' knows {', '.join(group.map)} (to '': missing)"
-            )
-        return group.map[value] or None
-    if group.labels and value not in group.labels:
-        raise InputError(
-            f"{where}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
-            f"'{group.name}' lists {', '.join(group.labels)}"
+    if summary.ready:
+        print(
+            f"{recipe.name}: {summary.ready} ready matrices, taken as "
+            f"{kind_of(parameters(recipe.connectivity))} (connectivity.kind)",
+            file=sys.stderr,
         )
-    return value
 
 
-def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | None:
-    try:
-        number = float(value)
-    except ValueError:
-        raise InputError(
-            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
-        ) from None
-    return value if math.isfinite(number) and number not in scalar.missing else None
-
-
-def report_skipped(skipped: Sequence[Skipped]) -> None:
-    """Everything that was left out, on the terminal only: these are raw names."""
+def _report_skipped(skipped: Sequence[Skipped]) -> None:
     by_reason: dict[str, list[str]] = {}
     for skip in skipped:
         by_reason.setdefault(skip.why, []).append(skip.what)

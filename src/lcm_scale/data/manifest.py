@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.config import kind_of
 from lcm_scale.errors import InputError
 from lcm_scale.vocabulary import Vocabulary
 
@@ -84,8 +85,19 @@ class ShardManifest:
     versions: Mapping[str, str] | None = None
 
     @property
+    def kind(self) -> str:
+        """The kind of connectivity in words; sets of different words are not mixed unasked."""
+        return kind_of(self.connectivity)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Regions, by name, that have no data in some scan: rows of zeros there."""
+        keys = ("constant regions, in scans", "regions with NaN or inf, in scans")
+        return tuple(dict.fromkeys(name for key in keys for name in self.quality.get(key, {})))
+
+    @property
     def fingerprint(self) -> str:
-        """Changes whenever any scan, label, region order or split unit does."""
+        """Changes whenever any scan, label, region order, split unit or kind of matrix does."""
         parts = [
             FORMAT,
             self.atlas.checksum,
@@ -93,6 +105,8 @@ class ShardManifest:
             self.index_sha256,
         ]
         parts += [shard.sha256 for shard in self.shards]
+        if self.kind != "pearson":  # sets from before there were kinds keep theirs
+            parts.append(self.kind)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -150,6 +164,8 @@ class ScanIndex:
         bei: float32 (N, targets) as `environment` encodes them, NaN missing.
         mean_fd: float32 (N,) mm, NaN unknown.
         volumes: int32 (N,) volumes that entered the matrix, 0 where a ready matrix was given.
+        scan: int32 (N,) which rows are windows of one scan; None where the file does not say,
+            because each row is a scan of its own (or an older version wrote it).
     """
 
     subject: np.ndarray
@@ -158,6 +174,7 @@ class ScanIndex:
     bei: np.ndarray
     mean_fd: np.ndarray
     volumes: np.ndarray
+    scan: np.ndarray | None = None
 
 
 def _checksum(data: Mapping[str, Any]) -> str:
@@ -215,4 +232,5 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
             bei=archive["bei"],
             mean_fd=archive["mean_fd"],
             volumes=archive["volumes"],
+            scan=archive["scan"] if "scan" in archive.files else None,
         )

@@ -33,6 +33,8 @@ class Recording:
         tr: repetition time in seconds, None where unknown.
         age: years, None where missing.  sex: 'M', 'F' or None.
         mean_fd: mean framewise displacement in mm, None where unknown.
+        confounds: column of a confounds table -> (T,) its value at each volume, NaN missing; those
+            that `cleaning.confound_columns` asks for, where the source has them.
         labels: label column -> category name or number as the table has it, or None where missing.
         row: the table's row that the labels come from, for errors; '' where there is none.
         remark: what every report must say of such a scan ('' nothing); equal ones are counted.
@@ -52,6 +54,7 @@ class Recording:
     age: float | None = None
     sex: str | None = None
     mean_fd: float | None = None
+    confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
     row: str = ""
     remark: str = ""

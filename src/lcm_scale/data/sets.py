@@ -51,6 +51,8 @@ class ShardSets:
             in `vocabulary`.
         vocabulary: of the run.   labels: float32 (N, C) in its codes, NaN missing.
         set_number, subject, block: int64 (N,).   site: int64 (N,), -1 unknown.
+        scan: int64 (N,) the same number for the windows of one scan, -1 where a set of windows
+            does not say which belong together.
         subjects: hashed ids; one person has one number, also over several sets.
         subject_ranks: int64 (S,) position among the sorted raw ids of the (first) set that holds
             the subject.
@@ -68,6 +70,7 @@ class ShardSets:
     subject: np.ndarray
     subjects: tuple[str, ...]
     subject_ranks: np.ndarray
+    scan: np.ndarray
     site: np.ndarray
     sites: tuple[str, ...]
     block: np.ndarray
@@ -100,6 +103,12 @@ class ShardSets:
         wanted = [i for i, name in enumerate(self.names) if name in names or not names]
         return np.flatnonzero(np.isin(self.set_number, wanted))
 
+    def kinds_of(self, scans: np.ndarray) -> tuple[str, ...]:
+        """The kinds of connectivity of these scans' matrices, each once."""
+        return tuple(
+            dict.fromkeys(self.manifests[i].kind for i in np.unique(self.set_number[scans]))
+        )
+
     def subject_hashes(self, scans: np.ndarray) -> list[str]:
         """Sorted hashed ids of the people in these scans."""
         return sorted(self.subjects[s] for s in np.unique(self.subject[scans]))
@@ -130,7 +139,8 @@ def open_sets(
         pretrained: name and vocabulary of a checkpoint to go on from: its targets stand first and
             all stay.
     Raises: InputError for a missing set, another atlas, a region order that `data.reorder` does not
-        allow, or an unknown target in `data.targets`.
+        allow, different kinds of connectivity that `data.mix_kinds` does not allow, or an unknown
+        target in `data.targets`.
     """
     if not config.sets:
         raise InputError("data.sets is empty: name at least one shard set, for example data=abide")
@@ -144,6 +154,7 @@ def open_sets(
         read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)
     ]
     _check_salts(manifests)
+    _check_kinds(manifests, config)
     target_atlas = atlas or manifests[0].atlas
     orders = tuple(
         _edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder)
@@ -177,6 +188,7 @@ def open_sets(
         subject=subject,
         subjects=subjects,
         subject_ranks=ranks,
+        scan=_numbered_scans(manifests, indices),
         site=np.concatenate(site).astype(np.int64),
         sites=sites,
         block=block,
@@ -199,6 +211,19 @@ def _numbered_subjects(
         own = np.array([numbers[name] for name in manifest.subjects], dtype=np.int64)
         of_scans.append(own[index.subject])
     return tuple(numbers), np.array(ranks, dtype=np.int64), np.concatenate(of_scans)
+
+
+def _numbered_scans(manifests: Sequence[ShardManifest], indices: Sequence[ScanIndex]) -> np.ndarray:
+    parts, first = [], 0
+    for manifest, index in zip(manifests, indices, strict=True):
+        if index.scan is not None:
+            parts.append(index.scan.astype(np.int64) + first)
+        elif manifest.connectivity.get("window") is None:
+            parts.append(np.arange(first, first + manifest.scans))
+        else:  # release 0.1.0 did not say it of windows
+            parts.append(np.full(manifest.scans, -1))
+        first += manifest.scans
+    return np.concatenate(parts)
 
 
 def split_subjects(
@@ -245,6 +270,22 @@ def _check_salts(manifests: Sequence[ShardManifest]) -> None:
             "so one person in two of them would not be recognised; shard them in one project (one "
             ".lcm-salt file)"
         )
+
+
+def _check_kinds(manifests: Sequence[ShardManifest], config: DataConfig) -> None:
+    first = manifests[0]
+    for manifest in manifests:
+        if manifest.kind != first.kind and not config.mix_kinds:
+            raise InputError(
+                f"data.sets: {first.name} holds {first.kind} matrices, {manifest.name} "
+                f"{manifest.kind} ones, which tells a model the set that a scan is from; shard "
+                "both with one connectivity.kind, or set data.mix_kinds=true (the report says so)"
+            )
+        if manifest.kind == "covariance" and config.edges == "fisher_z":
+            raise InputError(
+                f"data.edges=fisher_z: set {manifest.name} holds covariances, which have no Fisher "
+                "z; set data.edges=raw"
+            )
 
 
 def _edge_order(manifest: ShardManifest, atlas: Atlas, must_match: bool) -> np.ndarray | None:

@@ -16,7 +16,6 @@ import platform
 import shutil
 import sys
 import zipfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -29,19 +28,19 @@ import webdataset as wds
 
 import lcm_scale
 from lcm_scale import progress
-from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
-from lcm_scale.config import GroupConfig, ShardRecipe, expand
+from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
-from lcm_scale.data.collect import ReadSummary, fill_store, report_skipped
+from lcm_scale.data.collect import ReadSummary, fill_store, report_odd
+from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.store import ScanFacts
+from lcm_scale.data.targets import check_names, encoded, vocabulary_of
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import project_salt, salt_id
-from lcm_scale.vocabulary import Target, Vocabulary
 
 ALIKE = "pairs of people with nearly the same scan"
 MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
@@ -56,9 +55,10 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     folder, atlas = prepare_shards(recipe)
     with _built_aside(folder) as aside:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
-        report_skipped(summary.skipped)
+        kept = atlas.without(recipe.connectivity.drop_regions)
+        report_odd(summary, recipe, kept)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
-            manifest = write_set(recipe, atlas, store.read(file), summary, aside)
+            manifest = write_set(recipe, kept, store.read(file), summary, aside)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
@@ -72,21 +72,16 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
-    _refuse_equal_names(recipe)
+    check_names(recipe)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
             f"{folder}: exists and holds no shard set; it is left alone, choose another name or "
             "shards_dir"
         )
-    return folder, load_atlas(str(expand(recipe.atlas)))
-
-
-def _refuse_equal_names(recipe: ShardRecipe) -> None:
-    names = [one.name for one in recipe.groups] + [one.name for one in recipe.scalars]
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+    atlas = load_atlas(str(expand(recipe.atlas)))
+    check_connectivity(recipe.connectivity, atlas)
+    return folder, atlas
 
 
 @contextmanager
@@ -146,53 +141,6 @@ def _tidy(folder: Path) -> None:
                 os.close(handle)
 
 
-def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
-    """The recipe's groups, then sex and age where anybody's is known, then the recipe's scalars."""
-    targets: list[Target] = []
-    for group in recipe.groups:
-        found = sorted({value for value in content.labels[group.name] if value is not None})
-        if not found:
-            raise InputError(
-                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
-                "or leave the group out"
-            )
-        targets.append(
-            environment.group(group.name, _categories(group, found), group.default, group.merge)
-        )
-    if recipe.sex and any(fact.sex for fact in content.facts):
-        targets.append(environment.sex())
-    if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
-        targets.append(environment.scalar())
-    for scalar in recipe.scalars:
-        if not any(value is not None for value in content.labels[scalar.name]):
-            raise InputError(
-                f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
-                "column, or leave it out"
-            )
-        targets.append(environment.scalar(scalar.name, scalar.unit))
-    if not targets:
-        raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
-    return Vocabulary(tuple(targets))
-
-
-def _categories(group: GroupConfig, found: Sequence[str]) -> Sequence[str]:
-    """A group's labels in the recipe's order: as listed, else as the map gives them, else as
-    found."""
-    mapped = [category for category in dict.fromkeys(group.map.values()) if category]
-    return group.labels or mapped or found
-
-
-def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) -> np.ndarray:
-    """float32 (scans, targets), NaN where missing."""
-    columns: dict[str, Sequence[str | float | None]] = dict(content.labels)
-    columns[environment.SEX] = [fact.sex or None for fact in content.facts]
-    columns[environment.AGE] = [None if np.isnan(fact.age) else fact.age for fact in content.facts]
-    return np.array(
-        [[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets],
-        dtype=np.float32,
-    ).T
-
-
 def write_set(
     recipe: ShardRecipe, atlas: Atlas, content: store.Store, summary: ReadSummary, folder: Path
 ) -> ShardManifest:
@@ -202,8 +150,8 @@ def write_set(
         recipe does not know.
     """
     order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
-    vocabulary = _vocabulary(recipe, content)
-    bei = _encoded(recipe, vocabulary, content)[order]
+    vocabulary = vocabulary_of(recipe, content)
+    bei = encoded(vocabulary, content)[order]
     facts = [content.facts[i] for i in order]
     subjects = tuple(dict.fromkeys(fact.subject for fact in facts))
     shards = []
@@ -217,15 +165,9 @@ def write_set(
                 )
             )
             advance(part.stop - part.start)
-    index = _write_index(folder / INDEX, facts, subjects, bei)
-    alike = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING)
-    raw = {fact.subject: summary.keys[i][0] for fact, i in zip(facts, order, strict=True)}
-    for pair in alike:
-        print(
-            f"nearly the same scan (r {pair.r:.2f}), probably one person under two ids: "
-            f"{raw[pair.first]} and {raw[pair.second]}",
-            file=sys.stderr,
-        )
+    windowed = recipe.connectivity.window is not None
+    index = _write_index(folder / INDEX, facts, subjects, bei, windowed)
+    alike = _alike(content, order, facts, summary)
     return ShardManifest(
         name=recipe.name,
         cohort=recipe.cohort or recipe.name,
@@ -233,7 +175,7 @@ def write_set(
         simulated=summary.simulated,
         atlas=atlas,
         vocabulary=vocabulary,
-        connectivity=asdict(recipe.connectivity),
+        connectivity=parameters(recipe.connectivity),
         dtype=recipe.dtype,
         block=recipe.block,
         scans=len(order),
@@ -249,6 +191,21 @@ def write_set(
             "python": platform.python_version(),
         },
     )
+
+
+def _alike(
+    content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts], summary: ReadSummary
+) -> list[Pair]:
+    """People who are probably one, named on the terminal only: these are raw ids."""
+    pairs = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING)
+    raw = {fact.subject: summary.keys[i][0] for fact, i in zip(facts, order, strict=True)}
+    for pair in pairs:
+        print(
+            f"nearly the same scan (r {pair.r:.2f}), probably one person under two ids: "
+            f"{raw[pair.first]} and {raw[pair.second]}",
+            file=sys.stderr,
+        )
+    return pairs
 
 
 def _in_order(content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts]) -> Scans:
@@ -333,7 +290,11 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _write_index(
-    path: Path, facts: Sequence[ScanFacts], subjects: Sequence[str], bei: np.ndarray
+    path: Path,
+    facts: Sequence[ScanFacts],
+    subjects: Sequence[str],
+    bei: np.ndarray,
+    windowed: bool,
 ) -> str:
     """`index.npz` without numpy's time stamps.  Returns: its SHA-256."""
     number = {subject: i for i, subject in enumerate(subjects)}
@@ -346,6 +307,10 @@ def _write_index(
         "mean_fd": np.array([fact.mean_fd for fact in facts], np.float32),
         "volumes": np.array([fact.volumes for fact in facts], np.int32),
     }
+    if windowed:  # else each row is a scan of its own
+        scans = [(fact.subject, fact.session, fact.run) for fact in facts]
+        place = {scan: i for i, scan in enumerate(dict.fromkeys(scans))}
+        arrays["scan"] = np.array([place[scan] for scan in scans], np.int32)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.svm import SVC
+
+from lcm_scale.data.kinds import CORRELATIONS
+from lcm_scale.errors import InputError
 
 INNER_FOLDS = 5
 MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifier is as good there
@@ -61,21 +64,34 @@ def fit_predict(
     kind: str,
     n_classes: int,
     seed: int,
+    connectivity: Collection[str] = ("pearson",),
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
     Args:
         name: one of `BASELINES`.
-        edges_train, edges_test: (n, E), (m, E) raw correlations, upper triangle by rows.
+        edges_train, edges_test: (n, E), (m, E) edges as stored, upper triangle by rows.
         truth_train: (n,) class codes below `n_classes`, or values; no missing ones.
         subject_train: (n,) groups of the inner cross-validation.
         kind: ``class`` or ``scalar``.   n_classes: width of the result; ignored for a scalar.
+        connectivity: the kinds of the matrices (`ShardSets.kinds_of`).
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
-    return BASELINES[name](
-        edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed
-    )
+    model = BASELINES[name]
+    if name == "linear" and "covariance" in connectivity:
+        model = partial(tuned_linear, plain_features)
+    return model(edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
+
+
+def check_baselines(names: Iterable[str], connectivity: Collection[str], key: str) -> None:
+    """Raises: InputError naming `key` where a baseline makes no sense of matrices so made."""
+    strange = sorted(set(connectivity) - set(CORRELATIONS))
+    if "tangent" in names and strange:
+        raise InputError(
+            f"{key}: tangent: a tangent space needs positive definite matrices "
+            f"({' or '.join(CORRELATIONS)}), and these are {', '.join(strange)}; leave it out"
+        )
 
 
 def majority(
@@ -121,6 +137,12 @@ def fisher_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np
     )
     centre = train_z.mean(0)
     return train_z - centre, test_z - centre
+
+
+def plain_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges that have no Fisher z, centred on the training mean: (n, E), (m, E)."""
+    centre = train.astype(np.float64).mean(0)
+    return train - centre, test - centre
 
 
 def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
+from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import Predictor
 from lcm_scale.lock import holding
 from lcm_scale.training.fit import FitResult, fit
@@ -97,6 +98,7 @@ def _measure(
                             question.kind,
                             len(question.categories),
                             config.seed,
+                            sets.kinds_of(prepared.scans),
                         )
                     )
                     advance(1, note=f"{question.target.name}: {baseline}")
@@ -123,16 +125,20 @@ def _result(
     codes = truth[tested][known]
     scans = prepared.scans[tested][known]
     predictions = {
-        model: Predictions(
-            model=model,
-            target=question.target.name,
-            kind=question.kind,
-            categories=question.categories,
-            truth=codes.astype(np.int64) if question.target.is_class else codes,
-            scores=np.concatenate(parts)[known],
-            subject=np.array(sets.subjects)[sets.subject[scans]],
-            fold=fold_of[known],
-            scan=scans,
+        model: averaged(
+            Predictions(
+                model=model,
+                target=question.target.name,
+                kind=question.kind,
+                categories=question.categories,
+                truth=codes.astype(np.int64) if question.target.is_class else codes,
+                scores=np.concatenate(parts)[known],
+                subject=np.array(sets.subjects)[sets.subject[scans]],
+                fold=fold_of[known],
+                scan=scans,
+            ),
+            config.unit,
+            sets,
         )
         for model, parts in scores.items()
     }
@@ -142,7 +148,7 @@ def _result(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
-        n_scans=len(scans),
+        n_scans=len(next(iter(predictions.values())).truth),
         n_subjects=len(np.unique(sets.subject[scans])),
         results={
             model: tuple(evaluate_predictions(p, bootstrap, seed))

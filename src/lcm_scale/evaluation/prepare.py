@@ -13,13 +13,14 @@ import numpy as np
 from lcm_scale.config import Recipe, expand
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.baselines import BASELINES, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_folder, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
+from lcm_scale.training.transfer import check_kinds
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.checkpoints import Checkpoint
 
@@ -70,9 +71,12 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
             f"{fixed.path}: knows the regions in the order {fixed.atlas.checksum}, the data are in "
             f"{sets.atlas.checksum}; start from it with init_from and data.reorder=true"
         )
+    if fixed is not None:
+        check_kinds(fixed, sets, recipe.data.mix_kinds)
     scans = sets.scans_of([evaluated_set(recipe, sets)])
     questions = tuple(questions_of(recipe, sets, fixed))
     folds = tuple(PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions))
+    check_baselines(recipe.evaluate.baselines, sets.kinds_of(scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, scans)
     runs: tuple[tuple[PreparedRun, ...], ...] = ()

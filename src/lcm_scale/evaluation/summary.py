@@ -44,6 +44,7 @@ def summarise(
             "scans": len(scans),
             "people": len(np.unique(sets.subject[scans])),
             "atlas": evaluated.atlas.name,
+            "connectivity": evaluated.kind,
             "fingerprint": evaluated.fingerprint,
         },
         stages=_stages(prepared, runs),
@@ -61,12 +62,43 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     for question in prepared.questions:
         if question.target.is_class:
             notes += _shortage_note(prepared, question)
+    notes += _kind_notes(prepared) + _missing_notes(prepared)
+    if prepared.recipe.evaluate.unit != "window":
+        unit = prepared.recipe.evaluate.unit
+        notes.append(f"Predictions are averaged over a {unit}'s windows: each {unit} counts once.")
     if prepared.recipe.model.edge_branch:
         notes.append(EDGE_BRANCH)
     model = prepared.opened.start or prepared.fixed
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)
     return tuple(dict.fromkeys(notes))
+
+
+def _kind_notes(prepared: PreparedEvaluation) -> list[str]:
+    """Where `data.mix_kinds` let matrices of several kinds meet."""
+    sets = prepared.opened.sets
+    held = {f"set {m.name}": m.kind for m in sets.manifests}
+    model = prepared.opened.start or prepared.fixed
+    if model is not None and model.kinds:
+        held[f"the model {model.run} before"] = ", ".join(model.kinds)
+    if len(set(held.values())) < 2:
+        return []
+    return [
+        "Kinds of connectivity are mixed (data.mix_kinds), which tells a model the set that a scan "
+        f"is from: {'; '.join(f'{name} {kind}' for name, kind in held.items())}."
+    ]
+
+
+def _missing_notes(prepared: PreparedEvaluation) -> list[str]:
+    """Where rows of zeros take part in attention like data."""
+    fixed = prepared.fixed
+    masked = fixed.model.mask_constant if fixed else prepared.opened.model.mask_constant
+    return [
+        f"Set {m.name}: {len(m.missing)} regions have no data in some scans. Their rows of zeros "
+        "take part in attention; model.mask_constant=true leaves them out."
+        for m in prepared.opened.sets.manifests
+        if m.missing and not masked
+    ]
 
 
 def _shortage_note(prepared: PreparedEvaluation, question: Question) -> list[str]:
@@ -105,6 +137,7 @@ def _stages(
             if unknown
             else seen,
             "evaluated people among them": "cannot be checked" if unknown else 0,
+            "connectivity": ", ".join(model.kinds) or "not recorded",
             "targets": ", ".join(model.active),
         }
         stages.append(("pretrain", pretraining))

@@ -36,9 +36,9 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         self.meaning = meaning
 
     def predict(self, fc_BRR: Tensor) -> dict[str, Tensor]:
-        """Answers to raw correlations (B, R, R) in the order of `meaning.atlas`, on the model's
-        device: of a target with categories their probabilities (B, categories), of a scalar its
-        value (B,) in its own unit.
+        """Answers to raw correlations (B, R, R), of the kinds `meaning.kinds`, in the order of
+        `meaning.atlas`, on the model's device: of a target with categories their probabilities (B,
+        categories), of a scalar its value (B,) in its own unit.
 
         Raises: InputError for another shape, or numbers that are no correlations.
         """
@@ -48,7 +48,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
                 f"predict: expected (scans, {R}, {R}) for {self.meaning.atlas.name}, found "
                 f"{tuple(fc_BRR.shape)}"
             )
-        if not bool((fc_BRR.abs() <= 1 + 1e-3).all()):
+        bound = float("inf") if "covariance" in self.meaning.kinds else 1 + 1e-3
+        if not bool((fc_BRR.abs() <= bound).all()):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
         rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
         edges_BE = fc_BRR[:, rows, columns].to(self.readout.weight.device)
@@ -90,6 +91,7 @@ def load_model(
     atlas: Atlas | str | None = None,
     reorder: bool = False,
     revision: str | None = None,
+    kind: str | None = None,
 ) -> PretrainedLCM:
     """A model from a folder that `lcm-scale export hub` wrote, or from a repository of the Hugging
     Face hub, in evaluation mode, in fp32 on the CPU; `model.cuda()` moves it.
@@ -99,12 +101,19 @@ def load_model(
             name, or a table's path.
         reorder: bring the model into that order where it differs; else another order is refused.
         revision: of the repository.
+        kind: of the caller's matrices, in the words of `meaning.kinds`; a model of others is
+            refused. None: not compared.
     Raises: InputError.
     """
     found = read_folder(path_or_repo, revision)
     with torch.device("meta"):
         model = PretrainedLCM(found.config)
     fill(model, found.state, torch.device("cpu"))
+    kinds = model.meaning.kinds
+    if kind is not None and kinds and kind not in kinds:
+        raise InputError(
+            f"{path_or_repo}: was trained on {', '.join(kinds)} matrices, the data are {kind}"
+        )
     if atlas is not None:
         wanted = atlas if isinstance(atlas, Atlas) else load_atlas(atlas)
         trained = model.meaning.atlas

@@ -29,7 +29,7 @@ from lcm_scale.data.order import mix
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.baselines import check_baselines, fit_predict
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import PROTOCOLS
@@ -145,6 +145,8 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
     sets = opened.sets
     scans = sets.scans_of([evaluated_set(recipe, sets)])
     questions = tuple(questions_of(recipe, sets))
+    if point.is_baseline:
+        check_baselines([point.size], sets.kinds_of(scans), "baselines")
     fold = PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions)[point.fold - 1]
     people = np.unique(sets.subject[scans[fold.train]])
     if point.subjects > len(people):
@@ -263,6 +265,7 @@ def _baseline(
                 question.kind,
                 len(question.categories),
                 prepared.recipe.evaluate.seed,
+                sets.kinds_of(prepared.train),
             )
         except ValueError as error:
             raise InputError(

@@ -59,7 +59,8 @@ def write_head(recipe: Recipe, folder: Path) -> None:
 
 
 def differences(old: Any, new_text: str) -> list[str]:
-    """Dotted keys whose values differ between a stored recipe and a new one."""
+    """Dotted keys whose values differ between a stored recipe and a new one. A key that is newer
+    than the stored recipe had its default there."""
 
     def flat(config: Any, prefix: str = "") -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -70,6 +71,7 @@ def differences(old: Any, new_text: str) -> list[str]:
                 result[f"{prefix}{key}"] = value
         return result
 
-    before = flat(OmegaConf.to_container(old))
+    usual = flat(OmegaConf.to_container(OmegaConf.structured(Recipe)))
+    before = usual | flat(OmegaConf.to_container(old))
     after = flat(OmegaConf.to_container(OmegaConf.create(new_text)))
     return [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]

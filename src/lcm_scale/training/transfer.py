@@ -33,12 +33,25 @@ def check_fit(recipe: Recipe, sets: ShardSets, start: Checkpoint) -> None:
             f"{start.path}: trained on data.edges={start.edges}, the recipe says "
             f"{recipe.data.edges}"
         )
+    check_kinds(start, sets, recipe.data.mix_kinds)
     # Imported weights have no salt: whom they saw cannot be looked up.
     if start.salt_id and start.salt_id != sets.manifests[0].salt_id:
         raise InputError(
             f"{start.path}: its subjects were hashed with another salt than {sets.names[0]}'s, so "
             "nobody can tell whether people overlap; shard both in one project"
         )
+
+
+def check_kinds(model: Checkpoint, sets: ShardSets, mix: bool) -> None:
+    """Raises: InputError where a model has seen other kinds of connectivity than the sets hold, and
+    the recipe does not say that they may mix."""
+    for manifest in sets.manifests:
+        if model.kinds and manifest.kind not in model.kinds and not mix:
+            raise InputError(
+                f"{model.path}: was trained on {', '.join(model.kinds)} matrices, set "
+                f"{manifest.name} holds {manifest.kind} ones; shard it with that "
+                "connectivity.kind, or set data.mix_kinds=true (the report says so)"
+            )
 
 
 def check_weights(start: Checkpoint, model: LCMConfig) -> None:

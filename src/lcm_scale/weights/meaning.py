@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.config import kind_of
 from lcm_scale.config.run import EDGES, FORMULATIONS, INITS, READOUTS
 from lcm_scale.errors import InputError
 from lcm_scale.model.presets import LCMConfig
@@ -121,6 +122,11 @@ class Meaning:
             checked.number(centre, f"scalars.{name}: the centre")
             if not checked.number(scale, f"scalars.{name}: the scale") > 0:
                 raise InputError(f"scalars.{name}: the scale: expected above 0, found {scale:g}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of connectivity that it was trained on, each once; empty where unknown."""
+        return tuple(dict.fromkeys(kind_of(facts["connectivity"]) for facts in self.data))
 
     def to_json(self, layout: str = CHECKPOINT) -> dict[str, Any]:
         """As plain values in one of the two layouts, CHECKPOINT or EXPORTED; a checkpoint's may

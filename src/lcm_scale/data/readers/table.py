@@ -1,14 +1,16 @@
 """A table that lists scans: the door for any lab's data.
 
 A CSV or TSV (source.table) with the columns file and subject, and where known session, run, site,
-tr, age, sex (M, F), mean_fd; every further column is a label. Files are relative to the table: .npy
-.npz .mat .csv .tsv .txt .1D, region series or ready matrices (source.kind). An empty cell or n/a is
-missing. Further keys: source.key, source.drop_columns, source.tr, source.site.
+tr, age, sex (M, F), mean_fd, confounds; every further column is a label. Files are relative to the
+table: .npy .npz .mat .csv .tsv .txt .1D, region series or ready matrices (source.kind). An empty
+cell or n/a is missing. `confounds` names a scan's CSV or TSV with a row a volume, as fMRIPrep
+writes one; the columns that connectivity.clean asks for are read. Further keys: source.key,
+source.drop_columns, source.tr, source.site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +18,17 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.cleaning import confound_columns
 from lcm_scale.data.readers.arrays import as_series, read_array, region_indices, without
 from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.progress import stage
 
-RESERVED = ("file", "subject", "session", "run", "site", "tr", "age", "sex", "mean_fd")
+RESERVED = (
+    *("file", "subject", "session", "run", "site", "tr", "age", "sex", "mean_fd"),
+    "confounds",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class ScanRow:
     session: str
     run: str
     tr: float | None
+    confounds: str
     where: str
 
 
@@ -53,7 +60,8 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
             scan = scan_row(row)
             file = path.parent / scan.file
             if scan.file and file.is_file():
-                yield _recording(recipe, file, scan, atlas)
+                confounds = _confounds(recipe, path.parent, scan.confounds)
+                yield _recording(recipe, file, scan, atlas, confounds)
             else:
                 yield Skipped(
                     f"row of subject {scan.person.subject} ({scan.file or 'no file'})",
@@ -82,11 +90,29 @@ def scan_row(row: Row) -> ScanRow:
         session=row.text("session") or "",
         run=row.text("run") or "",
         tr=row.number("tr"),
+        confounds=row.text("confounds") or "",
         where=row.where,
     )
 
 
-def _recording(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas) -> Recording:
+def _confounds(recipe: ShardRecipe, folder: Path, file: str) -> dict[str, np.ndarray]:
+    """The columns that the recipe's cleaning asks for, NaN where a cell is missing; none where the
+    table names no file."""
+    columns = confound_columns(recipe.connectivity.clean)
+    if not columns or not file:
+        return {}
+    rows = read_rows(folder / file, columns)
+    cells = {column: [row.number(column) for row in rows] for column in columns}
+    return {column: np.array(values, dtype=np.float64) for column, values in cells.items()}
+
+
+def _recording(
+    recipe: ShardRecipe,
+    path: Path,
+    scan: ScanRow,
+    atlas: Atlas,
+    confounds: Mapping[str, np.ndarray],
+) -> Recording:
     source, n, person = recipe.source, atlas.n_regions, scan.person
     ready = source.kind == "connectivity"
 
@@ -109,6 +135,7 @@ def _recording(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas) -> 
         age=person.age,
         sex=person.sex,
         mean_fd=person.mean_fd,
+        confounds=confounds,
         labels=person.labels,
         row=scan.where,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
