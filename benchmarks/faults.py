@@ -393,9 +393,7 @@ def trial_training(kind: str, number: int, truth: Truth, rng: random.Random, tal
             if "cannot be written" in text and (place.limit is not None or place.ballast.exists()):
                 tally.clear_errors["no room"] += 1
                 place.free()
-            elif (
-                "checkpoints are damaged; remove the run folder" in text and "checkpoint" in harmed
-            ):
+            elif "remove the run folder to begin again" in text and "checkpoint" in harmed:
                 tally.clear_errors["all checkpoints damaged"] += 1
                 shutil.rmtree(folder)
             elif str(place.folder / "shards") in text and "shard set" in harmed:

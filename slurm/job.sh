@@ -4,7 +4,6 @@ set -euo pipefail
 # From the first line on: a warning that comes before the run would end this shell.
 WARNED="" RUN=""
 trap 'WARNED=1; [ -z "$RUN" ] || kill -USR1 "$RUN" 2>/dev/null || true' USR1 TERM
-cd "${SLURM_SUBMIT_DIR:-.}"
 
 if [ -f "${LCM_SITE:-slurm/site.env}" ]; then
     # shellcheck source=/dev/null
@@ -20,22 +19,24 @@ CODE=.
 
 # A queued job runs the commit that stood when it was submitted, from a copy of it, also after a requeue.
 snapshot() {
-    git rev-parse --is-inside-work-tree >/dev/null 2>&1 || return 0
-    local record="$RUNS/.jobs/${SLURM_JOB_ID:-here}.commit" submitted aside
-    if [ ! -f "$record" ]; then
-        if [ -n "$(git status --porcelain --untracked-files=no)" ]; then
-            [ -z "${LCM_DIRTY_OK:-}" ] || return 0
-            echo "error: the tree has edits that are not committed; commit them, or set LCM_DIRTY_OK=1 to run them" >&2
+    # Without git, or where the repository around us does not hold this project, the tree runs as it stands.
+    git cat-file -e "$LCM_COMMIT:./slurm/job.sh" 2>/dev/null || return 0
+    [ -z "${LCM_DIRTY_OK:-}" ] || git diff --quiet "$LCM_COMMIT" -- . || return 0
+    local edited aside
+    if [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || ! git rev-parse -q --verify "$LCM_PIN" >/dev/null; then
+        edited=$(edited_before_submission)
+        if [ -n "$edited" ]; then
+            echo "error: the tree has edits that are not committed ($edited); commit them, or set LCM_DIRTY_OK=1 to run them" >&2
             exit 2
         fi
-        mkdir -p "$RUNS/.jobs"
-        submitted=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*SubmitTime=\([^ ]*\).*/\1/p')
-        git rev-parse "HEAD@{$submitted}" 2>/dev/null >"$record.$$"
-        mv "$record.$$" "$record"
+        [ -s "$(git rev-parse --git-path logs/HEAD)" ] ||
+            echo "git keeps no reflog here: running $LCM_COMMIT, the newest commit that is not younger than the submission" >&2
+        git update-ref "$LCM_PIN" "$LCM_COMMIT" ||
+            echo "the git folder cannot be written: after a requeue the job may run a later commit" >&2
     fi
-    LCM_COMMIT=$(cat "$record")
     CODE="$RUNS/.jobs/code-$LCM_COMMIT"
     if [ ! -d "$CODE" ]; then
+        mkdir -p "$RUNS/.jobs"
         aside="$CODE.$$"
         mkdir "$aside"
         git archive "$LCM_COMMIT" src recipes | tar -x -C "$aside"
@@ -45,9 +46,35 @@ snapshot() {
     export LCM_COMMIT PYTHONPATH="$CODE/src${PYTHONPATH:+:$PYTHONPATH}"
 }
 
+# The first tracked file that differs from the submission's commit and was not written after it, to the second. A file that was
+# deleted counts as written when its folder was.
+edited_before_submission() {
+    local file place limit
+    limit=$(date -d "${LCM_SUBMITTED:-now}" +%s)
+    while IFS= read -r -d '' file; do
+        place=$file
+        until [ -e "$place" ] || [ -L "$place" ]; do place=$(dirname "$place"); done
+        if [ "$(stat -c %Y "$place")" -le "$limit" ]; then
+            echo "$file"
+            return
+        fi
+    done < <(GIT_OPTIONAL_LOCKS=0 git diff --name-only -z --no-renames --relative "$LCM_COMMIT")
+}
+
+# submitted RECIPE: its path in the submission's copy; a recipe that was not committed is read where it lies.
+submitted() {
+    if [ "${1#/}" = "$1" ] && [ -f "$CODE/$1" ]; then
+        echo "$CODE/$1"
+    else
+        [ "$CODE" = . ] || echo "$1 is not among the recipes of the submission's commit: read as it stands at each start" >&2
+        echo "$1"
+    fi
+}
+
 # run VERB RECIPE [key=value ...]: one task a GPU; a warning of Slurm's goes to all of them, and 75 means: go on later.
 run() {
-    local verb=$1 recipe="$CODE/$2"
+    local verb=$1 recipe
+    recipe=$(submitted "$2")
     shift 2
     # shellcheck disable=SC2086 # LCM_SRUN holds several options
     srun ${LCM_SRUN:-} "$LCM" doctor "$recipe" "$@" || exit $?
@@ -80,8 +107,13 @@ requeue() {
     # The last task of an array bears the array's own number, by which all its tasks would be requeued.
     local job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}}
     job=${job:-$SLURM_JOB_ID}
-    if ! scontrol show job "$job" | grep -q JobState=RUNNING; then
-        echo "the job is being cancelled or preempted: submit it again to go on" >&2
+    local shown
+    shown=$(scontrol show job "$job")
+    # Slurm counts a restart when it decides on it, before the processes have ended.
+    if [ "$(sed -n 's/.*Restarts=\([0-9]*\).*/\1/p;T;q' <<<"$shown")" -gt "${SLURM_RESTART_COUNT:-0}" ]; then
+        echo "Slurm has requeued the job: it goes on by itself" >&2
+    elif ! grep -q JobState=RUNNING <<<"$shown"; then
+        echo "the job is being cancelled: submit it again to go on" >&2
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${LCM_MAX_REQUEUE:-20}" ]; then
         echo "requeued ${SLURM_RESTART_COUNT:-0} times already (LCM_MAX_REQUEUE): submit it again to go on" >&2
     elif [ "$SECONDS" -lt "${LCM_MIN_SECONDS:-60}" ]; then

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "src" / "lcm_scale"
 # long as there is no circle.
 ROOMS = [
     "errors",
+    "limits",
     "ranks",
     "files",
     "lock",

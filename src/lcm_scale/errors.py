@@ -12,12 +12,35 @@ class InputError(Exception):
     in one line."""
 
 
+class Diverged(InputError):
+    """Training came to a number that is none: rates are the user's to choose.
+
+    Attributes: step: the optimiser step at which it was seen.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class Elsewhere(InputError):
+    """Another rank met the user's mistake and tells it: this one ends alike, without a line."""
+
+    def __init__(self) -> None:
+        super().__init__("another rank says what is wrong")
+
+
 class Stopped(Exception):
     """A signal ended a run, and a good checkpoint exists: the CLI exits 75, on which a batch script
     requeues."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close.
+
+    Choices may come from a file. Comparing takes the square of their length, so a long one, or a
+    long list, is nothing that a person meant to type.
+    """
+    likely = [choice for choice in choices if len(choice) <= 100][:1000]
+    close = difflib.get_close_matches(word[:100], likely, n=1, cutoff=0.5)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -34,12 +34,24 @@ def replacing(path: Path, advice: str = "check space and permissions") -> Iterat
         os.replace(aside, path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch turns a full disk into a RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
-        raise InputError(f"{path}: cannot be written ({reason}); {advice}") from error
+        raise InputError(f"{path}: cannot be written ({said_by(error)}); {advice}") from error
     finally:
         with contextlib.suppress(OSError):  # where a parent is a file, unlink fails as well
             aside.unlink(missing_ok=True)
+
+
+def said_by(error: BaseException) -> str:
+    """What the system said, in a few words: "No space left on device".
+
+    torch's and safetensors' writers notice that bytes are missing and raise an error of their own,
+    in whose course the system's stands.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]
 
 
 def sha256(path: Path) -> str:

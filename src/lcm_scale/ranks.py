@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 
 def rank() -> int:
@@ -19,6 +20,16 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process writes and prints for all."""
     return rank() == 0
+
+
+def outlive_first(seconds: float = 10.0) -> None:
+    """Wait until the first process of this machine has ended, where it is the one that started this
+    one: Lightning kills it if it sees a child end before with an exit code that is not 0, and its
+    own exit code would be lost."""
+    parent, until = os.getppid(), time.monotonic() + seconds
+    started_here = int(os.environ.get("LOCAL_RANK", 0)) > 0 and not under_slurm()
+    while started_here and os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def under_slurm() -> bool:

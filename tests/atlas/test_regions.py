@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_reordering_edges_is_reordering_the_matrix(positions: list[int]) -> None
     )
 
 
+def test_an_atlas_without_some_regions_keeps_the_others_order_and_facts() -> None:
+    atlas = load_atlas("aal116")
+    less = atlas.without([9170, 2001])
+    assert less.indices == atlas.indices[1:-1] and less.names == atlas.names[1:-1]
+    assert less.coordinates == atlas.coordinates[1:-1] and less.networks == atlas.networks[1:-1]
+    assert less.name == "aal116 without 2001, 9170"
+    assert atlas.without([]) is atlas
+    with pytest.raises(InputError, match="atlas abc: no region has the index 7"):
+        ABC.without([7])
+
+
 def test_regions_are_matched_by_index_though_names_repeat() -> None:
     other = Atlas("cab", (3, 1, 2), ("right", "left", "right"))
     positions = ABC.order_from(other)
@@ -68,7 +80,13 @@ def test_regions_are_matched_by_index_though_names_repeat() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [numbered("more", 4), numbered("less", 2), Atlas("else", (1, 2, 4), ("a", "b", "c"))]
+    "other",
+    [
+        numbered("more", 4),
+        numbered("less", 2),
+        Atlas("else", (1, 2, 4), ("a", "b", "c")),
+        Atlas("names", (1, 2, 3), ("left", "right", "middle")),
+    ],
 )
 def test_other_regions_cannot_be_brought_into_order(other: Atlas) -> None:
     with pytest.raises(InputError, match="only data of one atlas can be mixed"):
@@ -117,10 +135,33 @@ def test_an_atlas_file_has_optional_networks_and_coordinates(mark: str, tmp_path
     assert atlas.coordinates[0] == (-1.0, 2.0, 3.5)
 
 
+@pytest.mark.parametrize("mark", ["\t", ","])
+def test_the_columns_of_xcp_d_are_read_as_ours(mark: str, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.tsv", tmp_path / "theirs.tsv"
+    rows = [["1", "LH_Vis_1", "Vis"], ["2", "Thalamus", "n/a"]]
+    for path, header in ((ours, "index,name,network"), (theirs, "index,label,network_label")):
+        path.write_text("\n".join(mark.join(row) for row in [header.split(","), *rows]))
+    one, other = load_atlas(str(ours)), load_atlas(str(theirs))
+    assert (one.names, one.networks) == (("LH_Vis_1", "Thalamus"), ("Vis", ""))
+    assert (one.indices, one.names, one.networks) == (other.indices, other.names, other.networks)
+
+
+def test_a_table_with_both_words_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "both.csv").write_text("label,index,name\nx,1,A\ny,2,B\n")
+    assert load_atlas(str(tmp_path / "both.csv")).names == ("A", "B")
+
+
+def test_a_copy_of_a_built_in_table_is_read_with_its_comments(tmp_path: Path) -> None:
+    table = resources.files("lcm_scale.atlas") / "built_in" / "gordon333.tsv"
+    (tmp_path / "mine.tsv").write_text(table.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_atlas(str(tmp_path / "mine.tsv")).checksum == load_atlas("gordon333").checksum
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "",
+        "# only a comment\n",
         "\n",
         "number,name\n1,A\n",
         "index,name\n",
@@ -141,5 +182,5 @@ def test_a_name_and_a_number_are_an_atlas_without_names() -> None:
 
 
 def test_an_unknown_atlas_says_what_there_is() -> None:
-    with pytest.raises(InputError, match=r"neither built in \(aal116\)"):
+    with pytest.raises(InputError, match=r"neither built in \(aal94, .* to schaefer1000-17\)"):
         load_atlas("aal117")

@@ -25,12 +25,14 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, table
 from lcm_scale.data.readers.people import age_in_years
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
+from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.laws.collect import runs_of
@@ -49,6 +51,7 @@ from lcm_scale.training.parallel.strategy import (
 )
 from lcm_scale.training.prepare import loss_terms
 from lcm_scale.training.schedule import lr_factor
+from lcm_scale.training.together import Together
 from lcm_scale.vocabulary import Vocabulary, group, scalar
 
 SHAPE = LCMConfig(6, (2,), width=8, layers=2, heads=2, ffn=8)
@@ -57,6 +60,8 @@ CPU = Hardware("cpu", "32-true")
 # Where the code has a table of the words, it holds the same ones.
 TABLES: dict[str, set[str]] = {
     "ShardRecipe.reader": set(READERS),
+    "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
+    "Recipe.evaluate.unit": set(UNITS),
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
     "Recipe.phases.readout": set(READOUTS),
@@ -133,7 +138,7 @@ def scalar_scale(word: str) -> object:
 def strategy(word: str) -> object:
     if word.startswith("zero"):
         pytest.importorskip("deepspeed")
-    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU)["strategy"]
+    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU, Together())["strategy"]
     config = getattr(made, "config", None)
     return type(made).__name__, config and config["zero_optimization"]["stage"]
 

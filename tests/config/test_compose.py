@@ -288,7 +288,9 @@ def test_a_recipe_stored_by_the_first_release_loads() -> None:
     stored = Path(__file__).parents[1] / "formats" / "0.1.0" / "runs" / "run" / "recipe.yaml"
     recipe = config.load(Recipe, stored)
     assert (recipe.name, recipe.model.width, recipe.trainer.max_steps) == ("run", 8, 5)
-    assert config.read_yaml(stored) == OmegaConf.create(config.dump(recipe))
+    usual = OmegaConf.create(config.dump(Recipe()))  # of the keys that are newer
+    whole = OmegaConf.merge(usual, config.read_yaml(stored))
+    assert whole == OmegaConf.create(config.dump(recipe))
 
 
 def test_a_recipe_composes_in_a_moment() -> None:

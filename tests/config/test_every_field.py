@@ -216,14 +216,27 @@ def test_the_shape_of_a_section_is_checked_too() -> None:
         assert key in str(caught.value)
 
 
-def test_a_run_may_go_on_at_another_world_size_and_for_longer_and_with_nothing_else_changed() -> (
+def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_nothing_else_changed() -> (
     None
 ):
     keys = (
         "max_steps max_epochs keep_every_steps hang_seconds hang_factor accelerator devices nodes "
         "strategy offload accumulate threads keep_checkpoints checkpoint_layers compile"
     )
-    assert config.may_differ() == {f"trainer.{key}" for key in keys.split()}
+    places = {"name", "runs_dir", "data.shards_dir"}
+    beside = {"title", "evaluate.bootstrap", "evaluate.baselines", "evaluate.confounded"}
+    assert config.may_differ() == places | beside | {f"trainer.{key}" for key in keys.split()}
+
+
+def test_a_run_that_diverged_may_go_on_with_what_steadies_it() -> None:
+    more = config.may_differ(after_divergence=True) - config.may_differ()
+    assert more == {
+        "optim.momentum.lr",
+        "optim.adaptive.lr",
+        "optim.edge_branch_lr",
+        "optim.clip_norm",
+        "trainer.precision",
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "lcm_scale"
 # Underscored names that belong to Python, or that every library has.
 PYTHONS_OWN = {
+    "__cause__",
     "__class__",
+    "__context__",
     "__dataclass_fields__",
     "__dict__",
     "__doc__",

@@ -3,6 +3,7 @@ region becomes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lcm_scale.atlas import Atlas, numbered
-from lcm_scale.config import ConnectivityConfig
-from lcm_scale.data.connectivity import Matrix, connectivity_matrices, pearson, windows
+from lcm_scale.config import CleanConfig, ConnectivityConfig
+from lcm_scale.data.connectivity import (
+    Matrix,
+    check_connectivity,
+    connectivity_matrices,
+    pearson,
+    windows,
+)
+from lcm_scale.data.kinds import ESTIMATORS, matrix_of
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
@@ -65,7 +73,7 @@ def test_a_constant_region_is_a_row_of_zeros_its_diagonal_included(value: float,
     assert (matrix.constant, matrix.not_finite) == ((2,), ())
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.7e308, -1.7e308])
 def test_a_region_with_nan_or_inf_is_a_row_of_zeros_and_counted(value: float, bold) -> None:
     x = bold(0, regions=4)
     x[7, 1] = value
@@ -226,3 +234,140 @@ def test_a_ready_matrixs_empty_regions_are_told_from_unreadable_ones() -> None:
 def test_what_is_no_correlation_matrix_is_refused(ready: list[list[float]], message: str) -> None:
     with pytest.raises(InputError, match=rf"scan\.1D: .*{message}"):
         only(scan(np.array(ready, float), ready=True), numbered("n", 2))
+
+
+# -- kinds, windows that overlap or lie anywhere, regions that are missing -------------------------
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_scan_is_correlated_in_the_kind_that_the_recipe_names(kind: str, bold) -> None:
+    x = bold(0, 80, 4)
+    assert np.array_equal(only(scan(x), kind=kind, lag=3).values, matrix_of(x, kind, 3))
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_sliding_windows_begin_every_step_and_stop_where_one_reaches_the_end(
+    volumes: int, length: int, step: int
+) -> None:
+    pieces = windows(np.arange(volumes)[:, None], length, step)
+    assert [int(piece[0, 0]) for piece in pieces] == [i * step for i in range(len(pieces))]
+    assert all(len(piece) == length for piece in pieces[:-1])
+    assert all(piece[-1, 0] < volumes - 1 for piece in pieces[:-1])
+    assert pieces[-1][-1, 0] == volumes - 1 or len(pieces) * step >= volumes
+
+
+def test_sliding_windows_overlap(bold) -> None:
+    x = bold(0, 90, 4)
+    found = connectivity_matrices(scan(x), ConnectivityConfig(window=40, step=25), ATLAS)
+    assert [m.volumes for m in found if isinstance(m, Matrix)] == [40, 40, 40]
+    assert isinstance(found[1], Matrix) and np.array_equal(found[1].values, pearson(x[25:65]))
+
+
+def random_starts(recording: Recording, **keys: Any) -> list[int]:
+    """Where the windows of a scan lie whose volumes are all different."""
+    config = ConnectivityConfig(window=40, random_windows=5, **keys)
+    found = connectivity_matrices(recording, config, ATLAS)
+    assert recording.series is not None
+    places = {
+        pearson(recording.series[start : start + 40]).tobytes(): start
+        for start in range(len(recording.series) - 39)
+    }
+    return [places[m.values.tobytes()] for m in found if isinstance(m, Matrix)]
+
+
+def test_random_windows_are_the_same_for_one_seed_and_scan_and_others_for_others(bold) -> None:
+    x = bold(0, 200, 4)
+    starts = random_starts(scan(x))
+    assert starts == random_starts(scan(x)) == sorted(set(starts))
+    assert len(starts) == 5
+    others = [random_starts(scan(x), random_seed=1)]
+    for changed in ({"subject": "2"}, {"session": "2"}, {"run": "2"}):
+        others.append(random_starts(replace(scan(x), **changed)))
+    assert all(other != starts for other in others)
+
+
+def test_random_windows_are_as_many_as_there_are_places(bold) -> None:
+    assert random_starts(scan(bold(0, 42, 4))) == [0, 1, 2]
+    config = ConnectivityConfig(window=60, random_windows=5, pad="drop")
+    (skip,) = connectivity_matrices(scan(bold(0, 42, 4)), config, ATLAS)
+    assert isinstance(skip, Skipped) and "shorter than connectivity.window" in skip.why
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_a_region_that_a_file_with_names_lacks_is_missing(ready: bool, bold) -> None:
+    x = bold(0, 40, 3)
+    named = (2102, 2001, 2002)
+    matrix = only(scan(pearson(x) if ready else x, ready, region_indices=named))
+    assert matrix.missing == matrix.not_finite == (2,)
+    assert not matrix.values[2].any()
+    rest = [3, 0, 1]
+    assert np.array_equal(matrix.values[np.ix_(rest, rest)], pearson(x))
+
+
+def test_a_file_that_names_fewer_than_half_of_the_regions_is_refused(bold) -> None:
+    with pytest.raises(InputError, match=r"scan\.1D: its header names 1 of the 4 regions"):
+        only(scan(bold(0, 40, 1), region_indices=(2001,)))
+
+
+def test_a_region_of_rounding_alone_is_constant(bold) -> None:
+    """As a filter leaves of zeros."""
+    x = bold(0, 40, 4)
+    x[:, 1] = 1e-14 * np.random.default_rng(0).standard_normal(40)
+    matrix = only(scan(x))
+    assert matrix.constant == (1,) and not matrix.values[1].any()
+    x[:, 1] *= 1e8
+    assert only(scan(x)).constant == ()
+
+
+@pytest.mark.parametrize("kind", ["pearson", *ESTIMATORS])
+def test_a_dropped_region_enters_no_matrix(kind: str, bold) -> None:
+    x = bold(0, 40, 4)
+    found = only(scan(x), kind=kind, drop_regions=[2002])
+    assert np.array_equal(found.values, matrix_of(x[:, [0, 2, 3]], kind))
+    ready = only(scan(pearson(x), True), kind="pearson", drop_regions=[2002])
+    assert np.array_equal(ready.values, pearson(x)[np.ix_([0, 2, 3], [0, 2, 3])])
+
+
+def test_a_ready_covariance_is_divided_by_its_mean_variance(bold) -> None:
+    given_matrix = np.cov(bold(0, 40, 4), rowvar=False)
+    found = only(scan(given_matrix, True), kind="covariance").values
+    assert np.allclose(found, given_matrix / np.diag(given_matrix).mean(), atol=1e-6)
+    with pytest.raises(InputError, match=r"scan\.1D: the diagonal .* holds variances"):
+        only(scan(given_matrix - 200 * np.eye(4), True), kind="covariance")
+    with pytest.raises(InputError, match="is no correlation"):
+        only(scan(given_matrix, True), kind="ledoit-wolf")
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"window": 40}, "window"),
+        ({"crop": 40}, "crop"),
+        ({"clean": CleanConfig(detrend=True)}, r"clean\.detrend"),
+    ],
+)
+def test_a_ready_matrix_has_nothing_to_cut_or_to_clean(keys: dict, key: str, bold) -> None:
+    with pytest.raises(InputError, match=rf"scan\.1D: a ready matrix: connectivity\.{key} is for"):
+        only(scan(pearson(bold(0, 40, 4)), True), **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"step": 5}, r"connectivity\.step: set connectivity\.window"),
+        ({"random_windows": 5}, r"connectivity\.random_windows: set connectivity\.window"),
+        ({"window": 40, "step": 5, "random_windows": 5}, "windows at random places"),
+        ({"kind": "partial", "window": 40, "pad": "reference"}, "for kind=pearson alone"),
+        ({"kind": "lagged", "lag": 29}, r"connectivity\.lag=29: 30 volumes"),
+        ({"kind": "lagged", "lag": 9, "window": 10}, r"connectivity\.lag=9: 10 volumes"),
+        ({"kind": "lagged", "clean": CleanConfig(scrub_mm=0.5)}, "scrubbing leaves gaps"),
+        ({"accept_missing": [7]}, r"connectivity\.accept_missing: atlas codes: no region .* 7"),
+        ({"drop_regions": [7]}, r"connectivity\.drop_regions: atlas codes: no region .* 7"),
+        ({"drop_regions": [2001, 2002, 2101]}, "fewer than two regions are left"),
+    ],
+)
+def test_keys_that_make_no_sense_together_are_refused_before_a_file_is_read(
+    keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        check_connectivity(ConnectivityConfig(**keys), ATLAS)

@@ -211,6 +211,7 @@ def test_all_884_scans_are_sharded_in_under_two_minutes(shared: Path, recipe, tm
             phenotypes=shared / PHENOTYPES,
             atlas="aal116",
             cohort="abide",
+            connectivity=ConnectivityConfig(accept_missing=[9051, 9052]),
             groups=[DIAGNOSIS, GroupConfig("site", merge=False)],
         )
     )

@@ -156,8 +156,9 @@ def test_hcp_ya_has_seven_tasks_and_ages_in_bands(scan, shipped, write_csv, tmp_
 
 def test_ukb_names_the_state_in_the_third_field(scan, shipped, tmp_path) -> None:
     folder = tmp_path / "UKB-SC-FC/Gordon_333/BOLD"
+    header = load_atlas("gordon333").names
     for i, state in enumerate(("a", "b")):
-        scan(folder / f"sub-100002{i}_ses-2_task-{state}_bold.tsv", i, 333, "\t")
+        scan(folder / f"sub-100002{i}_ses-2_task-{state}_bold.tsv", i, 333, "\t", header)
     manifest, labels = shipped("ukb", dir=folder)
     assert labels["state"] == ["task-a", "task-b"]
     assert manifest.atlas.n_regions == 333

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.atlas import load_atlas
-from lcm_scale.config import DataConfig, GroupConfig
+from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig
 from lcm_scale.data.audit import audit
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
@@ -219,3 +219,34 @@ def test_the_audit_of_a_mix_counts_own_labels_defaults_and_what_is_missing(
     assert said["target place"] == "3 tokens: north 2, south 2; N/A by default 6 (a)"
     assert said["target sex"] == "2 tokens: M 5, F 5"
     assert said["target age"] == "1 token: 6 known; no label 4"
+
+
+def test_sets_of_two_kinds_are_mixed_only_where_the_recipe_says_so(tiny_set) -> None:
+    tiny_set("a", people=3)
+    tiny_set("b", people=3, first=11, connectivity=ConnectivityConfig(kind="ledoit-wolf"))
+    with pytest.raises(InputError, match=r"a holds pearson matrices, b ledoit-wolf .*mix_kinds"):
+        opened("a", "b")
+    sets = opened("a", "b", mix_kinds=True)
+    assert sets.kinds_of(np.arange(6)) == ("pearson", "ledoit-wolf")
+    assert sets.kinds_of(np.array([4])) == ("ledoit-wolf",)
+    assert opened("b").kinds_of(np.arange(3)) == ("ledoit-wolf",)
+
+
+def test_two_lags_are_two_kinds(tiny_set) -> None:
+    for name, lag in (("a", 1), ("b", 2)):
+        tiny_set(name, people=2, connectivity=ConnectivityConfig(kind="lagged", lag=lag))
+    with pytest.raises(InputError, match="a holds lagged by 1 matrices, b lagged by 2 ones"):
+        opened("a", "b")
+
+
+def test_covariances_have_no_fisher_z(tiny_set) -> None:
+    tiny_set("a", people=2, connectivity=ConnectivityConfig(kind="covariance"))
+    with pytest.raises(InputError, match=r"data\.edges=fisher_z: set a holds covariances"):
+        opened("a", edges="fisher_z")
+
+
+def test_windows_of_a_scan_have_one_number_over_all_sets(tiny_set) -> None:
+    tiny_set("a", people=2)
+    tiny_set("b", people=2, connectivity=ConnectivityConfig(window=20, min_volumes=20))
+    assert opened("a", "b").scan.tolist() == [0, 1, 2, 2, 3, 3]
+    assert opened("b", "a").scan.tolist() == [0, 0, 1, 1, 4, 5]

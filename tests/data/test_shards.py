@@ -220,6 +220,115 @@ def test_quality_counts_what_was_constant_broken_and_left_out(tiny_recipe, bold,
     assert "scan-of-3-1.npy" in err
 
 
+def test_a_manifest_says_the_kind_and_what_was_done_and_no_more_than_that(tiny_set) -> None:
+    usual = {"kind": "pearson", "window": None, "pad": "safe", "crop": None, "min_volumes": 30}
+    assert dict(read_manifest(tiny_set("a")).connectivity) == usual
+    made = ConnectivityConfig(kind="lagged", window=35, random_windows=2, min_volumes=20)
+    manifest = read_manifest(tiny_set("b", connectivity=made))
+    assert dict(manifest.connectivity) == {
+        **usual,
+        **{"kind": "lagged", "window": 35, "min_volumes": 20},
+        **{"lag": 1, "random_windows": 2, "random_seed": 0},
+    }
+    assert manifest.kind == "lagged by 1"
+
+
+def test_a_fingerprint_holds_the_kind(tiny_recipe) -> None:
+    """Equal matrices of which a recipe says different things are different sets."""
+    made = tiny_recipe(people=2)
+    raw = Path(made.source.table or "").parent
+    for file in raw.glob("*.npy"):
+        np.save(file, pearson(np.load(file)))
+    made.source.kind = "connectivity"
+    marks = set()
+    for kind in ("pearson", "ledoit-wolf", "partial"):
+        made.connectivity = ConnectivityConfig(kind=kind)
+        marks.add(write_shards(made).fingerprint)
+    assert len(marks) == 3
+
+
+def test_ready_matrices_are_said_to_be_what_they_are_taken_for(tiny_recipe, capsys) -> None:
+    made = tiny_recipe(people=2, connectivity=ConnectivityConfig(kind="ledoit-wolf"))
+    for file in Path(made.source.table or "").parent.glob("*.npy"):
+        np.save(file, pearson(np.load(file)))
+    made.source.kind = "connectivity"
+    assert write_shards(made).kind == "ledoit-wolf"
+    assert "2 ready matrices, taken as ledoit-wolf (connectivity.kind)" in capsys.readouterr().err
+
+
+def test_windows_say_which_scan_they_are_of(tiny_set) -> None:
+    cut = ConnectivityConfig(window=20, min_volumes=20)
+    folder = tiny_set(people=2, runs=2, connectivity=cut)
+    scan = read_index(folder, read_manifest(folder)).scan
+    assert scan is not None and scan.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    whole = tiny_set("whole", people=2)
+    assert read_index(whole, read_manifest(whole)).scan is None
+
+
+@pytest.fixture
+def without_region(tiny_recipe) -> ShardRecipe:
+    """Four people; region 3 has no data in two, region 5 in one of them."""
+    made = tiny_recipe(people=4, dtype="float32")
+    raw = Path(made.source.table or "").parent
+    for i, column, value in ((1, 2, 7.0), (2, 2, np.nan), (2, 4, 0.0)):
+        series = np.load(raw / f"scan-of-{i}-1.npy")
+        series[:, column] = value
+        np.save(raw / f"scan-of-{i}-1.npy", series)
+    return made
+
+
+def test_a_region_that_half_of_the_scans_lack_is_a_question(
+    without_region: ShardRecipe, tmp_path
+) -> None:
+    line = (
+        r"tiny: region 3 \(3\) is missing \(constant, or NaN\) in 2 of 4 scans, 50%; "
+        r"connectivity\.drop_regions=\[3\] .*connectivity\.accept_missing=\[3\]"
+    )
+    shards_unchanged(without_region, line)
+    assert not (tmp_path / "shards" / "tiny").exists()
+
+
+def test_an_accepted_region_stays_as_zeros_and_is_named(
+    without_region: ShardRecipe, capsys
+) -> None:
+    without_region.connectivity.accept_missing = [3]
+    manifest = write_shards(without_region)
+    assert manifest.missing == ("region 3 (3)", "region 5 (5)")
+    (block,) = blocks_of(Path(without_region.shards_dir) / "tiny")
+    rows, columns = UPPER
+    of_third = (rows == 2) | (columns == 2)
+    assert not block.fc[:2, of_third].any() and block.fc[2:, of_third].all()
+    assert (
+        "tiny: regions without data, of 4 scans: region 3 (3) in 2, region 5 (5) in 1; "
+        "model.mask_constant=true leaves them out of attention" in capsys.readouterr().err
+    )
+
+
+def test_a_dropped_region_is_no_region_of_the_set(without_region: ShardRecipe, bold) -> None:
+    without_region.connectivity.drop_regions = [3]
+    manifest = write_shards(without_region)
+    folder = Path(without_region.shards_dir) / "tiny"
+    assert verify_shards(folder) == manifest
+    assert manifest.atlas.indices == (1, 2, 4, 5, 6)
+    assert manifest.atlas.name == "tiny without 3"
+    assert manifest.missing == ("region 5 (5)",)
+    (block,) = blocks_of(folder)
+    kept = [0, 1, 3, 4, 5]
+    assert np.array_equal(block.fc[3], pearson(bold(401)[:, kept])[np.triu_indices(5, 1)])
+
+
+def test_a_number_that_half_precision_cannot_hold_is_refused(tiny_recipe) -> None:
+    made = tiny_recipe(people=1, connectivity=ConnectivityConfig(kind="covariance"))
+    file = next(Path(made.source.table or "").parent.glob("*.npy"))
+    np.save(file, np.full((6, 6), 1e6) + np.eye(6) * 1.0 - np.diag([1e6] * 6))
+    made.source.kind = "connectivity"
+    shards_unchanged(
+        made, r"scan-of-1-1\.npy: 1e\+06 does not fit dtype=float16; set dtype=float32"
+    )
+    made.dtype = "float32"
+    assert write_shards(made).scans == 1
+
+
 def shards_unchanged(made: ShardRecipe, message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_shards(made)

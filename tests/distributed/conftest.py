@@ -31,14 +31,15 @@ PHASES = (
 
 @pytest.fixture
 def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
-    """`run_cli("name", "trainer.devices=2", ...)` -> run folder; fails where the exit code is not
-    `code`."""
+    """`run_cli("name", "trainer.devices=2", ...)` -> run folder, what was said on stderr beside it
+    as `name`.err; fails where the exit code is not `code`.  `script`: in place of the command."""
 
-    def call(name: str, *overrides: str, code: int = 0, phases: str = PHASES) -> Path:
+    def call(
+        name: str, *overrides: str, code: int = 0, phases: str = PHASES, script: Path | None = None
+    ) -> Path:
         command = [
             sys.executable,
-            "-m",
-            "lcm_scale.cli",
+            *([str(script)] if script else ["-m", "lcm_scale.cli"]),
             "pretrain",
             str(tmp_path / "empty.yaml"),
             f"name={name}",
@@ -59,6 +60,8 @@ def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "LCM_SALT_FILE": str(world / "salt")}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
         assert done.returncode == code, done.stderr[-3000:]
-        return tmp_path / "runs" / name
+        folder = tmp_path / "runs" / name
+        folder.with_suffix(".err").write_text(done.stderr)
+        return folder
 
     return call

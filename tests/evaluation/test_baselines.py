@@ -57,6 +57,23 @@ def problem(n: int = 90, m: int = 30, seed: int = 0) -> tuple[Problem, np.ndarra
 # -- what they are ---------------------------------------------------------------------------------
 
 
+def test_covariances_are_fitted_as_they_are() -> None:
+    """Small enough, a number is its own Fisher z; large, it has none."""
+    edges, truth = labelled(60)
+
+    def answer(scale: float, kind: str) -> np.ndarray:
+        scaled = edges.astype(np.float64) * scale
+        people = np.arange(40)
+        return fit_predict(
+            "linear", scaled[:40], truth[:40], people, scaled[40:], "class", 2, 0, (kind,)
+        )
+
+    tiny = answer(1e-4, "pearson")
+    assert np.allclose(answer(1e-4, "covariance"), tiny, atol=1e-6)
+    assert np.allclose(answer(50, "covariance"), tiny, atol=1e-6)
+    assert not np.allclose(answer(50, "pearson"), tiny, atol=1e-2)
+
+
 def test_fisher_features_are_arctanh_centred_on_the_training_mean() -> None:
     edges = correlations(20)
     train, test = fisher_features(edges[:15], edges[15:])
@@ -207,7 +224,8 @@ def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
     for function in (fit_predict, *BASELINES.values()):
         parameters = [name for name in inspect.signature(function).parameters if name != "name"]
         assert parameters[:4] == ["edges_train", "truth_train", "subject_train", "edges_test"]
-        assert parameters[4:] == ["kind", "n_classes", "seed"]
+        assert parameters[4:7] == ["kind", "n_classes", "seed"]
+        assert parameters[7:] in ([], ["connectivity"])
 
 
 @pytest.mark.parametrize("kind", ["class", "scalar"])

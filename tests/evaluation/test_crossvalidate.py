@@ -176,3 +176,62 @@ def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
     resumed = evaluate(recipe("name=eval", *QUICK)).parent / "results.csv"
     whole = evaluate(recipe("name=whole", *QUICK)).parent / "results.csv"
     assert resumed.read_bytes() == whole.read_bytes()
+
+
+TUNED = ("name=tune", "title=tuned", "data.validation=0.2", "phases=[{name: one, epochs: 1}]")
+ASKED = (*TUNED, *QUICK[:3], "evaluate.baselines=[majority]")
+
+
+def test_a_finetuned_runs_folder_is_asked_once_and_the_same_again(
+    recipe: Make, tmp_path: Path
+) -> None:
+    folder = run.pretrain(recipe(*TUNED))
+    own = (folder / "recipe.yaml").read_bytes()
+    results = evaluate(recipe(*ASKED)).parent / "results.csv"
+    first = results.read_bytes()
+    assert (folder / "recipe.yaml").read_bytes() == own
+    folder.rename(tmp_path / "runs" / "kept")
+    again = evaluate(recipe(*ASKED, "name=kept")).parent / "results.csv"
+    assert again.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["model.width=8"], r"holds a run of another recipe \(model\.width differ"),
+        (["data=second"], r"holds a run of another recipe \(data\.sets differ"),
+        (["evaluate.targets=[sex]"], r"holds another evaluation \(evaluate\.targets differ"),
+    ],
+)
+def test_a_really_different_evaluation_leaves_the_folder_alone(
+    changes: list[str], message: str, recipe: Make, tmp_path: Path
+) -> None:
+    run.pretrain(recipe(*TUNED))
+    asked = prepare_evaluation(recipe(*ASKED))
+    crossvalidate.write_evaluation(asked.recipe, asked.folder, asked.opened.sets.fingerprints)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=message):
+        prepare_evaluation(recipe(*ASKED, *changes))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    prepare_evaluation(recipe(*ASKED))
+    # What stands beside the folds may be asked anew: no model changes.
+    prepare_evaluation(recipe(*ASKED, "evaluate.bootstrap=300", "evaluate.baselines=[linear]"))
+
+
+def test_a_fixed_models_evaluation_knows_data_and_model_by_what_they_hold(
+    recipe: Make, make_set, world: Path, tmp_path: Path
+) -> None:
+    start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]", "trainer.max_steps=1"))
+    asked = ["name=eval", "data=second", "evaluate.targets=[sex, age]", "evaluate.folds=3"]
+    made = prepare_evaluation(recipe(*asked, f"evaluate.checkpoint={start}"))
+    crossvalidate.write_evaluation(made.recipe, made.folder, made.opened.sets.fingerprints)
+    moved = start.rename(tmp_path / "moved")
+    prepare_evaluation(recipe(*asked, f"evaluate.checkpoint={moved}"))
+    make_set(tmp_path, "second", ["simulation.subjects=26", "simulation.first_subject=70001"])
+    with pytest.raises(InputError, match=r"another evaluation \(fingerprint of second differ"):
+        prepare_evaluation(
+            recipe(*asked, f"evaluate.checkpoint={moved}", f"data.shards_dir={tmp_path}/shards")
+        )
+    other = run.pretrain(recipe("name=other", "data.targets=[sex, age]", "trainer.max_steps=2"))
+    with pytest.raises(InputError, match=r"another evaluation \(evaluate\.checkpoint differ"):
+        prepare_evaluation(recipe(*asked, f"evaluate.checkpoint={other}"))

@@ -1,7 +1,7 @@
 """Mutants of a file: the same ones for the same bytes and seed, on every machine.
 
 Bytes are changed the way damage and malice change them: flipped, cut, repeated, overwritten with the
-numbers at which lengths go wrong; texts (JSON, CSV) also get whole values exchanged.
+numbers at which lengths go wrong. Of texts (JSON, tables) whole values are exchanged as well.
 """
 
 from __future__ import annotations
@@ -37,6 +37,44 @@ VALUES: tuple[Any, ...] = (
 )
 
 
+# What a cell of a table should not be: digits that int() refuses or that are no decimal ones, numbers
+# that overflow, marks that end cells and lines elsewhere.
+CELLS = (
+    "",
+    " ",
+    "x",
+    "-1",
+    "1.5",
+    "1e999",
+    "nan",
+    "-9999",
+    "9" * 30,
+    "9" * 5000,
+    "\u00b2",
+    "\u0663",
+    "1_0",
+    "0x10",
+    "=1+1",
+    "../x",
+    "/x",
+    "x/" * 200,
+    "a" * 300,
+    "a" * 200_000,
+    "\x00",
+    "\x1b[31m",
+    "\x0c",
+    "\x85",
+    "\u2028",
+    "\ud800",
+    '"',
+    '"a\nb"',
+    ",",
+    "\t",
+    "\r",
+    "#",
+)
+
+
 def mutants(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
     """`count` mutants of these bytes."""
     for number in range(count):
@@ -60,6 +98,43 @@ def json_mutants(value: Any, count: int, seed: int = 0) -> Iterator[Any]:
         for _ in range(rng.randint(1, 3)):
             copy = _exchange(copy, rng)
         yield copy
+
+
+def table_mutants(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """`count` mutants of a table as text, in each of which one to three cells, columns or rows were
+    exchanged, taken out or doubled."""
+    for number in range(count):
+        yield table_mutant(data, random.Random(f"{seed}/{number}"))
+
+
+def table_mutant(data: bytes, rng: random.Random) -> bytes:
+    """One mutant of a table; its first line shows what stands between two cells."""
+    lines = data.decode("utf-8").splitlines()
+    mark = next((mark for mark in ("\t", ",") if mark in lines[0]), " ")
+    rows = [line.split(mark) for line in lines]
+    for _ in range(rng.randint(1, 3)):
+        _change_table(rows, rng)
+    text = rng.choice(("\n", "\n", "\r\n", "\r")).join(mark.join(row) for row in rows)
+    return text.encode(rng.choice(("utf-8", "utf-8", "utf-8-sig", "utf-16")), "surrogatepass")
+
+
+def _change_table(rows: list[list[str]], rng: random.Random) -> None:
+    if not rows:
+        return
+    at = rng.randrange(len(rows)) if rng.random() < 0.8 else 0
+    column = rng.randrange(len(rows[at]) + 1)
+    kind = rng.randrange(8)
+    if kind < 4 and column < len(rows[at]):
+        rows[at][column] = rng.choice(CELLS)
+    elif kind == 4:
+        for row in rows:
+            del row[column : column + 1]
+    elif kind == 5:
+        rows.insert(at, list(rows[at]))
+    elif kind == 6:
+        del rows[at]
+    else:
+        rows[at].insert(column, rng.choice(CELLS))
 
 
 def _change(data: bytearray, rng: random.Random) -> None:

@@ -3,6 +3,7 @@ submitted to it."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from lcm_scale.config import Recipe, load
+from lcm_scale.data.sets import open_sets, split_subjects
+from lcm_scale.training.run_log import read_log
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch")
@@ -32,6 +37,8 @@ JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
 KillWait=15
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SlurmctldPort=16817
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
@@ -41,6 +48,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 NodeName=n[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=17001-17002 CPUs=2 RealMemory=4000
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
+PartitionName=high Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -119,22 +127,24 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     daemons = [["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]
     log = (folder / "daemons.log").open("w")
     processes = [subprocess.Popen(munge, env=environment, stdout=log, stderr=log)]
-    time.sleep(1.0)
-    for daemon in daemons:
-        processes.append(subprocess.Popen(daemon, env=environment, stdout=log, stderr=log))
     cluster = Cluster(environment)
-    end = time.monotonic() + 30
-    while "2  idle" not in " ".join(
-        cluster("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")
-    ):
-        assert time.monotonic() < end, (folder / "daemons.log").read_text()[-2000:]
-        time.sleep(0.5)
-    yield cluster
-    cluster("scancel", "--user", os.environ.get("USER", "root"), check=False)
-    time.sleep(1.0)
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=30)
+    try:
+        time.sleep(1.0)
+        for daemon in daemons:
+            processes.append(subprocess.Popen(daemon, env=environment, stdout=log, stderr=log))
+        end = time.monotonic() + 30
+        while "2  idle" not in " ".join(
+            cluster("sinfo", "-h", "-o", "%D  %T", check=False).split("\n")
+        ):
+            assert time.monotonic() < end, (folder / "daemons.log").read_text()[-2000:]
+            time.sleep(0.5)
+        yield cluster
+        cluster("scancel", "--user", os.environ.get("USER", "root"), check=False)
+        time.sleep(1.0)
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=30)
 
 
 @pytest.fixture(scope="session")
@@ -169,10 +179,26 @@ class Desk:
     """Where a user sits: submits the shipped scripts with small overrides and looks at the run
     folder."""
 
+    EPOCHS = 100  # 5 steps each, some 15 seconds
+
     cluster: Cluster
     checkout: Path
     runs: Path
     site: Path
+
+    @staticmethod
+    def lasting(epochs: int) -> str:
+        """The override with which a run takes so many epochs, half of them in each stage."""
+        half = epochs // 2
+        return (
+            f"phases=[{{name: momentum, epochs: {half}, stage: momentum}}, "
+            f"{{name: adaptive, epochs: {half}}}]"
+        )
+
+    @property
+    def LONG(self) -> str:
+        """A run that something can happen to."""
+        return self.lasting(self.EPOCHS)
 
     def sbatch(self, script: str, *words: str, options: tuple[str, ...] = (), **site: str) -> str:
         """Submit a shipped script with these words behind its name; returns the job's number."""
@@ -203,6 +229,24 @@ class Desk:
     def output(self, job: str) -> str:
         """What the job printed so far."""
         return "".join(p.read_text() for p in self.checkout.glob(f"slurm-*-{job}.out"))
+
+    def resumes(self, name: str | Path) -> int:
+        """How often a run went on.  Args: name: below the runs folder, or a folder."""
+        return (self.runs / name / "log.jsonl").read_text().count('"event": "resumed"')
+
+    def assert_nothing_lost(self, name: str, epochs: int) -> None:
+        """From the run's own log: every step once and in order, every scan of every epoch once."""
+        recipe = load(Recipe, self.runs / name / "recipe.yaml")
+        sets = open_sets(recipe.data)
+        train, _ = split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed)
+        log = read_log(self.runs / name / "log.jsonl")
+        steps = [event for event in log if event["event"] == "step"]
+        assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+        for epoch in range(epochs):
+            consumed = [tuple(step["consumed"]) for step in steps if step["epoch"] == epoch]
+            edges = [0, *(stop for _, stop in consumed)]
+            assert consumed == list(itertools.pairwise(edges))
+            assert edges[-1] == len(train)
 
     def steps(self, name: str) -> int:
         log = self.runs / name / "log.jsonl"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import time
 from pathlib import Path
@@ -10,47 +9,12 @@ from typing import Any
 
 import pytest
 
-from lcm_scale.config import Recipe, load
-from lcm_scale.data.sets import open_sets, split_subjects
-from lcm_scale.training.run_log import read_log
-
 Desk = Any  # conftest's
 
 pytestmark = pytest.mark.slurm
-EPOCHS = 160  # 5 steps each, some 20 seconds
 
 
-def lasting(epochs: int) -> str:
-    """The override with which a run takes so many epochs, half of them in each stage."""
-    half = epochs // 2
-    return (
-        f"phases=[{{name: momentum, epochs: {half}, stage: momentum}}, "
-        f"{{name: adaptive, epochs: {half}}}]"
-    )
-
-
-LONG = lasting(EPOCHS)
-
-
-def assert_nothing_lost(folder: Path, world: Path, epochs: int) -> None:
-    """From the run's own log: every step once and in order, every scan of every epoch once."""
-    recipe = load(Recipe, folder / "recipe.yaml")
-    sets = open_sets(recipe.data)
-    train, _ = split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed)
-    steps = [event for event in read_log(folder / "log.jsonl") if event["event"] == "step"]
-    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
-    for epoch in range(epochs):
-        consumed = [tuple(step["consumed"]) for step in steps if step["epoch"] == epoch]
-        edges = [0, *(stop for _, stop in consumed)]
-        assert consumed == list(itertools.pairwise(edges))
-        assert edges[-1] == len(train)
-
-
-def resumes(folder: Path) -> int:
-    return (folder / "log.jsonl").read_text().count('"event": "resumed"')
-
-
-def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
+def test_two_nodes_pretrain_under_zero_3(desk: Desk) -> None:
     job = desk.submit(
         "pretrain_1b",
         "two",
@@ -61,29 +25,29 @@ def test_two_nodes_pretrain_under_zero_3(desk: Desk, world: Path) -> None:
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
     assert "all-reduce" in desk.output(job)
     assert "2 ranks" in desk.output(job)
-    assert_nothing_lost(desk.runs / "two", world, 3)
+    desk.assert_nothing_lost("two", 3)
 
 
-def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk, world: Path) -> None:
+def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk) -> None:
     # The warning comes 30 s after a start or earlier, so it may find no step yet: the run goes on
     # as often as it takes. It must not be done before the first one, on the quickest machine either.
-    epochs = 3 * EPOCHS
+    epochs = 4 * desk.EPOCHS
     options = ("--nodes=2", "--time=2", "--signal=B:USR1@90")
-    overrides = (lasting(epochs), "trainer.strategy=ddp")
+    overrides = (desk.lasting(epochs), "trainer.strategy=ddp")
     job = desk.submit("pretrain_147m", "limit", *overrides, options=options)
     state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"}, seconds=600)
     assert state == "COMPLETED", desk.output(job)
-    assert resumes(desk.runs / "limit") >= 1
-    assert_nothing_lost(desk.runs / "limit", world, epochs)
+    assert desk.resumes("limit") >= 1
+    desk.assert_nothing_lost("limit", epochs)
 
 
-def test_a_warning_to_the_batch_shell_requeues_at_once(desk: Desk, world: Path) -> None:
-    job = desk.submit("pretrain_147m", "warned", LONG)
+def test_a_warning_to_the_batch_shell_requeues_at_once(desk: Desk) -> None:
+    job = desk.submit("pretrain_147m", "warned", desk.LONG)
     desk.wait_for_steps("warned", 40, job)
     desk.cluster("scancel", "--signal=USR1", "--batch", job)
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
-    assert resumes(desk.runs / "warned") == 1
-    assert_nothing_lost(desk.runs / "warned", world, EPOCHS)
+    assert desk.resumes("warned") == 1
+    desk.assert_nothing_lost("warned", desk.EPOCHS)
 
 
 def test_a_job_that_stops_at_once_or_too_often_is_not_requeued(desk: Desk) -> None:
@@ -94,7 +58,7 @@ def test_a_job_that_stops_at_once_or_too_often_is_not_requeued(desk: Desk) -> No
         name = f"capped-{next(iter(site))}"
         with desk.site.open("a") as handle:
             handle.writelines(f"{key}={value}\n" for key, value in site.items())
-        job = desk.submit("pretrain_147m", name, LONG)
+        job = desk.submit("pretrain_147m", name, desk.LONG)
         desk.wait_for_steps(name, 20, job)
         desk.cluster("scancel", "--signal=USR1", "--batch", job)
         assert desk.cluster.wait(job, {"COMPLETED", "FAILED", "PENDING"}) == "FAILED", desk.output(
@@ -105,28 +69,26 @@ def test_a_job_that_stops_at_once_or_too_often_is_not_requeued(desk: Desk) -> No
         assert shown.partition("ExitCode=")[2].split()[0] == "75:0", desk.output(job)
 
 
-def test_scancel_then_the_same_command_goes_on(desk: Desk, world: Path) -> None:
-    job = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+def test_scancel_then_the_same_command_goes_on(desk: Desk) -> None:
+    job = desk.submit("pretrain_147m", "cancelled", desk.LONG, options=("--nodes=2",))
     desk.wait_for_steps("cancelled", 40, job)
     desk.cluster("scancel", job)
     desk.cluster.wait(job, {"CANCELLED"})
     time.sleep(2.0)
     assert desk.cluster.state(job) == "CANCELLED"
     before = desk.steps("cancelled")
-    second_job = desk.submit("pretrain_147m", "cancelled", LONG, options=("--nodes=2",))
+    second_job = desk.submit("pretrain_147m", "cancelled", desk.LONG, options=("--nodes=2",))
     assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
         second_job
     )
-    assert resumes(desk.runs / "cancelled") == 1
+    assert desk.resumes("cancelled") == 1
     assert desk.steps("cancelled") >= before
-    assert_nothing_lost(desk.runs / "cancelled", world, EPOCHS)
+    desk.assert_nothing_lost("cancelled", desk.EPOCHS)
 
 
-def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(
-    desk: Desk, world: Path
-) -> None:
+def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(desk: Desk) -> None:
     job = desk.submit(
-        "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
+        "pretrain_147m", "killed", desk.LONG, "trainer.strategy=zero2", options=("--nodes=2",)
     )
     desk.wait_for_steps("killed", 40, job)
     ranks = subprocess.run(
@@ -137,18 +99,16 @@ def test_a_rank_killed_outright_ends_the_job_and_the_same_command_goes_on(
         job
     )
     second_job = desk.submit(
-        "pretrain_147m", "killed", LONG, "trainer.strategy=zero2", options=("--nodes=2",)
+        "pretrain_147m", "killed", desk.LONG, "trainer.strategy=zero2", options=("--nodes=2",)
     )
     assert desk.cluster.wait(second_job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(
         second_job
     )
-    assert_nothing_lost(desk.runs / "killed", world, EPOCHS)
+    desk.assert_nothing_lost("killed", desk.EPOCHS)
 
 
-def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(
-    desk: Desk, world: Path
-) -> None:
-    job = desk.submit("pretrain_147m", "down", LONG, options=("--nodes=2",))
+def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(desk: Desk) -> None:
+    job = desk.submit("pretrain_147m", "down", desk.LONG, options=("--nodes=2",))
     desk.wait_for_steps("down", 40, job)
     desk.cluster("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     desk.cluster.wait(job, {"PENDING"})
@@ -157,14 +117,16 @@ def test_a_node_that_goes_down_sends_the_job_back_to_the_queue_and_it_finishes(
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}, seconds=240) == "COMPLETED", desk.output(
         job
     )
-    assert resumes(desk.runs / "down") >= 1
-    assert_nothing_lost(desk.runs / "down", world, EPOCHS)
+    assert desk.resumes("down") >= 1
+    desk.assert_nothing_lost("down", desk.EPOCHS)
 
 
 def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
     desk: Desk, checkout: Path
 ) -> None:
-    blocker = desk.submit("pretrain_147m", "blocker", LONG, options=("--nodes=2", "--exclusive"))
+    blocker = desk.submit(
+        "pretrain_147m", "blocker", desk.LONG, options=("--nodes=2", "--exclusive")
+    )
     job = desk.submit("pretrain_147m", "queued", "trainer.max_epochs=1", options=("--exclusive",))
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
     commit = subprocess.run(
@@ -172,15 +134,18 @@ def test_a_queued_job_runs_the_commit_of_its_submission_not_tomorrows_edits(
     ).stdout.strip()
     time.sleep(2.0)
     cli = checkout / "src" / "lcm_scale" / "cli" / "__init__.py"
-    text = cli.read_text()
+    job_script = checkout / "slurm" / "job.sh"
+    texts = {file: file.read_text() for file in (cli, job_script)}
     try:
         cli.write_text("raise SystemExit('tomorrow')\n")
         subprocess.run([*git, "commit", "-qam", "tomorrow"], cwd=checkout, check=True)
+        job_script.write_text("exit 9\n")  # and not committed
         desk.cluster("scancel", blocker)
         assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
         assert f'"commit": "{commit}"' in (desk.runs / "queued" / "provenance.json").read_text()
     finally:
-        cli.write_text(text)
+        for file, text in texts.items():
+            file.write_text(text)
         subprocess.run([*git, "commit", "-qam", "back"], cwd=checkout, check=True)
 
 
@@ -203,7 +168,7 @@ def test_a_pre_flight_that_fails_stops_the_job_before_anything_starts(desk: Desk
     assert not (desk.runs / "unready").exists()
 
 
-def test_finetuning_is_submitted_with_a_recipe_of_ones_own(desk: Desk, world: Path) -> None:
+def test_finetuning_is_submitted_with_a_recipe_of_ones_own(desk: Desk) -> None:
     first = desk.submit("pretrain_147m", "pre", "trainer.max_epochs=1")
     desk.cluster.wait(first, {"COMPLETED", "FAILED"})
     job = desk.submit(
@@ -238,9 +203,9 @@ def test_an_array_runs_a_sweep_and_a_killed_point_is_tried_again(desk: Desk) -> 
     for task in range(1, 4):
         state = desk.cluster.wait(f"{array}_{task}", {"COMPLETED", "FAILED", "CANCELLED"})
         assert state == "COMPLETED", desk.output(f"{array}_{task}")
-    assert resumes(first) == 1
+    assert desk.resumes(first) == 1
     names = sorted(p.parent.name for p in points.glob("*/point.json"))
     assert names == ["16x1-u20-e300-s0", "24x1-u20-e300-s0", "linear-u20-s0-f1"]
     job = desk.sbatch("sweep", *sweep, options=("--array=1-3",)) + "_1"
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
-    assert resumes(first) == 1, "a finished point ran again"
+    assert desk.resumes(first) == 1, "a finished point ran again"

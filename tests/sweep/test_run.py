@@ -15,6 +15,7 @@ import pytest
 
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
+from lcm_scale.laws.collect import collect
 from lcm_scale.lock import InUse
 from lcm_scale.sweep import run as sweeps
 from lcm_scale.sweep.measure import is_finished, prepare_point
@@ -181,3 +182,41 @@ def test_status_tells_finished_waiting_and_diverged_apart(make_sweep: Make) -> N
             json.dumps({"loss": loss, "chance": 2.0, "metrics": [], "epochs": 2})
         )
     assert [s.state for s in sweeps.status(made)[:3]] == ["finished", "diverged", "waiting"]
+
+
+def test_a_point_whose_loss_becomes_no_number_is_recorded_as_diverged(make_sweep: Make) -> None:
+    """It is done: neither failed nor tried again, and the fit names and leaves it out."""
+    made = make_sweep("axes.lr=[1.0e-3, 1.0e30]", "axes.size=[8x1]", "axes.subjects=[12]")
+    bad = next(p for p in made.runnable if "lr1e+30" in p.name)
+    good = next(p for p in made.runnable if "lr0.001" in p.name)
+    for point in (bad, good, bad):
+        sweeps.run_one(made.sweep, point)
+    state = sweeps.state_of(made.sweep, bad)
+    assert (state.state, state.loss, state.note) == ("diverged", None, "at step 2")
+    assert sweeps.state_of(made.sweep, good).state == "finished"
+    found = collect(made)
+    assert found.diverged == (bad.name,)
+    assert [row.name for row in found.rows] == [good.name]
+
+
+def test_a_sweep_that_was_moved_goes_on(
+    make_sweep: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = make_sweep()
+    point, fit = made.runnable[0], run.fit
+
+    def half(prepared: PreparedRun) -> object:
+        recipe = prepared.recipe
+        fit(replace(prepared, recipe=replace(recipe, trainer=replace(recipe.trainer, max_steps=1))))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lcm_scale.sweep.measure.fit", half)
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run_one(made.sweep, point)
+    monkeypatch.undo()
+    made.sweep.folder.parent.rename(tmp_path / "elsewhere")
+    moved = make_sweep(f"runs_dir={tmp_path}/elsewhere")
+    sweeps.run_one(moved.sweep, point)
+    log = read_log(moved.sweep.folder_of(point) / "log.jsonl")
+    assert [e["step"] for e in log if e["event"] == "step"] == [1, 2, 3, 4]
+    assert [e["step"] for e in log if e["event"] == "resumed"] == [1]

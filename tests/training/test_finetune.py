@@ -14,8 +14,10 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.training import fit as run
 from lcm_scale.training.folder import run_folder
+from lcm_scale.training.prepare import prepare_finetuning
 from lcm_scale.training.run_log import read_log
 from lcm_scale.weights import checkpoints
 
@@ -198,3 +200,20 @@ def test_a_pickle_is_never_loaded(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="damaged or not a checkpoint"):
         run.finetune(tune(recipe, tmp_path / "nasty.ckpt"))
     assert not (tmp_path / "was_run").exists()
+
+
+def test_a_checkpoint_goes_on_with_another_kind_of_matrix_only_where_the_recipe_says_so(
+    recipe: Make, pretrained: Path, make_set, tmp_path: Path
+) -> None:
+    made = ["simulation.subjects=12", "simulation.first_subject=70001"]
+    make_set(tmp_path, "shrunk", [*made, "connectivity.kind=ledoit-wolf"])
+    there = (f"data.shards_dir={tmp_path}/shards", "data=shrunk")
+    assert checkpoints.load(pretrained).kinds == ("pearson",)
+    line = r"was trained on pearson matrices, set shrunk holds ledoit-wolf ones.*data\.mix_kinds"
+    with pytest.raises(InputError, match=line):
+        prepare_finetuning(tune(recipe, pretrained, *there))
+    fixed = recipe(*there, f"evaluate.checkpoint={pretrained}", "evaluate.targets=[sex]")
+    with pytest.raises(InputError, match=line):
+        prepare_evaluation(fixed)
+    tuned = tune(recipe, pretrained, *there, "data.mix_kinds=true", "trainer.max_steps=1")
+    assert checkpoints.load(run.finetune(tuned)).kinds == ("pearson", "ledoit-wolf")

@@ -98,3 +98,95 @@ def test_a_run_reads_its_log_once_a_phase_and_its_sets_once(
     assert len(planned) > 20  # asked at every step,
     assert len(selected) - before == 1  # looked up once: both phases see all sets
     assert len(read) <= 2  # the columns of the validation losses are the same in both phases
+
+
+@pytest.mark.parametrize("place", ["middle", "quote", "key", "word"])
+def test_a_line_with_a_bad_byte_costs_that_line_and_is_named(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the line is no UTF-8 any more, no JSON, or JSON that says something else."""
+    lines = [
+        event("step", step=1, loss=2.0),
+        event("step", step=2, loss=1.5),
+        event("epoch", epoch=0, step=2, train_loss=1.75),
+        event("step", step=3, loss=1.25),
+        event("step", step=4, loss=1.0),
+        event("epoch", epoch=1, step=4, train_loss=1.125),
+    ]
+    whole = read_log(write(tmp_path, *lines))
+    damage = {
+        "middle": lambda line: line[:20] + b"\xff" + line[21:],
+        "quote": lambda line: line.replace(b'"step"', b'"step ', 1),
+        "key": lambda line: line.replace(b"loss", b"lost"),
+        "word": lambda line: line.replace(b'"event": "', b'"event": "x', 1),
+    }[place]
+    for number in range(len(lines)):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        log = folder / "log.jsonl"
+        data = [line.encode() for line in lines]
+        log.write_bytes(b"".join([*data[:number], damage(data[number]), *data[number + 1 :]]))
+        before = log.read_bytes()
+        assert read_log(log) == whole[:number] + whole[number + 1 :]
+        assert f"{log}: line {number + 1} cannot be read" in capsys.readouterr().err
+        assert epochs_of(log) == by_reading_everything(log)
+        assert "cannot" not in capsys.readouterr().err  # told once
+        assert log.read_bytes() == before
+
+
+def test_an_unreadable_line_is_named_by_whoever_reads_epochs_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write(tmp_path, event("step", step=1, loss=2.0), '{"event": "step", "ste\n')
+    assert epochs_of(log) == []
+    assert f"{log}: line 2 cannot be read" in capsys.readouterr().err
+
+
+def test_a_resume_whose_line_is_lost_doubles_nothing(tmp_path: Path) -> None:
+    def attempt(*steps: int) -> list[str]:
+        return [event("step", step=step, loss=float(step)) for step in steps]
+
+    log = write(
+        tmp_path,
+        *attempt(1, 2),
+        event("epoch", epoch=0, step=2, train_loss=1.5),
+        *attempt(3, 4),
+        event("epoch", epoch=1, step=4, train_loss=3.5),
+        *attempt(5),
+        '{"event": "resumed", "step": 3, "ep\n',
+        *attempt(4),
+        event("epoch", epoch=1, step=4, train_loss=4.5),
+        *attempt(5, 6),
+    )
+    steps = [e["step"] for e in read_log(log) if e["event"] == "step"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [row["train_loss"] for row in epochs_of(log)] == [1.5, 4.5]
+
+
+def test_an_epoch_behind_an_unreadable_line_takes_nothing_back(tmp_path: Path) -> None:
+    log = write(
+        tmp_path,
+        event("step", step=1, loss=2.0),
+        "{torn\n",
+        event("epoch", epoch=0, step=1, train_loss=2.0),
+    )
+    assert [e["event"] for e in read_log(log)] == ["step", "epoch"]
+
+
+def test_a_run_goes_on_over_a_bad_byte_in_its_log(
+    recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def losses(folder: Path) -> list[float]:
+        return [e["loss"] for e in read_log(folder / "log.jsonl") if e["event"] == "step"]
+
+    whole = run.pretrain(recipe("name=whole"))
+    folder = run.pretrain(recipe("name=parts", "trainer.max_steps=7"))
+    log = folder / "log.jsonl"
+    data = bytearray(log.read_bytes())
+    data[30] = 0xFF  # in the first step's line
+    log.write_bytes(data)
+    capsys.readouterr()
+    assert losses(run.pretrain(recipe("name=parts"))) == losses(whole)[1:]
+    assert f"{log}: line 1 cannot be read" in capsys.readouterr().err
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 4
+    assert log.read_bytes().startswith(data)

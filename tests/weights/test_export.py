@@ -113,6 +113,21 @@ def test_imported_weights_know_their_regions_and_tokens(plain: ModuleType, tmp_p
     assert loaded.atlas.name == "aal116" and loaded.readout == "adaptive" and loaded.edges == "raw"
 
 
+@pytest.mark.parametrize(
+    ("file", "key"), [("b.pth", "lin.0.bias"), ("h.pth", "decoder.norm.weight")]
+)
+def test_official_weights_that_are_not_finite_are_refused_by_file_and_key(
+    file: str, key: str, plain: ModuleType, tmp_path: Path
+) -> None:
+    files(plain, tmp_path, 8)
+    state = torch.load(tmp_path / file, weights_only=True)
+    state[key].view(-1)[0] = float("nan")
+    torch.save(state, tmp_path / file)
+    with pytest.raises(InputError, match=rf"{file}: {key} holds numbers that are not finite"):
+        imported(tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_of_ours_is_exported_in_the_official_keys(
     plain: ModuleType, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,24 @@ def test_a_folder_answers_as_its_checkpoint_does(
     everything = "".join(p.read_text() for p in folder.iterdir() if p.suffix != ".safetensors")
     assert not any(subject in everything for subject in loaded.subjects)
     assert load_atlas(str(folder / "atlas.tsv")).checksum == loaded.atlas.checksum
+
+
+def test_matrices_of_another_kind_than_the_model_saw_are_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = export_hub(trained, tmp_path / "out")
+    with pytest.raises(InputError, match="out: was trained on pearson matrices, the data are par"):
+        load_model(folder, kind="partial")
+    model = load_model(folder, kind="pearson")
+    fc = 3 * correlations(model.meaning.atlas.n_regions)
+    with pytest.raises(InputError, match="correlations are between -1 and 1"):
+        model.predict(fc)
+    (facts,) = model.meaning.data
+    of_covariances = ({**facts, "connectivity": {"kind": "covariance"}},)
+    model.meaning = replace(model.meaning, data=of_covariances)
+    assert model.predict(fc)
+    with pytest.raises(InputError, match="none is NaN"):
+        model.predict(fc * torch.nan)
 
 
 def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class Atlas:
         name: what people call it, for example ``aal116``.
         indices: R label values, unique.
         names: R region names, may repeat.
-        networks: R network (or lobe) names, or empty.
-        coordinates: R MNI centroids in mm, or empty.
+        networks: R network (or lobe) names, '' for a region of none; or empty.
+        coordinates: R points (x, y, z) in MNI space, mm, or empty.
     """
 
     name: str
@@ -79,7 +79,8 @@ class Atlas:
         """Positions in ``other`` of this atlas's regions, matched by index.
 
         Returns: int64 (R,) such that ``matrix_of_other[np.ix_(p, p)]`` is in this atlas's order.
-        Raises: InputError where the two do not hold the same regions.
+        Raises: InputError where the two do not hold the same regions, or call one differently:
+            most atlases count from 1, so equal numbers alone do not make two atlases one.
         """
         place = {index: i for i, index in enumerate(other.indices)}
         if set(place) != set(self.indices):
@@ -89,7 +90,15 @@ class Atlas:
                 f"{self.name} ({self.n_regions}; {missing} missing): only data of one atlas can be "
                 "mixed"
             )
-        return np.array([place[index] for index in self.indices], dtype=np.int64)
+        positions = [place[index] for index in self.indices]
+        for index, name, position in zip(self.indices, self.names, positions, strict=True):
+            if other.names[position] != name:
+                raise InputError(
+                    f"atlas {other.name}: its region {index} is '{other.names[position]}', that of "
+                    f"{self.name} is '{name}'; only data of one atlas can be mixed. If both are "
+                    "one, shard them with one table"
+                )
+        return np.array(positions, dtype=np.int64)
 
     def without(self, indices: Sequence[int]) -> Atlas:
         """This atlas without the regions of these indices; itself where none is named.

@@ -1,8 +1,8 @@
 """`lcm-scale <verb>`: the verbs by name, and what becomes of their errors.
 
-Exit codes: 0 done, 2 the user's input is wrong (one line on stderr), 75 stopped by a signal with a
-good checkpoint, 1 a bug (with its traceback). Verbs import what they need when they run, so that
-`--help` answers at once.
+Exit codes: 0 done, 2 the user's input is wrong (one line on stderr, from one rank), 75 stopped by a
+signal with a good checkpoint, 1 a bug (with its traceback). Verbs import what they need when they
+run, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import typer
 
 from lcm_scale import __version__
 from lcm_scale.cli import cost, data, models, sweep, train
-from lcm_scale.errors import InputError, Stopped
+from lcm_scale.errors import Elsewhere, InputError, Stopped
+from lcm_scale.ranks import outlive_first
 
 app = typer.Typer(
     add_completion=False,
@@ -33,11 +34,15 @@ def main() -> None:
     """The console script."""
     try:
         app(prog_name="lcm-scale")
+    except Elsewhere:
+        outlive_first()
+        sys.exit(2)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
+        outlive_first()
         sys.exit(75)
 
 

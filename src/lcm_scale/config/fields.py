@@ -40,6 +40,7 @@ class Constraint:
         form: of a text.
         least: items that a list has at the fewest.   unique: no item of the list comes twice.
         may_differ: a run may go on with another value than it was started with.
+        after_divergence: it may once its loss is no number any more.
     """
 
     choices: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Constraint:
     least: int = 0
     unique: bool = False
     may_differ: bool = False
+    after_divergence: bool = False
 
     @property
     def bounds(self) -> str:
@@ -81,24 +83,40 @@ def free(default: Any, may_differ: bool = False) -> Any:
     return _field(default, Constraint(may_differ=may_differ))
 
 
-def choice(default: str, *others: str, may_differ: bool = False) -> Any:
+def choice(
+    default: str, *others: str, may_differ: bool = False, after_divergence: bool = False
+) -> Any:
     """One of a few words, the default first."""
-    return _field(default, Constraint(choices=(default, *others), may_differ=may_differ))
+    return _field(
+        default,
+        Constraint(
+            choices=(default, *others), may_differ=may_differ, after_divergence=after_divergence
+        ),
+    )
 
 
-def some_of(choices: Iterable[str], default: Iterable[str]) -> Any:
+def some_of(choices: Iterable[str], default: Iterable[str], may_differ: bool = False) -> Any:
     """A list of a few words, none of them twice."""
-    return _field(list(default), Constraint(choices=tuple(choices), unique=True))
+    return _field(
+        list(default), Constraint(choices=tuple(choices), unique=True, may_differ=may_differ)
+    )
 
 
-def at_least(low: float, default: Any, may_differ: bool = False) -> Any:
+def at_least(
+    low: float, default: Any, may_differ: bool = False, after_divergence: bool = False
+) -> Any:
     """A number from `low` on."""
-    return _field(default, Constraint(low=low, may_differ=may_differ))
+    return _field(
+        default, Constraint(low=low, may_differ=may_differ, after_divergence=after_divergence)
+    )
 
 
-def positive(default: Any, may_differ: bool = False) -> Any:
+def positive(default: Any, may_differ: bool = False, after_divergence: bool = False) -> Any:
     """A number above 0."""
-    return _field(default, Constraint(low=0, above=True, may_differ=may_differ))
+    return _field(
+        default,
+        Constraint(low=0, above=True, may_differ=may_differ, after_divergence=after_divergence),
+    )
 
 
 def share(default: Any) -> Any:
@@ -111,9 +129,9 @@ def between(low: float, high: float, default: Any, above: bool = False) -> Any:
     return _field(default, Constraint(low=low, high=high, above=above))
 
 
-def text(form: Form, default: Any) -> Any:
+def text(form: Form, default: Any, may_differ: bool = False) -> Any:
     """Text of a certain shape."""
-    return _field(default, Constraint(form=form))
+    return _field(default, Constraint(form=form, may_differ=may_differ))
 
 
 def texts(unique: bool = True) -> Any:
@@ -223,13 +241,18 @@ def section_of(kind: Any) -> type | None:
     return inner if isinstance(inner, type) and is_dataclass(inner) else None
 
 
-def keys_that_may_differ(schema: type, prefix: str = "") -> frozenset[str]:
-    """Dotted keys of a schema's fields that a run may go on with another value of."""
+def keys_that_may_differ(
+    schema: type, after_divergence: bool = False, prefix: str = ""
+) -> frozenset[str]:
+    """Dotted keys of a schema's fields that a run may go on with another value of.
+
+    Args: after_divergence: those as well that only a run which diverged may go on with.
+    """
     found: set[str] = set()
     for name, one in described(schema).items():
-        if one.constraint.may_differ:
+        if one.constraint.may_differ or (after_divergence and one.constraint.after_divergence):
             found.add(f"{prefix}{name}")
         inner = section_of(one.type)
         if inner is not None:
-            found |= keys_that_may_differ(inner, f"{prefix}{name}.")
+            found |= keys_that_may_differ(inner, after_divergence, f"{prefix}{name}.")
     return frozenset(found)

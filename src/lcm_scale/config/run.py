@@ -32,7 +32,8 @@ BASELINES = ("majority", "linear", "tangent")
 @dataclass
 class DataConfig:
     sets: list[str] = texts(unique=False)  # shard sets under shards_dir, or paths
-    shards_dir: str = text(FILLED, "shards")
+    # where the sets lie; fingerprints say whether they are still the same
+    shards_dir: str = text(FILLED, "shards", may_differ=True)
     targets: list[str] = texts()  # empty: all
     not_applicable: bool = True  # keep each group's N/A token; published single-set runs have none
     edges: str = choice("raw", "fisher_z")  # what the model sees of each correlation
@@ -71,7 +72,7 @@ class ModelConfig:
 
 @dataclass
 class StageConfig:
-    lr: float = at_least(0, 1e-4)
+    lr: float = at_least(0, 1e-4, after_divergence=True)
     weight_decay: float = at_least(0, 0.0)
     momentum: float = share(0.9)  # momentum stage
     beta1: float = share(0.9)  # adaptive stage
@@ -88,8 +89,9 @@ class OptimConfig:
     schedule: str = choice("constant", "cosine", "wsd")
     final_lr: float = between(0, 1, 0.0)  # cosine, wsd: the last factor
     decay_share: float = between(0, 1, 0.2, above=True)  # wsd: of the epochs, the last ones
-    clip_norm: float | None = positive(None)
-    edge_branch_lr: float = at_least(0, 30.0)  # of the linear branch, times the stage's rate; ours
+    clip_norm: float | None = positive(None, after_divergence=True)
+    # of the linear branch, times the stage's rate; ours
+    edge_branch_lr: float = at_least(0, 30.0, after_divergence=True)
     # bf16: the optimiser's averages in half the memory, see docs/log.md
     state: str = choice("fp32", "bf16")
     # tokens: the token table, final norm and readout alone (finetuning in little memory)
@@ -145,7 +147,7 @@ class TrainerConfig:
     # micro-batches a step; batch norm takes its statistics from each of them
     accumulate: int = at_least(1, 1, may_differ=True)
     # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
-    precision: str = choice("auto", "bf16-mixed", "32-true")
+    precision: str = choice("auto", "bf16-mixed", "32-true", after_divergence=True)
     # keep a layer's input alone, run it again in backward: less memory, more time
     checkpoint_layers: bool = free(False, may_differ=True)
     # torch.compile, a layer at a time; not under ZeRO-3
@@ -179,20 +181,24 @@ class EvaluateConfig:
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
-    bootstrap: int = at_least(1, 2000)
-    baselines: list[str] = some_of(BASELINES, BASELINES)
+    # what stands beside the folds may be asked anew; the folds' models stay as they are
+    bootstrap: int = at_least(1, 2000, may_differ=True)
+    baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
     checkpoint: str | None = text(FILLED, None)  # evaluate this model as it is, without training
-    confounded: dict[str, str] = text(FILLED, {})  # target -> why its number must not be believed
+    confounded: dict[str, str] = text(
+        FILLED, {}, may_differ=True
+    )  # target -> why its number must not be believed
 
 
 @dataclass
 class Recipe:
     """One run."""
 
-    name: str = text(RUN_NAME, "")
-    title: str = free("")
+    # name and runs_dir say where the run lies: a folder may be moved and renamed
+    name: str = text(RUN_NAME, "", may_differ=True)
+    title: str = free("", may_differ=True)
     seed: int = between(0, LARGEST_SEED, 0)
-    runs_dir: str = text(FILLED, "runs")
+    runs_dir: str = text(FILLED, "runs", may_differ=True)
     # a checkpoint or run folder to start from (finetuning)
     init_from: str | None = text(FILLED, None)
     data: DataConfig = field(default_factory=DataConfig)
@@ -212,6 +218,9 @@ FORMULATIONS = tuple(word for word in choices_of(ModelConfig, "attention") if wo
 READOUTS = choices_of(PhaseConfig, "readout")
 
 
-def may_differ() -> frozenset[str]:
-    """Dotted keys of a run recipe that a run may go on with another value of."""
-    return keys_that_may_differ(Recipe)
+def may_differ(after_divergence: bool = False) -> frozenset[str]:
+    """Dotted keys of a run recipe that a run may go on with another value of.
+
+    Args: after_divergence: the run's loss is no number any more, so rates may change too.
+    """
+    return keys_that_may_differ(Recipe, after_divergence)

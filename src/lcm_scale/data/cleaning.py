@@ -23,7 +23,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from lcm_scale.config import CleanConfig
-from lcm_scale.data.kinds import constant
+from lcm_scale.data.kinds import constant, summable
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
@@ -81,7 +81,7 @@ def clean(series: np.ndarray, recording: Recording, config: CleanConfig) -> Clea
         return Skipped(recording.source, "no two volumes are left (connectivity.clean.scrub_mm)")
     kept = series if keep.all() else series[keep]
     if config.detrend or _filters(config) or config.nuisance:
-        usable = np.isfinite(kept).all(0) & ~constant(kept)
+        usable = summable(kept) & ~constant(kept)
         regressors = [given[name] for name in config.nuisance]
         x = _cleaned(series[:, usable], regressors, keep, recording, config)
         if isinstance(x, Skipped):

@@ -166,7 +166,7 @@ def _refuse_one_scan_of_two_people(summary: ReadSummary, recording: Recording) -
 def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
     """In the recipe's dtype.  Raises: InputError where a number does not fit it."""
     largest = float(np.abs(triangle).max())
-    if largest > np.finfo(dtype).max:
+    if largest > float(np.finfo(dtype).max):
         raise InputError(f"{source}: {largest:.3g} does not fit dtype={dtype}; set dtype=float32")
     return triangle.astype(dtype)
 

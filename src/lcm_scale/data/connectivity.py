@@ -18,7 +18,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
-from lcm_scale.data.kinds import constant, matrix_of, pearson
+from lcm_scale.data.kinds import constant, matrix_of, pearson, summable
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -202,7 +202,7 @@ def _matrix(
             f"{source}, window {number}",
             f"last window under {config.min_volumes} volumes (pad: safe)",
         )
-    finite = np.isfinite(piece).all(0)
+    finite = summable(piece)
     if short and config.pad == "reference":
         padded = np.zeros((config.window or volumes, piece.shape[1]))
         padded[:volumes] = piece
@@ -290,12 +290,12 @@ def _order(recording: Recording, width: int, atlas: Atlas) -> np.ndarray | None:
     Args: width: columns of the file.
     """
     named = recording.region_indices
+    if width != atlas.n_regions and not (named and set(named) <= set(atlas.indices)):
+        raise InputError(
+            f"{recording.source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} "
+            "regions; use the files of that atlas, or name theirs (recipe key 'atlas')"
+        )
     if named is None or named == atlas.indices:
-        if width != atlas.n_regions:
-            raise InputError(
-                f"{recording.source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} "
-                "regions; use the files of that atlas, or name theirs (recipe key 'atlas')"
-            )
         return None
     if len(set(named)) != len(named):
         raise InputError(f"{recording.source}: a region index occurs twice in its header")
@@ -316,7 +316,7 @@ def _order(recording: Recording, width: int, atlas: Atlas) -> np.ndarray | None:
 
 def _refuse_dead(series: np.ndarray, source: str) -> None:
     filled = series[np.isfinite(series).any(1)]
-    if not len(filled) or (constant(filled) | ~np.isfinite(filled).all(0)).all():
+    if not len(filled) or (constant(filled) | ~summable(filled)).all():
         raise InputError(
             f"{source}: all-constant: no region changes over its {len(series)} volumes; the file "
             "holds no data"

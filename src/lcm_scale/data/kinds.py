@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 Estimator = Callable[[np.ndarray, int], np.ndarray]  # usable series (T, R), lag -> (R, R)
+LARGEST = 1e300  # beyond it a value counts as inf: the sum of a longest series would become that
 CORRELATIONS = ("pearson", "ledoit-wolf")  # positive definite, with a diagonal of 1
 
 
@@ -31,7 +32,7 @@ def matrix_of(series: np.ndarray, kind: str, lag: int = 1) -> np.ndarray:
     if kind == "pearson":
         return pearson(series)
     x = np.asarray(series, dtype=np.float64)
-    usable = np.flatnonzero(np.isfinite(x).all(0) & ~constant(x))
+    usable = np.flatnonzero(summable(x) & ~constant(x))
     matrix = np.zeros((x.shape[1], x.shape[1]))
     if len(usable):
         matrix[np.ix_(usable, usable)] = ESTIMATORS[kind](x[:, usable], lag)
@@ -47,11 +48,16 @@ def pearson(series: np.ndarray) -> np.ndarray:
         with NaN or inf, are 0, the diagonal included.
     """
     x = np.asarray(series, dtype=np.float64)
-    usable = np.isfinite(x).all(0) & ~constant(x)
+    usable = summable(x) & ~constant(x)
     x = _unit_columns(np.where(usable, x, 0.0))
     matrix = np.clip(x.T @ x, -1.0, 1.0)
     np.fill_diagonal(matrix, usable)
     return matrix.astype(np.float32)
+
+
+def summable(series: np.ndarray) -> np.ndarray:
+    """(R,) whether a column has neither NaN nor inf, nor sums to that."""
+    return np.asarray((np.abs(series) <= LARGEST).all(0))
 
 
 def constant(series: np.ndarray) -> np.ndarray:

@@ -28,8 +28,9 @@ from lcm_scale.evaluation.summary import summarise
 from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import Predictor
 from lcm_scale.lock import holding
+from lcm_scale.ranks import is_first
 from lcm_scale.training.fit import FitResult, fit
-from lcm_scale.training.folder import write_head
+from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
@@ -46,8 +47,8 @@ def evaluate(prepared: PreparedEvaluation) -> Report:
 
 
 def _evaluate(prepared: PreparedEvaluation) -> Report:
-    if not (prepared.folder / "recipe.yaml").is_file():  # a finetuned run's folder keeps its own
-        write_head(prepared.recipe, prepared.folder)
+    if is_first():
+        write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     asked = [(question.target.name, question.codes) for question in prepared.questions]
     results: list[FitResult] = []

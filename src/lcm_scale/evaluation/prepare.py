@@ -18,7 +18,7 @@ from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.lock import check_free
-from lcm_scale.training.folder import check_folder, run_folder
+from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.transfer import check_kinds
 from lcm_scale.weights import checkpoints
@@ -61,11 +61,11 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
             )
     folder = run_folder(recipe)
     check_free(folder / LOCK)
-    if not (folder / "recipe.yaml").is_file():  # a finetuned run's folder keeps its own
-        check_folder(recipe, folder)
+    check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
     opened = open_recipe(recipe)
     sets = opened.sets
+    check_evaluation(recipe, folder, sets.fingerprints)
     if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
         raise InputError(
             f"{fixed.path}: knows the regions in the order {fixed.atlas.checksum}, the data are in "

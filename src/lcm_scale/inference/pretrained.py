@@ -48,7 +48,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
                 f"predict: expected (scans, {R}, {R}) for {self.meaning.atlas.name}, found "
                 f"{tuple(fc_BRR.shape)}"
             )
-        bound = float("inf") if "covariance" in self.meaning.kinds else 1 + 1e-3
+        covariances = "covariance" in self.meaning.kinds
+        bound = torch.finfo(torch.float32).max if covariances else 1 + 1e-3
         if not bool((fc_BRR.abs() <= bound).all()):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
         rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)

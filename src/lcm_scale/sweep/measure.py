@@ -3,7 +3,8 @@ held-out people.
 
 In: a `Sweep` and a `Point`. Out: the point's folder, an ordinary run folder with `point.json` (what
 was measured) and `predictions.npz` (held-out scores, for ensembles) beside it. `point.json` is
-written last: where it is, the point is done.
+written last: where it is, the point is done. A point that diverged is done too, without a loss: to
+know that a rate is too high is what sweeps are for.
 
 The validation people choose the epoch and are the same at every number of subjects; a baseline is
 tuned by inner cross-validation on the very people that the model was trained on, and never sees the
@@ -28,7 +29,7 @@ from lcm_scale.cost.time import step_flops
 from lcm_scale.data.order import mix
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges
-from lcm_scale.errors import InputError
+from lcm_scale.errors import Diverged, InputError
 from lcm_scale.evaluation.baselines import check_baselines, fit_predict
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.evaluation.prepare import refuse_overlap
@@ -45,6 +46,7 @@ from lcm_scale.sweep.trunks import start_from_trunk
 from lcm_scale.training.fit import fit
 from lcm_scale.training.folder import LOCK
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
+from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.weights import checkpoints
 
 FORMAT = "lcm-scale-point/1"
@@ -208,7 +210,10 @@ def _model(
     prepared: PreparedPoint, predictor: Predictor
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     run = prepared.run()
-    result = fit(run)
+    try:
+        result = fit(run)
+    except Diverged as error:
+        return _diverged(prepared, run, error), []
     asked = [(question.target.name, question.codes) for question in prepared.questions]
     scores = predictor.answers(checkpoints.load(result.checkpoint), prepared.test, asked)
     last = checkpoints.newest(result.folder / "checkpoints")
@@ -218,13 +223,26 @@ def _model(
         last_scores = predictor.answers(checkpoints.load(last), prepared.test, asked)
     validated = (row for row in result.rows if row.get("val_loss") is not None)
     best = min(validated, key=lambda row: row["val_loss"], default=None)
+    facts = {
+        **_run_facts(prepared, run, result.rows),
+        "chosen_epoch": None if best is None else best["epoch"] + 1,
+        "steps": result.steps,
+        **_measured(prepared, scores),
+    }
+    facts["last_loss"] = _total(prepared, last_scores)[0]
+    return facts, scores
+
+
+def _run_facts(
+    prepared: PreparedPoint, run: PreparedRun, rows: Sequence[EpochRow]
+) -> dict[str, Any]:
+    """The model, what it ran as, and what its epochs cost."""
     model = prepared.opened.model
     device = "cuda" if run.hardware.accelerator == "gpu" else "cpu"
     dtype = working_dtype(run.hardware.precision)
     batch = min(prepared.recipe.trainer.global_batch, len(prepared.train))
-    epochs = len(result.rows)
     epoch_flops = float(step_flops(model, batch, device, dtype)) * len(prepared.train) / batch
-    facts = {
+    return {
         "kind": "model",
         "parameters": parameter_count(model),
         "parameters_body": body_parameters(model),
@@ -233,16 +251,28 @@ def _model(
         "tokens": model.n_tokens,
         "formulation": formulation_of(model, model.n_tokens, batch, device, dtype),
         "precision": run.hardware.precision,
-        "epochs": epochs,
-        "chosen_epoch": None if best is None else best["epoch"] + 1,
-        "steps": result.steps,
-        "flops": epoch_flops * epochs,
-        "seconds": round(sum(row["seconds"] for row in result.rows), 2),
-        "train_loss": result.rows[-1]["train_loss"] if result.rows else None,
-        **_measured(prepared, scores),
+        "epochs": len(rows),
+        "flops": epoch_flops * len(rows),
+        "seconds": round(sum(row.get("seconds", 0.0) for row in rows), 2),
+        "train_loss": rows[-1]["train_loss"] if rows else None,
     }
-    facts["last_loss"] = _total(prepared, last_scores)[0]
-    return facts, scores
+
+
+def _diverged(prepared: PreparedPoint, run: PreparedRun, error: Diverged) -> dict[str, Any]:
+    """What is known of a run whose loss became no number; its held-out people are not asked."""
+    log = run.folder / "log.jsonl"
+    return {
+        **_run_facts(prepared, run, epochs_of(log) if log.is_file() else []),
+        "chosen_epoch": None,
+        "steps": error.step,
+        "loss": None,
+        "losses": {},
+        "weights": weights_of(prepared.recipe, prepared.questions),
+        "chance": _total(prepared, _base_rates(prepared))[0],
+        "metrics": [],
+        "last_loss": None,
+        "diverged": str(error),
+    }
 
 
 def _baseline(
@@ -359,6 +389,12 @@ def _base_rates(prepared: PreparedPoint) -> list[np.ndarray]:
 
 
 def _write(prepared: PreparedPoint, facts: dict[str, Any], scores: list[np.ndarray]) -> None:
+    if scores:
+        _write_predictions(prepared, scores)
+    write_atomic(prepared.folder / RESULT, json.dumps(facts, indent=1).encode())
+
+
+def _write_predictions(prepared: PreparedPoint, scores: list[np.ndarray]) -> None:
     held = io.BytesIO()
     arrays: dict[str, Any] = {
         "scan": prepared.test,
@@ -371,4 +407,3 @@ def _write(prepared: PreparedPoint, facts: dict[str, Any], scores: list[np.ndarr
         )
     np.savez_compressed(held, **arrays)
     write_atomic(prepared.folder / PREDICTIONS, held.getvalue())
-    write_atomic(prepared.folder / RESULT, json.dumps(facts, indent=1).encode())

@@ -258,7 +258,8 @@ def state_of(sweep: Sweep, point: Point) -> State:
     if is_finished(folder):
         facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         name = "diverged" if diverged(facts) else "finished"
-        return State(point, name, facts.get("epochs", 0), facts["loss"], _headline(facts))
+        note = f"at step {facts['steps']}" if facts.get("diverged") else _headline(facts)
+        return State(point, name, facts.get("epochs", 0), facts["loss"], note)
     if (folder / FAILED).is_file():
         return State(
             point,

@@ -15,7 +15,7 @@ from pathlib import Path
 from lcm_scale.files import sync_folder
 from lcm_scale.sweep.points import SHORT, Point, Sweep
 from lcm_scale.training.schedule import decay_epoch
-from lcm_scale.weights.checkpoints import STABLE, is_intact
+from lcm_scale.weights.checkpoints import STABLE, unsound
 
 
 def trunk_of(
@@ -58,7 +58,7 @@ def start_from_trunk(sweep: Sweep, point: Point) -> None:
 
 
 def _is_kept(folder: Path) -> bool:
-    return any(is_intact(file) for file in (folder / STABLE / "checkpoints").glob("step-*.ckpt"))
+    return any(not unsound(file) for file in (folder / STABLE / "checkpoints").glob("step-*.ckpt"))
 
 
 def _but_for_epochs(point: Point) -> Point:

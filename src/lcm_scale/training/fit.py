@@ -19,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import rank
+from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import PhaseSwitch
@@ -35,6 +36,7 @@ from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
+from lcm_scale.training.together import Together
 from lcm_scale.training.transfer import transfer
 from lcm_scale.weights import checkpoints
 
@@ -65,8 +67,9 @@ def finetune(recipe: Recipe) -> Path:
 def fit(prepared: PreparedRun) -> FitResult:
     """Train one model, or go on where the folder's newest checkpoint stands.
 
-    Raises: Stopped where a signal ended it with a good checkpoint; InputError where the disk is
-        full, or another run is at work in the folder.
+    Raises: Stopped where a signal ended it with a good checkpoint; Diverged where a loss or a
+        weight is no number any more; InputError where the disk is full, or another run is at work
+        in the folder. Where several ranks train, one of them raises it and the others Elsewhere.
     """
     with holding(prepared.folder / LOCK) as lock:
         # Another process may have been at it since this run was prepared, and be gone again.
@@ -89,10 +92,11 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     with progress.stage(prepared.label, steps) as advance, _quiet_lightning(), flag, watchdog:
         done = int(resume.stem.removeprefix("step-")) if resume else 0
         advance(done)
-        step, meter = StepEnd(data, flag), Meter(data)
-        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data)
+        together = Together()
+        step, meter = StepEnd(data, flag, together), Meter(data)
+        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware),
+            **trainer_arguments(recipe.trainer, prepared.hardware, together),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=[
@@ -100,8 +104,9 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
                 pseudo,
                 step,
                 validation,
-                Log(folder, lock, advance, step, validation, meter),
-                Save(folder, recipe.trainer, step, validation),
+                Finite(folder, step, validation),
+                Log(folder, lock, together, advance, step, validation, meter),
+                Save(folder, recipe.trainer, step, validation, together),
                 Stop(recipe.trainer.max_steps, step, watchdog),
                 meter,
             ],

@@ -2,7 +2,8 @@
 
 A step's line names the positions of the epoch's order that it consumed, so that "each scan exactly
 once" can be read off the log of a run that was killed and resumed: a `resumed` line withdraws the
-steps after the one it names.
+steps after the one it names. A line that a full disk tore or a disk damaged costs that line alone:
+every reader goes through `_events`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +23,37 @@ from lcm_scale.files import write_atomic
 Event = dict[str, Any]
 EpochRow = dict[str, Any]
 
+# Event -> what its readers need, and of which type. A damaged line may still be JSON.
+NEEDED: dict[str, dict[str, type]] = {
+    "step": {"step": int, "loss": float},
+    "epoch": {"step": int, "epoch": int, "train_loss": float},
+    "resumed": {"step": int},
+    "diverged": {"step": int, "reason": str},
+    "recipe": {"changed": dict},
+}
+_HEADS = tuple(f'{{"event": "{name}"'.encode() for name in NEEDED)
+LONGEST_LINE = 1 << 16  # bytes; an epoch's, with a thousand targets
+
 
 def read_log(path: Path) -> list[Event]:
-    """The events that count: steps that a later resume took back are left out; a torn last line
-    too."""
+    """The events that count: steps that a later resume took back are left out. Lines that cannot be
+    read are named on the terminal, and stay in the file."""
     events: list[Event] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if event["event"] == "resumed":
-            events = [e for e in events if e.get("step", 0) <= event["step"]]
+    for event, back in _events(path):
+        if back is not None:
+            events = [e for e in events if e.get("step", 0) <= back]
         events.append(event)
     return events
+
+
+def has_diverged(path: Path) -> bool:
+    """Whether a run's last line says that its loss became no number. The rest is not read."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LONGEST_LINE))
+        last = log.read().rstrip(b"\n").rpartition(b"\n")[2]
+    return last.startswith(_head("diverged")) and _parsed(last) is not None
 
 
 def append_line(path: Path, text: str) -> None:
@@ -59,21 +78,81 @@ def append_line(path: Path, text: str) -> None:
 
 
 def epochs_of(path: Path) -> list[EpochRow]:
-    """The epoch rows that count. Only their lines are parsed: of steps there may be millions."""
+    """The epoch rows that count. Only their lines are parsed: of steps there may be millions. Of
+    those it is seen that they are whole; as `read_log` otherwise."""
     rows: list[EpochRow] = []
-    with open(path, "rb") as log:
-        for line in log:
-            if not line.startswith((b'{"event": "epoch"', b'{"event": "resumed"')):
-                continue
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if event.pop("event") == "epoch":
-                rows.append(event)
-            else:
-                rows = [row for row in rows if row["step"] <= event["step"]]
+    for event, back in _events(path, ("epoch", "resumed")):
+        if back is not None:
+            rows = [row for row in rows if row["step"] <= back]
+        if event.pop("event") == "epoch":
+            rows.append(event)
     return rows
+
+
+def _events(path: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[Event, int | None]]:
+    """Each event of a kind in `wanted` (empty: all), and the step back to which it takes the ones
+    before it, or None.
+
+    A step or an epoch that comes again behind an unreadable line takes them back too: that line was
+    a resume's.
+    """
+    heads = tuple(_head(name) for name in wanted)
+    last, gap = {"step": 0, "epoch": 0}, False
+    with open(path, "rb") as log:
+        for number, line in enumerate(log, 1):
+            line = line.rstrip(b"\n")
+            if not line:
+                continue
+            if heads and not line.startswith(heads) and _is_whole(line):
+                continue
+            event = _parsed(line)
+            if event is None:
+                gap = True
+                _name_once(path, number)
+                continue
+            name, back = event["event"], None
+            if name == "resumed":
+                back = event["step"]
+            elif gap and event.get("step", 0) <= last.get(name, -1):
+                back = event["step"] - 1
+            if back is not None:
+                last, gap = {kind: min(step, back) for kind, step in last.items()}, False
+            if name in last:
+                last[name] = event["step"]
+            yield event, back
+
+
+def _head(name: str) -> bytes:
+    """How every line of that event begins, as `append_line` is given them."""
+    return f'{{"event": "{name}"'.encode()
+
+
+def _is_whole(line: bytes) -> bool:
+    """What can be seen without parsing: a torn line, a byte that we never write."""
+    return line.startswith(_HEADS) and line.endswith(b"}") and line.isascii()
+
+
+def _parsed(line: bytes) -> Event | None:
+    """The event of a line; None where it is none of ours, or lacks what its readers need."""
+    try:
+        event = json.loads(line)
+    except ValueError:  # also where it is no UTF-8
+        return None
+    if not isinstance(event, dict):
+        return None
+    needed = NEEDED.get(event.get("event", ""))
+    if needed is None or not all(isinstance(event.get(key), kind) for key, kind in needed.items()):
+        return None
+    return event
+
+
+_named: set[tuple[Path, int]] = set()  # lines that this process has told of
+
+
+def _name_once(path: Path, number: int) -> None:
+    if (path, number) not in _named:
+        _named.add((path, number))
+        print(f"{path}: line {number} cannot be read; it is passed over", file=sys.stderr)
 
 
 class Metrics:

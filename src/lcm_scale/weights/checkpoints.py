@@ -7,6 +7,7 @@ state it holds, under `lcm`, the `Meaning` of its weights as plain values.
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import sys
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from lcm_scale.config import Recipe, dump
 from lcm_scale.errors import InputError
-from lcm_scale.files import replacing
+from lcm_scale.files import replacing, said_by
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
@@ -61,6 +62,35 @@ def is_intact(checkpoint: Path) -> bool:
     except OSError:
         return False
     return _is_whole(checkpoint, stat.st_mtime_ns, stat.st_size)
+
+
+def not_finite(state: Mapping[str, Tensor], of: str = "") -> str:
+    """Of the first tensor that holds a NaN or an infinity its name and that it does, in words; ''
+    where all are finite. One pass over mapped or resident numbers, nothing is copied.
+
+    Args: of: what the tensors are of, to stand behind the name.
+    """
+    for name, value in state.items():
+        if value.is_floating_point() and value.numel():
+            # The extremes are NaN where any number is.
+            low, high = torch.aminmax(value)
+            if not bool(torch.isfinite(low) & torch.isfinite(high)):
+                return " ".join(filter(None, (name, of, "holds numbers that are not finite")))
+    return ""
+
+
+def mark_of(checkpoint: Path) -> str:
+    """By which the contents of checkpoints are told apart, wherever they lie and whatever they are
+    called: from the sums of their records, not from the gigabytes.
+
+    Raises: InputError where it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            records = [f"{r.filename} {r.CRC} {r.file_size}" for r in archive.infolist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{checkpoint}: damaged or not a checkpoint ({said_by(error)})") from error
+    return hashlib.sha256("\n".join(records).encode()).hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=64)
@@ -127,27 +157,44 @@ def find(path: Path) -> Path:
 
 
 def newest(folder: Path) -> Path | None:
-    """The intact `step-*.ckpt` with the highest step; damaged ones are named on the terminal and
-    passed over.
+    """The intact `step-*.ckpt` with the highest step whose weights are finite; others are named on
+    the terminal and passed over.
 
-    Returns: None where there is none at all.  Raises: InputError where there are only damaged ones.
+    Returns: None where there is none at all.  Raises: InputError where there are only such.
     """
     found = sorted(folder.glob("step-*.ckpt"), reverse=True)
     for checkpoint in found:
-        if is_intact(checkpoint):
+        what = unsound(checkpoint)
+        if not what:
             return checkpoint
-        print(f"{checkpoint}: damaged; it is passed over", file=sys.stderr)
+        print(f"{checkpoint}: {what}; it is passed over", file=sys.stderr)
     if found:
         raise InputError(
-            f"{folder}: all {len(found)} checkpoints are damaged; remove the run folder to begin "
-            "again"
+            f"{folder}: all {len(found)} checkpoints are damaged or not finite; remove the run "
+            "folder to begin again"
         )
     return None
 
 
+def unsound(checkpoint: Path) -> str:
+    """Why a run cannot go on from a checkpoint, in words; '' where it can."""
+    if not is_intact(checkpoint):
+        return "damaged"
+    # Release 0.1.0 went on, and saved, after a loss that was no number.
+    return _not_finite(checkpoint, checkpoint.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _not_finite(checkpoint: Path, mtime_ns: int) -> str:
+    """As `not_finite`, of a file that is intact."""
+    data = _mapped(checkpoint)
+    weights = data.get("state_dict", {}) if isinstance(data, dict) else {}
+    return not_finite({k: v for k, v in weights.items() if isinstance(v, Tensor)})
+
+
 def load(path: Path) -> Checkpoint:
-    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`, and
-    where the file does not say in full what its weights mean."""
+    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`, where
+    the file does not say in full what its weights mean, and where a weight is not finite."""
     file = find(path)
     data = read_file(file)
     meaning = Meaning.from_json(data["lcm"], CHECKPOINT, str(file))
@@ -158,6 +205,9 @@ def load(path: Path) -> Checkpoint:
         raise InputError(f"{file}: damaged: its state_dict holds no weights; use an earlier one")
     prefix = "model."
     state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    what = not_finite(state)
+    if what:
+        raise InputError(f"{file}: {what}: training diverged; use an earlier checkpoint")
     return Checkpoint(**vars(meaning), path=file, state=state)
 
 
@@ -208,18 +258,27 @@ def write_imported(run: Path, origin: str, meaning: Meaning, state: Mapping[str,
 def keep_stable(run: Path, step: int) -> None:
     """Keep what a longer run can start from: the checkpoint at which the decay begins, what
     validation chose up to there,
-    and the log. Complete or absent: `stable/` appears by a rename."""
+    and the log. Complete or absent: `stable/` appears by a rename.
+
+    Raises: InputError where it cannot be written.
+    """
     aside, stable = run / ".stable-aside", run / STABLE
     if stable.is_dir():
         return
     shutil.rmtree(aside, ignore_errors=True)
-    (aside / "checkpoints").mkdir(parents=True)
-    for name in (f"step-{step:08d}.ckpt", BEST):
-        if (run / "checkpoints" / name).is_file():
-            # A link: checkpoints are replaced, never written into.
-            os.link(run / "checkpoints" / name, aside / "checkpoints" / name)
-    shutil.copy2(run / "log.jsonl", aside / "log.jsonl")
-    os.replace(aside, stable)
+    try:
+        (aside / "checkpoints").mkdir(parents=True)
+        for name in (f"step-{step:08d}.ckpt", BEST):
+            if (run / "checkpoints" / name).is_file():
+                # A link: checkpoints are replaced, never written into.
+                os.link(run / "checkpoints" / name, aside / "checkpoints" / name)
+        shutil.copy2(run / "log.jsonl", aside / "log.jsonl")
+        os.replace(aside, stable)
+    except OSError as error:
+        raise InputError(
+            f"{stable}: cannot be written ({said_by(error)}); check space; checkpoints are "
+            "untouched"
+        ) from error
 
 
 def prune(folder: Path, keep: int, keep_every: int | None) -> None:

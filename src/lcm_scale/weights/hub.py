@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.errors import InputError
-from lcm_scale.files import sha256, sync_folder
+from lcm_scale.files import said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
 from lcm_scale.weights import checked, checkpoints
 from lcm_scale.weights.card import card, read_object, read_results
@@ -99,9 +99,8 @@ def export_hub(
             folder.rmdir()
         os.replace(aside, folder)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
         raise InputError(
-            f"{folder}: cannot be written ({reason}); check space and permissions"
+            f"{folder}: cannot be written ({said_by(error)}); check space and permissions"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -150,9 +149,11 @@ def _write_weights(
         sizes, filename_pattern="model{suffix}.safetensors", max_shard_size=int(shard_gb * 1e9)
     )
     for file, names in split.filename_to_tensors.items():
-        save_readable(
-            {name: narrowed(name, state[name]) for name in names}, folder / file, {"format": "pt"}
-        )
+        narrow = {name: narrowed(name, state[name]) for name in names}
+        what = checkpoints.not_finite(narrow)
+        if what:
+            raise InputError(f"{what} in {dtype}, though the checkpoint's are; use --dtype fp32")
+        save_readable(narrow, folder / file, {"format": "pt"})
     sums = [f"{sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
     (folder / SUMS).write_text("".join(sums), encoding="ascii")
     if split.is_sharded:
@@ -173,11 +174,15 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
                 raise InputError(
                     f"{folder / name}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
                 )
-            state |= load_file(folder / name)
+            read = load_file(folder / name)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{folder / name}: missing or damaged ({_one_line(error)}); fetch it again"
             ) from error
+        what = checkpoints.not_finite(read)
+        if what:
+            raise InputError(f"{folder / name}: {what}: no model can be made of it")
+        state |= read
     return state
 
 

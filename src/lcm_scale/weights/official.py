@@ -274,6 +274,9 @@ def _load(path: Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items()
     ):
         raise InputError(f"{path}: expected a state dict, names to tensors")
+    what = checkpoints.not_finite(data)
+    if what:
+        raise InputError(f"{path}: {what}: no model can be made of it")
     return dict(data)
 
 

@@ -180,6 +180,7 @@ TWICE = Atlas("twice", (7, 8, 9), ("A", "B", "B"))
         (("C", "A", "B"), ATLAS, (9, 7, 8)),
         (("A", "B", "B"), TWICE, (7, 8, 9)),
         (("x", "y", "z"), ATLAS, None),
+        (("7", "8", "\u00b2"), ATLAS, None),
         (("x", "y", "z"), numbered("n", 3), None),
     ],
 )
@@ -191,6 +192,7 @@ def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) ->
     ("columns", "atlas", "message"),
     [
         (("A", "B", "D"), ATLAS, "column 'D' is no region of atlas named"),
+        (("7", "8", "9" * 5000), ATLAS, "more digits than a region's index"),
         (("B", "A", "B"), TWICE, "occur twice"),
         (("A", "A", "B"), ATLAS, "occur twice"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +126,10 @@ def test_a_folder_that_is_missing_or_empty_is_named(tmp_path, mat, read_all) -> 
         read_all(mat(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"no file fits source\.pattern '\*\.mat'"):
         read_all(mat(tmp_path))
+
+
+def test_a_file_whose_name_is_no_utf_8_is_named(tmp_path, mat, read_all, mat_folder) -> None:
+    folder = mat_folder()
+    (folder / "0050000.mat").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mat"))
+    with pytest.raises(InputError, match=r"raw: the file name 'caf\\udce9\.mat' is no UTF-8"):
+        read_all(mat(folder))

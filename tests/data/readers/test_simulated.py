@@ -88,6 +88,16 @@ def test_a_cohort_that_is_there_is_not_written_again_and_a_changed_one_is(
     assert len(read_all(simulated(subjects=5))[0]) == 5
 
 
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[" * 100_000])
+def test_a_cohort_whose_marker_is_damaged_is_written_anew(
+    damage: bytes, simulated, read_all, tmp_path
+) -> None:
+    made = simulated(subjects=3, volumes=30)
+    before = read_all(made)[0]
+    (tmp_path / "raw" / "tiny" / "SIMULATED.json").write_bytes(damage)
+    assert np.array_equal(read_all(made)[0][0].series, before[0].series)
+
+
 def test_a_folder_of_other_peoples_files_is_left_alone(
     abide_folder, recipe, read_all, shard_bytes
 ) -> None:

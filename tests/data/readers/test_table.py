@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,31 @@ def test_rows_without_a_file_are_listed(tmp_path, listed, read_all, bold) -> Non
     assert {s.why for s in skipped} == {"table row without a file"}
 
 
+def test_a_name_longer_than_any_file_has_is_named_by_its_row(listed, read_all) -> None:
+    with pytest.raises(InputError, match=r"scans\.csv, row 2: file 'a{64}' cannot be looked at"):
+        read_all(listed([{"file": "a" * 300, "subject": "1"}]))
+
+
+def test_files_may_lie_elsewhere_and_behind_links(tmp_path, listed, read_all, bold) -> None:
+    """Whoever writes the list names the files: tools list absolute paths, and DataLad's are links."""
+    (tmp_path / "elsewhere").mkdir()
+    np.save(tmp_path / "elsewhere" / "scan.npy", bold(0))
+    (tmp_path / "link.npy").symlink_to(tmp_path / "elsewhere" / "scan.npy")
+    rows = [
+        {"file": tmp_path / "elsewhere" / "scan.npy", "subject": "1"},
+        {"file": "link.npy", "subject": "2"},
+    ]
+    scans, skipped = read_all(listed(rows))
+    assert [scan.subject for scan in scans] == ["1", "2"] and skipped == []
+
+
+def test_what_is_no_file_is_not_opened(tmp_path, listed, read_all) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    rows = [{"file": "/dev/zero", "subject": "1"}, {"file": "pipe.npy", "subject": "2"}]
+    _, skipped = read_all(listed(rows))
+    assert [skip.why for skip in skipped] == ["table row without a file"] * 2
+
+
 def test_named_columns_are_matched_and_dropped_by_name(tmp_path, listed, read_all, bold) -> None:
     order = [2, 0, 1, 5, 4, 3]
     header = ",".join(["global", *(f"region {i + 1}" for i in order)])
@@ -161,6 +187,15 @@ def test_a_missing_table_is_named(tmp_path, recipe, read_all) -> None:
         read_all(recipe(reader="table", table=tmp_path / "gone.csv"))
     with pytest.raises(InputError, match=r"source\.table is not set"):
         read_all(recipe(reader="table"))
+
+
+def test_marks_that_end_no_line_do_not_cut_a_row(tmp_path, listed, read_all, bold) -> None:
+    """Windows' three dots are 0x85, which Unicode takes for the end of a line."""
+    np.save(tmp_path / "scan.npy", bold(0))
+    made = listed([{"file": "scan.npy", "subject": "1"}])
+    (tmp_path / "scans.csv").write_bytes(b"file,note,subject\nscan.npy,see below\x85,1\n")
+    (scan,), _ = read_all(made)
+    assert (scan.subject, scan.labels["note"]) == ("1", "see below")
 
 
 def test_a_table_from_excel_in_latin1_or_with_a_mark_in_front_is_read(

@@ -30,6 +30,7 @@ from lcm_scale.data.readers.phenotypes import (
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
+from lcm_scale.limits import first_line
 from lcm_scale.progress import stage
 
 DOWNLOAD = "raw/abide"
@@ -114,8 +115,7 @@ def _kind(path: Path) -> str:
 
 
 def _fits(path: Path, atlas: Atlas) -> bool:
-    with open(path, encoding="utf-8", errors="replace") as handle:
-        return len(handle.readline().split()) == atlas.n_regions
+    return len(first_line(path).split()) == atlas.n_regions
 
 
 def _failed(row: Row) -> bool:

@@ -1,24 +1,31 @@
 """Array files: text tables (.1D .csv .tsv .txt), .npy, .npz and MATLAB, as (time, regions) or
 (regions, regions).
 
-Nothing here unpickles. A value that is no number is named by its row and column.
+Nothing here unpickles, and no more is read than `limits.py` allows. A value that is no number is
+named by its row and column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
-import scipy.io
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.data.readers import numpy_files
+from lcm_scale.data.readers.matlab import MATLAB
+from lcm_scale.data.readers.numpy_files import Variable
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.limits import read_text as text_of
+from lcm_scale.limits import refuse_too_many
 
 TEXT = (".1d", ".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT, ".npy", ".npz", ".mat")
+LISTED = 20  # variables of a file that a message names
+DIGITS = 18  # of a region's index, which is 64 bits wide at most
+LONGEST_SHOWN = 64  # characters of a name or cell in a message; MATLAB's names have 63
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Table:
 
 
 def read_array(
-    path: Path, key: str | None = None, fits: Callable[[np.ndarray], bool] | None = None
+    path: Path, key: str | None = None, fits: Callable[[Variable], bool] | None = None
 ) -> Table:
     """Read any of `SUFFIXES`.
 
@@ -47,14 +54,13 @@ def read_array(
         return read_text(path)
     try:
         if kind == ".npy":
-            return Table(_numeric(np.load(path, allow_pickle=False), path, path.stem))
+            return Table(numpy_files.read_npy(path))
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return Table(
-                    _choose({name: archive[name] for name in archive.files}, path, key, fits)
-                )
+            name = _choose(numpy_files.npz_variables(path), path, key, fits)
+            return Table(numpy_files.read_npz(path, name))
         if kind == ".mat":
-            return Table(_choose(_read_mat(path), path, key, fits))
+            name = _choose(MATLAB.variables(path), path, key, fits)
+            return Table(MATLAB.read(path, name))
     except InputError:
         raise
     except (
@@ -75,10 +81,7 @@ def read_text(path: Path) -> Table:
     Raises: InputError where it is empty, ragged or holds text, naming row (as an editor counts) and
         column.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    lines = text_of(path).split("\n")
     first = next((line for line in lines if line.strip()), "")
     delimiter = next((mark for mark in ("\t", ",") if mark in first), None)
     header = _cells(first, delimiter)
@@ -90,6 +93,7 @@ def read_text(path: Path) -> Table:
     body = [line for line in lines[start:] if line.strip()]
     if not body:
         raise InputError(f"{path}: empty; expected one row a volume and one column a region")
+    refuse_too_many((len(body), len(header)), str(path))
     try:
         values = np.loadtxt(body, dtype=np.float64, delimiter=delimiter, comments=None, ndmin=2)
     except ValueError as error:
@@ -126,7 +130,9 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
     columns = table.columns
     if not columns:
         return None
-    if all(column.isdigit() for column in columns):
+    if all(column.isascii() and column.isdigit() for column in columns):
+        if max(map(len, columns)) > DIGITS:
+            raise InputError(f"{path}: a column's name has more digits than a region's index")
         return tuple(int(column) for column in columns)
     if columns == atlas.names:
         return atlas.indices
@@ -136,7 +142,7 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
     strange = next((column for column in columns if column not in by_name), None)
     if strange is not None:
         raise InputError(
-            f"{path}: column '{strange}' is no region of atlas "
+            f"{path}: column '{strange[:LONGEST_SHOWN]}' is no region of atlas "
             f"{atlas.name}{nearest(strange, by_name)}"
         )
     if len(set(columns)) != len(columns) or len(by_name) != atlas.n_regions:
@@ -168,26 +174,34 @@ def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:
 
 
 def _choose(
-    arrays: Mapping[str, np.ndarray],
+    variables: Sequence[Variable],
     path: Path,
     key: str | None,
-    fits: Callable[[np.ndarray], bool] | None,
-) -> np.ndarray:
+    fits: Callable[[Variable], bool] | None,
+) -> str:
+    """The name of the one that is meant, which is a table of numbers of a size that is read."""
+    named = {variable.name: variable for variable in variables}
     if key is not None:
-        if key not in arrays:
+        if key not in named:
             raise InputError(
-                f"{path}: no variable '{key}'{nearest(key, arrays)} (it holds {', '.join(arrays)})"
+                f"{path}: no variable '{key}'{nearest(key, named)} (it holds {_listed(named)})"
             )
-        return _numeric(arrays[key], path, key)
-    candidates = {name: a for name, a in arrays.items() if a.ndim == 2 and a.dtype.kind in "fiu"}
+        chosen = named[key]
+    else:
+        chosen = _only(list(named.values()), path, fits)
+    numpy_files.refuse_no_table(chosen, path)
+    return chosen.name
+
+
+def _only(
+    variables: Sequence[Variable], path: Path, fits: Callable[[Variable], bool] | None
+) -> Variable:
+    candidates = [v for v in variables if v.numbers and len(v.shape) == 2]
     if fits is not None:
-        candidates = {name: a for name, a in candidates.items() if fits(a)}
+        candidates = [variable for variable in candidates if fits(variable)]
     if len(candidates) == 1:
-        return _numeric(*((array, path, name) for name, array in candidates.items()).__next__())
-    held = (
-        ", ".join(f"{name} {'x'.join(map(str, a.shape))}" for name, a in arrays.items())
-        or "nothing"
-    )
+        return candidates[0]
+    held = _listed([f"{v.name} {'x'.join(map(str, v.shape))}" for v in variables]) or "nothing"
     found = (
         "several variables fit"
         if candidates
@@ -196,27 +210,10 @@ def _choose(
     raise InputError(f"{path}: {found}; name one with source.key (it holds {held})")
 
 
-def _numeric(array: np.ndarray, path: Path, name: str) -> np.ndarray:
-    if array.dtype.kind not in "fiu" or array.ndim != 2 or array.size == 0:
-        raise InputError(
-            f"{path}: '{name}' is {array.dtype} {array.shape}; expected a table of numbers"
-        )
-    return array.astype(np.float64)
-
-
-def _read_mat(path: Path) -> dict[str, np.ndarray]:
-    try:
-        held = scipy.io.loadmat(path)
-    except NotImplementedError:  # MATLAB 7.3 is HDF5, its arrays lie transposed
-        with h5py.File(path, "r") as file:
-            return {
-                name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)
-            }
-    return {
-        name: value
-        for name, value in held.items()
-        if not name.startswith("__") and isinstance(value, np.ndarray)
-    }
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(name[:LONGEST_SHOWN] for name in names[:LISTED]) + more
 
 
 def _cells(line: str, delimiter: str | None) -> list[str]:
@@ -255,10 +252,10 @@ def _bad_cell(
         cells = _cells(line, delimiter)
         for column, cell in enumerate(cells):
             if not _is_number(cell):
-                name = f" ({header[column]})" if column < len(header) else ""
+                name = f" ({header[column][:LONGEST_SHOWN]})" if column < len(header) else ""
                 return InputError(
-                    f"{path}: row {number}, column {column + 1}{name} is '{cell}', expected a "
-                    "number"
+                    f"{path}: row {number}, column {column + 1}{name} is '{cell[:LONGEST_SHOWN]}', "
+                    "expected a number"
                 )
         width = width or len(cells)
         if len(cells) != width:

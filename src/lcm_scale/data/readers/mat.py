@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import as_series, read_array
+from lcm_scale.data.readers.numpy_files import Variable
 from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
 from lcm_scale.data.readers.table import scan_row
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
@@ -65,7 +64,7 @@ def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) ->
     source, n = recipe.source, atlas.n_regions
     ready = source.kind == "connectivity"
 
-    def fits(array: np.ndarray) -> bool:
+    def fits(array: Variable) -> bool:
         return array.shape == (n, n) if ready else n in array.shape
 
     values = read_array(path, source.key, fits).values
@@ -86,6 +85,8 @@ def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) ->
 
 
 def _subject(path: Path, pattern: str | None) -> str:
+    if path.name != path.name.encode(errors="replace").decode():
+        raise InputError(f"{path.parent}: the file name {path.name!a} is no UTF-8; rename it")
     if pattern is None:
         return path.stem
     try:

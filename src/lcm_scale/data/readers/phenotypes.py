@@ -4,18 +4,21 @@ and column."""
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.limits import first_line, read_text, refuse_too_many
 
 MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}
 EYES = {"1": "open", "2": "closed"}
+SHOWN = 64  # characters of a cell in a message
 SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
@@ -38,7 +41,9 @@ class Row:
         try:
             value = float(cell)
         except ValueError:
-            raise InputError(f"{self.where}: {column} is '{cell}', expected a number") from None
+            raise InputError(
+                f"{self.where}: {column} is '{cell[:SHOWN]}', expected a number"
+            ) from None
         return value if math.isfinite(value) else None
 
     def coded(self, column: str, codes: Mapping[str, str]) -> str | None:
@@ -48,7 +53,9 @@ class Row:
         key = cell.lower()
         if key not in codes:
             listed = ", ".join(f"{k} ({v})" for k, v in codes.items())
-            raise InputError(f"{self.where}: {column} is '{cell}', expected {listed} or nothing")
+            raise InputError(
+                f"{self.where}: {column} is '{cell[:SHOWN]}', expected {listed} or nothing"
+            )
         return codes[key]
 
 
@@ -66,27 +73,27 @@ class Person:
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     """The rows of a CSV or TSV.  Raises: InputError where the file, or a required column, is
-    missing."""
+    missing, or a row cannot be read."""
     if not path.is_file():
         raise InputError(f"{path}: no such table")
+    text = read_text(path, "utf-8-sig", "latin-1")
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        text = path.read_text(encoding="latin-1")
-    lines = text.splitlines()
-    delimiter = "\t" if lines and "\t" in lines[0] else ","
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter, restval="")
-    columns = [(column or "").strip() for column in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    for column in required:
-        if column not in columns:
-            raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
-    rows = []
-    for cells in reader:
-        where = f"{path}, row {reader.line_num}"
-        if None in cells:
-            raise InputError(f"{where}: more cells than the header has columns")
-        rows.append(Row(cells, where))
+        columns = [(column or "").strip() for column in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        for column in required:
+            if column not in columns:
+                raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
+        refuse_too_many((text.count("\n"), len(columns)), str(path))
+        rows = []
+        for cells in reader:
+            where = f"{path}, row {reader.line_num}"
+            if None in cells:
+                raise InputError(f"{where}: more cells than the header has columns")
+            rows.append(Row(cells, where))
+    except csv.Error as error:
+        raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
     return rows
 
 
@@ -138,8 +145,7 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as handle:
-            header = handle.readline().strip().split(",")
-    except OSError:
+        header = first_line(path).strip().split(",")
+    except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
     return set(ABIDE_COLUMNS) <= set(header)

@@ -31,6 +31,7 @@ from lcm_scale.data.readers import abide
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
+from lcm_scale.limits import read_text
 from lcm_scale.progress import stage
 
 PHENOTYPES = "phenotypes_simulated.csv"
@@ -203,4 +204,7 @@ def _is_there(folder: Path, config: SimulationConfig, atlas: Atlas) -> bool:
     if not marker.is_file() or not (folder / PHENOTYPES).is_file():
         return False
     complete = len(list(folder.glob("*.1D"))) == config.subjects
-    return complete and json.loads(marker.read_text(encoding="utf-8")) == _marker(config, atlas)
+    try:
+        return complete and json.loads(read_text(marker)) == _marker(config, atlas)
+    except (ValueError, RecursionError, InputError):  # no JSON, or no text
+        return False

@@ -20,6 +20,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.cleaning import confound_columns
 from lcm_scale.data.readers.arrays import as_series, read_array, region_indices, without
+from lcm_scale.data.readers.numpy_files import Variable
 from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
@@ -59,7 +60,7 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
         for row in rows:
             scan = scan_row(row)
             file = path.parent / scan.file
-            if scan.file and file.is_file():
+            if scan.file and _is_there(file, row):
                 confounds = _confounds(recipe, path.parent, scan.confounds)
                 yield _recording(recipe, file, scan, atlas, confounds)
             else:
@@ -68,6 +69,15 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
                     "table row without a file",
                 )
             advance()
+
+
+def _is_there(file: Path, row: Row) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # longer than any name, or behind a closed folder
+        raise InputError(
+            f"{row.where}: file '{file.name[:64]}' cannot be looked at ({error.strerror})"
+        ) from error
 
 
 def scan_row(row: Row) -> ScanRow:
@@ -116,7 +126,7 @@ def _recording(
     source, n, person = recipe.source, atlas.n_regions, scan.person
     ready = source.kind == "connectivity"
 
-    def fits(array: np.ndarray) -> bool:
+    def fits(array: Variable) -> bool:
         return array.shape == (n, n) if ready else n in array.shape
 
     data = without(read_array(path, source.key, fits), source.drop_columns, path)

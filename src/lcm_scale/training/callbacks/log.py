@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 
+from lcm_scale.errors import Diverged
 from lcm_scale.lock import Lock
 from lcm_scale.ranks import is_first
 from lcm_scale.training.callbacks.meter import Meter
@@ -18,6 +19,7 @@ from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.run_log import EpochRow, Metrics, append_line
+from lcm_scale.training.together import Together
 
 
 class Log(L.Callback):
@@ -32,22 +34,24 @@ class Log(L.Callback):
         self,
         folder: Path,
         lock: Lock | None,
+        together: Together,
         advance: Callable[..., None],
         step: StepEnd,
         validation: Validate,
         meter: Meter,
     ) -> None:
-        self.folder, self.lock, self.advance = folder, lock, advance
+        self.folder, self.lock, self.together, self.advance = folder, lock, together, advance
         self.step, self.validation, self.meter = step, validation, meter
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
         self.epoch_start = time.monotonic()
 
     def event(self, name: str, **values: Any) -> None:
-        if self.lock is not None:
-            self.lock.check()
         if is_first():
-            append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
+            with self.together.alone():
+                if self.lock is not None:
+                    self.lock.check()
+                append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses}
@@ -65,7 +69,14 @@ class Log(L.Callback):
                 epoch=trainer.current_epoch,
                 world=trainer.world_size,
             )
-            self.metrics.rewrite()
+            with self.together.alone():
+                self.metrics.rewrite()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, Diverged):
+            self.event("diverged", step=exception.step, reason=str(exception))
 
     def on_train_batch_end(
         self,
@@ -108,4 +119,5 @@ class Log(L.Callback):
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
         if is_first():
-            self.metrics.append(row)
+            with self.together.alone():
+                self.metrics.append(row)

@@ -12,13 +12,14 @@ from lcm_scale.ranks import is_first
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.together import Together
 
 
 class PseudoLabels(L.Callback):
     """Added after `PhaseSwitch`.  Attributes: audit: what was given so far."""
 
-    def __init__(self, prepared: PreparedRun, data: ConnectomeData) -> None:
-        self.prepared, self.data = prepared, data
+    def __init__(self, prepared: PreparedRun, data: ConnectomeData, together: Together) -> None:
+        self.prepared, self.data, self.together = prepared, data, together
         self.audit: list[AuditRow] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -40,4 +41,5 @@ class PseudoLabels(L.Callback):
         config = self.prepared.recipe.pseudo
         self.audit += make_pseudo_labels(module, self.data, scans, sorted(learnt), config)
         if is_first():
-            write_audit(self.audit, self.prepared.folder / "pseudo_labels.csv")
+            with self.together.alone():
+                write_audit(self.audit, self.prepared.folder / "pseudo_labels.csv")

@@ -11,6 +11,7 @@ from lcm_scale.config import TrainerConfig
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.module import LCMModule
+from lcm_scale.training.together import Together
 from lcm_scale.weights import checkpoints
 
 
@@ -24,9 +25,14 @@ class Save(L.Callback):
     """
 
     def __init__(
-        self, folder: Path, config: TrainerConfig, step: StepEnd, validation: Validate
+        self,
+        folder: Path,
+        config: TrainerConfig,
+        step: StepEnd,
+        validation: Validate,
+        together: Together,
     ) -> None:
-        self.run, self.folder = folder, folder / "checkpoints"
+        self.run, self.folder, self.together = folder, folder / "checkpoints", together
         self.config, self.step, self.validation = config, step, validation
         self.best = float("inf")
 
@@ -64,16 +70,21 @@ class Save(L.Callback):
         if value is not None and chooses and value < self.best:
             self.best = value
             trainer.save_checkpoint(self.folder / checkpoints.BEST, weights_only=True)
+            self.together.agree(trainer.strategy)
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """This step's checkpoint; older ones go by the recipe's policy."""
+        """This step's checkpoint; once it is there, older ones go by the recipe's policy."""
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.ckpt")
-        if trainer.is_global_zero:
-            checkpoints.prune(
-                self.folder, self.config.keep_checkpoints, self.config.keep_every_steps
-            )
-            module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
-            decays = module.recipe.optim.schedule == "wsd"
-            if decays and trainer.global_step == module.prepared.decay_step:
-                checkpoints.keep_stable(self.run, trainer.global_step)
+        if trainer.is_global_zero and self.together.held is None:
+            with self.together.alone():
+                self.tidy(trainer)
+        self.together.agree(trainer.strategy)
+
+    def tidy(self, trainer: L.Trainer) -> None:
+        """Of the first rank alone.  Raises: InputError where the disk is full."""
+        checkpoints.prune(self.folder, self.config.keep_checkpoints, self.config.keep_every_steps)
+        module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
+        decays = module.recipe.optim.schedule == "wsd"
+        if decays and trainer.global_step == module.prepared.decay_step:
+            checkpoints.keep_stable(self.run, trainer.global_step)

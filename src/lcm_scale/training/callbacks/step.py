@@ -10,13 +10,15 @@ import torch
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.signals import StopFlag
+from lcm_scale.training.together import Together
 
 
 class StepEnd(L.Callback):
     """Always added, before the callbacks that read it; they do nothing while `done` is false.
 
-    Two numbers go over the ranks in one all-reduce: the step's loss, and whether any rank was told
-    to stop, so that all of them stop after the same step.
+    Three numbers go over the ranks in one all-reduce: the step's loss; whether any rank was told to
+    stop, so that all of them stop after the same step; and whether any failed at something that it
+    did alone.
 
     Attributes:
         done: whether the batch that just ended was a step's last micro-batch.
@@ -25,8 +27,8 @@ class StepEnd(L.Callback):
         loss: over all ranks and micro-batches.   stopped: a signal asks the run to end here.
     """
 
-    def __init__(self, data: ConnectomeData, flag: StopFlag) -> None:
-        self.data, self.flag = data, flag
+    def __init__(self, data: ConnectomeData, flag: StopFlag, together: Together) -> None:
+        self.data, self.flag, self.together = data, flag, together
         self.micro: list[torch.Tensor] = []
         self.done, self.epoch_done, self.stopped = False, False, False
         self.consumed = slice(0, 0)
@@ -41,17 +43,24 @@ class StepEnd(L.Callback):
         batch_idx: int,
     ) -> None:
         module: LCMModule = pl_module  # type: ignore[assignment]
-        self.micro.append(module.last_losses.sum())
+        if self.done:
+            self.micro = []
+        self.micro.append(module.last_losses)
         self.done = (batch_idx + 1) % self.data.accumulate == 0
         if not self.done:
             return
         self.consumed = self.data.step_consumed()
         self.epoch_done = self.consumed.stop == self.data.plan(self.data.epoch).scans
-        loss = torch.stack(self.micro).mean()
-        self.micro = []
-        numbers = torch.stack([loss, loss.new_tensor(float(self.flag.raised))])
-        mean = trainer.strategy.reduce(numbers, reduce_op="mean")
-        self.loss, self.stopped = float(mean[0]), bool(mean[1] > 0)
+        loss = torch.stack([losses.sum() for losses in self.micro]).mean()
+        told = [self.flag.raised, self.together.held is not None]
+        numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
+        mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        self.loss, self.stopped = mean[0], mean[1] > 0
+        self.together.end(mean[2] > 0)
+
+    def each(self) -> torch.Tensor:
+        """(active targets,): this rank's part of the loss of the step that just ended."""
+        return torch.stack(self.micro).mean(0)
 
     def epoch_is_whole(self) -> bool:
         """Whether the epoch that ends was gone through, not stopped in its middle."""

@@ -19,6 +19,7 @@ from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+from lcm_scale.training.together import Together
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,13 @@ def _check_tasks(config: TrainerConfig) -> None:
         ) from error
 
 
-def trainer_arguments(config: TrainerConfig, hardware: Hardware) -> dict[str, Any]:
-    """What Lightning's Trainer is told; threads and allocator of this process are set on the
-    way."""
+def trainer_arguments(
+    config: TrainerConfig, hardware: Hardware, together: Together
+) -> dict[str, Any]:
+    """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
+
+    Args: together: where a checkpoint's failure is held until the ranks meet.
+    """
     accelerator = hardware.accelerator
     # 1. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
@@ -93,7 +98,7 @@ def trainer_arguments(config: TrainerConfig, hardware: Hardware) -> dict[str, An
         keep_freed_memory()
     # 2. processes: Slurm's tasks, or children that Lightning starts. Lightning's own requeueing
     #    saves inside the signal handler, where a collective may hang, so it is off (signals.py).
-    plugins: list[Any] = [AtomicCheckpointIO()]
+    plugins: list[Any] = [AtomicCheckpointIO(together)]
     if under_slurm():
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # 3. who holds what: everything on every device, or pieces of it

@@ -121,6 +121,13 @@ class ZeroStrategy(DeepSpeedStrategy):
         for flat in self._flats():
             self.two_stage.fresh_state(flat)
 
+    @property
+    def left_out_step(self) -> bool:
+        """Whether DeepSpeed left the last step out, because a gradient was not finite on some rank;
+        the same on all of them."""
+        engine: Any = self.model
+        return not engine.was_step_applied()
+
     # -- checkpoints -------------------------------------------------------------------------------
 
     def save_checkpoint(
