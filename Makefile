@@ -6,6 +6,9 @@ TORCH_INDEX ?=
 DATA ?= abide
 ABIDE_DIR ?=
 ABIDE_PHENO ?=
+PPMI_DIR ?=
+TAOWU_DIR ?=
+EYES_DIR ?=
 TESTS ?= tests
 JOBS ?= 2
 
@@ -14,7 +17,7 @@ LCM := $(BIN)/lcm-scale
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo demo-real shard test test-slurm check golden clean
+.PHONY: help .venv demo demo-real shard paper-mix test test-slurm check golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +53,14 @@ demo-real: $(INSTALLED) ## The same on 33 real people (heat pain and its regulat
 shard: $(INSTALLED) ## Shard a data set: DATA=abide [ABIDE_DIR=folder] [ABIDE_PHENO=file.csv]
 	$(LCM) shard recipes/data/$(DATA).yaml \
 		$(if $(ABIDE_DIR),'source.dir=$(ABIDE_DIR)') $(if $(ABIDE_PHENO),'source.phenotypes=$(ABIDE_PHENO)')
+
+paper-mix: $(INSTALLED) ## Pretrain on four real sets: ABIDE_DIR= PPMI_DIR= TAOWU_DIR= EYES_DIR= [ABIDE_PHENO=]
+	$(LCM) shard recipes/data/abide_lw.yaml 'source.dir=$(ABIDE_DIR)' \
+		$(if $(ABIDE_PHENO),'source.phenotypes=$(ABIDE_PHENO)')
+	$(LCM) shard recipes/data/ppmi.yaml 'source.dir=$(PPMI_DIR)'
+	$(LCM) shard recipes/data/taowu_lw.yaml 'source.dir=$(TAOWU_DIR)'
+	$(LCM) shard recipes/data/eyes_lw.yaml 'source.dir=$(EYES_DIR)'
+	$(LCM) pretrain recipes/paper_mix.yaml
 
 # Two processes with one thread each; what counts the loopback device's bytes runs alone, afterwards.
 test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them, JOBS=1 one after the other)

@@ -23,14 +23,24 @@ def salt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("0050003", "50003"), (" 50003 ", "50003"), ("000", "0"), ("sub-01", "sub-01 ")],
+    [
+        ("0050003", "50003"),
+        (" 50003 ", "50003"),
+        ("000", "0"),
+        ("sub-01", "sub-01 "),
+        ("sub-0050003", "50003"),
+        ("50003.0", "0050003"),
+        ("sub-01", "sub-1"),
+        ("sub-control032057", "control032057"),
+    ],
 )
 def test_two_spellings_of_an_id_are_one_person(first: str, second: str) -> None:
     assert hash_subject(SALT, "abide", first) == hash_subject(SALT, "abide", second)
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("50003", "50030"), ("sub-01", "sub-1"), ("s1", "S1"), ("10", "1")]
+    ("first", "second"),
+    [("50003", "50030"), ("s1", "S1"), ("10", "1"), ("50003.5", "50003"), ("sub-", "0")],
 )
 def test_other_ids_are_other_people(first: str, second: str) -> None:
     assert hash_subject(SALT, "abide", first) != hash_subject(SALT, "abide", second)

@@ -198,6 +198,31 @@ def test_every_label_says_the_same_after_merging(
                 assert column.tolist() == rows[:, i].tolist()
 
 
+def test_a_unit_travels_with_a_scalar_and_leaves_older_targets_as_they_were() -> None:
+    old = Vocabulary((group("dx", ["A"]), sex(), scalar()))
+    assert all("unit" not in target for target in old.to_json())
+    new = Vocabulary((*old.targets, scalar("fiq", "IQ points")))
+    assert new.to_json()[:3] == old.to_json()
+    assert Vocabulary.from_json(new.to_json()) == new
+    assert (new["fiq"].measured_in, new["age"].measured_in) == ("IQ points", "years")
+
+
+def test_a_set_with_a_further_scalar_changes_no_token_of_what_was_there() -> None:
+    old = Vocabulary((group("dx", ["A"]), sex(), scalar()))
+    other = Vocabulary((group("dx", ["A"]), sex(), scalar(), scalar("fiq", "IQ points")))
+    merged = merge([("a", old), ("b", other)]).vocabulary
+    assert merged.names == ("dx", "sex", "age", "fiq")
+    assert {name: merged.slices()[name] for name in old.names} == old.slices()
+
+
+def test_scalars_of_one_name_share_a_unit_or_are_refused() -> None:
+    points, years = (Vocabulary((scalar("score", unit),)) for unit in ("points", "years"))
+    plain = Vocabulary((scalar("score"),))
+    assert merge([("a", plain), ("b", points)]).vocabulary["score"].unit == "points"
+    with pytest.raises(InputError, match=r"set b: score is in years, .* in points"):
+        merge([("a", points), ("b", years)])
+
+
 def test_json_and_back_is_the_same_vocabulary() -> None:
     assert Vocabulary.from_json(json.loads(json.dumps(TASKS.to_json()))) == TASKS
 

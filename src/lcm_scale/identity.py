@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lcm_scale.errors import InputError
 SALT_FILE = ".lcm-salt"
 SALT_VARIABLE = "LCM_SALT_FILE"
 HASH_DIGITS = 16
+BIDS_PREFIX = "sub-"
 
 
 def project_salt() -> bytes:
@@ -81,9 +83,13 @@ def _create(path: Path) -> None:
 
 
 def normalised(subject: str) -> str:
-    """One spelling a person: ``0050003`` and ``50003`` are the same."""
-    subject = subject.strip()
-    return subject.lstrip("0") or "0" if subject.isascii() and subject.isdigit() else subject
+    """One spelling a person: ``sub-0050003`` (BIDS), ``0050003``, ``50003`` and ``50003.0`` (a
+    spreadsheet's) are the same."""
+    bare = subject.strip()
+    while bare.startswith(BIDS_PREFIX) and len(bare) > len(BIDS_PREFIX):
+        bare = bare.removeprefix(BIDS_PREFIX).strip() or BIDS_PREFIX
+    number = re.fullmatch(r"0*([0-9]+)(\.0+)?", bare)
+    return number.group(1) if number else bare
 
 
 def hash_subject(salt: bytes, cohort: str, subject: str) -> str:

@@ -39,6 +39,7 @@ class Target:
             sex and scalars: missing).
         merge: whether `merge` may unite it with another set's group of another name by their labels
             alone.
+        unit: of a scalar, in words ('' where nobody said).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Target:
     categories: tuple[str, ...]
     default: str = ""
     merge: bool = True
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in ("group", "sex", "scalar"):
@@ -69,6 +71,11 @@ class Target:
     def labels(self) -> tuple[str, ...]:
         """The categories without N/A."""
         return tuple(c for c in self.categories if c != NOT_APPLICABLE)
+
+    @property
+    def measured_in(self) -> str:
+        """The unit of a scalar in words, '' where nobody said."""
+        return self.unit or ("years" if self.name == AGE else "")
 
     @property
     def is_class(self) -> bool:
@@ -101,8 +108,8 @@ def sex() -> Target:
     return Target(SEX, "sex", ("M", "F"))
 
 
-def scalar(name: str = AGE) -> Target:
-    return Target(name, "scalar", (name,))
+def scalar(name: str = AGE, unit: str = "") -> Target:
+    return Target(name, "scalar", (name,), unit=unit)
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,8 @@ class Vocabulary:
                 "categories": list(t.categories),
                 "default": t.default,
                 "merge": t.merge,
+                # Left out where there is none, so that the fingerprints of older sets stay.
+                **({"unit": t.unit} if t.unit else {}),
             }
             for t in self.targets
         ]
@@ -189,6 +198,7 @@ def _target(value: object, name: str) -> Target:
         checked.entries(own["categories"], f"{name}.categories", checked.text, count),
         checked.text(own.get("default", ""), f"{name}.default"),
         checked.flag(own.get("merge", True), f"{name}.merge"),
+        checked.text(own.get("unit", ""), f"{name}.unit"),
     )
 
 
@@ -214,19 +224,19 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     their labels are told apart as ``name@set``. Sex is one, scalars unite by name.
 
     Args: sets: (set name, its vocabulary) in order; the order decides the order of tokens.
+    Raises: InputError where two sets give a scalar of one name in two units.
     """
     groups: list[tuple[Target, set[int]]] = []
     renames: list[dict[str, str]] = [{} for _ in sets]
     members: list[list[tuple[int, str]]] = []
     scalars: list[Target] = []
     has_sex = False
-    for number, (_, vocabulary) in enumerate(sets):
+    for number, (set_name, vocabulary) in enumerate(sets):
         for target in vocabulary.targets:
             if target.kind == "sex":
                 has_sex = True
             elif target.kind == "scalar":
-                if target.name not in [s.name for s in scalars]:
-                    scalars.append(target)
+                _unite(scalars, target, set_name)
             else:
                 place = _mergeable(target, number, groups)
                 if place is None:
@@ -251,6 +261,20 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     if has_sex:
         final.append(sex())
     return Merged(Vocabulary((*final, *scalars)), tuple(renames))
+
+
+def _unite(scalars: list[Target], target: Target, set_name: str) -> None:
+    """Add a scalar, unless it is there; a unit that only one set names holds for both."""
+    for place, known in enumerate(scalars):
+        if known.name == target.name:
+            if known.unit and target.unit and known.unit != target.unit:
+                raise InputError(
+                    f"set {set_name}: {target.name} is in {target.unit}, in the sets before it in "
+                    f"{known.unit}; give both in one unit (scalars in the shard recipe)"
+                )
+            scalars[place] = replace(known, unit=known.unit or target.unit)
+            return
+    scalars.append(target)
 
 
 def _mergeable(target: Target, number: int, groups: list[tuple[Target, set[int]]]) -> int | None:

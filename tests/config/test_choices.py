@@ -27,6 +27,7 @@ from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.readers.people import age_in_years
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -188,6 +189,7 @@ def fitted(column: str) -> Callable[[str], object]:
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
     "Recipe.model.init": init,

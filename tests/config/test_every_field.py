@@ -30,6 +30,9 @@ ANY_VALUE = {
     "ShardRecipe.cohort": "people are hashed with it, whatever it is; empty: the name",
     "ShardRecipe.source.site": "a word of the lab's own; empty: not known",
     "ShardRecipe.groups.default": "a category, judged by the scans that are read",
+    "ShardRecipe.groups.map": "the table's words and a category each, judged by the scans",
+    "ShardRecipe.scalars.unit": "words for the report",
+    "ShardRecipe.scalars.missing": "numbers of the lab's own",
     "ShardRecipe.notes": "words for the manifest",
     "SweepRecipe.title": "words for the page",
     "SweepRecipe.recipe": "a file, judged when it is opened; empty is refused there by name",
@@ -64,7 +67,7 @@ class Case:
 def wrapped(prefix: str, listed: str, key: str) -> Callable[[Any], str]:
     if not listed:
         return lambda value: f"{prefix}{key}={value}"
-    named = "name: a, " if listed == "groups" and key != "name" else ""
+    named = "name: a, " if listed in ("groups", "scalars") and key != "name" else ""
     return lambda value: f"{listed}=[{{{named}{key}: {value}}}]"
 
 
@@ -158,6 +161,7 @@ WRONG_FORMS = {
     "a label group's name holds": ("pain/rest", "''", "..", "'a:b'", "a=b", "'a\\b'"),
     "a label column's name holds": ("pain/rest", "..", "'a:b'"),
     "expected a regular expression": ("'('", "abc"),
+    "the expression holds a group named subject": ("'('", "abc", "'sub-(.*)'", "'(?P<run>.)'"),
     "expected a pattern of files": ("''", "/x/*.mat", "'a**'", "a//b"),
 }
 RIGHT_FORMS = {
@@ -167,6 +171,7 @@ RIGHT_FORMS = {
     "a label group's name holds": ("a", "'eye status'", "a.b+c@d-1"),
     "a label column's name holds": ("''", "DX_GROUP", "'eye status'"),
     "expected a regular expression": ("'sub-(\\d+)'",),
+    "the expression holds a group named subject": ("'sub-(?P<subject>.+)_'",),
     "expected a pattern of files": ("'*.mat'", "'**/*.mat'", "a/b.mat"),
 }
 

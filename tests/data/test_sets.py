@@ -10,6 +10,7 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig
+from lcm_scale.data.audit import audit
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
 from lcm_scale.data.stream import ResidentEdges
@@ -203,6 +204,21 @@ def test_a_split_follows_the_people_and_the_seed_not_their_order(tiny_set) -> No
     assert alone.subject_hashes(held) == mixed.subject_hashes(same)
     others = [split_subjects(alone, np.arange(12), 0.25, seed)[1].tolist() for seed in range(2, 8)]
     assert any(other != held.tolist() for other in others)
+
+
+def test_the_audit_of_a_mix_counts_own_labels_defaults_and_what_is_missing(
+    tiny_set, tmp_path
+) -> None:
+    group_of = {"groups": [GroupConfig("diagnosis", labels=["CN", "Autism"])]}
+    tiny_set("a", people=6, **group_of)
+    tiny_set("b", people=4, first=20, age=False, groups=[GroupConfig("place", "site")])
+    said = audit(opened("a", "b"))
+    assert said["set a"] == "6 scans of 6 people, pearson"
+    assert said["together"] == "10 scans of 10 people, 9 tokens"
+    assert said["target diagnosis"] == "3 tokens: CN 3, Autism 3; N/A by default 4 (b)"
+    assert said["target place"] == "3 tokens: north 2, south 2; N/A by default 6 (a)"
+    assert said["target sex"] == "2 tokens: M 5, F 5"
+    assert said["target age"] == "1 token: 6 known; no label 4"
 
 
 def test_sets_of_two_kinds_are_mixed_only_where_the_recipe_says_so(tiny_set) -> None:

@@ -393,6 +393,31 @@ def test_a_folder_that_is_no_shard_set_is_left_alone(tiny_recipe, shard_bytes, t
     assert shard_bytes(tmp_path / "shards") == {"tiny/thesis.tex": b"years of work"}
 
 
+def test_one_file_listed_for_two_people_is_refused_with_both_rows(
+    tmp_path, bold, write_csv, recipe
+) -> None:
+    np.save(tmp_path / "a.npy", bold(0))
+    np.save(tmp_path / "b.npy", bold(1))
+    rows = [
+        {"file": file, "subject": subject, "sex": "M"}
+        for subject, file in (("P00", "a.npy"), ("P01", "b.npy"), ("P10", "a.npy"))
+    ]
+    table = write_csv(tmp_path / "scans.csv", rows)
+    message = r"scans\.csv, row 4 .*subject P10 has the very numbers of subject P00 .*row 2 "
+    with pytest.raises(InputError, match=message):
+        write_shards(recipe(reader="table", table=table, groups=[]))
+
+
+def test_a_person_scanned_twice_may_have_one_file_for_both_sessions(
+    tmp_path, bold, write_csv, recipe
+) -> None:
+    """Odd, but nobody can stand on both sides of a split."""
+    np.save(tmp_path / "a.npy", bold(0))
+    rows = [{"file": "a.npy", "subject": s, "session": s, "sex": "M"} for s in ("1", "01")]
+    table = write_csv(tmp_path / "scans.csv", rows)
+    assert write_shards(recipe(reader="table", table=table, groups=[])).scans == 2
+
+
 def test_one_scan_listed_twice_is_refused_with_both_files(tiny_recipe) -> None:
     made = tiny_recipe(people=2)
     table = Path(made.source.table or "")

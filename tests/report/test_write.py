@@ -78,6 +78,7 @@ def result(
         },
         confounded=confounded,
         predictions=tuple(by_model.values()),
+        unit="years" if target == "age" else "",
     )
 
 

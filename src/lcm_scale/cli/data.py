@@ -15,6 +15,7 @@ from lcm_scale.terminal import print
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
     from lcm_scale.data.manifest import ShardManifest
+    from lcm_scale.vocabulary import Target
     from lcm_scale.weights.checkpoints import Checkpoint
 
 
@@ -69,8 +70,21 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A shard folder, a run folder or a checkpoint.")
     ],
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="[OTHER]", help="A second shard folder: who is in both?"),
+    ] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Look for people who are in a set twice.")
+    ] = False,
 ) -> None:
-    """Say what a shard set, a run or a checkpoint holds."""
+    """Say what a shard set, a run or a checkpoint holds, or who is in two sets."""
+    if other is not None or duplicates:
+        from lcm_scale.data.compare import compare
+
+        print_pairs(compare(path, other))
+        print_next(f"lcm-scale inspect {path}")
+        return
     if not path.exists():
         raise InputError(
             f"{path}: no such file or folder; name a shard folder, a run folder or a .ckpt file"
@@ -103,13 +117,19 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
             f"blocks of {manifest.block}",
             "atlas": _in_words(manifest.atlas),
             "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
-            **{f"target {t.name}": ", ".join(t.categories) for t in manifest.vocabulary.targets},
+            **{f"target {t.name}": _categories(t) for t in manifest.vocabulary.targets},
             "fingerprint": manifest.fingerprint,
             **_quality(manifest),
         }
     )
     for note in manifest.notes:
         print(f"note: {note}")
+
+
+def _categories(target: Target) -> str:
+    """A target's categories, a scalar's unit."""
+    listed = ", ".join(target.categories)
+    return f"{listed} ({target.measured_in})" if target.measured_in else listed
 
 
 def _in_words(atlas: Atlas) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lcm_scale.cli.show import (
     DryRun,
     Overrides,
@@ -10,11 +12,15 @@ from lcm_scale.cli.show import (
     load_recipe,
     print_next,
     print_once,
+    print_pairs,
     print_plan,
 )
 from lcm_scale.errors import InputError
 from lcm_scale.ranks import is_first
 from lcm_scale.terminal import print
+
+if TYPE_CHECKING:
+    from lcm_scale.data.sets import ShardSets
 
 
 def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
@@ -26,6 +32,7 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     from lcm_scale.training.prepare import prepare
 
     prepared = prepare(composed)
+    _print_audit(prepared.opened.sets)
     if dry_run:
         return print_plan("pretrain", composed, prepared.folder, recipe, overrides)
     from lcm_scale.training.fit import fit
@@ -67,6 +74,14 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     page = write_report(cross_validate(prepared), prepared.folder)
     print(f"report: {page}")
     print_next(f"lcm-scale inspect {prepared.folder}")
+
+
+def _print_audit(sets: ShardSets) -> None:
+    """A mix of sets asks more than its recipe shows."""
+    from lcm_scale.data.audit import audit
+
+    if is_first() and len(sets.manifests) > 1:
+        print_pairs(audit(sets))
 
 
 def doctor(recipe: RecipePath, overrides: Overrides = None) -> None:

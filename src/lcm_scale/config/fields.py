@@ -166,6 +166,10 @@ def _is_regular_expression(pattern: str) -> bool:
         return False
 
 
+def _names_a_subject(pattern: str) -> bool:
+    return _is_regular_expression(pattern) and "subject" in re.compile(pattern).groupindex
+
+
 def _is_glob(pattern: str) -> bool:
     parts = pattern.split("/")
     return all(parts) and all("**" not in part or part == "**" for part in parts)
@@ -194,6 +198,10 @@ COLUMN_NAME = Form(
 ONE_GROUP = Form(
     "expected a regular expression with one group in brackets, as in sub-(\\d+)",
     _is_regular_expression,
+)
+SUBJECT_GROUP = Form(
+    "the expression holds a group named subject, as in sub-(?P<subject>\\d+)",
+    _names_a_subject,
 )
 GLOB = Form(
     "expected a pattern of files below source.dir, such as *.mat or **/*.mat, not an absolute path",

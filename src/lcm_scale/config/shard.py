@@ -16,6 +16,7 @@ from lcm_scale.config.fields import (
     GROUP_NAME,
     ONE_GROUP,
     SET_NAME,
+    SUBJECT_GROUP,
     at_least,
     choice,
     free,
@@ -34,13 +35,19 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    table: str | None = text(FILLED, None)  # table: the CSV that lists the files
-    pattern: str | None = text(GLOB, None)  # mat: glob of the files below dir
+    # table: the CSV that lists the files; mat, names, auckland: one of people, joined by subject
+    table: str | None = text(FILLED, None)
+    pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
     key: str | None = text(FILLED, None)
     # mat: regular expression with one group, the subject id, on the file name
     subject_pattern: str | None = text(ONE_GROUP, None)
-    kind: str = choice("series", "connectivity")  # mat, table: what the files hold
+    # names: regular expression on a file's path below dir; its groups by name are the subject, and
+    # where they occur session, run, site and labels
+    names: str | None = text(SUBJECT_GROUP, None)
+    kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
+    all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
+    age_unit: str = choice("years", "months")  # names, auckland: of the table's ages
     tr: float | None = positive(None)  # seconds, where the files do not say
     site: str | None = free(None)  # where the files do not say
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
@@ -152,8 +159,20 @@ class GroupConfig:
     name: str = text(GROUP_NAME, "")
     column: str = text(COLUMN_NAME, "")  # default: the name
     labels: list[str] = texts()  # order of the categories; empty: sorted, as found
+    # the table's word -> category, '' for a missing label; a word that is not in it is refused
+    map: dict[str, str] = free({})
     default: str = free("N/A")  # what scans of data sets outside the group carry
     merge: bool = True  # unite with other sets' groups of other names that have these labels
+
+
+@dataclass
+class ScalarConfig:
+    """A number of each scan that is to be predicted, beside age: a column of the table."""
+
+    name: str = text(GROUP_NAME, "")
+    column: str = text(COLUMN_NAME, "")  # default: the name
+    unit: str = free("")  # in words, as the report puts it
+    missing: list[float] = free([])  # values that mean nothing was measured, beside -9999
 
 
 @dataclass
@@ -162,12 +181,13 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "mat", "table", "simulated")
+    reader: str = choice("abide", "auckland", "mat", "names", "table", "simulated")
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")
     connectivity: ConnectivityConfig = field(default_factory=ConnectivityConfig)
     groups: list[GroupConfig] = sections()
+    scalars: list[ScalarConfig] = sections()
     sex: bool = True
     age: bool = True
     shards_dir: str = text(FILLED, "shards")
@@ -175,3 +195,9 @@ class ShardRecipe:
     shard_scans: int = at_least(1, 8192)  # scans a tar
     dtype: str = choice("float16", "float32")
     notes: list[str] = free([])
+
+    def label_columns(self) -> list[str]:
+        """The columns of the table that groups and scalars name."""
+        named = [group.column or group.name for group in self.groups]
+        named += [scalar.column or scalar.name for scalar in self.scalars]
+        return list(dict.fromkeys(named))

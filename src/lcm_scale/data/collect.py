@@ -7,6 +7,7 @@ stay in this summary, in memory, and enter no file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -18,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import GroupConfig, ShardRecipe, kind_of, parameters
+from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.errors import InputError, nearest
+from lcm_scale.data.targets import labels_of, names_of
+from lcm_scale.errors import InputError
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
 from lcm_scale.terminal import print
 
@@ -45,6 +47,8 @@ class ReadSummary:
         not_finite: scans with NaN or inf.
         left_out: volumes, and the scans that they are of, by the reason why they were left out.
         ready: scans that came as matrices.   simulated: whether any recording is.
+        remarks: what readers remarked -> the number of scans.
+        first_with: digest of a scan's numbers -> the subject who had them first, and where.
     """
 
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
@@ -56,6 +60,8 @@ class ReadSummary:
     left_out: Counter[str] = field(default_factory=Counter)
     ready: int = 0
     simulated: bool = False
+    remarks: Counter[str] = field(default_factory=Counter)
+    first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
@@ -71,6 +77,14 @@ class ReadSummary:
             "scans with NaN or inf": self.not_finite,
             **{key: value for key, value in {**odd, **self.left_out}.items() if value},
         }
+
+    def notes(self) -> list[str]:
+        """What every report of the set must say beside the recipe's own notes."""
+        left_out = Counter(skip.why for skip in self.skipped if skip.reported)
+        return [
+            *(f"Left out, {n}: {why}." for why, n in sorted(left_out.items())),
+            *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
+        ]
 
     def missing(self) -> dict[int, int]:
         """Region -> scans in which it has no data, for those that have none in some."""
@@ -88,13 +102,12 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     salt = project_salt()
     summary = ReadSummary()
     kept = atlas.without(recipe.connectivity.drop_regions)
-    columns = [group.column or group.name for group in recipe.groups]
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
         "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
-    store.create(path, kept.n_edges, recipe.dtype, columns, provenance)
+    store.create(path, kept.n_edges, recipe.dtype, names_of(recipe), provenance)
     rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
@@ -111,7 +124,8 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         if isinstance(recording, Skipped):
             summary.skipped.append(recording)
             continue
-        _check_labels(recording, recipe.groups)
+        _refuse_one_scan_of_two_people(summary, recording)
+        labels_of_scan = labels_of(recording, recipe)
         summary.simulated |= recording.simulated
         matrices = connectivity_matrices(recording, recipe.connectivity, atlas)
         _count_left_out(summary, matrices)
@@ -123,7 +137,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             triangle = matrix.values[rows, columns_of_edges]
             triangles.append(_stored(triangle, recipe.dtype, recording.source))
             facts.append(_facts(recording, matrix, salt))
-            labels.append(recording.labels)
+            labels.append(labels_of_scan)
         if len(triangles) >= CHUNK:
             flush()
     flush()
@@ -135,6 +149,20 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         )
     _ask_about_missing_regions(recipe, kept, summary)
     return summary
+
+
+def _refuse_one_scan_of_two_people(summary: ReadSummary, recording: Recording) -> None:
+    """Equal to the last bit: a file listed twice, or copied. Both people would be free to stand one
+    in training and one in the test."""
+    values = recording.series if recording.series is not None else recording.connectivity
+    digest = hashlib.sha256(np.ascontiguousarray(values).data).digest()
+    where = recording.source if not recording.row else f"{recording.row} ({recording.source})"
+    person, place = summary.first_with.setdefault(digest, (recording.subject, where))
+    if normalised(person) != normalised(recording.subject):
+        raise InputError(
+            f"{where}: subject {recording.subject} has the very numbers of subject {person} in "
+            f"{place}; a scan is of one person, leave one of them out"
+        )
 
 
 def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
@@ -178,6 +206,7 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
+    summary.remarks.update([recording.remark] if recording.remark else [])
     summary.ready += recording.connectivity is not None
 
 
@@ -211,23 +240,6 @@ def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
         mean_fd=number(r.mean_fd),
         constant_regions=len(matrix.constant),
     )
-
-
-def _check_labels(recording: Recording, groups: Sequence[GroupConfig]) -> None:
-    for group in groups:
-        column = group.column or group.name
-        if column not in recording.labels:
-            raise InputError(
-                f"{recording.source}: no label column '{column}' for group "
-                f"'{group.name}'{nearest(column, recording.labels)} "
-                f"(there: {', '.join(sorted(recording.labels))})"
-            )
-        value = recording.labels[column]
-        if value is not None and group.labels and value not in group.labels:
-            raise InputError(
-                f"{recording.source}: {column} is '{value}'{nearest(value, group.labels)}; the "
-                f"recipe's group '{group.name}' lists {', '.join(group.labels)}"
-            )
 
 
 def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:

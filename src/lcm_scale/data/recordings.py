@@ -35,7 +35,9 @@ class Recording:
         mean_fd: mean framewise displacement in mm, None where unknown.
         confounds: column of a confounds table -> (T,) its value at each volume, NaN missing; those
             that `cleaning.confound_columns` asks for, where the source has them.
-        labels: label column -> category name, or None where missing.
+        labels: label column -> category name or number as the table has it, or None where missing.
+        row: the table's row that the labels come from, for errors; '' where there is none.
+        remark: what every report must say of such a scan ('' nothing); equal ones are counted.
         simulated: true where no person was scanned.
     """
 
@@ -54,6 +56,8 @@ class Recording:
     mean_fd: float | None = None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    row: str = ""
+    remark: str = ""
     simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +86,13 @@ class Recording:
 @dataclass(frozen=True)
 class Skipped:
     """A row or file that holds no usable scan: counted and listed on the terminal, never silently
-    dropped."""
+    dropped.
+
+    Attributes:
+        what: the row or file, on the terminal only.   why: the reason; equal ones are counted.
+        reported: whether every report must say how many there were.
+    """
 
     what: str
     why: str
+    reported: bool = False

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,19 +28,22 @@ import webdataset as wds
 
 import lcm_scale
 from lcm_scale import progress
-from lcm_scale import vocabulary as environment
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
 from lcm_scale.data.collect import ReadSummary, fill_store, report_odd
 from lcm_scale.data.connectivity import check_connectivity
+from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.store import ScanFacts
+from lcm_scale.data.targets import check_names, encoded, vocabulary_of
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import project_salt, salt_id
-from lcm_scale.vocabulary import Target, Vocabulary
+
+ALIKE = "pairs of people with nearly the same scan"
+MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
 
 
 def write_shards(recipe: ShardRecipe) -> ShardManifest:
@@ -68,6 +72,7 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
+    check_names(recipe)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
@@ -136,43 +141,6 @@ def _tidy(folder: Path) -> None:
                 os.close(handle)
 
 
-def _vocabulary(recipe: ShardRecipe, content: store.Store) -> Vocabulary:
-    """The recipe's groups, then sex and age where anybody's is known."""
-    targets: list[Target] = []
-    for group in recipe.groups:
-        found = sorted(
-            {value for value in content.labels[group.column or group.name] if value is not None}
-        )
-        if not found:
-            raise InputError(
-                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
-                "or leave the group out"
-            )
-        targets.append(
-            environment.group(group.name, group.labels or found, group.default, group.merge)
-        )
-    if recipe.sex and any(fact.sex for fact in content.facts):
-        targets.append(environment.sex())
-    if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
-        targets.append(environment.scalar())
-    if not targets:
-        raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
-    return Vocabulary(tuple(targets))
-
-
-def _encoded(recipe: ShardRecipe, vocabulary: Vocabulary, content: store.Store) -> np.ndarray:
-    """float32 (scans, targets), NaN where missing."""
-    columns: dict[str, Sequence[str | float | None]] = {
-        group.name: content.labels[group.column or group.name] for group in recipe.groups
-    }
-    columns[environment.SEX] = [fact.sex or None for fact in content.facts]
-    columns[environment.AGE] = [None if np.isnan(fact.age) else fact.age for fact in content.facts]
-    return np.array(
-        [[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets],
-        dtype=np.float32,
-    ).T
-
-
 def write_set(
     recipe: ShardRecipe, atlas: Atlas, content: store.Store, summary: ReadSummary, folder: Path
 ) -> ShardManifest:
@@ -182,8 +150,8 @@ def write_set(
         recipe does not know.
     """
     order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
-    vocabulary = _vocabulary(recipe, content)
-    bei = _encoded(recipe, vocabulary, content)[order]
+    vocabulary = vocabulary_of(recipe, content)
+    bei = encoded(vocabulary, content)[order]
     facts = [content.facts[i] for i in order]
     subjects = tuple(dict.fromkeys(fact.subject for fact in facts))
     shards = []
@@ -199,6 +167,7 @@ def write_set(
             advance(part.stop - part.start)
     windowed = recipe.connectivity.window is not None
     index = _write_index(folder / INDEX, facts, subjects, bei, windowed)
+    alike = _alike(content, order, facts, summary)
     return ShardManifest(
         name=recipe.name,
         cohort=recipe.cohort or recipe.name,
@@ -214,14 +183,50 @@ def write_set(
         subject_ranks=tuple(range(len(subjects))),
         shards=tuple(shards),
         index_sha256=index,
-        quality=summary.quality(atlas),
-        notes=tuple(recipe.notes),
+        quality=summary.quality(atlas) | {ALIKE: len(alike)} if alike else summary.quality(atlas),
+        notes=(*recipe.notes, *summary.notes(), *_alike_note(alike)),
         versions={
             "lcm_scale": lcm_scale.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
     )
+
+
+def _alike(
+    content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts], summary: ReadSummary
+) -> list[Pair]:
+    """People who are probably one, named on the terminal only: these are raw ids."""
+    pairs = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING)
+    raw = {fact.subject: summary.keys[i][0] for fact, i in zip(facts, order, strict=True)}
+    for pair in pairs:
+        print(
+            f"nearly the same scan (r {pair.r:.2f}), probably one person under two ids: "
+            f"{raw[pair.first]} and {raw[pair.second]}",
+            file=sys.stderr,
+        )
+    return pairs
+
+
+def _in_order(content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts]) -> Scans:
+    def blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(order), 1024):
+            rows = order[start : start + 1024]
+            ascending = np.argsort(rows)  # HDF5 reads rows in ascending order only
+            block = np.empty((len(rows), content.fc.shape[1]), dtype=content.fc.dtype)
+            block[ascending] = content.fc[rows[ascending]]
+            yield block
+
+    return Scans(blocks, [fact.subject for fact in facts])
+
+
+def _alike_note(pairs: Sequence[Pair]) -> list[str]:
+    if not pairs:
+        return []
+    return [
+        f"Pairs of people with nearly the same scan, probably one person under two ids: "
+        f"{len(pairs)} (r {pairs[-1].r:.2f} or more; `lcm-scale inspect --duplicates` names them)."
+    ]
 
 
 def write_tar(

@@ -162,4 +162,5 @@ def _result(
         },
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
+        unit=question.target.measured_in,
     )

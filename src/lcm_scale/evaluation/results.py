@@ -19,6 +19,7 @@ class TargetResult:
             decides.
         confounded: why its numbers must not be believed, or None.
         predictions: of the model and the baselines.
+        unit: of a scalar, in words, '' where nobody said.
     """
 
     target: str
@@ -30,6 +31,7 @@ class TargetResult:
     differences: Mapping[str, Metric]
     confounded: str | None
     predictions: tuple[Predictions, ...]
+    unit: str = ""
 
     @property
     def model(self) -> str:

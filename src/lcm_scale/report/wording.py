@@ -18,7 +18,6 @@ from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 
 LABELS = {"majority": "Majority", "linear": "Linear, edges", "tangent": "Linear, tangent"}
-UNITS = {"age": "years"}
 LONG = 8  # entries; a longer mapping is folded away
 AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "phase": "Phase",
@@ -104,9 +103,12 @@ def whole(sentence: str) -> Markup:
     )
 
 
-def audit_row(row: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
+def audit_row(row: Mapping[str, Any], evaluated: Mapping[str, tuple[str, str]]) -> list[str]:
     """Agreement is a share, of scalars the mean absolute error: the cell says which. A target that
-    is not evaluated is taken for a scalar where labels were given without a confidence."""
+    is not evaluated is taken for a scalar where labels were given without a confidence.
+
+    Args: evaluated: target -> its kind and unit.
+    """
     cells = {
         key: words(fact(value)) if key == "target" else fact(value) for key, value in row.items()
     }
@@ -117,10 +119,10 @@ def audit_row(row: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
             if row.get("given") and not math.isfinite(row.get("mean_confidence", math.nan))
             else "class"
         )
-        error = f"off by {agreement:.2f} {UNITS.get(str(row.get('target')), '')}".strip()
+        kind, unit = evaluated.get(row["target"], (guess, ""))
         cells["agreement"] = (
-            error
-            if kinds.get(row["target"], guess) == "scalar"
+            f"off by {agreement:.2f} {unit}".strip()
+            if kind == "scalar"
             else f"{100 * agreement:.1f} % right"
         )
     if math.isfinite(row.get("mean_confidence", math.nan)):

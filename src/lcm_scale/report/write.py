@@ -88,7 +88,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
         audit=[
-            wording.audit_row(row, {t.target: t.kind for t in report.targets})
+            wording.audit_row(row, {t.target: (t.kind, t.unit) for t in report.targets})
             for row in report.pseudo_labels
         ],
         audit_heads=[
@@ -202,7 +202,7 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         rows = {model: m for model, m in rows.items() if math.isfinite(m.value)}
         no_skill = t.metric("majority", name).value if "majority" in t.results else None
         if rows:
-            unit = wording.UNITS.get(t.target, "") if name == "mae" else ""
+            unit = t.unit if name == "mae" else ""
             label = f"{kind.label}{f', {unit}' if unit else ''} (95 % interval)"
             yield (
                 f"comparison-{name}",
@@ -213,9 +213,7 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     if t.kind == "scalar":
         yield (
             "scatter",
-            plots.scatter(
-                ours, f"({wording.UNITS[t.target]})" if t.target in wording.UNITS else ""
-            ),
+            plots.scatter(ours, f"({t.unit})" if t.unit else ""),
         )
         return
     if len(np.unique(ours.truth)) == 2:

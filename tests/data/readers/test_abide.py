@@ -58,13 +58,30 @@ def test_columns_in_another_order_are_brought_into_the_atlass(
     assert np.array_equal(a.values, b.values)
 
 
-def test_a_row_of_no_filename_is_found_by_the_number_in_the_files_name(
+def test_a_person_who_failed_the_projects_checks_is_left_out_and_said(
     abide_folder, recipe, read_all
 ) -> None:
     folder = abide_folder(changes={2: {"FILE_ID": "no_filename"}})
-    scans, skipped = read_all(recipe(dir=folder))
+    scans, (left_out,) = read_all(recipe(dir=folder))
+    assert [scan.subject for scan in scans] == ["50000", "50001", "50003"]
+    assert (left_out.what, left_out.reported) == ("Site_0050002_rois_aal.1D", True)
+    assert "no_filename" in left_out.why and "source.all_files" in left_out.why
+
+
+def test_all_files_takes_such_a_person_by_the_number_in_the_files_name_and_remarks_it(
+    abide_folder, recipe, read_all
+) -> None:
+    folder = abide_folder(changes={2: {"FILE_ID": "no_filename"}})
+    scans, skipped = read_all(recipe(dir=folder, all_files=True))
     assert [scan.subject for scan in scans] == ["50000", "50001", "50002", "50003"]
     assert skipped == []
+    assert [bool(scan.remark) for scan in scans] == [False, False, True, False]
+    assert "no_filename" in scans[2].remark
+
+
+def test_without_a_file_id_in_the_table_the_number_decides(abide_folder, recipe, read_all) -> None:
+    folder = abide_folder(changes={2: {"FILE_ID": ""}})
+    assert len(read_all(recipe(dir=folder))[0]) == 4
 
 
 def test_the_file_id_decides_before_the_number(abide_folder, recipe, read_all) -> None:

@@ -2,9 +2,13 @@
 one phenotype CSV.
 
 Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where
-dir holds the files of several atlases), source.tr. Labels: diagnosis (CN, Autism), site, eye_status
-(open, closed), and any column of the CSV that a group names. Without source.dir the files are
-downloaded through nilearn.
+dir holds the files of several atlases), source.tr, source.all_files. Labels: diagnosis (CN,
+Autism), site, eye_status (open, closed), and any column of the CSV that a group or scalar names.
+Without source.dir the files are downloaded through nilearn.
+
+The project's own checks decide who belongs to the set: a person whose FILE_ID is `no_filename`
+failed them. Copies of the release hold files of such people too (67 beside the 1,035); they are
+left out, or with source.all_files taken by the number in the file's name, and both are said.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from lcm_scale.limits import first_line
 from lcm_scale.progress import stage
 
 DOWNLOAD = "raw/abide"
+NO_FILE = "no_filename"
+FAILED = f"FILE_ID is {NO_FILE}, the project's checks were not passed"
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
@@ -45,12 +51,14 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     table = expand(source.phenotypes) if source.phenotypes else abide_table(folder)
     rows = read_rows(table, ABIDE_COLUMNS)
     row_of = _match(files, rows)
-    columns = [group.column or group.name for group in recipe.groups]
+    columns = recipe.label_columns()
     with stage(f"read {recipe.name}", len(files)) as advance:
         for path in files:
             row = row_of.get(path)
             if row is None:
                 yield Skipped(path.name, "file without a row in the phenotype table")
+            elif _failed(row) and not source.all_files:
+                yield Skipped(path.name, f"{FAILED} (source.all_files: true takes it)", True)
             else:
                 yield _recording(recipe, path, row, columns, atlas)
             advance()
@@ -77,6 +85,8 @@ def _recording(
         sex=person.sex,
         mean_fd=person.mean_fd,
         labels=person.labels,
+        row=row.where,
+        remark=FAILED if _failed(row) else "",
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
 
@@ -108,10 +118,14 @@ def _fits(path: Path, atlas: Atlas) -> bool:
     return len(first_line(path).split()) == atlas.n_regions
 
 
+def _failed(row: Row) -> bool:
+    return row.text("FILE_ID") == NO_FILE
+
+
 def _match(files: Sequence[Path], rows: Sequence[Row]) -> dict[Path, Row]:
     """File -> its row, by FILE_ID, else by the subject number that the file's name ends with.
 
-    Public copies hold files of people whose FILE_ID in the table is 'no_filename'.
+    Public copies hold files of people whose FILE_ID in the table is `no_filename`.
     """
     by_file = {row.cells["FILE_ID"]: row for row in rows if row.text("FILE_ID")}
     by_subject = {normalised(row.cells["SUB_ID"]): row for row in rows}

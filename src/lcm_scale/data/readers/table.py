@@ -42,6 +42,7 @@ class ScanRow:
     run: str
     tr: float | None
     confounds: str
+    where: str
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
@@ -100,6 +101,7 @@ def scan_row(row: Row) -> ScanRow:
         run=row.text("run") or "",
         tr=row.number("tr"),
         confounds=row.text("confounds") or "",
+        where=row.where,
     )
 
 
@@ -145,5 +147,6 @@ def _recording(
         mean_fd=person.mean_fd,
         confounds=confounds,
         labels=person.labels,
+        row=scan.where,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )

@@ -1,0 +1,96 @@
+"""Files whose names say who and what: a folder of region series or ready matrices, one file a scan.
+
+Recipe keys: source.dir, source.pattern (default: every file of a known kind below dir),
+source.names (a regular expression that is searched in a file's path below dir; its group `subject`
+is the subject, `session`, `run` and `site` are theirs, every other group by name is a label),
+source.kind, source.key, source.tr, source.site, source.drop_columns, and source.table with
+source.age_unit: a table of people (`people.py`) whose sex, age and further columns are joined by
+subject.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.arrays import SUFFIXES, as_series, read_array, region_indices, without
+from lcm_scale.data.readers.people import Entry, People, read_people
+from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.errors import InputError
+from lcm_scale.progress import stage
+
+FACTS = ("subject", "session", "run", "site")
+
+
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+    """The scans of source.dir, in the order of their paths.
+
+    A file whose name does not fit source.names is skipped and listed; a person whom the table does
+    not know has no sex, age or label from it.
+    Raises: InputError for a missing folder, table or pattern, a label that both name and table
+        have, or a file that cannot be read.
+    """
+    source = recipe.source
+    if not source.names:
+        raise InputError("source.names is not set: say how a file's name tells the subject")
+    folder = expand(source.dir or "")
+    if not source.dir or not folder.is_dir():
+        raise InputError(f"source.dir: {source.dir or 'not set'}: no such folder")
+    pattern = source.pattern or "**/*"
+    files = [p for p in sorted(folder.glob(pattern)) if p.suffix.lower() in SUFFIXES]
+    if not files:
+        raise InputError(f"{folder}: no file of series or matrices fits '{pattern}'")
+    people = read_people(expand(source.table), source.age_unit) if source.table else People()
+    twice = set(re.compile(source.names).groupindex) & set(people.columns)
+    if twice:
+        raise InputError(f"source.names: '{min(twice)}' is a column of {source.table} too")
+    with stage(f"read {recipe.name}", len(files)) as advance:
+        for path in files:
+            match = re.search(source.names, path.relative_to(folder).as_posix())
+            if match is None or not match["subject"]:
+                yield Skipped(path.name, "file name that source.names does not fit")
+            else:
+                entry = people.of(match["subject"])
+                yield scan_of(recipe, path, match.groupdict(), entry, atlas)
+            advance()
+
+
+def scan_of(
+    recipe: ShardRecipe,
+    path: Path,
+    said: Mapping[str, str | None],
+    entry: Entry,
+    atlas: Atlas,
+) -> Recording:
+    """One file with what its name says and what the table knows of the person.
+
+    Args: said: `FACTS` by name, and labels.   Raises: InputError where the file cannot be read.
+    """
+    source, n = recipe.source, atlas.n_regions
+    ready = source.kind == "connectivity"
+    data = read_array(path, source.key, lambda a: a.shape == (n, n) if ready else n in a.shape)
+    data = without(data, source.drop_columns, path)
+    person = entry.person
+    site = said.get("site") or person.site or source.site or ""
+    labels = {"site": site or None} | dict(person.labels)
+    labels |= {key: value for key, value in said.items() if key not in FACTS}
+    return Recording(
+        cohort=recipe.cohort or recipe.name,
+        subject=said["subject"] or "",
+        source=str(path),
+        series=None if ready else data.values if data.columns else as_series(data.values, n, path),
+        connectivity=data.values if ready else None,
+        region_indices=region_indices(data, atlas, path),
+        session=said.get("session") or "",
+        run=said.get("run") or "",
+        site=site,
+        tr=source.tr,
+        age=person.age,
+        sex=person.sex,
+        labels=labels,
+        row=entry.row,
+        simulated=(path.parent / SIMULATED_MARKER).is_file(),
+    )

@@ -1,0 +1,138 @@
+"""From a table's words to a set's targets: labels checked and mapped, the vocabulary, the codes.
+
+In: recordings, then the store that holds their labels as text. Out: what stands in `bei.npy`. A
+group's words may go through a map of the recipe; scalars are numbers in a unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from lcm_scale import vocabulary as environment
+from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.data.recordings import Recording
+from lcm_scale.data.store import Store
+from lcm_scale.errors import InputError, nearest
+from lcm_scale.vocabulary import Target, Vocabulary
+
+
+def names_of(recipe: ShardRecipe) -> list[str]:
+    """The targets that a recipe names, beside sex and age."""
+    return [group.name for group in recipe.groups] + [scalar.name for scalar in recipe.scalars]
+
+
+def check_names(recipe: ShardRecipe) -> None:
+    """Raises: InputError where two groups or scalars have one name."""
+    for name, count in Counter(names_of(recipe)).items():
+        if count > 1:
+            raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+
+
+def labels_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
+    """Group or scalar -> its label, mapped and checked as the recipe says.
+
+    Raises: InputError for a column that is not there, a label that the recipe does not know, or a
+        scalar that is no number.
+    """
+    where = recording.row or recording.source
+    labels: dict[str, str | None] = {}
+    for group in recipe.groups:
+        column = group.column or group.name
+        value = _cell(recording, column, f"group '{group.name}'")
+        labels[group.name] = None if value is None else _category(value, column, group, where)
+    for scalar in recipe.scalars:
+        column = scalar.column or scalar.name
+        value = _cell(recording, column, f"scalar '{scalar.name}'")
+        labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
+    return labels
+
+
+def _cell(recording: Recording, column: str, wanted_for: str) -> str | None:
+    if column not in recording.labels:
+        raise InputError(
+            f"{recording.row or recording.source}: no label column '{column}' for "
+            f"{wanted_for}{nearest(column, recording.labels)} "
+            f"(there: {', '.join(sorted(recording.labels))})"
+        )
+    return recording.labels[column]
+
+
+def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
+    if group.map:
+        if value not in group.map:
+            raise InputError(
+                f"{where}: {column} is '{value}'{nearest(value, group.map)}; the map of the "
+                f"recipe's group '{group.name}' knows {', '.join(group.map)} (to '': missing)"
+            )
+        value = group.map[value]
+        if not value:
+            return None
+    if group.labels and value not in group.labels:
+        raise InputError(
+            f"{where}: {column} is '{value}'{nearest(value, group.labels)}; the recipe's group "
+            f"'{group.name}' lists {', '.join(group.labels)}"
+        )
+    return value
+
+
+def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | None:
+    try:
+        number = float(value)
+    except ValueError:
+        raise InputError(
+            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
+        ) from None
+    return value if math.isfinite(number) and number not in scalar.missing else None
+
+
+def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
+    """The recipe's groups, then sex and age where anybody's is known, then the recipe's scalars."""
+    targets: list[Target] = []
+    for group in recipe.groups:
+        found = sorted({value for value in content.labels[group.name] if value is not None})
+        if not found:
+            raise InputError(
+                f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
+                "or leave the group out"
+            )
+        targets.append(
+            environment.group(group.name, _categories(group, found), group.default, group.merge)
+        )
+    if recipe.sex and any(fact.sex for fact in content.facts):
+        targets.append(environment.sex())
+    if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
+        targets.append(environment.scalar())
+    for scalar in recipe.scalars:
+        if not any(value is not None for value in content.labels[scalar.name]):
+            raise InputError(
+                f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
+                "column, or leave it out"
+            )
+        targets.append(environment.scalar(scalar.name, scalar.unit))
+    if not targets:
+        raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
+    return Vocabulary(tuple(targets))
+
+
+def _categories(group: GroupConfig, found: Sequence[str]) -> Sequence[str]:
+    """A group's labels in the recipe's order: as listed, else as the map gives them, else as
+    found."""
+    mapped = [category for category in dict.fromkeys(group.map.values()) if category]
+    return group.labels or mapped or found
+
+
+def encoded(vocabulary: Vocabulary, content: Store) -> np.ndarray:
+    """float32 (scans, targets), NaN where missing."""
+    columns: dict[str, Sequence[str | float | None]] = {
+        environment.SEX: [fact.sex or None for fact in content.facts],
+        environment.AGE: [None if np.isnan(fact.age) else fact.age for fact in content.facts],
+        **content.labels,
+    }
+    return np.array(
+        [[t.encode(value) for value in columns[t.name]] for t in vocabulary.targets],
+        dtype=np.float32,
+    ).T
