@@ -97,6 +97,17 @@ def test_a_word_that_the_map_does_not_know_is_refused(listed) -> None:
         write_shards(made)
 
 
+@pytest.mark.parametrize("cells", [["n/a", "n/a"], ["1", "2"]])
+def test_an_optional_target_that_nobody_has_is_left_out_and_said(cells: list[str], listed) -> None:
+    made = listed("score", cells)
+    column = "score" if cells[0] == "n/a" else "another"
+    made.groups = [GroupConfig("hand", column, optional=True)]
+    made.scalars = [ScalarConfig("iq", column, optional=True)]
+    manifest = write_shards(made)
+    assert manifest.vocabulary.names == ("sex",)
+    assert manifest.notes == ("Left out, since nobody has such a label: hand, iq.",)
+
+
 def test_two_targets_of_one_name_are_refused_before_a_file_is_read(listed) -> None:
     made = listed("score", ["1", "2"])
     made.groups, made.scalars = [GroupConfig("score")], [ScalarConfig("score")]

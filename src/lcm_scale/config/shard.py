@@ -163,6 +163,7 @@ class GroupConfig:
     map: dict[str, str] = free({})
     default: str = free("N/A")  # what scans of data sets outside the group carry
     merge: bool = True  # unite with other sets' groups of other names that have these labels
+    optional: bool = False  # leave the group out, and say so, where the data have no such label
 
 
 @dataclass
@@ -173,6 +174,7 @@ class ScalarConfig:
     column: str = text(COLUMN_NAME, "")  # default: the name
     unit: str = free("")  # in words, as the report puts it
     missing: list[float] = free([])  # values that mean nothing was measured, beside -9999
+    optional: bool = False  # leave the scalar out, and say so, where the data have no such number
 
 
 @dataclass

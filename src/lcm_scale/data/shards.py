@@ -37,7 +37,7 @@ from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.data.targets import check_names, encoded, vocabulary_of
+from lcm_scale.data.targets import check_names, encoded, left_out, vocabulary_of
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import project_salt, salt_id
@@ -184,7 +184,12 @@ def write_set(
         shards=tuple(shards),
         index_sha256=index,
         quality=summary.quality(atlas) | {ALIKE: len(alike)} if alike else summary.quality(atlas),
-        notes=(*recipe.notes, *summary.notes(), *_alike_note(alike)),
+        notes=(
+            *recipe.notes,
+            *left_out(recipe, vocabulary),
+            *summary.notes(),
+            *_alike_note(alike),
+        ),
         versions={
             "lcm_scale": lcm_scale.__version__,
             "numpy": np.__version__,

@@ -42,23 +42,24 @@ def labels_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None
     labels: dict[str, str | None] = {}
     for group in recipe.groups:
         column = group.column or group.name
-        value = _cell(recording, column, f"group '{group.name}'")
+        value = _cell(recording, column, group)
         labels[group.name] = None if value is None else _category(value, column, group, where)
     for scalar in recipe.scalars:
         column = scalar.column or scalar.name
-        value = _cell(recording, column, f"scalar '{scalar.name}'")
+        value = _cell(recording, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
     return labels
 
 
-def _cell(recording: Recording, column: str, wanted_for: str) -> str | None:
-    if column not in recording.labels:
+def _cell(recording: Recording, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
+    if column not in recording.labels and not wanted.optional:
+        what = "group" if isinstance(wanted, GroupConfig) else "scalar"
         raise InputError(
-            f"{recording.row or recording.source}: no label column '{column}' for "
-            f"{wanted_for}{nearest(column, recording.labels)} "
+            f"{recording.row or recording.source}: no label column '{column}' for {what} "
+            f"'{wanted.name}'{nearest(column, recording.labels)} "
             f"(there: {', '.join(sorted(recording.labels))})"
         )
-    return recording.labels[column]
+    return recording.labels.get(column)
 
 
 def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
@@ -94,6 +95,8 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     targets: list[Target] = []
     for group in recipe.groups:
         found = sorted({value for value in content.labels[group.name] if value is not None})
+        if not found and group.optional:
+            continue
         if not found:
             raise InputError(
                 f"{recipe.name}: group '{group.name}' has no label in any scan; check its column, "
@@ -107,7 +110,10 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
         targets.append(environment.scalar())
     for scalar in recipe.scalars:
-        if not any(value is not None for value in content.labels[scalar.name]):
+        found = [value for value in content.labels[scalar.name] if value is not None]
+        if not found and scalar.optional:
+            continue
+        if not found:
             raise InputError(
                 f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
                 "column, or leave it out"
@@ -116,6 +122,12 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     if not targets:
         raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
     return Vocabulary(tuple(targets))
+
+
+def left_out(recipe: ShardRecipe, vocabulary: Vocabulary) -> list[str]:
+    """What every report says of optional targets that the data do not have."""
+    names = [name for name in names_of(recipe) if name not in vocabulary.names]
+    return [f"Left out, since nobody has such a label: {', '.join(names)}."] if names else []
 
 
 def _categories(group: GroupConfig, found: Sequence[str]) -> Sequence[str]:
