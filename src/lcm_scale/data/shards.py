@@ -41,6 +41,7 @@ from lcm_scale.data.targets import check_names, encoded, left_out, vocabulary_of
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
 from lcm_scale.identity import project_salt, salt_id
+from lcm_scale.terminal import print
 
 ALIKE = "pairs of people with nearly the same scan"
 MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
