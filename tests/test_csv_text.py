@@ -34,6 +34,10 @@ def test_numbers_stay_numbers(value: object, cell: str) -> None:
     assert csv_text([{"x": value, "y": 1}]) == f"x,y\n{cell},1\n"
 
 
+def test_what_no_file_can_hold_is_spelt_out() -> None:
+    assert csv_text([{"x": "a\ud800"}]) == "x\na\\ud800\n"
+
+
 def test_a_carriage_return_begins_no_row() -> None:
     assert csv_text([{"x": "a\r=1"}]) == 'x\n"a\n=1"\n'
 

@@ -31,7 +31,8 @@ def csv_text(
             columns = list(row)
             writer.writerow(map(_cell, columns))
         writer.writerow(_cell(row.get(column)) for column in columns)
-    return text.getvalue()
+    # Halves of surrogate pairs, which JSON can spell, go into no file.
+    return text.getvalue().encode(errors="backslashreplace").decode()
 
 
 def _cell(value: object) -> object:

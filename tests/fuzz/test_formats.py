@@ -43,6 +43,7 @@ from lcm_scale.sweep import run as sweeps
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.terminal import printable
+from lcm_scale.training import run_log
 from lcm_scale.vocabulary import Vocabulary
 from lcm_scale.weights import card, checkpoints
 from lcm_scale.weights.meaning import CHECKPOINT, Meaning
@@ -493,6 +494,30 @@ def point_results(place: Path, count: int, seed: int) -> Iterator[Use]:
         yield use
 
 
+def logs(place: Path, count: int, seed: int) -> Iterator[Use]:
+    """A run's log, of which unreadable lines are named and passed over."""
+    whole = (RELEASE / "runs/run/log.jsonl").read_bytes()
+    lines = whole.splitlines()
+    log = place / "log.jsonl"
+
+    def use() -> None:
+        run_log.read_log(log)
+        run_log.epochs_of(log)
+        run_log.has_diverged(log)
+        run_log.Metrics(place).rewrite()
+
+    for number in range(count):
+        rng = random.Random(f"{seed}/{number}")
+        if number % 2:
+            (data,) = mutants(whole, 1, rng.randrange(10**9))
+        else:
+            at = rng.randrange(len(lines))
+            (event,) = json_mutants(json.loads(lines[at]), 1, rng.randrange(10**9))
+            data = b"\n".join([*lines[:at], json.dumps(event).encode(), *lines[at + 1 :]]) + b"\n"
+        log.write_bytes(data)
+        yield use
+
+
 KINDS = {
     "manifest": Kind(400, manifests),
     "manifest-bytes": Kind(150, manifest_bytes),
@@ -508,6 +533,7 @@ KINDS = {
     "recipe": Kind(200, recipes),
     "results": Kind(150, results),
     "point": Kind(100, point_results),
+    "log": Kind(150, logs),
 }
 
 

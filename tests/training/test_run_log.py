@@ -100,6 +100,15 @@ def test_a_run_reads_its_log_once_a_phase_and_its_sets_once(
     assert len(read) <= 2  # the columns of the validation losses are the same in both phases
 
 
+@pytest.mark.parametrize("line", ['{"event": []}', '{"event": {}}', "[" * 100_000, "3", "null"])
+def test_a_line_that_is_no_event_costs_that_line(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = event("step", step=1, loss=2.0)
+    assert read_log(write(tmp_path, good, line + "\n")) == [json.loads(good)]
+    assert "line 2 cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["middle", "quote", "key", "word"])
 def test_a_line_with_a_bad_byte_costs_that_line_and_is_named(
     place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -136,11 +136,10 @@ def _parsed(line: bytes) -> Event | None:
     """The event of a line; None where it is none of ours, or lacks what its readers need."""
     try:
         event = json.loads(line)
-    except ValueError:  # also where it is no UTF-8
+    except (ValueError, RecursionError):  # also where it is no UTF-8
         return None
-    if not isinstance(event, dict):
-        return None
-    needed = NEEDED.get(event.get("event", ""))
+    name = event.get("event") if isinstance(event, dict) else None
+    needed = NEEDED.get(name) if isinstance(name, str) else None
     if needed is None or not all(isinstance(event.get(key), kind) for key, kind in needed.items()):
         return None
     return event
