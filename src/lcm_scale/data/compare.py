@@ -52,8 +52,10 @@ def _scans(sets: ShardSets) -> Scans:
     return Scans(blocks, [sets.subjects[person] for person in sets.subject])
 
 
-def _listed(pairs: Sequence[Pair], a: ShardSets, b: ShardSets) -> str:
+def _listed(pairs: Sequence[Pair] | None, a: ShardSets, b: ShardSets) -> str:
     """`2 pairs: 1f96... (UM_1, scan 195) and bd91... (UM_1, scan 202) (r 0.97); ...`"""
+    if pairs is None:
+        return "not compared: fewer than 30 regions, or too many scans"
     named = [
         f"{pair.first}{_site(a, pair.first)} and {pair.second}{_site(b, pair.second)} "
         f"(r {pair.r:.2f})"

@@ -28,7 +28,7 @@ LEAST_EDGES = 435  # of 30 regions: with fewer, people are alike by chance
 LEAST_MATCH = 0.2  # correlation of two scans that may be one, processed otherwise
 # A smaller set is centred on the mean of both, and too small to say what a clear match is.
 LEAST_PEOPLE = 20
-MOST_PRODUCTS = 1e13  # multiplications: minutes on one core
+MOST_PRODUCTS = 4e12  # multiplications: a minute or two on one core
 MOST_NUMBERS = 2.5e8  # of all fingerprints together: 1 GB
 LEAST_DIRECTIONS = 256
 BLOCK = 1024  # people that are compared at once
@@ -78,30 +78,31 @@ class Fingerprints:
         )
 
 
-def alike_within(scans: Scans, most_products: float = MOST_PRODUCTS) -> list[Pair]:
+def alike_within(scans: Scans, most_products: float = MOST_PRODUCTS) -> list[Pair] | None:
     """Pairs of different people of one set with nearly the same scan, the closest first.
 
-    Args: most_products: where that many multiplications do not do, nothing is compared.
+    Args: most_products: multiplications that it may take.
+    Returns: None where nothing can be said: too few regions, or too many scans.
     """
     n_edges = _n_edges(scans)
     directions = _directions(len(scans.people), len(scans.people), n_edges, most_products)
-    if n_edges < LEAST_EDGES or directions < min(LEAST_DIRECTIONS, n_edges):
-        return []
+    if n_edges < LEAST_EDGES or directions < LEAST_DIRECTIONS:
+        return None
     prints = _fingerprints(scans, _mean(scans), directions)
     return _close(prints, prints)
 
 
-def alike_across(first: Scans, second: Scans) -> list[Pair]:
+def alike_across(first: Scans, second: Scans) -> list[Pair] | None:
     """Pairs of people, one of each set, who are probably one: nearly the same scan, or each other's
     best match by a margin. People of one id are not named.
 
     Both sets' edges stand in one order of regions.
+    Returns: None where nothing can be said: too few regions, or too many scans.
     """
     n_edges = _n_edges(first)
     directions = _directions(len(first.people), len(second.people), n_edges, MOST_PRODUCTS)
-    if n_edges < LEAST_EDGES:
-        return []
-    directions = max(directions, LEAST_DIRECTIONS)
+    if n_edges < LEAST_EDGES or directions < LEAST_DIRECTIONS:
+        return None
     a, b = (_fingerprints(s, _centre(s, first, second), directions) for s in (first, second))
     margin = MARGIN + (NOISE * np.sqrt(2 / directions) if directions < n_edges else 0.0)
     found = _close(a, b)

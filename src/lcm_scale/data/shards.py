@@ -203,7 +203,7 @@ def _alike(
     content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts], summary: ReadSummary
 ) -> list[Pair]:
     """People who are probably one, named on the terminal only: these are raw ids."""
-    pairs = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING)
+    pairs = alike_within(_in_order(content, order, facts), MOST_PRODUCTS_AT_SHARDING) or []
     raw = {fact.subject: summary.keys[i][0] for fact, i in zip(facts, order, strict=True)}
     for pair in pairs:
         print(
