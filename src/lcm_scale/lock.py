@@ -197,15 +197,12 @@ def _take(file: Path) -> Lock:
 def _in_use(file: Path, holder: Holder | None) -> InUse:
     if holder is None:
         return InUse(f"{file.parent}: another process is just beginning there")
-    here = (
-        ""
-        if holder.host == socket.gethostname()
-        else (
-            f", last heard of {max(_silence(file), 0):.0f} s ago (counts as dead after {DEAD:.0f})"
-        )
-    )
+    heard = ""
+    if holder.host != socket.gethostname():
+        silence = max(_silence(file), 0)
+        heard = f", last heard of {silence:.0f} s ago (counts as dead after {DEAD:.0f})"
     return InUse(
-        f"{file.parent}: in use by {holder.words}{here}; wait for it, stop it, or set name"
+        f"{file.parent}: in use by {holder.words}{heard}; wait for it, stop it, or set name"
     )
 
 

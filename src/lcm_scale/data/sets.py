@@ -147,10 +147,7 @@ def open_sets(
         raise InputError("data.sets is empty: name at least one shard set, for example data=abide")
     folders = tuple(set_folder(name, config.shards_dir) for name in config.sets)
     manifests = tuple(read_manifest(folder) for folder in folders)
-    if len({m.name for m in manifests}) != len(manifests):
-        raise InputError(
-            f"data.sets: a set is named twice in {', '.join(m.name for m in manifests)}"
-        )
+    _check_names(manifests)
     indices = [
         read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)
     ]
@@ -170,9 +167,7 @@ def open_sets(
         for index, m, names in zip(indices, manifests, renames, strict=True)
     ]
     subjects, ranks, subject = _numbered_subjects(manifests, indices)
-    sites = tuple(sorted({site for index in indices for site in index.sites}))
-    place = {name: number for number, name in enumerate(sites)}
-    site = [np.array([*map(place.__getitem__, i.sites), -1])[i.site] for i in indices]
+    sites, site = _numbered_sites(indices)
     blocks, block = _blocks(manifests, folders)
     return ShardSets(
         manifests=manifests,
@@ -188,7 +183,7 @@ def open_sets(
         subjects=subjects,
         subject_ranks=ranks,
         scan=_numbered_scans(manifests, indices),
-        site=np.concatenate(site).astype(np.int64),
+        site=site,
         sites=sites,
         block=block,
         blocks=blocks,
@@ -208,6 +203,14 @@ def _numbered_subjects(
         ranks.append(np.array(manifest.subject_ranks, dtype=np.int64)[own >= known])
         of_scans.append(own[index.subject])
     return tuple(numbers), np.concatenate(ranks), np.concatenate(of_scans)
+
+
+def _numbered_sites(indices: Sequence[ScanIndex]) -> tuple[tuple[str, ...], np.ndarray]:
+    """All sites by name, and each scan's number among them, -1 unknown."""
+    sites = tuple(sorted({site for index in indices for site in index.sites}))
+    place = {name: number for number, name in enumerate(sites)}
+    of_scans = [np.array([*map(place.__getitem__, i.sites), -1])[i.site] for i in indices]
+    return sites, np.concatenate(of_scans).astype(np.int64)
 
 
 def _numbered_scans(manifests: Sequence[ShardManifest], indices: Sequence[ScanIndex]) -> np.ndarray:
@@ -258,6 +261,12 @@ def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> No
                 f"data.targets: no set has a target '{name}'{nearest(name, known)} "
                 f"({', '.join(known)})"
             )
+
+
+def _check_names(manifests: Sequence[ShardManifest]) -> None:
+    names = [manifest.name for manifest in manifests]
+    if len(set(names)) != len(names):
+        raise InputError(f"data.sets: a set is named twice in {', '.join(names)}")
 
 
 def _check_salts(manifests: Sequence[ShardManifest]) -> None:

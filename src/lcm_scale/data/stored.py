@@ -19,7 +19,8 @@ import numpy as np
 from lcm_scale.errors import InputError
 
 Shape = tuple[int | None, ...] | None  # None: any length, or any shape
-_HEADERS = {
+# The third version of .npy is for names of fields in other alphabets; tables have no fields.
+HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
@@ -33,7 +34,7 @@ def npy(data: bytes | memoryview, name: str, dtype: str, shape: Shape) -> np.nda
     """
     stream = io.BytesIO(data[: 2**16])  # the longest header that NumPy itself reads is 10,000 bytes
     try:
-        found, by_columns, stated = _HEADERS[np.lib.format.read_magic(stream)](stream)
+        found, by_columns, stated = HEADERS[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # a header is Python's syntax, and fails in as many ways
         raise InputError(f"{name}: no array ({type(error).__name__})") from error
     size = math.prod(found) * stated.itemsize

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from lcm_scale.config import ShardRecipe
+from lcm_scale.config import ScalarConfig, ShardRecipe
 from lcm_scale.data.connectivity import pearson
+from lcm_scale.data.targets import labels_of
 from lcm_scale.errors import InputError
 
 
@@ -133,3 +134,14 @@ def test_a_file_whose_name_is_no_utf_8_is_named(tmp_path, mat, read_all, mat_fol
     (folder / "0050000.mat").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mat"))
     with pytest.raises(InputError, match=r"raw: the file name 'caf\\udce9\.mat' is no UTF-8"):
         read_all(mat(folder))
+
+
+def test_scalars_come_from_the_phenotypes_as_groups_do(
+    mat_folder, mat, read_all, write_csv, tmp_path
+) -> None:
+    row = {"SITE_ID": "NYU", "FILE_ID": "x", "DX_GROUP": 1, "AGE_AT_SCAN": 10, "SEX": 1}
+    rows = [{"SUB_ID": 50000 + i, **row, "FIQ": 100 + i} for i in range(3)]
+    phenotypes = write_csv(tmp_path / "people.csv", rows)
+    made = mat(mat_folder(), phenotypes=phenotypes, scalars=[ScalarConfig("fiq", "FIQ")])
+    scans, _ = read_all(made)
+    assert [labels_of(scan, made)["fiq"] for scan in scans] == ["100", "101", "102"]

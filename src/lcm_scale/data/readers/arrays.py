@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers import numpy_files
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.numpy_files import Variable
@@ -151,6 +152,37 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
             "twice, so they cannot be matched; name the columns by atlas index"
         )
     return tuple(by_name[column] for column in columns)
+
+
+@dataclass(frozen=True)
+class ScanArrays:
+    """A file as a `Recording` takes it: a series (T, R) or a ready matrix (R, R), the other None,
+    and the atlas indices of its regions where it names them."""
+
+    series: np.ndarray | None
+    connectivity: np.ndarray | None
+    region_indices: tuple[int, ...] | None
+
+
+def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
+    """One scan's file, as the recipe's source says (key, drop_columns, kind).
+
+    Raises: InputError as `read_array`, `without`, `region_indices` and `as_series`.
+    """
+    n, ready = atlas.n_regions, source.kind == "connectivity"
+    data = without(read_array(path, source.key, shape_of_scan(n, ready)), source.drop_columns, path)
+    if ready:
+        return ScanArrays(None, data.values, region_indices(data, atlas, path))
+    # Named columns are regions, so a table with a header is never turned.
+    series = data.values if data.columns else as_series(data.values, n, path)
+    return ScanArrays(series, None, region_indices(data, atlas, path))
+
+
+def shape_of_scan(n_regions: int, ready: bool) -> Callable[[Variable], bool]:
+    """Which of a file's arrays may be a scan's.  Args: ready: a matrix, no series."""
+    return lambda array: (
+        array.shape == (n_regions, n_regions) if ready else n_regions in array.shape
+    )
 
 
 def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import as_series, read_array
-from lcm_scale.data.readers.numpy_files import Variable
+from lcm_scale.data.readers.arrays import as_series, read_array, shape_of_scan
 from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
 from lcm_scale.data.readers.table import scan_row
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
@@ -64,10 +63,7 @@ def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) ->
     source, n = recipe.source, atlas.n_regions
     ready = source.kind == "connectivity"
 
-    def fits(array: Variable) -> bool:
-        return array.shape == (n, n) if ready else n in array.shape
-
-    values = read_array(path, source.key, fits).values
+    values = read_array(path, source.key, shape_of_scan(n, ready)).values
     return Recording(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
@@ -105,9 +101,8 @@ def _subject(path: Path, pattern: str | None) -> str:
 def _people(recipe: ShardRecipe) -> dict[str, Person] | None:
     """Subject -> what the recipe's table knows; None where the recipe names no table."""
     if recipe.source.phenotypes:
-        columns = [group.column or group.name for group in recipe.groups]
         rows = read_rows(expand(recipe.source.phenotypes), ABIDE_COLUMNS)
-        people = [abide_person(row, columns) for row in rows]
+        people = [abide_person(row, recipe.label_columns()) for row in rows]
     elif recipe.source.table:
         people = [
             scan_row(row).person for row in read_rows(expand(recipe.source.table), ("subject",))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import SUFFIXES, as_series, read_array, region_indices, without
+from lcm_scale.data.readers.arrays import SUFFIXES, read_scan
 from lcm_scale.data.readers.people import Entry, People, read_people
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
@@ -69,25 +69,21 @@ def scan_of(
 
     Args: said: `FACTS` by name, and labels.   Raises: InputError where the file cannot be read.
     """
-    source, n = recipe.source, atlas.n_regions
-    ready = source.kind == "connectivity"
-    data = read_array(path, source.key, lambda a: a.shape == (n, n) if ready else n in a.shape)
-    data = without(data, source.drop_columns, path)
-    person = entry.person
-    site = said.get("site") or person.site or source.site or ""
+    arrays, person = read_scan(path, recipe.source, atlas), entry.person
+    site = said.get("site") or person.site or recipe.source.site or ""
     labels = {"site": site or None} | dict(person.labels)
     labels |= {key: value for key, value in said.items() if key not in FACTS}
     return Recording(
         cohort=recipe.cohort or recipe.name,
         subject=said["subject"] or "",
         source=str(path),
-        series=None if ready else data.values if data.columns else as_series(data.values, n, path),
-        connectivity=data.values if ready else None,
-        region_indices=region_indices(data, atlas, path),
+        series=arrays.series,
+        connectivity=arrays.connectivity,
+        region_indices=arrays.region_indices,
         session=said.get("session") or "",
         run=said.get("run") or "",
         site=site,
-        tr=source.tr,
+        tr=recipe.source.tr,
         age=person.age,
         sex=person.sex,
         labels=labels,

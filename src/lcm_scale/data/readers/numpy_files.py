@@ -11,15 +11,11 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from lcm_scale.data.stored import HEADERS
 from lcm_scale.errors import InputError
 from lcm_scale.limits import refuse_too_many
 
 MOST_VARIABLES = 10_000  # of one file
-# The third version of .npy is for names of fields in other alphabets; tables have no fields.
-HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 # Others take what they unpack with from the file itself, and NumPy writes none.
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 

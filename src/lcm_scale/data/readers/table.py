@@ -19,8 +19,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.cleaning import confound_columns
-from lcm_scale.data.readers.arrays import as_series, read_array, region_indices, without
-from lcm_scale.data.readers.numpy_files import Variable
+from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
 from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
 from lcm_scale.errors import InputError
@@ -123,21 +122,15 @@ def _recording(
     atlas: Atlas,
     confounds: Mapping[str, np.ndarray],
 ) -> Recording:
-    source, n, person = recipe.source, atlas.n_regions, scan.person
-    ready = source.kind == "connectivity"
-
-    def fits(array: Variable) -> bool:
-        return array.shape == (n, n) if ready else n in array.shape
-
-    data = without(read_array(path, source.key, fits), source.drop_columns, path)
+    source, person = recipe.source, scan.person
+    arrays = read_scan(path, source, atlas)
     return Recording(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
-        # Named columns are regions, so a table with a header is never turned.
-        series=None if ready else data.values if data.columns else as_series(data.values, n, path),
-        connectivity=data.values if ready else None,
-        region_indices=region_indices(data, atlas, path),
+        series=arrays.series,
+        connectivity=arrays.connectivity,
+        region_indices=arrays.region_indices,
         session=scan.session,
         run=scan.run,
         site=person.site or source.site or "",
