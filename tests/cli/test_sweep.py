@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lcm_scale.cli import app as cli
-from lcm_scale.sweep.measure import is_finished
+from lcm_scale.sweep.finished import is_finished
 from lcm_scale.sweep.plan import Plan
 
 Make = Callable[..., Plan]

@@ -18,7 +18,8 @@ from lcm_scale.errors import InputError
 from lcm_scale.laws.collect import collect
 from lcm_scale.lock import InUse
 from lcm_scale.sweep import run as sweeps
-from lcm_scale.sweep.measure import is_finished, prepare_point
+from lcm_scale.sweep.finished import is_finished
+from lcm_scale.sweep.measure import prepare_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.training import fit as run

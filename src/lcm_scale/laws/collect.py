@@ -15,8 +15,15 @@ import numpy as np
 
 from lcm_scale.errors import InputError
 from lcm_scale.laws.laws import Runs
-from lcm_scale.sweep.finished import AGAIN, ALL, read_predictions, read_result
-from lcm_scale.sweep.measure import RESULT, is_finished, total_loss
+from lcm_scale.sweep.finished import (
+    AGAIN,
+    ALL,
+    RESULT,
+    is_finished,
+    read_predictions,
+    read_result,
+)
+from lcm_scale.sweep.measure import total_loss
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import SHORT, Point, Sweep
 from lcm_scale.sweep.run import diverged

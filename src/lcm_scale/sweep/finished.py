@@ -1,14 +1,16 @@
-"""What a point of a sweep left in its folder, read as a file that anybody may have written: sweeps
-are handed on whole, and years later.
+"""What a point of a sweep leaves in its folder: written here, and read as a file that anybody may
+have written, since sweeps are handed on whole, and years later.
 
-`point.json` holds what was measured, `failed.json` why nothing was, `predictions.npz` the answers
-to the held-out scans.
+`point.json` holds what was measured and is written last: where it is, the point is done.
+`failed.json` holds why nothing was measured, `predictions.npz` the answers to the held-out scans.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import numpy as np
 from lcm_scale import checked
 from lcm_scale.data import stored
 from lcm_scale.errors import InputError
-from lcm_scale.sweep.measure import FORMAT, PREDICTIONS, RESULT
+from lcm_scale.files import write_atomic
 
-FAILED = "failed.json"
+FORMAT = "lcm-scale-point/1"
+RESULT, PREDICTIONS, FAILED = "point.json", "predictions.npz", "failed.json"
 SHOWN = ("loss", "chance", "metrics")  # what `sweep status` needs; `sweep fit` needs ALL
 ALL = (
     *("format", "simulated", "vocabulary", "people", "people_held_out", "scans"),
@@ -34,6 +37,29 @@ LARGEST_UNPACKED = 2**30  # bytes of predictions: a million scans with 250 answe
 AGAIN = "remove that folder and run the sweep again"
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / RESULT).is_file()
+
+
+def write_result(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Raises: InputError where it cannot be written."""
+    write_atomic(folder / RESULT, json.dumps(facts, indent=1).encode())
+
+
+def write_predictions(
+    folder: Path, scans: np.ndarray, subjects: np.ndarray, answers: Answers
+) -> None:
+    """Args: scans, subjects: (n,) numbers of the held-out scans and their people.
+    Raises: InputError where it cannot be written."""
+    arrays: dict[str, Any] = {"scan": scans, "subject": subjects}
+    for name, (scores, truth) in answers.items():
+        arrays[f"scores: {name}"] = scores.astype(np.float32)
+        arrays[f"truth: {name}"] = truth
+    held = io.BytesIO()
+    np.savez_compressed(held, **arrays)
+    write_atomic(folder / PREDICTIONS, held.getvalue())
 
 
 def read_result(folder: Path, required: Sequence[str] = SHOWN) -> dict[str, Any]:

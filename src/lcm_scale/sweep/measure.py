@@ -14,7 +14,6 @@ validation people.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -35,12 +34,12 @@ from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
-from lcm_scale.files import write_atomic
 from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.inference.predictor import Predictor
 from lcm_scale.lock import holding
 from lcm_scale.model.flops import formulation_of, parameter_count
 from lcm_scale.model.presets import LCMConfig
+from lcm_scale.sweep.finished import FORMAT, is_finished, write_predictions, write_result
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.sweep.trunks import start_from_trunk
 from lcm_scale.training.fit import fit
@@ -49,8 +48,6 @@ from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare
 from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.weights import checkpoints
 
-FORMAT = "lcm-scale-point/1"
-RESULT, PREDICTIONS = "point.json", "predictions.npz"
 BOOTSTRAP = 500
 SMALLEST = 1e-7  # a probability of zero would cost an infinity
 
@@ -92,10 +89,6 @@ class PreparedPoint:
         )
 
 
-def is_finished(folder: Path) -> bool:
-    return (folder / RESULT).is_file()
-
-
 def run_point(sweep: Sweep, point: Point) -> None:
     """Train and measure a point; nothing happens where it is finished.
 
@@ -126,7 +119,12 @@ def run_point(sweep: Sweep, point: Point) -> None:
             "people_held_out": len(np.unique(sets.subject[prepared.test])),
             "scans": len(prepared.train),
         }
-        _write(prepared, {**about, **facts}, scores)
+        truth = [question.truth(sets.labels[prepared.test]) for question in prepared.questions]
+        names = [question.target.name for question in prepared.questions]
+        if scores:
+            answers = dict(zip(names, zip(scores, truth, strict=True), strict=True))
+            write_predictions(folder, prepared.test, sets.subject[prepared.test], answers)
+        write_result(folder, {**about, **facts})
         chosen = folder / "checkpoints" / checkpoints.BEST
         if chosen.is_file() and not sweep.recipe.keep_checkpoints:
             for old in (folder / "checkpoints").glob("step-*.ckpt"):
@@ -383,27 +381,3 @@ def _base_rates(prepared: PreparedPoint) -> list[np.ndarray]:
             counts = np.bincount(truth.astype(np.int64), minlength=len(question.categories)) + 0.5
             out.append(np.tile(counts / counts.sum(), (len(prepared.test), 1)))
     return out
-
-
-# -- files -----------------------------------------------------------------------------------------
-
-
-def _write(prepared: PreparedPoint, facts: dict[str, Any], scores: list[np.ndarray]) -> None:
-    if scores:
-        _write_predictions(prepared, scores)
-    write_atomic(prepared.folder / RESULT, json.dumps(facts, indent=1).encode())
-
-
-def _write_predictions(prepared: PreparedPoint, scores: list[np.ndarray]) -> None:
-    held = io.BytesIO()
-    arrays: dict[str, Any] = {
-        "scan": prepared.test,
-        "subject": prepared.sets.subject[prepared.test],
-    }
-    for question, score in zip(prepared.questions, scores, strict=True):
-        arrays[f"scores: {question.target.name}"] = score.astype(np.float32)
-        arrays[f"truth: {question.target.name}"] = question.truth(
-            prepared.sets.labels[prepared.test]
-        )
-    np.savez_compressed(held, **arrays)
-    write_atomic(prepared.folder / PREDICTIONS, held.getvalue())

@@ -27,8 +27,8 @@ from lcm_scale.data.stream import Edges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import InUse, living_holder
-from lcm_scale.sweep.finished import FAILED, read_failure, read_result
-from lcm_scale.sweep.measure import is_finished, prepare_point, run_point
+from lcm_scale.sweep.finished import FAILED, is_finished, read_failure, read_result
+from lcm_scale.sweep.measure import prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.terminal import print
