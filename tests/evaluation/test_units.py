@@ -17,7 +17,7 @@ from lcm_scale.evaluation import crossvalidate
 from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.evaluation.summary import summarise
-from lcm_scale.evaluation.units import averaged
+from lcm_scale.evaluation.units import UNITS, averaged, check_unit
 from lcm_scale.report.write import write_report
 
 
@@ -104,6 +104,22 @@ def test_the_report_of_an_evaluation_counts_scans_and_says_so(windowed) -> None:
     assert len([r for r in rows if r["model"] == "LCM" and r["target"] == "diagnosis"]) == 24
     text = page.read_text()
     assert "averaged over a scan" in text and "partial" in text
+
+
+def test_a_unit_that_cannot_be_averaged_is_refused_before_anything_is_trained(
+    windowed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare_evaluation(windowed("evaluate.unit=person"))
+    sets, scans, questions = prepared.opened.sets, prepared.scans, prepared.questions
+    asked = next(question for question in questions if question.target.name == "diagnosis")
+    column = sets.labels[:, asked.column]
+    one = np.flatnonzero(np.isfinite(column))[0]
+    column[one] = sum(asked.codes) - column[one]  # the other of two
+    with pytest.raises(InputError, match="a person has scans of different diagnosis"):
+        check_unit("person", sets, scans, questions)
+    monkeypatch.setitem(UNITS, "scan", lambda sets: np.full(sets.n_scans, -1))  # as of 0.1.0
+    with pytest.raises(InputError, match=r"shard it again, or set evaluate\.unit=person"):
+        prepare_evaluation(windowed("evaluate.unit=scan"))
 
 
 def test_the_report_says_which_kinds_were_mixed_and_which_zeros_are_no_data(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
@@ -239,6 +239,15 @@ def section_of(kind: Any) -> type | None:
     """The schema of a section, or of a list of sections; None for anything else."""
     inner = get_args(kind)[0] if isinstance(kind, type(list[int])) else kind
     return inner if isinstance(inner, type) and is_dataclass(inner) else None
+
+
+def dotted(values: object, prefix: str = "") -> dict[str, Any]:
+    """Sections within sections as one level of dotted keys; nothing for what is no section."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items() if isinstance(values, Mapping) else ():
+        inner = isinstance(value, Mapping)
+        flat |= dotted(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat
 
 
 def keys_that_may_differ(

@@ -19,6 +19,7 @@ from lcm_scale.config.fields import (
     SUBJECT_GROUP,
     at_least,
     choice,
+    dotted,
     free,
     positive,
     sections,
@@ -125,7 +126,7 @@ ALWAYS_SAID = ("kind", "window", "pad", "crop", "min_volumes")
 def parameters(config: ConnectivityConfig) -> dict[str, Any]:
     """How matrices were made, as a manifest says it: those that manifests have always held, and
     every other one that is not at its default, so that what changes nothing changes no manifest."""
-    given, usual = _dotted(asdict(config)), _dotted(asdict(ConnectivityConfig()))
+    given, usual = dotted(asdict(config)), dotted(asdict(ConnectivityConfig()))
     at_work = {
         "lag": config.kind == "lagged",
         "random_seed": config.random_windows is not None,
@@ -142,14 +143,6 @@ def kind_of(connectivity: Mapping[str, Any]) -> str:
     mixed. Manifests that say nothing are of Pearson correlations."""
     kind = str(connectivity.get("kind", "pearson"))
     return f"lagged by {connectivity.get('lag', 1)}" if kind == "lagged" else kind
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = isinstance(value, Mapping)
-        flat |= _dotted(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return flat
 
 
 @dataclass

@@ -17,6 +17,7 @@ from lcm_scale.evaluation.baselines import BASELINES, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
+from lcm_scale.evaluation.units import check_unit
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
@@ -76,6 +77,7 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     scans = sets.scans_of([evaluated_set(recipe, sets)])
     questions = tuple(questions_of(recipe, sets, fixed))
     folds = tuple(PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions))
+    check_unit(recipe.evaluate.unit, sets, scans, questions)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, scans)

@@ -6,7 +6,7 @@ person with many scans, counts, and that one answer is given for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import Predictions
+from lcm_scale.evaluation.questions import Question
 
 # What a prediction is scored for -> which rows (n,) of the sets belong together; None: each alone.
 UNITS: dict[str, Callable[[ShardSets], np.ndarray] | None] = {
@@ -21,6 +22,24 @@ UNITS: dict[str, Callable[[ShardSets], np.ndarray] | None] = {
     "scan": lambda sets: sets.scan,
     "person": lambda sets: sets.subject,
 }
+
+
+def check_unit(
+    unit: str, sets: ShardSets, scans: np.ndarray, questions: Iterable[Question]
+) -> None:
+    """See, before anything is trained, that predictions of these scans can be averaged.
+
+    Raises: InputError as `averaged`.
+    """
+    number = _units_of(unit, sets, scans)
+    if number is None:
+        return
+    for question in questions:
+        truth = question.truth(sets.labels[scans])
+        known = np.isfinite(truth)
+        _, first, of = np.unique(number[known], return_index=True, return_inverse=True)
+        if question.kind == "class":
+            _refuse_two_answers(unit, question.target.name, truth[known], first, of)
 
 
 def averaged(p: Predictions, unit: str, sets: ShardSets) -> Predictions:
@@ -32,15 +51,9 @@ def averaged(p: Predictions, unit: str, sets: ShardSets) -> Predictions:
     Raises: InputError where the set does not say which windows are of one scan, or a unit has two
         classes.
     """
-    grouping = UNITS[unit]
-    if grouping is None:
+    number = _units_of(unit, sets, p.scan)
+    if number is None:
         return p
-    number = grouping(sets)[p.scan]
-    if (number < 0).any():
-        raise InputError(
-            "evaluate.unit=scan: the set was written by a version that did not say which windows "
-            "are of one scan; shard it again, or set evaluate.unit=person"
-        )
     _, first, of = np.unique(number, return_index=True, return_inverse=True)
     counts = np.bincount(of)
 
@@ -49,11 +62,8 @@ def averaged(p: Predictions, unit: str, sets: ShardSets) -> Predictions:
         np.add.at(total, of, values)
         return total / counts.reshape(-1, *[1] * (values.ndim - 1))
 
-    if p.kind == "class" and (p.truth != p.truth[first][of]).any():
-        raise InputError(
-            f"evaluate.unit={unit}: a {unit} has scans of different {p.target}, so one answer "
-            "cannot be right for all; set evaluate.unit=scan, or choose evaluate.targets"
-        )
+    if p.kind == "class":
+        _refuse_two_answers(unit, p.target, p.truth, first, of)
     return replace(
         p,
         truth=p.truth[first] if p.kind == "class" else mean(p.truth),
@@ -62,3 +72,28 @@ def averaged(p: Predictions, unit: str, sets: ShardSets) -> Predictions:
         fold=p.fold[first],
         scan=p.scan[first],
     )
+
+
+def _units_of(unit: str, sets: ShardSets, scans: np.ndarray) -> np.ndarray | None:
+    """(n,) the number of each row's unit; None where each row is one of its own."""
+    grouping = UNITS[unit]
+    if grouping is None:
+        return None
+    number = grouping(sets)[scans]
+    if (number < 0).any():
+        raise InputError(
+            "evaluate.unit=scan: the set was written by a version that did not say which windows "
+            "are of one scan; shard it again, or set evaluate.unit=person"
+        )
+    return number
+
+
+def _refuse_two_answers(
+    unit: str, target: str, truth: np.ndarray, first: np.ndarray, of: np.ndarray
+) -> None:
+    """Args: truth: (n,) classes.   first: a row of each unit.   of: (n,) each row's unit."""
+    if (truth != truth[first][of]).any():
+        raise InputError(
+            f"evaluate.unit={unit}: a {unit} has scans of different {target}, so one answer "
+            "cannot be right for all; set evaluate.unit=scan, or choose evaluate.targets"
+        )

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from lcm_scale.checked import read_object
 from lcm_scale.config import Recipe, dump, expand, read_yaml
+from lcm_scale.config.fields import dotted
 from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
@@ -91,7 +92,7 @@ def check_evaluation(
     if not file.is_file():
         return None
     asked = read_object(file)
-    changed = _changed(_dotted(asked.get("recipe")), new, _texts(asked, "starts_from"), free)
+    changed = _changed(dotted(asked.get("recipe")), new, _texts(asked, "starts_from"), free)
     saw = _texts(asked, "fingerprints")
     changed += [f"fingerprint of {k}" for k, v in (fingerprints or {}).items() if saw.get(k) != v]
     remove = f"remove its {EVALUATION} and folds/"
@@ -186,18 +187,8 @@ def _texts(data: Mapping[str, Any], key: str) -> Mapping[str, str]:
 
 
 def _stored(folder: Path) -> Flat:
-    return _dotted(OmegaConf.to_container(read_yaml(folder / RECIPE)))
+    return dotted(OmegaConf.to_container(read_yaml(folder / RECIPE)))
 
 
 def _flat(recipe: Recipe) -> Flat:
-    return _dotted(OmegaConf.to_container(OmegaConf.create(dump(recipe))))
-
-
-def _dotted(config: Any, prefix: str = "") -> Flat:
-    result: Flat = {}
-    for key, value in config.items() if isinstance(config, Mapping) else ():
-        if isinstance(value, Mapping):
-            result |= _dotted(value, f"{prefix}{key}.")
-        else:
-            result[f"{prefix}{key}"] = value
-    return result
+    return dotted(OmegaConf.to_container(OmegaConf.create(dump(recipe))))
