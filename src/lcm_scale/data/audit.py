@@ -19,7 +19,7 @@ def audit(sets: ShardSets) -> dict[str, str]:
     """
     said = {
         f"set {manifest.name}": f"{manifest.scans} scans of {len(manifest.subjects)} people, "
-        f"{manifest.connectivity.get('kind', 'pearson')}"
+        f"{manifest.kind}"
         for manifest in sets.manifests
     }
     n = sets.vocabulary.n_tokens

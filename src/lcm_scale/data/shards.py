@@ -184,7 +184,7 @@ def write_set(
         subject_ranks=tuple(range(len(subjects))),
         shards=tuple(shards),
         index_sha256=index,
-        quality=summary.quality(atlas) | {ALIKE: len(alike)} if alike else summary.quality(atlas),
+        quality=summary.quality(atlas) | ({ALIKE: len(alike)} if alike else {}),
         notes=(
             *recipe.notes,
             *left_out(recipe, vocabulary),
@@ -217,13 +217,17 @@ def _alike(
 def _in_order(content: store.Store, order: np.ndarray, facts: Sequence[ScanFacts]) -> Scans:
     def blocks() -> Iterator[np.ndarray]:
         for start in range(0, len(order), 1024):
-            rows = order[start : start + 1024]
-            ascending = np.argsort(rows)  # HDF5 reads rows in ascending order only
-            block = np.empty((len(rows), content.fc.shape[1]), dtype=content.fc.dtype)
-            block[ascending] = content.fc[rows[ascending]]
-            yield block
+            yield _matrices(content.fc, order[start : start + 1024])
 
     return Scans(blocks, [fact.subject for fact in facts])
+
+
+def _matrices(fc: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows of a store's matrices in any order; HDF5 reads them in ascending order only."""
+    ascending = np.argsort(rows)
+    matrices = np.empty((len(rows), fc.shape[1]), dtype=fc.dtype)
+    matrices[ascending] = fc[rows[ascending]]
+    return matrices
 
 
 def _alike_note(pairs: Sequence[Pair]) -> list[str]:
@@ -258,10 +262,7 @@ def write_tar(
         writer = wds.TarWriter(handle, user="", group="", mode=0o644, encoder=False, mtime=0)
         for start in range(0, len(rows), block):
             part = slice(start, min(start + block, len(rows)))
-            # HDF5 reads rows in ascending order only.
-            ascending = np.argsort(rows[part])
-            matrices = np.empty((len(ascending), fc.shape[1]), dtype=fc.dtype)
-            matrices[ascending] = fc[rows[part][ascending]]
+            matrices = _matrices(fc, rows[part])
             key = f"{name}-{first + start:09d}"
             offset = writer.tarstream.offset
             writer.write(
