@@ -136,7 +136,7 @@ def test_a_predictor_asks_batch_by_batch_and_as_the_one_forward(recipe: Make) ->
     source, scans = open_edges(sets, 8.0), np.arange(0, sets.n_scans, 2)
     network = LCM(model.model)
     network.load_state_dict(dict(model.state))
-    asked = [("age", ()), ("diagnosis", (1, 2))]
+    asked = [("age", ()), ("diagnosis", ("CN", "Autism"))]
     age, diagnosis = Predictor(sets, source, made).answers(model, scans, asked)
     parts = [scans[start : start + 8] for start in range(0, len(scans), 8)]
     edges = [torch.from_numpy(source.gather(part)) for part in parts]

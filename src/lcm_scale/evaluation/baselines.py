@@ -24,7 +24,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.svm import SVC
 
-from lcm_scale.data.kinds import CORRELATIONS
+from lcm_scale.data.harmonise import SiteEffects
+from lcm_scale.data.kinds import CORRELATIONS, MAX_FISHER
 from lcm_scale.errors import InputError
 
 INNER_FOLDS = 5
@@ -35,7 +36,6 @@ TEMPERATURES = np.logspace(-1, 2, 61)
 # Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; from matrices alone it
 # cannot be had, so one value near its median stands for all.
 SHRINKAGE = 0.1
-MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
 MEAN_STEPS = 10
 MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region
 
@@ -65,6 +65,7 @@ def fit_predict(
     n_classes: int,
     seed: int,
     connectivity: Collection[str] = ("pearson",),
+    sites: SiteEffects | None = None,
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
@@ -75,10 +76,15 @@ def fit_predict(
         subject_train: (n,) groups of the inner cross-validation.
         kind: ``class`` or ``scalar``.   n_classes: width of the result; ignored for a scalar.
         connectivity: the kinds of the matrices (`ShardSets.kinds_of`).
+        sites: their effects are taken out of the tangent vectors. Whoever gives them gives the
+            tangent space matrices as they are, and the others matrices without them: those are far
+            from positive definite, and how far tells the site.
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
     model = BASELINES[name]
+    if name == "tangent" and sites is not None:
+        model = partial(tuned_linear, tangent_features, sites=sites)
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)
     return model(edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
@@ -120,10 +126,11 @@ def tuned_linear(
     kind: str,
     n_classes: int,
     seed: int,
+    sites: SiteEffects | None = None,
 ) -> np.ndarray:
     """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge
     for a scalar."""
-    train, test = _inner_products(features, edges_train, edges_test)
+    train, test = _inner_products(features, edges_train, edges_test, sites)
     return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
 
 
@@ -243,16 +250,20 @@ _LATEST: dict[
 
 
 def _inner_products(
-    features: Features, train: np.ndarray, test: np.ndarray
+    features: Features, train: np.ndarray, test: np.ndarray, sites: SiteEffects | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(n, n) and (m, n) inner products over the mean training norm. The targets of one fold share
     the latest answer: no label enters it, and the tangent space of 884 scans takes seconds."""
-    digest = hashlib.sha256(repr((train.shape, test.shape, train.dtype)).encode())
-    for array in (train, test):
+    method = sites and sites.method
+    digest = hashlib.sha256(repr((train.shape, test.shape, train.dtype, method)).encode())
+    about = () if sites is None else (sites.site, sites.subject, sites.covariates)
+    for array in (train, test, *about):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     key, answer = _LATEST.get(features.__name__, (b"", None))
     if answer is None or key != digest.digest():
         a, b = features(train, test)
+        if sites is not None:
+            a, b = sites.remove(a, b)
         gram = a @ a.T
         scale = max(float(np.trace(gram)) / len(gram), 1e-12)
         answer = (gram / scale, b @ a.T / scale)

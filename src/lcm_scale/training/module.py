@@ -126,6 +126,7 @@ class LCMModule(L.LightningModule):
             ),
             salt_id=opened.sets.manifests[0].salt_id,
             fingerprints=opened.sets.fingerprints,
+            harmonised=opened.harmonised,
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ class Opened:
         start: the checkpoint of `init_from`, None where the run starts from nothing.
         source: the scans' edges; resident ones are in memory already.
         model: with the tokens of the whole vocabulary, those of later phases included.
+        harmonised: what was done to the source's edges, one of config.run.HARMONISE.
     """
 
     recipe: Recipe
@@ -46,6 +47,7 @@ class Opened:
     start: Checkpoint | None
     model: LCMConfig
     phases: tuple[Phase, ...]
+    harmonised: str = "none"
 
 
 @dataclass(frozen=True)
