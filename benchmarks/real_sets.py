@@ -100,6 +100,7 @@ def answers(
                     len(labels),
                     SEED,
                     sites=sites,
+                    log=target.log,
                 )
             )
     scans = np.concatenate(tested)

@@ -144,6 +144,9 @@ def test_a_predictor_asks_batch_by_batch_and_as_the_one_forward(recipe: Make) ->
     assert np.array_equal(age, torch.cat([part["age"] for part in found])[:, 0].numpy())
     logits = torch.cat([part["diagnosis"] for part in found])[:, 1:]
     assert np.array_equal(diagnosis, logits.softmax(1).numpy())
+    turned = [("diagnosis", ("Autism", "CN"))]
+    (other_way,) = Predictor(sets, source, made).answers(model, scans, turned)
+    np.testing.assert_allclose(other_way[:, ::-1], diagnosis, rtol=1e-5)
     rough, _ = Predictor(sets, source, made, torch.bfloat16).answers(model, scans, asked)
     assert not np.array_equal(rough, age)
     np.testing.assert_allclose(rough, age, rtol=0.05)

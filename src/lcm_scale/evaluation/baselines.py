@@ -66,6 +66,7 @@ def fit_predict(
     seed: int,
     connectivity: Collection[str] = ("pearson",),
     sites: SiteEffects | None = None,
+    log: bool = False,
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
@@ -79,6 +80,7 @@ def fit_predict(
         sites: their effects are taken out of the tangent vectors. Whoever gives them gives the
             tangent space matrices as they are, and the others matrices without them: those are far
             from positive definite, and how far tells the site.
+        log: fit the logarithm of a scalar; what is given and returned is in its unit.
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
@@ -87,7 +89,9 @@ def fit_predict(
         model = partial(tuned_linear, tangent_features, sites=sites)
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)
-    return model(edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
+    learnt = np.log(truth_train) if log else truth_train
+    answer = model(edges_train, learnt, subject_train, edges_test, kind, n_classes, seed)
+    return np.exp(answer) if log else answer
 
 
 def check_baselines(names: Iterable[str], connectivity: Collection[str], key: str) -> None:

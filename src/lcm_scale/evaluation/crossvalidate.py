@@ -118,6 +118,7 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: FoldEdges) -> l
                     config.seed,
                     sets.kinds_of(prepared.scans),
                     sites,
+                    question.target.log,
                 )
                 advance(1, note=f"{question.target.name}: {baseline}")
     return found

@@ -61,6 +61,11 @@ def summarise(
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     for question in prepared.questions:
+        if question.target.log:
+            notes.append(
+                f"{question.target.name} is learnt and predicted on its log scale, by the model "
+                "and the baselines; errors are in its own unit."
+            )
         if question.target.is_class:
             notes += _shortage_note(prepared, question)
     notes += _kind_notes(prepared) + _missing_notes(prepared)

@@ -294,6 +294,7 @@ def _baseline(
                 len(question.categories),
                 prepared.recipe.evaluate.seed,
                 sets.kinds_of(prepared.train),
+                log=question.target.log,
             )
         except ValueError as error:
             raise InputError(

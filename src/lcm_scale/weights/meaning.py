@@ -65,7 +65,8 @@ class Meaning:
         model: the shape of the network; its regions are the atlas's, its tokens the vocabulary's.
         edges: what the model sees of a correlation, one of EDGES.   readout: of the last phase, one
             of READOUTS.   active: names of the targets it answers, at least one.
-        scalars: scalar target -> (centre, scale) in the target's own unit; scale is above 0.
+        scalars: scalar target -> (centre, scale) in the target's own unit, of its logarithm where
+            it has a log scale; scale is above 0.
         subjects: hashed ids of everybody who took part in training or in choosing the epoch.
         n_unnamed: how many more are known by their number alone, as an exported file gives it.
         unknown_subjects: whether it, or what it started from, was imported, so that it saw others
