@@ -33,7 +33,7 @@ from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, subject_folds
-from lcm_scale.evaluation.harmonise import FoldEdges, harmonised_edges
+from lcm_scale.evaluation.harmonise import site_effects
 from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions, paired_difference
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
@@ -77,29 +77,24 @@ def answers(
     labels = tuple(label for label in target.labels if label != NOT_APPLICABLE)
     known = np.isfinite(truth)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES}
+    effects = site_effects(harmonise, sets, np.arange(sets.n_scans), [target.name])
     tested, numbers = [], []
     for number, fold in enumerate(folds, 1):
-        moved = edges
-        if harmonise != "none":
-            moved = harmonised_edges(harmonise, edges, sets, fold.train, [target.name])
-        everybody = np.arange(sets.n_scans)
-        seen = FoldEdges.of(harmonise, edges, moved, sets, everybody, [target.name])
         train, test = fold.train[known[fold.train]], fold.test[known[fold.test]]
         tested.append(test)
         numbers += [number] * len(test)
         for name in BASELINES:
-            fitted, held, sites = seen.parts(name, train, test)
             scores[name].append(
                 fit_predict(
                     name,
-                    fitted,
+                    edges[train],
                     truth[train],
                     sets.subject[train],
-                    held,
+                    edges[test],
                     kind,
                     len(labels),
                     SEED,
-                    sites=sites,
+                    sites=effects and effects.of(np.concatenate([train, test])),
                     log=target.log,
                 )
             )

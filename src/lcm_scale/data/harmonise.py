@@ -22,7 +22,6 @@ import numpy as np
 from lcm_scale.data.kinds import MAX_FISHER
 from lcm_scale.data.manifest import read_index
 from lcm_scale.data.sets import ShardSets
-from lcm_scale.errors import InputError
 from lcm_scale.vocabulary import AGE, SEX
 
 COVARIATES = (AGE, SEX)
@@ -97,14 +96,13 @@ def fit_harmoniser(
         edges: (n, E) as stored.   site: (n,), -1 unknown.   subject: (n,).
         covariates: (n, C) effects to keep, NaN missing.
         fisher: whether the edges lie in -1..1.
-    Raises: InputError where fewer than two sites are known. Takes about 32 bytes an edge.
+    Returns: the harmoniser; where no site is known, one that leaves all as they are. It takes about
+        32 bytes an edge.
     """
     sites = known_sites(site, subject)
-    if len(sites) < 2:
-        raise InputError(
-            f"evaluate.harmonise={method}: the training scans of a fold hold {len(sites)} sites of "
-            f"at least {LEAST_PEOPLE} people, and it takes two; set evaluate.harmonise=none"
-        )
+    if not len(sites):
+        none = np.zeros((0, edges.shape[1]), np.float32)
+        return Harmoniser(sites, none, none, none, np.zeros(0), fisher)
     rows = np.flatnonzero(np.isin(site, sites))
     place = np.searchsorted(sites, site[rows])
     z = _on_scale(edges[rows].astype(np.float64), fisher)
@@ -122,11 +120,11 @@ def fit_harmoniser(
 
 @dataclass(frozen=True)
 class SiteEffects:
-    """How features other than the stored edges are harmonised: fitted on the training scans' own.
+    """How features are harmonised that are not edges as stored, for a model that tunes itself.
 
     Attributes:
         method: as `fit_harmoniser`.
-        site, subject: (n + m,), covariates: (n + m, C): of n training scans, then m test scans.
+        site, subject: (n,), covariates: (n, C): of scans in the features' order.
     """
 
     method: str
@@ -138,17 +136,18 @@ class SiteEffects:
         """For some of the scans, in this order."""
         return SiteEffects(self.method, self.site[rows], self.subject[rows], self.covariates[rows])
 
-    def remove(self, train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (n, F) and (m, F) without them, float32.  Raises: InputError as
-        `fit_harmoniser`."""
-        n = len(train)
+    def removed(self, features: np.ndarray, n_fitted: int) -> np.ndarray:
+        """Features (n, F) without the sites' effects, float64, fitted on the first `n_fitted`."""
+        some = self.of(np.arange(n_fitted))
         fitted = fit_harmoniser(
-            self.method, train, self.site[:n], self.subject[:n], self.covariates[:n], fisher=False
+            self.method,
+            features[:n_fitted],
+            some.site,
+            some.subject,
+            some.covariates,
+            fisher=False,
         )
-        return (
-            fitted.apply(train, self.site[:n], self.covariates[:n]),
-            fitted.apply(test, self.site[n:], self.covariates[n:]),
-        )
+        return fitted.apply(features, self.site, self.covariates).astype(np.float64)
 
 
 def covariates_of(sets: ShardSets, names: tuple[str, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.evaluation.baselines import fit_predict
-from lcm_scale.evaluation.harmonise import FoldEdges, harmonised
+from lcm_scale.evaluation.harmonise import harmonised, site_effects
 from lcm_scale.evaluation.metrics import (
     PRIMARY,
     Predictions,
@@ -33,7 +33,6 @@ from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
-from lcm_scale.training.prepare import Opened
 from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
@@ -55,8 +54,7 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
-    method, sets = prepared.recipe.evaluate.harmonise, prepared.opened.sets
-    stored = _edges(prepared, prepared.opened)
+    edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
     for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
@@ -71,8 +69,6 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers(model, test, asked))
         ours = [np.mean(same, axis=0) for same in zip(*scores, strict=True)]
-        moved = stored if method == "none" else _edges(prepared, opened)
-        edges = FoldEdges.of(method, stored, moved, sets, prepared.scans, names)
         plain = _baselines(prepared, number, edges)
         answers.append([{MODEL: mine, **rest} for mine, rest in zip(ours, plain, strict=True)])
     targets = [
@@ -82,21 +78,18 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     return summarise(prepared, targets, results)
 
 
-def _edges(prepared: PreparedEvaluation, opened: Opened) -> np.ndarray:
-    """(n, E) of the evaluated scans, float32."""
-    return opened.source.gather(prepared.scans).astype(np.float32)
-
-
-def _baselines(prepared: PreparedEvaluation, number: int, edges: FoldEdges) -> list[Answers]:
+def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> list[Answers]:
     """What every baseline answers of a fold's held-out scans, one a question.
 
     The targets of a fold follow each other, so that they share the features.
 
     Args:
-        number: the fold's, from 0.   edges: of the evaluated scans.
+        number: the fold's, from 0.   edges: (n, E) of the evaluated scans.
     """
     sets, config = prepared.opened.sets, prepared.recipe.evaluate
     fold = prepared.folds[number]
+    names = [question.target.name for question in prepared.questions]
+    effects = site_effects(config.harmonise, sets, prepared.scans, names)
     found: list[Answers] = []
     label = f"fold {number + 1}/{len(prepared.folds)}: baselines"
     with progress.stage(label, len(prepared.questions) * len(config.baselines)) as advance:
@@ -104,15 +97,15 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: FoldEdges) -> l
             truth = question.truth(sets.labels[prepared.scans])
             train = np.concatenate([fold.train, fold.validation])
             train = train[np.isfinite(truth[train])]
+            sites = effects and effects.of(np.concatenate([train, fold.test]))
             found.append({})
             for baseline in config.baselines:
-                fitted, held, sites = edges.parts(baseline, train, fold.test)
                 found[-1][baseline] = fit_predict(
                     baseline,
-                    fitted,
+                    edges[train],
                     truth[train],
                     sets.subject[prepared.scans[train]],
-                    held,
+                    edges[fold.test],
                     question.kind,
                     len(question.categories),
                     config.seed,

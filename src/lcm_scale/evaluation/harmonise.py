@@ -1,7 +1,8 @@
-"""Harmonisation inside the folds: one harmoniser a fold, fitted on its training scans, applied to
-all scans that the fold's model and its baselines see.
+"""Harmonisation inside the folds.
 
-The people who choose the epoch are treated as the held-out ones: nothing is fitted on them. A
+Of the model the matrices are harmonised, fitted on the scans that it trains on: the people who
+choose the epoch are treated as the held-out ones. Of a baseline its features are (`SiteEffects`),
+fitted on the scans that it is fitted on, and in every part of its inner cross-validation anew. A
 covariate that is evaluated is not preserved, because preserving it would write the held-out answer
 into the held-out matrix (ComBat puts a scan's own covariates back).
 """
@@ -9,7 +10,7 @@ into the held-out matrix (ComBat puts a scan's own covariates back).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,8 +53,6 @@ def check_harmonise(
         )
     for number, (fold, train) in enumerate(zip(folds, training, strict=True), 1):
         _require_sites(sets, train, f"evaluate.harmonise={method}, fold {number}")
-        if "tangent" not in opened.recipe.evaluate.baselines:
-            continue
         own = scans[np.concatenate([fold.train, fold.validation])]
         for question in questions:
             labelled = own[np.isfinite(question.truth(sets.labels[own]))]
@@ -96,7 +95,6 @@ def harmonised_edges(
 
     Args:
         edges: (N, E) as stored.   train, asked: as of `harmonised`.
-    Raises: InputError as `fit_harmoniser`.
     """
     site, covariates = sets.site, covariates_of(sets, preserved(method, asked))
     fisher = "covariance" not in sets.kinds_of(np.arange(sets.n_scans))
@@ -106,52 +104,17 @@ def harmonised_edges(
     return fitted.apply(edges, site, covariates)
 
 
-@dataclass(frozen=True)
-class FoldEdges:
-    """The evaluated scans as a fold's baselines get them. The tangent space takes the matrices as
-    they are, and the sites' effects are taken out of the tangent vectors: harmonised matrices are
-    far from positive definite, and how far tells the site (docs/log.md).
+def site_effects(
+    method: str, sets: ShardSets, scans: np.ndarray, asked: Sequence[str]
+) -> SiteEffects | None:
+    """What is to be taken out of baselines' features of these scans, None for `none`.
 
-    Attributes:
-        stored, harmonised: (n, E), one array where nothing is harmonised.
-        sites: of these n scans, in their order.
+    Args: scans: numbers.   asked: names of the evaluated targets.
     """
-
-    stored: np.ndarray
-    harmonised: np.ndarray
-    sites: SiteEffects | None
-
-    @classmethod
-    def of(
-        cls,
-        method: str,
-        stored: np.ndarray,
-        harmonised: np.ndarray,
-        sets: ShardSets,
-        scans: np.ndarray,
-        asked: Sequence[str],
-    ) -> FoldEdges:
-        """Args: scans: numbers of the evaluated scans.   asked: names of the evaluated targets."""
-        if method == "none":
-            return cls(stored, stored, None)
-        covariates = covariates_of(sets, preserved(method, asked))[scans]
-        return cls(
-            stored,
-            harmonised,
-            SiteEffects(method, sets.site[scans], sets.subject[scans], covariates),
-        )
-
-    def parts(
-        self, baseline: str, train: np.ndarray, test: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, SiteEffects | None]:
-        """A baseline's training and test edges, and what is to be taken out of its own features.
-
-        Args: train, test: positions of the scans.
-        """
-        if self.sites is None or baseline != "tangent":
-            return self.harmonised[train], self.harmonised[test], None
-        sites = self.sites.of(np.concatenate([train, test]))
-        return self.stored[train], self.stored[test], sites
+    if method == "none":
+        return None
+    covariates = covariates_of(sets, preserved(method, asked))[scans]
+    return SiteEffects(method, sets.site[scans], sets.subject[scans], covariates)
 
 
 def sentence(
@@ -178,19 +141,14 @@ def sentence(
         strange |= {sets.sites[n] if n >= 0 else "no site" for n in np.unique(unseen)}
     kept = preserved(method, asked)
     words = [
-        f"Harmonised ({method}) inside each fold, for the model and the baselines alike, fitted on "
-        f"the scans that the fold's model trains on: {len(fitted)} sites "
-        f"({', '.join(sorted(fitted))}).",
+        f"Harmonised ({method}) inside each fold, fitted on its training scans: the matrices that "
+        "the model sees, the features of the baselines (Fisher z, tangent vectors), in their inner "
+        f"cross-validation anew. {len(fitted)} sites ({', '.join(sorted(fitted))}).",
     ]
     if method == "combat":
         words.append(
             f"Preserved: {', '.join(kept) or 'nothing'}; an evaluated target never is, since a "
             "held-out scan's own value would be written into its matrix."
-        )
-    if "tangent" in opened.recipe.evaluate.baselines:
-        words.append(
-            "The tangent baseline takes the matrices as they are, and the effects are taken out of "
-            "its tangent vectors."
         )
     where = f" ({', '.join(sorted(strange))})" if left else ""
     words.append(
