@@ -28,7 +28,7 @@ from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, table
 from lcm_scale.data.readers.people import age_in_years
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
@@ -93,7 +93,8 @@ def kind(word: str, folder: Path) -> object:
     (folder / "table.csv").write_text("file,subject\nscan.npy,1\n")
     recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), kind=word))
     (scan,) = table.read(recipe, load_atlas("toy:6"))
-    assert isinstance(scan, Recording)
+    assert isinstance(scan, Unread)
+    scan = scan.read()
     return scan.series is None, scan.connectivity is None
 
 

@@ -28,7 +28,7 @@ from lcm_scale.atlas import load_atlas, numbered
 from lcm_scale.config import ConnectivityConfig, GroupConfig, ShardRecipe, SourceConfig
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.readers import READERS, arrays, matlab
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 
 SEED = 15
@@ -89,7 +89,8 @@ def read_people(reader: str, **source: str) -> None:
         groups=[GroupConfig("diagnosis")],
     )
     for item in READERS[reader](made, ATLAS):
-        if isinstance(item, Recording):
+        if isinstance(item, Unread):
+            item.read()
             texts = [item.subject, item.session, item.run, item.site, *item.labels.values()]
             # What the store cannot hold must not get that far.
             assert not any("\0" in (text or "") for text in texts)
