@@ -100,6 +100,21 @@ def _read(
     return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
 
 
+def list_scans(
+    recipe: ShardRecipe, atlas: Atlas
+) -> tuple[list[Unread], list[dict[str, str | None]], list[Skipped]]:
+    """The scans of a recipe as tables and names tell them, each with its labels; and what is left
+    out. No scan's file is opened.
+
+    Raises: InputError for a folder or table that cannot be read, for a file name or label that the
+        recipe does not allow.
+    """
+    listed = list(READERS[recipe.reader](recipe, atlas))
+    scans = [item for item in listed if isinstance(item, Unread)]
+    labels = [labels_of(scan, recipe) for scan in scans]
+    return scans, labels, [item for item in listed if isinstance(item, Skipped)]
+
+
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
@@ -129,10 +144,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    listed = list(READERS[recipe.reader](recipe, atlas))
-    summary.skipped += [item for item in listed if isinstance(item, Skipped)]
-    scans = [item for item in listed if isinstance(item, Unread)]
-    labels_of_scans = [labels_of(scan, recipe) for scan in scans]
+    scans, labels_of_scans, summary.skipped = list_scans(recipe, atlas)
     with stage(f"read {recipe.name}", len(scans)) as advance:
         for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
             recording, matrices = _read(scan, recipe, atlas)

@@ -19,3 +19,8 @@ READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] =
     "table": table.read,
     "simulated": simulated.read,
 }
+
+
+def brings_its_files(recipe: ShardRecipe) -> bool:
+    """Whether reading makes or downloads the raw files, which no dry run does."""
+    return recipe.reader == "simulated" or (recipe.reader == "abide" and not recipe.source.dir)
