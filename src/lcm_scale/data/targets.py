@@ -48,8 +48,8 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
         column = scalar.column or scalar.name
         value = _cell(scan, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
-    if recipe.age and recipe.age_log and recording.age is not None and recording.age <= 0:
-        raise InputError(f"{where}: age is {recording.age:g}, which has no logarithm (age_log)")
+    if recipe.age and recipe.age_log and scan.age is not None and scan.age <= 0:
+        raise InputError(f"{where}: age is {scan.age:g}, which has no logarithm (age_log)")
     return labels
 
 
