@@ -21,7 +21,6 @@ FIXTURE = Path(__file__).parent / "fixtures" / "neurocombat_0_2_12.json"
 REGIONS, SITES = 12, 3
 EDGES = REGIONS * (REGIONS - 1) // 2
 METHODS = ["site-centre", "combat"]
-NONE = np.zeros((0, 0))
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +99,10 @@ def test_the_site_of_held_out_scans_cannot_be_told_any_more(method: str) -> None
         method, edges[:120], site[:120], np.arange(120), covariates[:120], fisher=True
     )
     without = fitted.apply(edges, site, covariates)
-    assert decoded(edges, site, "class") > 0.95
-    if method == "site-centre":
-        assert decoded(without, site, "class") < 0.5  # of three sites
-        return
-    # What is left is the sites' difference in age, which was to stay.
-    level = np.abs(without[:, 1::3] - edges[:, 1::3].mean(0)).mean()
-    assert level < np.abs(edges[:, 1::3] - edges[:, 1::3].mean(0)).mean()
-    untouched = np.delete(without, np.arange(0, EDGES, 3), axis=1)
-    assert decoded_without_age(untouched, site) < 0.5
-
-
-def decoded_without_age(edges: np.ndarray, site: np.ndarray) -> float:
-    """From the edges that age does not move."""
-    answer = fit_predict(
-        "linear",
-        edges[:120],
-        site[:120],
-        np.arange(120),
-        edges[120:],
-        "class",
-        SITES,
-        0,
-    )
-    return float((answer.argmax(1) == site[120:]).mean())
+    # Through the others the sites' difference in age shows, which ComBat is to keep.
+    ageless = np.arange(EDGES) % 3 != 0
+    assert decoded(edges[:, ageless], site, "class") > 0.95
+    assert decoded(without[:, ageless], site, "class") < 0.5  # of three sites
 
 
 def test_combat_keeps_the_age_that_it_is_told_to_preserve_and_centring_loses_it() -> None:
