@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "lcm_scale"
 ROOMS = [
     "errors",
     "limits",
+    "delimited",
     "terminal",
     "checked",
     "ranks",

@@ -29,9 +29,9 @@ from lcm_scale.data.readers.phenotypes import (
     read_rows,
 )
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
+from lcm_scale.delimited import header_of
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
-from lcm_scale.limits import first_line
 
 DOWNLOAD = "raw/abide"
 NO_FILE = "no_filename"
@@ -116,7 +116,7 @@ def _kind(path: Path) -> str:
 
 
 def _fits(path: Path, atlas: Atlas) -> bool:
-    return len(first_line(path).split()) == atlas.n_regions
+    return len(header_of(path)) == atlas.n_regions
 
 
 def _failed(row: Row) -> bool:

@@ -3,17 +3,16 @@ and column."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lcm_scale.delimited import header_of, read_delimited, rows_of
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
+from lcm_scale.limits import is_file, refuse_too_many
 
-MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
+MISSING = frozenset({"", "n/a", "na", "nan", "null", "none", "#n/a", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}
@@ -76,24 +75,21 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     missing, or a row cannot be read."""
     if not is_file(path):
         raise InputError(f"{path}: no such table")
-    text = read_text(path, "utf-8-sig", "latin-1")
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
-    try:
-        columns = [(column or "").strip() for column in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        for column in required:
-            if column not in columns:
-                raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
-        refuse_too_many((text.count("\n"), len(columns)), str(path))
-        rows = []
-        for cells in reader:
-            where = f"{path}, row {reader.line_num}"
-            if None in cells:
-                raise InputError(f"{where}: more cells than the header has columns")
-            rows.append(Row(cells, where))
-    except csv.Error as error:
-        raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
+    text, mark = read_delimited(path, "utf-8-sig", "latin-1")
+    lines = rows_of(text, mark or ",", path)
+    columns = next(lines, (0, []))[1]
+    for column in required:
+        if column not in columns:
+            raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
+    refuse_too_many((text.count("\n"), len(columns)), str(path))
+    rows = []
+    for number, cells in lines:
+        where = f"{path}, row {number}"
+        if any(cells[len(columns) :]):
+            raise InputError(f"{where}: more cells than the header has columns")
+        # A column without a name is an index, or the end of lines that end in a delimiter.
+        named = zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False)
+        rows.append(Row({column: cell for column, cell in named if column}, where))
     return rows
 
 
@@ -145,7 +141,7 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        header = first_line(path).strip().split(",")
+        header = header_of(path)
     except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
     return set(ABIDE_COLUMNS) <= set(header)
