@@ -48,6 +48,12 @@ class SourceConfig:
     # where they occur session, run, site and labels
     names: str | None = text(SUBJECT_GROUP, None)
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
+    # of text files with a header: names say which region a column is; position: their order does
+    columns: str = choice("names", "position")
+    # of series whose sides cannot tell: as many volumes as regions
+    orientation: str = choice("auto", "time_by_region", "region_by_time")
+    # of ready matrices given as a vector: which triangle, row by row
+    triangle: str = choice("none", "upper", "lower")
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
     age_unit: str = choice("years", "months")  # names, auckland, bids: of the table's ages
     tr: float | None = positive(None)  # seconds, where the files do not say

@@ -23,6 +23,7 @@ from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
+from lcm_scale.data.naming import Naming, named_by_files
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.data.store import ScanFacts
@@ -41,6 +42,8 @@ class ReadSummary:
     """What was seen while the raw files went by.
 
     Attributes:
+        atlas: regions of the store, with the names that the files give them where the recipe's has
+            none.
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
         source_of: key -> the file it came from, so that a second one of that key can name both.
         skipped: what was left out, and why.
@@ -52,6 +55,7 @@ class ReadSummary:
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
     """
 
+    atlas: Atlas
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
     source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
@@ -120,12 +124,15 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
 
     Args:
         atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
+    Returns: what was seen, with the atlas of the store.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
         where no scan is usable, or for a region that half of the scans lack.
     """
     salt = project_salt()
-    summary = ReadSummary()
+    scans, labels_of_scans, skipped = list_scans(recipe, atlas)
+    atlas = named_by_files(atlas, scans)
     kept = atlas.without(recipe.connectivity.drop_regions)
+    summary, naming = ReadSummary(kept, skipped=skipped), Naming()
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
@@ -144,10 +151,10 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    scans, labels_of_scans, summary.skipped = list_scans(recipe, atlas)
     with stage(f"read {recipe.name}", len(scans)) as advance:
         for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
             recording, matrices = _read(scan, recipe, atlas)
+            naming.see(recording)
             _refuse_one_scan_of_two_people(summary, recording)
             summary.simulated |= recording.simulated
             _count_left_out(summary, matrices)
@@ -229,7 +236,8 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
-    summary.remarks.update([recording.remark] if recording.remark else [])
+    said = (recording.remark, *recording.remarks, matrix.remark)
+    summary.remarks.update(remark for remark in said if remark)
     summary.ready += recording.connectivity is not None
 
 

@@ -56,7 +56,7 @@ def write_shards(recipe: ShardRecipe) -> ShardManifest:
     folder, atlas = prepare_shards(recipe)
     with _built_aside(folder) as aside:
         summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
-        kept = atlas.without(recipe.connectivity.drop_regions)
+        kept = summary.atlas
         report_odd(summary, recipe, kept)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
             manifest = write_set(recipe, kept, store.read(file), summary, aside)

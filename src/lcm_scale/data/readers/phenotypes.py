@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +19,19 @@ ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}
 EYES = {"1": "open", "2": "closed"}
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 SHOWN = 64  # characters of a cell in a message
 SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells by column name, and where it stands."""
+    """One line of a table: its cells by column name, where it stands, and whether a comma in a
+    number is its decimal point, as where semicolons or tabs stand between cells."""
 
     cells: Mapping[str, str]
     where: str
+    decimal_comma: bool = False
 
     def text(self, column: str) -> str | None:
         """A cell, None where it is missing."""
@@ -38,6 +42,8 @@ class Row:
         cell = self.text(column)
         if cell is None:
             return None
+        if self.decimal_comma and DECIMAL_COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
         try:
             value = float(cell)
         except ValueError:
@@ -77,7 +83,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     if not is_file(path):
         raise InputError(f"{path}: no such table")
     text = read_text(path, "utf-8-sig", "latin-1")
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    delimiter = delimiter_of(text.partition("\n")[0])
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
     try:
         columns = [(column or "").strip() for column in reader.fieldnames or ()]
@@ -91,10 +97,15 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
             where = f"{path}, row {reader.line_num}"
             if None in cells:
                 raise InputError(f"{where}: more cells than the header has columns")
-            rows.append(Row(cells, where))
+            rows.append(Row(cells, where, delimiter != ","))
     except csv.Error as error:
         raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
     return rows
+
+
+def delimiter_of(header: str) -> str:
+    """What stands between the cells of a table, by its first line: tabs, semicolons or commas."""
+    return next((mark for mark in ("\t", ";") if mark in header), ",")
 
 
 def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
@@ -145,7 +156,8 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        header = first_line(path).strip().split(",")
+        line = first_line(path).strip()
+        header = [cell.strip(' "') for cell in line.split(delimiter_of(line))]
     except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
     return set(ABIDE_COLUMNS) <= set(header)
