@@ -29,7 +29,6 @@ ROUNDING = 1e-9  # of the regions' median spread: a region below holds rounding 
 FAR_FROM_POSITIVE = 0.1  # below 0: a ready matrix's smallest eigenvalue that no rounding makes
 ROUNDED = 0.01  # below 0: what rounding to two or three decimals makes
 NOT_POSITIVE = "the smallest eigenvalue is between -.1 and -.01, as after rounding to few decimals"
-POSITIVE = (*CORRELATIONS, "covariance")  # kinds without negative eigenvalues
 OF_READY = (
     "kind",
     "pad",
@@ -265,7 +264,7 @@ def _ready(
         raise InputError(f"{recording.source}: every correlation is 0; the file holds no data")
     if config.kind != "covariance":
         values = np.clip(values, -1.0, 1.0)
-    smallest = _smallest_eigenvalue(values) if config.kind in POSITIVE else 0.0
+    smallest = _smallest_eigenvalue(values) if config.kind in CORRELATIONS else 0.0
     if smallest < -FAR_FROM_POSITIVE:
         raise InputError(
             f"{recording.source}: cannot be a {config.kind} matrix: its smallest eigenvalue is "

@@ -14,10 +14,10 @@ from lcm_scale.data.readers.arrays import (
     Table,
     as_series,
     read_array,
-    read_text,
-    region_indices,
     without,
 )
+from lcm_scale.data.readers.columns import indices_of
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.errors import InputError
 
 VALUES = np.array([[1.5, -2.0, 3e-3], [4.0, 5.25, 6.0]])
@@ -80,10 +80,10 @@ def test_nan_in_a_text_file_is_a_number_to_be_dealt_with_later(tmp_path) -> None
         ("", "empty"),
         ("\n\n", "empty"),
         ("#1\t#2\n", "empty"),
-        ("#1\t#2\n1\t2\n3\tx\n", r"row 3, column 2 \(#2\) is 'x', expected a number"),
-        ("1,2\n\n3,\n", "row 3, column 2 is '', expected a number"),
+        ("#1\t#2\n1\t2\n3\tx\n", r"row 3, column 2 \(2\) is 'x', expected a number"),
+        ("1,2\n\n3,-\n", "row 3, column 2 is '-', expected a number"),
         ("1,2\n3,4,5\n", "row 2 has 3 columns, the rows above have 2"),
-        ("#1\t#2\t#3\n1\t2\n", "3 column names and 2 columns of numbers"),
+        ("a\tb\tc\n1\t2\n", "3 column names and 2 columns of numbers"),
     ],
 )
 def test_a_table_that_is_none_is_named_by_row_and_column(text: str, message: str, tmp_path) -> None:
@@ -179,19 +179,26 @@ TWICE = Atlas("twice", (7, 8, 9), ("A", "B", "B"))
         (("9", "7", "8"), ATLAS, (9, 7, 8)),
         (("C", "A", "B"), ATLAS, (9, 7, 8)),
         (("A", "B", "B"), TWICE, (7, 8, 9)),
-        (("x", "y", "z"), ATLAS, None),
-        (("7", "8", "\u00b2"), ATLAS, None),
-        (("x", "y", "z"), numbered("n", 3), None),
+        (("2", "0", "1"), ATLAS, (9, 7, 8)),
+        (("1", "2", "3"), ATLAS, (7, 8, 9)),
+        (("Mean_2", "Mean_3", "Mean_1"), ATLAS, (8, 9, 7)),
+        (("b", "c", "a "), ATLAS, (8, 9, 7)),
+        (("C", "A"), ATLAS, (9, 7)),
+        (("V1", "V2"), numbered("n", 3), None),
     ],
 )
 def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) -> None:
-    assert region_indices(Table(VALUES, columns), atlas, HERE) == expected
+    assert indices_of(columns, atlas, "scan.csv") == expected
 
 
 @pytest.mark.parametrize(
     ("columns", "atlas", "message"),
     [
         (("A", "B", "D"), ATLAS, "column 'D' is no region of atlas named"),
+        (("x", "y", "z"), ATLAS, "none is a region of atlas named.*source.columns=position"),
+        (("x", "y", "z"), numbered("n", 3), "none is a region of atlas n"),
+        (("7", "8", "\u00b2"), ATLAS, "column '\u00b2' is no region"),
+        (("4", "5", "6"), ATLAS, "region index 4 .* not numbered 0..2 or 1..3"),
         (("7", "8", "9" * 5000), ATLAS, "more digits than a region's index"),
         (("B", "A", "B"), TWICE, "occur twice"),
         (("A", "A", "B"), ATLAS, "occur twice"),
@@ -199,7 +206,7 @@ def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) ->
 )
 def test_columns_that_contradict_the_atlas_are_refused(columns, atlas: Atlas, message: str) -> None:
     with pytest.raises(InputError, match=rf"scan\.csv: .*{message}"):
-        region_indices(Table(VALUES, columns), atlas, HERE)
+        indices_of(columns, atlas, "scan.csv")
 
 
 def test_columns_are_dropped_by_name() -> None:

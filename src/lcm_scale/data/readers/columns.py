@@ -42,7 +42,7 @@ def indices_of(columns: Sequence[str], atlas: Atlas, source: str) -> tuple[int, 
     found = [exact.get(name, plain.get(_plain(name))) for name in columns]
     if all(index is None for index in found):
         counted = [COUNTED.fullmatch(name) for name in columns]
-        if all(counted):
+        if all(counted) and len(columns) == atlas.n_regions:
             return _numbered([int(m[1]) for m in counted if m], atlas, source)
         raise InputError(
             f"{source}: its columns are named ({columns[0][:LONGEST_SHOWN]} ...), and none is a "
@@ -75,15 +75,19 @@ def is_numbered(atlas: Atlas) -> bool:
     return atlas.names == tuple(f"region {index}" for index in atlas.indices)
 
 
-def _numbered(numbers: Sequence[int], atlas: Atlas, source: str) -> tuple[int, ...]:
-    """Indices where all of them are the atlas's, else positions counted from 0 or 1.
+def _numbered(numbers: Sequence[int], atlas: Atlas, source: str) -> tuple[int, ...] | None:
+    """Indices where all of them are the atlas's, else positions counted from 0 or 1; None where
+    their number is not the atlas's, which is an error of its own.
 
     Raises: InputError where they are neither.
     """
-    own = set(atlas.indices)
+    own, R = set(atlas.indices), atlas.n_regions
+    if len(numbers) < R and list(numbers) == list(range(1, len(numbers) + 1)):
+        return None  # counted by whoever wrote them: which region is missing they do not say
     if set(numbers) <= own:
         return tuple(numbers)
-    R = atlas.n_regions
+    if len(numbers) != R:
+        return None
     for start in (0, 1):
         if sorted(numbers) == list(range(start, start + R)):
             return tuple(atlas.indices[number - start] for number in numbers)

@@ -25,6 +25,8 @@ from lcm_scale.limits import refuse_too_many
 LONGEST_SHOWN = 64  # characters of a name or cell in a message; MATLAB's names have 63
 # What pandas, R and XCP-D write above a column that counts rows or repeats the columns' names.
 INDEX_NAMES = frozenset({"", "unnamed: 0", "index", "x", "rownames", "node", "row", "volume"})
+# Columns from which on a first line 0, 1, 2 ... above whole numbers is no volume by accident.
+FEWEST_COUNTED = 6
 COUNTS_ROWS = "a first column that counts rows was left out"
 LABELS_ROWS = "a first column that repeats the columns' names was left out"
 
@@ -125,7 +127,11 @@ def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
         return False
     counted = [int(cell) for cell in whole if len(cell) < 10]
     start = counted[0] if counted else -1
-    if start in (0, 1) and len(whole) > 1 and counted == list(range(start, start + len(whole))):
+    if (
+        start in (0, 1)
+        and len(whole) >= FEWEST_COUNTED
+        and counted == list(range(start, start + len(whole)))
+    ):
         return True
     return not words and any("." in cell or DECIMAL_COMMA.fullmatch(cell) for cell in second)
 
