@@ -18,6 +18,7 @@ from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig, ShardRecipe
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.manifest import ShardManifest, read_index
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.sets import open_sets
 from lcm_scale.data.shards import write_shards
 from lcm_scale.data.stream import ResidentEdges

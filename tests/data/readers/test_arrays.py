@@ -12,6 +12,7 @@ import scipy.io
 from lcm_scale.atlas import Atlas, numbered
 from lcm_scale.data.readers.arrays import (
     Table,
+    as_matrix,
     as_series,
     read_array,
     without,
@@ -184,7 +185,9 @@ TWICE = Atlas("twice", (7, 8, 9), ("A", "B", "B"))
         (("Mean_2", "Mean_3", "Mean_1"), ATLAS, (8, 9, 7)),
         (("b", "c", "a "), ATLAS, (8, 9, 7)),
         (("C", "A"), ATLAS, (9, 7)),
-        (("V1", "V2"), numbered("n", 3), None),
+        (("V1", "V2", "V3"), numbered("n", 3), (1, 2, 3)),
+        (("1", "2"), numbered("n", 3), None),
+        (("1", "3"), numbered("n", 3), (1, 3)),
     ],
 )
 def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) -> None:
@@ -196,8 +199,9 @@ def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) ->
     [
         (("A", "B", "D"), ATLAS, "column 'D' is no region of atlas named"),
         (("x", "y", "z"), ATLAS, "none is a region of atlas named.*source.columns=position"),
-        (("x", "y", "z"), numbered("n", 3), "none is a region of atlas n"),
-        (("7", "8", "\u00b2"), ATLAS, "column '\u00b2' is no region"),
+        (("x", "y", "z"), numbered("n", 3), "first file does not"),
+        (("7", "8", "\u00b2"), ATLAS, "none is a region of atlas named"),
+        (("V1", "V2"), ATLAS, "none is a region of atlas named"),
         (("4", "5", "6"), ATLAS, "region index 4 .* not numbered 0..2 or 1..3"),
         (("7", "8", "9" * 5000), ATLAS, "more digits than a region's index"),
         (("B", "A", "B"), TWICE, "occur twice"),
@@ -216,3 +220,29 @@ def test_columns_are_dropped_by_name() -> None:
     assert np.array_equal(kept.values, VALUES[:, [0, 2]])
     with pytest.raises(InputError, match=r"no column 'GlobSg' to drop .*did you mean 'GlobSig'\?"):
         without(table, ["GlobSg"], HERE)
+
+
+@pytest.mark.parametrize("triangle", ["upper", "lower"])
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("lies", [True, False])
+def test_a_vector_of_a_triangle_becomes_the_matrix_it_is_of(
+    triangle: str, diagonal: bool, lies: bool
+) -> None:
+    whole = np.corrcoef(np.random.default_rng(0).normal(size=(5, 30)))
+    offset = 0 if diagonal else 1
+    rows, columns = (
+        np.triu_indices(5, offset) if triangle == "upper" else np.tril_indices(5, -offset)
+    )
+    vector = whole[rows, columns][None] if lies else whole[rows, columns][:, None]
+    assert np.allclose(as_matrix(vector, 5, triangle, HERE), whole)
+    with pytest.raises(InputError, match=r"scan\.csv: .*say which: source.triangle=upper"):
+        as_matrix(vector, 5, "none", HERE)
+    assert as_matrix(whole, 5, "none", HERE) is whole
+
+
+def test_the_recipe_says_which_side_is_time_where_the_sides_cannot() -> None:
+    square = np.arange(9.0).reshape(3, 3)
+    assert as_series(square, 3, HERE, "time_by_region") is square
+    assert np.array_equal(as_series(square, 3, HERE, "region_by_time"), square.T)
+    with pytest.raises(InputError, match=r"source\.orientation"):
+        as_series(np.ones((3, 5)), 3, HERE, "time_by_region")

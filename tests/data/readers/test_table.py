@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ShardRecipe
 from lcm_scale.data.connectivity import pearson
 from lcm_scale.data.readers.columns import indices_of

@@ -44,6 +44,12 @@ def indices_of(columns: Sequence[str], atlas: Atlas, source: str) -> tuple[int, 
         counted = [COUNTED.fullmatch(name) for name in columns]
         if all(counted) and len(columns) == atlas.n_regions:
             return _numbered([int(m[1]) for m in counted if m], atlas, source)
+        if is_numbered(atlas):
+            raise InputError(
+                f"{source}: names its columns ({columns[0][:LONGEST_SHOWN]} ...), and the set's "
+                "first file does not, so whether they stand in one order cannot be told; "
+                "source.columns=position says that all files stand in the atlas's order"
+            )
         raise InputError(
             f"{source}: its columns are named ({columns[0][:LONGEST_SHOWN]} ...), and none is a "
             f"region of atlas {atlas.name}; name the atlas of the "

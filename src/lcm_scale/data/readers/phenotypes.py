@@ -14,7 +14,7 @@ from pathlib import Path
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
 
-MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
+MISSING = frozenset({"", "n/a", "na", "nan", "null", "none", "#n/a", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}

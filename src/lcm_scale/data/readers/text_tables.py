@@ -90,9 +90,10 @@ def _lines(path: Path) -> _Lines:
     numbered = [(n, line) for n, line in filled if not line.lstrip().startswith("#")]
     first = numbered[0][0] if numbered else 0
     above = [line for n, line in filled if n < first]
-    sample = numbered[-1][1] if numbered else ""
+    sample = numbered[:2][-1][1] if numbered else ""  # a line of numbers, where there is one
     delimiter = next((mark for mark in ("\t", ";", ",") if mark in sample), None)
-    if delimiter == "," and all(map(DECIMAL_COMMA.fullmatch, sample.split())):
+    tokens = sample.split()
+    if delimiter == "," and len(tokens) > 1 and all(map(DECIMAL_COMMA.fullmatch, tokens)):
         delimiter = None  # `1,25 3,5`: the commas are decimal ones
     return _Lines(path, numbered, delimiter, above[-1] if above else "")
 
@@ -106,10 +107,9 @@ def _header(lines: _Lines) -> tuple[list[str], list[tuple[int, str]]]:
     if _is_header(first, second):
         return first, lines.numbered[1:]
     named = lines.comment.lstrip().lstrip("#")
-    for cells in (lines.cells(named), named.split()):
-        cells = [cell.lstrip("#").strip() for cell in cells]
-        if len(cells) == len(first) and cells != [""] * len(cells):
-            return cells, lines.numbered
+    cells = [cell.lstrip("#").strip() for cell in lines.cells(named)]
+    if len(cells) == len(first) and any(cells):
+        return cells, lines.numbered
     return [], lines.numbered
 
 
