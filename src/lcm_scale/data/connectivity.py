@@ -19,6 +19,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
 from lcm_scale.data.kinds import constant, matrix_of, pearson, summable
+from lcm_scale.data.quality import spikes
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -45,6 +46,7 @@ class Matrix:
         constant: positions of the regions that never change, or are zero throughout a ready matrix.
         not_finite: positions of the regions with NaN or inf.
         scrubbed, empty: volumes that were left out of the scan (see `cleaning.Cleaned`).
+        spikes: volumes at which the series jump (see `quality.spikes`), -1 for a ready matrix.
     """
 
     values: np.ndarray
@@ -54,6 +56,7 @@ class Matrix:
     not_finite: tuple[int, ...]
     scrubbed: int = 0
     empty: int = 0
+    spikes: int = -1
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -217,6 +220,7 @@ def _matrix(
         not_finite=_positions(~finite),
         scrubbed=cleaned.scrubbed,
         empty=cleaned.empty,
+        spikes=spikes(piece),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.data.context import check_context, context_of
 from lcm_scale.data.recordings import Recording
 from lcm_scale.data.store import Store
 from lcm_scale.errors import InputError, nearest
@@ -25,15 +26,21 @@ def names_of(recipe: ShardRecipe) -> list[str]:
     return [group.name for group in recipe.groups] + [scalar.name for scalar in recipe.scalars]
 
 
+def stored_names(recipe: ShardRecipe) -> list[str]:
+    """Whatever the store holds in words: targets, then context."""
+    return names_of(recipe) + [each.name for each in recipe.context]
+
+
 def check_names(recipe: ShardRecipe) -> None:
-    """Raises: InputError where two groups or scalars have one name."""
+    """Raises: InputError where two groups, scalars or columns of context have one name."""
     for name, count in Counter(names_of(recipe)).items():
         if count > 1:
             raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+    check_context(recipe, {*names_of(recipe), environment.SEX, environment.AGE})
 
 
 def labels_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
-    """Group or scalar -> its label, mapped and checked as the recipe says.
+    """Group, scalar or context -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
         scalar that is no number.
@@ -48,7 +55,7 @@ def labels_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None
         column = scalar.column or scalar.name
         value = _cell(recording, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
-    return labels
+    return labels | context_of(recording, recipe)
 
 
 def _cell(recording: Recording, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
