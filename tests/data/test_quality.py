@@ -238,7 +238,7 @@ def test_spikes_of_ready_matrices_are_not_known(tiny_recipe) -> None:
     folder = Path(made.shards_dir) / made.name
     assert {row["spikes"] for row in rows_of(folder)} == {""}
     made.quality = QualityConfig(max_spikes=3)
-    with pytest.raises(InputError, match="quality.max_spikes=3: spikes are counted in series"):
+    with pytest.raises(InputError, match=r"quality\.max_spikes=3: spikes are counted in series"):
         write_shards(made)
 
 

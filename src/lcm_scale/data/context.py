@@ -18,7 +18,7 @@ import numpy as np
 from lcm_scale import checked
 from lcm_scale.config import ContextConfig, ShardRecipe
 from lcm_scale.config.fields import choices_of
-from lcm_scale.data.recordings import Recording
+from lcm_scale.data.recordings import Scan
 from lcm_scale.errors import InputError, nearest
 
 # What every reader says of a scan, beside its table's columns.
@@ -114,17 +114,17 @@ def check_context(recipe: ShardRecipe, targets: set[str]) -> None:
             )
 
 
-def context_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
+def context_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
     """Name -> what the table, or else the reader, says, mapped; None where it is missing.
 
     Raises: InputError for a column that is not there, a word that the map lacks, or a number that
         is none.
     """
-    where = recording.row or recording.source
+    where = scan.row or scan.source
     values: dict[str, str | None] = {}
     for wanted in recipe.context:
         column = wanted.column or wanted.name
-        value = _cell(recording, column, wanted, where)
+        value = _cell(scan, column, wanted, where)
         if value is None:
             values[wanted.name] = None
         elif wanted.kind == "category":
@@ -134,15 +134,15 @@ def context_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | Non
     return values
 
 
-def _cell(recording: Recording, column: str, wanted: ContextConfig, where: str) -> str | None:
-    if column in recording.labels:
-        return recording.labels[column]
+def _cell(scan: Scan, column: str, wanted: ContextConfig, where: str) -> str | None:
+    if column in scan.labels:
+        return scan.labels[column]
     if column in FACTS:
-        fact = getattr(recording, column)
+        fact = getattr(scan, column)
         return None if fact is None or fact == "" else str(fact)
     if wanted.optional:
         return None
-    there = sorted({*recording.labels, *FACTS})
+    there = sorted({*scan.labels, *FACTS})
     raise InputError(
         f"{where}: no column '{column}' for context '{wanted.name}'{nearest(column, there)} "
         f"(there: {', '.join(there)})"
