@@ -218,7 +218,7 @@ def write_set(
         quality=summary.quality(atlas) | ({ALIKE: len(alike)} if alike else {}),
         notes=(
             *recipe.notes,
-            *left_out(recipe, vocabulary),
+            *left_out(recipe, [*vocabulary.names, *(column.name for column in columns)]),
             *summary.notes(),
             *unknown_notes(facts, recipe.quality),
             *_alike_note(alike),

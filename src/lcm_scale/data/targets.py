@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -131,9 +131,12 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     return Vocabulary(tuple(targets))
 
 
-def left_out(recipe: ShardRecipe, vocabulary: Vocabulary) -> list[str]:
-    """What every report says of optional targets that the data do not have."""
-    names = [name for name in names_of(recipe) if name not in vocabulary.names]
+def left_out(recipe: ShardRecipe, found: Collection[str]) -> list[str]:
+    """What every report says of optional targets and context that the data do not have.
+
+    Args: found: the names of those that they have.
+    """
+    names = [name for name in stored_names(recipe) if name not in found]
     return [f"Left out, since nobody has such a label: {', '.join(names)}."] if names else []
 
 
