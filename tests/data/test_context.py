@@ -34,7 +34,9 @@ def told(tiny_recipe) -> Callable[..., ShardRecipe]:
         made = tiny_recipe(name, people=n, first=first, context=context)
         table = Path(made.source.table or "")
         head, *lines = table.read_text().splitlines()
-        rows = [",".join([line, *map(str, cells)]) for line, *cells in zip(lines, *columns.values())]
+        rows = [
+            ",".join([line, *map(str, cells)]) for line, *cells in zip(lines, *columns.values())
+        ]
         table.write_text("\n".join([",".join([head, *columns]), *rows]) + "\n")
         return made
 

@@ -1,7 +1,7 @@
 """What `inspect --html` says of a shard set, as plain values.
 
-In: a folder. Its matrices go by twice, a block at a time, so that a set of any size fits. Out: means
-of edges by group and by site, a mean and a distance a scan, and what the index says of everybody.
+In: a folder. Its matrices go by a block at a time, so that a set of any size fits. Out: means of
+edges by group and by site, a mean and a distance a scan, and what the index says of everybody.
 Shapes: N scans, E edges, G groups of scans.
 """
 
@@ -71,7 +71,8 @@ def look_at(folder: Path) -> SetFacts:
     sites = _largest_sites(sets)
     for kind, named in (("group", groups), ("site", sites)):
         members |= {f"{kind} {name}": rows for name, rows in named.items()}
-    with progress.stage(f"look at {manifest.name}", 2 * sets.n_scans) as advance:
+    passes = 3 if quality is None else 1
+    with progress.stage(f"look at {manifest.name}", passes * sets.n_scans) as advance:
 
         def blocks() -> Iterator[np.ndarray]:
             for number in range(len(sets.blocks)):
