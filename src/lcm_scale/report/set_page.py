@@ -25,13 +25,14 @@ from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.nuisance import ASKED, Told, told_by_nuisance
 from lcm_scale.files import write_atomic
 from lcm_scale.report import plots, set_plots, wording
-from lcm_scale.report.set_facts import MOST_SITES, MeanMatrix, SetFacts, look_at
+from lcm_scale.report.set_facts import MOST_SITES, SetFacts, look_at
 from lcm_scale.vocabulary import AGE, SEX
 
 FAR = 5.0  # robust standard deviations from the cohort's mean, from which on a scan is named
-NAMED = 20  # scans that are
+LISTED = (10, 30)  # scans that are at least, and at most
 PNG_DPI = 200
 LEAST_FOR_MOTION = 10  # scans
+NO_LABEL = "no label"
 
 
 def write_set_page(folder: Path, page: Path) -> None:
@@ -48,6 +49,7 @@ def _render(f: SetFacts) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(words=wording.words, fact=wording.fact, first=wording.first_upper)
     told = told_by_nuisance(f.sets, f.index.mean_fd)
+    site_limit, sites = _sites(f)
     return environment.from_string(template).render(
         manifest=f.manifest,
         blue=plots.MODEL,
@@ -57,7 +59,8 @@ def _render(f: SetFacts) -> str:
         missing=_missing(f),
         context=_context(f),
         groups=_groups(f),
-        sites=_sites(f),
+        site_limit=site_limit,
+        sites=sites,
         more_sites=max(0, len(f.sets.sites) - MOST_SITES),
         group=f.group.name if f.group else "",
         brains=set_plots.can_draw_brains(f.sets.atlas),
@@ -92,18 +95,21 @@ def _first_things(f: SetFacts, told: list[Told]) -> list[str]:
     """What a reader should know before the rest."""
     n, people = f.manifest.scans, len(f.manifest.subjects)
     lines = [f"{n:,} scans of {people:,} people at {len(f.sets.sites) or 'unknown'} sites."]
-    headline = f.group.name if f.group else None
-    for t in told:
-        if t.target == headline and t.metric is not None and t.by == "site and motion":
-            told_words = wording.show(t.metric, METRICS["class"]["auroc"])
-            lines.append(
-                f"Site and head motion alone tell {wording.words(t.target)} with AUROC "
-                f"{told_words}; .5 is no better than chance."
-            )
+    measured = [
+        (t.metric.value, t, t.metric)
+        for t in told
+        if f.group and t.target == f.group.name and t.metric is not None
+    ]
+    if measured:
+        _, strongest, metric = max(measured, key=lambda each: each[0])
+        lines.append(
+            f"{wording.first_upper(strongest.by)} alone: {wording.words(strongest.target)} with "
+            f"AUROC {wording.show(metric, METRICS['class']['auroc'])}, where .5 is chance."
+        )
     far = int((f.distance_z > FAR).sum())
     lines.append(
-        f"{far:,} scan{'' if far == 1 else 's'} farther than {FAR:g} robust standard deviations "
-        "from the cohort's mean matrix."
+        f"{far or 'No'} scan{' is' if far < 2 else 's are'} farther than {FAR:g} robust standard "
+        "deviations from the cohort's mean matrix."
     )
     out = sum(f.manifest.quality.get("skipped", {}).values())
     lines.append(f"{out:,} scans, files or rows left out." if out else "Nothing was left out.")
@@ -113,23 +119,28 @@ def _first_things(f: SetFacts, told: list[Told]) -> list[str]:
 # -- people and labels -----------------------------------------------------------------------------
 
 
-def _people(f: SetFacts) -> list[Markup]:
+def _people(f: SetFacts) -> tuple[Markup, list[Markup]]:
+    """The sites, then sexes and ages."""
     sets = f.sets
     names = [*sets.sites, "unknown"]
     group = _labels(f, f.group.name) if f.group else np.full(sets.n_scans, "scans")
     site = np.array(names)[sets.site]
+    listed_groups = (
+        [g for g in (*f.group.categories, NO_LABEL) if (group == g).any()] if f.group else ["scans"]
+    )
     counts = {
-        name: {str(g): int(((site == name) & (group == g)).sum()) for g in dict.fromkeys(group)}
+        name: {str(g): int(((site == name) & (group == g)).sum()) for g in listed_groups}
         for name in names
         if (site == name).any()
     }
     counts = dict(sorted(counts.items(), key=lambda item: -sum(item[1].values())))
     by = f" by {wording.words(f.group.name)}" if f.group else ""
     listed = "; ".join(f"{name} {sum(parts.values())}" for name, parts in counts.items())
-    images = [_image(set_plots.bars(counts, f"Scans{by}"), f"Scans of each site{by}: {listed}.")]
+    sites = _image(set_plots.bars(counts, f"Scans{by}"), f"Scans of each site{by}: {listed}.")
+    images = []
     sex = _labels(f, SEX) if SEX in sets.vocabulary.names else np.full(sets.n_scans, "sex unknown")
     sexes = {
-        name: (sex == name) for name in ("M", "F", "no label", "sex unknown") if (sex == name).any()
+        name: (sex == name) for name in ("M", "F", NO_LABEL, "sex unknown") if (sex == name).any()
     }
     said = ", ".join(f"{name} {rows.sum()}" for name, rows in sexes.items())
     if SEX in sets.vocabulary.names:
@@ -145,14 +156,14 @@ def _people(f: SetFacts) -> list[Markup]:
             low, middle, high = np.percentile(age[known], [0, 50, 100])
             alt = f"Ages: {low:.0f} to {high:.0f} years, median {middle:.0f}; by sex: {said}."
             images.append(_image(set_plots.ages(values, "Age, years"), alt))
-    return images
+    return sites, images
 
 
 def _labels(f: SetFacts, name: str) -> np.ndarray:
     """(N,) the category in words."""
     target = f.sets.vocabulary[name]
     codes = f.sets.labels[:, f.sets.vocabulary.names.index(name)]
-    words = np.array([*target.categories, "no label"], dtype=object)
+    words = np.array([*target.categories, NO_LABEL], dtype=object)
     return words[np.where(np.isfinite(codes), codes, len(words) - 1).astype(np.int64)]
 
 
@@ -195,10 +206,11 @@ def _context(f: SetFacts) -> dict[str, str]:
 # -- matrices --------------------------------------------------------------------------------------
 
 
-def _drawn(f: SetFacts, mean: MeanMatrix, edges: np.ndarray, limit: float, alt: str) -> Markup:
+def _drawn(f: SetFacts, edges: np.ndarray, limit: float, alt: str, views: str) -> Markup:
+    """On the brain where regions have places, else as a matrix."""
     atlas = f.sets.atlas
     if set_plots.can_draw_brains(atlas):
-        return _image(set_plots.brain(edges, atlas, limit, "lzr"), alt, png=True)
+        return _image(set_plots.brain(edges, atlas, limit, views), alt, png=True)
     return _image(set_plots.matrix(edges, atlas, limit), alt, png=True)
 
 
@@ -211,28 +223,27 @@ def _groups(f: SetFacts) -> list[tuple[str, Markup]]:
     for mean in means:
         name = mean.name or "Everybody"
         caption = f"{name}, mean of {mean.scans:,} scans; colours to ±{limit:.2f}"
-        drawn.append((caption, _drawn(f, mean, mean.edges, limit, f"Mean connectivity: {caption}")))
+        alt = f"Mean connectivity: {caption}"
+        drawn.append((caption, _drawn(f, mean.edges, limit, alt, "lzr")))
         if mean.name:
             caption = f"{name} minus everybody; colours to ±{shift:.2f}"
             difference = mean.edges - f.everybody.edges
-            drawn.append((caption, _drawn(f, mean, difference, shift, f"Connectivity: {caption}")))
+            alt = f"Connectivity: {caption}"
+            drawn.append((caption, _drawn(f, difference, shift, alt, "lzr")))
     return drawn
 
 
-def _sites(f: SetFacts) -> list[tuple[str, Markup]]:
-    """(caption, image) of the largest sites: how each differs from everybody."""
+def _sites(f: SetFacts) -> tuple[str, list[tuple[str, Markup]]]:
+    """What the colours reach to, and (caption, image) of the largest sites: how each differs from
+    everybody."""
     differences = [m.edges - f.everybody.edges for m in f.by_site]
     limit = set_plots.limit_of(differences)
     drawn = []
     for mean, difference in zip(f.by_site, differences, strict=True):
-        caption = f"{mean.name}, {mean.scans:,} scans; colours to ±{limit:.2f}"
+        caption = f"{mean.name}, {mean.scans:,} scans"
         alt = f"Connectivity of site {mean.name} minus everybody's, {mean.scans} scans"
-        if set_plots.can_draw_brains(f.sets.atlas):
-            image = _image(set_plots.brain(difference, f.sets.atlas, limit, "z"), alt, png=True)
-        else:
-            image = _image(set_plots.matrix(difference, f.sets.atlas, limit), alt, png=True)
-        drawn.append((caption, image))
-    return drawn
+        drawn.append((caption, _drawn(f, difference, limit, alt, "z")))
+    return f"{limit:.2f}", drawn
 
 
 # -- motion, outliers, nuisance --------------------------------------------------------------------
@@ -261,14 +272,15 @@ def _outliers(f: SetFacts) -> tuple[Markup, list[Mapping[str, str]]] | None:
     z = f.distance_z
     if not np.isfinite(z).any():
         return None
-    order = np.argsort(-np.where(np.isfinite(z), z, -np.inf))
-    far = [i for i in order[:NAMED].tolist() if z[i] > FAR]
+    known = np.flatnonzero(np.isfinite(z))
+    count = min(max(int((z > FAR).sum()), LISTED[0]), LISTED[1])
+    farthest = known[np.argsort(-z[known], kind="stable")][:count].tolist()
     image = _image(
         set_plots.outliers(z, FAR),
         f"Distances from the cohort's mean: {int((z > FAR).sum())} scans beyond {FAR:g}, the "
         f"farthest {np.nanmax(z):.1f} robust standard deviations.",
     )
-    return image, [_row(f, i) for i in far]
+    return image, [_row(f, i) for i in farthest]
 
 
 def _row(f: SetFacts, i: int) -> dict[str, str]:

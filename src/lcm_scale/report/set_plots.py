@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.report.plots import INK, MODEL, MUTED, OTHERS, style
@@ -110,9 +110,10 @@ def outliers(z: np.ndarray, far: float) -> Figure:
         figure = Figure(figsize=(WIDTH, 2.5))
         axes = figure.subplots()
         for colour, part in ((MODEL, known[known <= far]), (OTHERS[1], known[known > far])):
-            axes.hist(part, list(edges), color=colour, log=len(known) > 50)
+            axes.hist(part, list(edges), color=colour)
         axes.axvline(far, color=MUTED, lw=1, ls=(0, (4, 3)))
-        axes.set(xlabel="Distance, robust standard deviations", ylabel="Scans")
+        axes.set(xlabel="Robust standard deviations", ylabel="Scans", yscale="symlog")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
     return figure
 
 
