@@ -4,7 +4,10 @@ said."""
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,7 +17,7 @@ import pytest
 from lcm_scale import config
 from lcm_scale.config import QualityConfig, ShardRecipe
 from lcm_scale.data import store
-from lcm_scale.data.manifest import read_index, read_manifest
+from lcm_scale.data.manifest import MANIFEST, read_index, read_manifest
 from lcm_scale.data.quality import distances, mean_abs_r, robust_z, spikes
 from lcm_scale.data.quality_table import TABLE, read_table
 from lcm_scale.data.repair import repair_shards
@@ -270,3 +273,39 @@ def test_a_changed_table_is_refused(tiny_set) -> None:
     (folder / TABLE).unlink()
     with pytest.raises(InputError, match=r"quality\.csv: no such file"):
         verify_shards(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("mean_abs_r", "size"), "expected the columns"),
+        (lambda text: text[: text.rindex("\n", 0, -1) + 1], "its scans are not those of the index"),
+        (
+            lambda text: text.replace(",40,", ",many,", 1),
+            "volumes: expected a number, found 'many'",
+        ),
+        (lambda text: text.replace(",40,", ",inf,", 1), "volumes: expected a number, found 'inf'"),
+        (lambda text: text + '"' + "x" * 200_000, "field larger than field limit"),
+        (lambda text: "", "its scans are not those of the index"),
+    ],
+)
+def test_a_table_whose_sum_fits_is_still_checked(
+    change: Callable[[str], str], message: str, tiny_set
+) -> None:
+    folder = tiny_set()
+    text = change((folder / TABLE).read_text())
+    (folder / TABLE).write_text(text)
+    made = replace(read_manifest(folder), quality_sha256=hashlib.sha256(text.encode()).hexdigest())
+    (folder / MANIFEST).write_text(json.dumps(made.to_json()))
+    with pytest.raises(InputError, match=message):
+        verify_shards(folder)
+
+
+def test_names_that_a_spreadsheet_would_run_are_text_in_the_table(tiny_recipe) -> None:
+    made = tiny_recipe()
+    table = Path(made.source.table or "")
+    table.write_text(table.read_text().replace("north", "=1+1"))
+    write_shards(made)
+    folder = Path(made.shards_dir) / made.name
+    assert {row["site"] for row in rows_of(folder)} == {"'=1+1", "south"}
+    verify_shards(folder)

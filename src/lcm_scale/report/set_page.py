@@ -288,10 +288,10 @@ def _row(f: SetFacts, i: int) -> dict[str, str]:
     row = {
         "Person (hashed)": f.sets.subjects[f.sets.subject[i]],
         "Site": f.sets.sites[f.sets.site[i]] if f.sets.site[i] >= 0 else "\N{EN DASH}",
-        "Distance": f"{f.distance_z[i]:.1f}",
+        "Distance, SDs": f"{f.distance_z[i]:.1f}",
         "Mean FD, mm": f"{f.index.mean_fd[i]:.2f}" if np.isfinite(f.index.mean_fd[i]) else "",
         "Volumes": number(int(f.index.volumes[i])),
-        "Mean of edges": f"{f.mean_fc[i]:.2f}".replace("-", wording.MINUS),
+        "Mean of edges": f"{f.mean_fc[i]:.3f}".replace("-", wording.MINUS),
     }
     if f.quality is not None:
         table = f.quality.numbers
