@@ -16,6 +16,7 @@ import torch
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import (
     ConnectivityConfig,
+    ContextConfig,
     OptimConfig,
     Recipe,
     ShardRecipe,
@@ -25,6 +26,7 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, bids, table
@@ -97,6 +99,12 @@ def kind(word: str, folder: Path) -> object:
     assert isinstance(scan, Unread)
     scan = scan.read()
     return scan.series is None, scan.connectivity is None
+
+
+def context_kind(word: str) -> object:
+    recipe = ShardRecipe(context=[ContextConfig("dose", kind=word)])
+    columns, values = encoded_context(recipe, {"dose": ["3", "2"]}, 2)
+    return columns[0].categories, values.tobytes()
 
 
 def runs(word: str, folder: Path) -> object:
@@ -211,6 +219,7 @@ def harmonise(word: str) -> object:
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.context.kind": context_kind,
     "ShardRecipe.source.runs": runs,
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     "ShardRecipe.dtype": lambda word: np.dtype(word),
