@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lcm_scale import config
 from lcm_scale.atlas import load_atlas
 from lcm_scale.cli import app
-from lcm_scale.config import DataConfig
+from lcm_scale.config import DataConfig, ShardRecipe
 from lcm_scale.data.manifest import read_index
 from lcm_scale.data.sets import ShardSets, open_sets
+from lcm_scale.data.shards import write_shards
 from lcm_scale.data.stream import read_block
 from lcm_scale.evaluation.nuisance import told_by_nuisance
 from lcm_scale.report import set_plots
@@ -104,6 +106,25 @@ def test_what_release_0_1_0_wrote_has_a_page(tmp_path: Path) -> None:
     assert "what the set holds" in (tmp_path / "page.html").read_text(encoding="utf-8")
     facts = look_at(RELEASE)
     assert facts.quality is None and np.isfinite(facts.distance).all()
+
+
+def test_a_set_of_ready_matrices_and_ages_alone_has_a_page(world: Path, tmp_path: Path) -> None:
+    """No group, site, sex, series or motion."""
+    draw = np.random.default_rng(0).standard_normal
+    for i in range(9):
+        np.save(tmp_path / f"{i}.npy", np.corrcoef(draw((5, 30))))
+    rows = [f"{i}.npy,{i},{20 + i}" for i in range(9)]
+    (tmp_path / "table.csv").write_text("\n".join(["file,subject,age", *rows]) + "\n")
+    source = ["reader=table", f"source.table={tmp_path}/table.csv", "source.kind=connectivity"]
+    write_shards(
+        config.load(
+            ShardRecipe, None, ["name=bare", "atlas=bare:5", f"shards_dir={tmp_path}", *source]
+        )
+    )
+    write_set_page(tmp_path / "bare", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "9 scans of 9 people." in text and "too few people, or one value alone" in text
+    assert "Too few scans have a mean framewise displacement" in text
 
 
 def test_distances_are_those_of_the_table(world: Path) -> None:

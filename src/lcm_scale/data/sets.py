@@ -153,16 +153,12 @@ def open_sets(
     folders = tuple(set_folder(name, config.shards_dir) for name in config.sets)
     manifests = tuple(read_manifest(folder) for folder in folders)
     _check_names(manifests)
-    indices = [
-        read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)
-    ]
+    indices = list(map(read_index, folders, manifests))
     _check_salts(manifests)
     _check_kinds(manifests, config)
     target_atlas = atlas or manifests[0].atlas
-    orders = tuple(
-        _edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder)
-        for m in manifests
-    )
+    must_match = atlas is not None and not config.reorder
+    orders = tuple(_edge_order(m, target_atlas, must_match) for m in manifests)
     vocabularies = [(m.name, _chosen(m.vocabulary, config)) for m in manifests]
     _check_targets(config, manifests)
     merged = merge(([pretrained] if pretrained else []) + vocabularies)

@@ -94,11 +94,13 @@ def _image(figure: Figure, alt: str, png: bool = False) -> Markup:
 def _first_things(f: SetFacts, told: list[Told]) -> list[str]:
     """What a reader should know before the rest."""
     n, people = f.manifest.scans, len(f.manifest.subjects)
-    lines = [f"{n:,} scans of {people:,} people at {len(f.sets.sites) or 'unknown'} sites."]
+    sites = len(f.sets.sites)
+    where = f" at {sites} site{'' if sites == 1 else 's'}" if sites else ""
+    lines = [f"{n:,} scans of {people:,} people{where}."]
     measured = [
         (t.metric.value, t, t.metric)
         for t in told
-        if f.group and t.target == f.group.name and t.metric is not None
+        if f.group and t.target == f.group.name and t.metric and np.isfinite(t.metric.value)
     ]
     if measured:
         _, strongest, metric = max(measured, key=lambda each: each[0])
