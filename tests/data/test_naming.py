@@ -87,5 +87,5 @@ def test_named_and_unnamed_files_in_one_set_are_a_question(tmp_path: Path, first
     written(tmp_path, [[0, 1, 2, 3, 4]] * 4, (first, True, False, True))
     with pytest.raises(InputError, match="does not, so whether they stand in one order"):
         write_shards(recipe(tmp_path))
-    manifest = write_shards(recipe(tmp_path, columns="position"))
+    manifest = write_shards(recipe(tmp_path, order="position"))
     assert manifest.scans == 4 and manifest.atlas.names[0] == "region 1"

@@ -19,6 +19,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
 from lcm_scale.data.kinds import CORRELATIONS, constant, matrix_of, pearson, summable
+from lcm_scale.data.quality import spikes
 from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
@@ -50,6 +51,7 @@ class Matrix:
         not_finite: positions of the regions with NaN or inf.
         scrubbed, empty: volumes that were left out of the scan (see `cleaning.Cleaned`).
         remark: what the reports say of it, '' nothing.
+        spikes: volumes at which the series jump (see `quality.spikes`), -1 for a ready matrix.
     """
 
     values: np.ndarray
@@ -60,6 +62,7 @@ class Matrix:
     scrubbed: int = 0
     empty: int = 0
     remark: str = ""
+    spikes: int = -1
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -223,6 +226,7 @@ def _matrix(
         not_finite=_positions(~finite),
         scrubbed=cleaned.scrubbed,
         empty=cleaned.empty,
+        spikes=spikes(piece),
     )
 
 

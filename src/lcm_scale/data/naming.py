@@ -50,6 +50,6 @@ class Naming:
         if self.named and self.unnamed:
             raise InputError(
                 f"{self.named} names its columns and {self.unnamed} does not, so whether they "
-                "stand in one order cannot be told; source.columns=position says that all files "
+                "stand in one order cannot be told; source.order=position says that all files "
                 "stand in the atlas's order"
             )

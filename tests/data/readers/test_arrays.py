@@ -198,7 +198,7 @@ def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) ->
     ("columns", "atlas", "message"),
     [
         (("A", "B", "D"), ATLAS, "column 'D' is no region of atlas named"),
-        (("x", "y", "z"), ATLAS, "none is a region of atlas named.*source.columns=position"),
+        (("x", "y", "z"), ATLAS, "none is a region of atlas named.*source.order=position"),
         (("x", "y", "z"), numbered("n", 3), "first file does not"),
         (("7", "8", "\u00b2"), ATLAS, "none is a region of atlas named"),
         (("V1", "V2"), ATLAS, "none is a region of atlas named"),

@@ -95,7 +95,7 @@ def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
     data = without(read_array(path, source.key, shape_of_scan(n, ready)), source.drop_columns, path)
     if not data.columns and data.values.shape[1] == n + 1 and counts_rows(data.values):
         data = Table(data.values[:, 1:], (), (*data.remarks, COUNTS_ROWS))
-    columns = data.columns if source.columns == "names" else ()
+    columns = data.columns if source.order == "names" else ()
     if ready:
         matrix = as_matrix(data.values, n, source.triangle, path)
         if matrix is not data.values:

@@ -3,7 +3,7 @@
 A column is a region's index (`#2001`), a region's name, or a number by position (`0 .. R-1`,
 `Mean_1`). Names are compared without case, punctuation and the network prefix of Schaefer's tables,
 where that leaves them different from each other. Names that no region has are refused, since the
-file may be of another atlas; `source.columns: position` says that it stands in the atlas's order.
+file may be of another atlas; `source.order: position` says that it stands in the atlas's order.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def indices_of(columns: Sequence[str], atlas: Atlas, source: str) -> tuple[int, 
             raise InputError(
                 f"{source}: names its columns ({columns[0][:LONGEST_SHOWN]} ...), and the set's "
                 "first file does not, so whether they stand in one order cannot be told; "
-                "source.columns=position says that all files stand in the atlas's order"
+                "source.order=position says that all files stand in the atlas's order"
             )
         raise InputError(
             f"{source}: its columns are named ({columns[0][:LONGEST_SHOWN]} ...), and none is a "
             f"region of atlas {atlas.name}; name the atlas of the "
             "files (recipe key 'atlas'), or say that they stand in its order "
-            "(source.columns=position)"
+            "(source.order=position)"
         )
     strange = next((name for name, i in zip(columns, found, strict=True) if i is None), None)
     if strange is not None:
@@ -101,7 +101,7 @@ def _numbered(numbers: Sequence[int], atlas: Atlas, source: str) -> tuple[int, .
     raise InputError(
         f"{source}: region index {strange} of its header is not in atlas {atlas.name}, and the "
         f"columns are not numbered 0..{R - 1} or 1..{R} either; if they stand in the atlas's "
-        "order, set source.columns=position"
+        "order, set source.order=position"
     )
 
 
