@@ -66,12 +66,14 @@ def rows_of(text: str, mark: str | None, where: object) -> Iterator[tuple[int, l
     if mark is None:
         lines = (" ".join(line.split()) for line in lines)
     reader = csv.reader(lines, delimiter=mark or " ", skipinitialspace=True)
+    number = 0
     try:
         for cells in reader:
+            number = reader.line_num
             if len(cells) > 1 or (cells and cells[0].strip()):
-                yield reader.line_num, [cell.strip() for cell in cells]
+                yield number, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise InputError(f"{where}, row {reader.line_num + 1}: {error}") from error
+        raise InputError(f"{where}, row {number + 1}: {error}") from error
 
 
 def header_of(path: Path) -> list[str]:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import read_text, region_indices
 from lcm_scale.data.readers.phenotypes import (
     ABIDE_COLUMNS,
     Row,
@@ -28,6 +27,7 @@ from lcm_scale.data.readers.phenotypes import (
     abide_table,
     read_rows,
 )
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.delimited import header_of
 from lcm_scale.errors import InputError
@@ -89,7 +89,7 @@ def _scan(
 
 def _load(path: Path, atlas: Atlas) -> ScanArrays:
     data = read_text(path)
-    return ScanArrays(data.values, None, region_indices(data, atlas, path))
+    return ScanArrays(data.values, None, None, columns=data.columns, remarks=data.remarks)
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lcm_scale.delimited import header_of, read_delimited, rows_of
+from lcm_scale.delimited import DECIMAL_COMMA, header_of, read_delimited, rows_of
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import is_file, refuse_too_many
 
@@ -23,10 +23,12 @@ SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells by column name, and where it stands."""
+    """One line of a table: its cells by column name, where it stands, and whether a comma in a
+    number is its decimal point, as where semicolons or tabs stand between cells."""
 
     cells: Mapping[str, str]
     where: str
+    decimal_comma: bool = False
 
     def text(self, column: str) -> str | None:
         """A cell, None where it is missing."""
@@ -37,6 +39,8 @@ class Row:
         cell = self.text(column)
         if cell is None:
             return None
+        if self.decimal_comma and DECIMAL_COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
         try:
             value = float(cell)
         except ValueError:
@@ -89,7 +93,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
             raise InputError(f"{where}: more cells than the header has columns")
         # A column without a name is an index, or the end of lines that end in a delimiter.
         named = zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False)
-        rows.append(Row({column: cell for column, cell in named if column}, where))
+        rows.append(Row({column: cell for column, cell in named if column}, where, mark != ","))
     return rows
 
 
