@@ -24,10 +24,11 @@ from lcm_scale.config import (
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, table
-from lcm_scale.data.readers.people import age_in_years
+from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -96,6 +97,18 @@ def kind(word: str, folder: Path) -> object:
     assert isinstance(scan, Unread)
     scan = scan.read()
     return scan.series is None, scan.connectivity is None
+
+
+def on_error(word: str, folder: Path) -> object:
+    (folder / "scan.csv").write_text("1,2\n")
+    (folder / "table.csv").write_text("file,subject\nscan.csv,1\n")
+    recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), on_error=word))
+    (scan,) = table.read(recipe, load_atlas("toy:6"))
+    assert isinstance(scan, Unread)
+    try:
+        return type(_read(scan, recipe, load_atlas("toy:6")))
+    except InputError:
+        return "refused"
 
 
 def init(word: str) -> object:
@@ -191,6 +204,7 @@ DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
+    "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
     "Recipe.model.init": init,
@@ -240,7 +254,11 @@ def test_a_choice_and_the_table_of_the_code_hold_the_same_words(key: str) -> Non
 def test_each_word_does_something_of_its_own(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"ShardRecipe.source.kind": tmp_path, "Recipe.trainer.accelerator": monkeypatch}
+    more = {
+        "ShardRecipe.source.on_error": tmp_path,
+        "ShardRecipe.source.kind": tmp_path,
+        "Recipe.trainer.accelerator": monkeypatch,
+    }
     extra = [more[key]] if key in more else []
     done = {word: DOES[key](word, *extra) for word in CHOICES[key]}
     assert len(set(done.values())) == len(done), done

@@ -21,10 +21,12 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
+from lcm_scale.data.cohort import check_cohort
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped, Unread
+from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.data.targets import labels_of, names_of
 from lcm_scale.errors import InputError
@@ -42,18 +44,17 @@ class ReadSummary:
 
     Attributes:
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
-        source_of: key -> the file it came from, so that a second one of that key can name both.
         skipped: what was left out, and why.
         constant, broken: region -> scans in which it never changes, or has NaN or inf.
         not_finite: scans with NaN or inf.
         left_out: volumes, and the scans that they are of, by the reason why they were left out.
         ready: scans that came as matrices.   simulated: whether any recording is.
         remarks: what readers remarked -> the number of scans.
+        odd: what must be said of the people -> raw examples, for the terminal.
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
     """
 
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
-    source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
     broken: Counter[int] = field(default_factory=Counter)
@@ -62,6 +63,7 @@ class ReadSummary:
     ready: int = 0
     simulated: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
+    odd: dict[str, list[str]] = field(default_factory=dict)
     first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class ReadSummary:
         return [
             *(f"Left out, {n}: {why}." for why, n in sorted(left_out.items())),
             *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
+            *self.odd,
         ]
 
     def missing(self) -> dict[int, int]:
@@ -94,10 +97,31 @@ class ReadSummary:
 
 def _read(
     scan: Unread, recipe: ShardRecipe, atlas: Atlas
-) -> tuple[Recording, list[Matrix | Skipped]]:
-    """A scan's file opened and correlated.  Raises: InputError where it cannot be used."""
-    recording = scan.read()
-    return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+) -> tuple[Recording, list[Matrix | Skipped]] | Skipped:
+    """A scan's file opened and correlated.
+
+    Raises: InputError where it cannot be used, but where `source.on_error` is skip. The reasons are
+        few and name nothing, since they enter the manifest; what the terminal says is the error.
+    """
+    why = "file that cannot be read"
+    try:
+        recording = scan.read()
+        why = "file that holds no usable scan"
+        return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+    except InputError as error:
+        if recipe.source.on_error == "stop":
+            raise
+        return Skipped(str(error), f"{why} (source.on_error: skip)", reported=True)
+
+
+def _refuse_most(recipe: ShardRecipe, failed: Sequence[Skipped], scans: int) -> None:
+    """Raises: InputError where more than half of the scans are skipped for their files: that is no
+    bad scan, but a wrong recipe."""
+    if 2 * len(failed) > scans:
+        raise InputError(
+            f"{recipe.name}: more than half of {scans} scans cannot be used, so "
+            f"source.on_error=skip ends here; the first: {failed[0].what}"
+        )
 
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
@@ -121,6 +145,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
     labels: list[Mapping[str, str | None]] = []
+    failed: list[Skipped] = []
 
     def flush() -> None:
         if triangles:
@@ -133,9 +158,16 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     summary.skipped += [item for item in listed if isinstance(item, Skipped)]
     scans = [item for item in listed if isinstance(item, Unread)]
     labels_of_scans = [labels_of(scan, recipe) for scan in scans]
+    summary.odd = check_cohort(recipe, scans, labels_of_scans)
     with stage(f"read {recipe.name}", len(scans)) as advance:
         for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
-            recording, matrices = _read(scan, recipe, atlas)
+            advance()
+            done = _read(scan, recipe, atlas)
+            if isinstance(done, Skipped):
+                failed.append(done)
+                _refuse_most(recipe, failed, len(scans))
+                continue
+            recording, matrices = done
             _refuse_one_scan_of_two_people(summary, recording)
             summary.simulated |= recording.simulated
             _count_left_out(summary, matrices)
@@ -150,8 +182,8 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
                 labels.append(labels_of_scan)
             if len(triangles) >= CHUNK:
                 flush()
-            advance()
     flush()
+    summary.skipped += failed
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)
         raise InputError(
@@ -207,17 +239,11 @@ def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadS
 
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
     key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
-    if key in summary.source_of:
-        raise InputError(
-            f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; "
-            "tell them apart by session or run, or leave one out"
-        )
     summary.keys.append(key)
-    summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
-    summary.remarks.update([recording.remark] if recording.remark else [])
+    summary.remarks.update(recording.remarks)
     summary.ready += recording.connectivity is not None
 
 
@@ -259,7 +285,9 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
 
     Args: atlas: of the set.
     """
-    _report_skipped(summary.skipped)
+    report_skipped(recipe.name, summary.skipped)
+    for note, raw in summary.odd.items():
+        print(f"{recipe.name}: {note} {examples(raw)}".rstrip(), file=sys.stderr)
     missing = [f"{atlas.label(r)} in {n}" for r, n in summary.missing().items()]
     if missing:
         print(
@@ -273,11 +301,3 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
             f"{kind_of(parameters(recipe.connectivity))} (connectivity.kind)",
             file=sys.stderr,
         )
-
-
-def _report_skipped(skipped: Sequence[Skipped]) -> None:
-    by_reason: dict[str, list[str]] = {}
-    for skip in skipped:
-        by_reason.setdefault(skip.why, []).append(skip.what)
-    for why, names in by_reason.items():
-        print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)

@@ -53,7 +53,7 @@ class Scan:
         mean_fd: mean framewise displacement in mm, None where unknown.
         labels: label column -> category name or number as the table has it, or None where missing.
         row: the table's row that the labels come from, for errors; '' where there is none.
-        remark: what every report must say of such a scan ('' nothing); equal ones are counted.
+        remarks: what every report must say of such a scan; equal ones are counted.
         simulated: true where no person was scanned.
     """
 
@@ -70,7 +70,7 @@ class Scan:
     mean_fd: float | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     row: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
     simulated: bool = False
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ from lcm_scale.data.collect import ReadSummary, fill_store, report_odd
 from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
+from lcm_scale.data.readers.people import check_people
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.data.targets import check_names, encoded, left_out, vocabulary_of
 from lcm_scale.errors import InputError
@@ -74,6 +75,7 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
     check_names(recipe)
+    check_people(recipe.source)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
