@@ -107,7 +107,9 @@ def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | 
             f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}'; words are "
             "categories of a group, or missing: scalars.missing takes numbers only)"
         )
-    return repr(number) if math.isfinite(number) and number not in scalar.missing else None
+    if not math.isfinite(number) or number in scalar.missing:
+        return None
+    return value.replace(",", ".")
 
 
 def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
