@@ -26,8 +26,9 @@ from lcm_scale.config import (
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
-from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
@@ -109,6 +110,17 @@ def on_error(word: str, folder: Path) -> object:
         return type(_read(scan, recipe, load_atlas("toy:6")))
     except InputError:
         return "refused"
+
+
+def runs(word: str, folder: Path) -> object:
+    """Two runs of one person, and the file that a pipeline joined from them."""
+    for number, name in enumerate(("run-1_", "run-2_", "")):
+        series = np.random.default_rng(number).standard_normal((8, 6))
+        np.savetxt(folder / f"sub-1_task-rest_{name}timeseries.tsv", series, delimiter="\t")
+    recipe = ShardRecipe(source=SourceConfig(dir=str(folder), runs=word))
+    listed = bids.read(recipe, load_atlas("toy:6"))
+    scans = [scan.read() for scan in listed if isinstance(scan, Unread)]
+    return tuple((scan.run, scan.series.shape) for scan in scans if scan.series is not None)
 
 
 def init(word: str) -> object:
@@ -199,14 +211,25 @@ def fitted(column: str) -> Callable[[str], object]:
     return see
 
 
+def harmonise(word: str) -> object:
+    """Of six scans of two sites."""
+    edges, site = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 15)), np.arange(6) % 2
+    if word == "none":
+        return edges.astype(np.float32).tobytes()
+    fitted = fit_harmoniser(word, edges, site, np.arange(6), np.zeros((6, 0)), fisher=True)
+    return fitted.apply(edges, site, np.zeros((6, 0))).tobytes()
+
+
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.source.runs": runs,
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
+    "Recipe.evaluate.harmonise": harmonise,
     "Recipe.model.init": init,
     "Recipe.optim.schedule": schedule,
     "Recipe.optim.state": state,
@@ -257,6 +280,7 @@ def test_each_word_does_something_of_its_own(
     more = {
         "ShardRecipe.source.on_error": tmp_path,
         "ShardRecipe.source.kind": tmp_path,
+        "ShardRecipe.source.runs": tmp_path,
         "Recipe.trainer.accelerator": monkeypatch,
     }
     extra = [more[key]] if key in more else []

@@ -163,7 +163,7 @@ LAUGHS = "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]\n" for i in ran
         ("trainer: {devices: 1, devices: 2}", "key 'devices' stands twice"),
         ("\tseed: 1", "found character '\\t'"),
         ("1: 2", "key 1: expected text"),
-        ("yes: 2", "key yes: expected text"),
+        ("true: 2", "key true: expected text"),
         ("seed: 1\n---\nseed: 2", "another document"),
         ("title: &a [*a]", "contains itself"),
         ("title: &a {x: *a}", "contains itself"),

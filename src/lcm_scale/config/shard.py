@@ -37,7 +37,8 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    # table: the CSV that lists the files; mat, names, auckland: one of people, joined by subject
+    # table: the CSV that lists the files; mat, names, auckland, bids: one of people, joined by
+    # subject
     table: str | None = text(FILLED, None)
     pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
@@ -60,6 +61,10 @@ class SourceConfig:
     # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
     on_error: str = choice("stop", "skip")
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
+    # bids: entity -> the pattern that its word fits, '' for names without it, as {desc: ''}
+    entities: dict[str, str] = free({})
+    # bids: a scan each; a person's runs of one task made one; or the file that a pipeline joined
+    runs: str = choice("apart", "average", "joined")
 
 
 @dataclass
@@ -174,6 +179,8 @@ class ScalarConfig:
     name: str = text(GROUP_NAME, "")
     column: str = text(COLUMN_NAME, "")  # default: the name
     unit: str = free("")  # in words, as the report puts it
+    # learn and predict its logarithm (reaction times, counts); reports stay in the unit
+    log: bool = False
     missing: list[float] = free([])  # values that mean nothing was measured, beside -9999
     optional: bool = False  # leave the scalar out, and say so, where the data have no such number
 
@@ -184,7 +191,7 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "auckland", "mat", "names", "table", "simulated")
+    reader: str = choice("abide", "auckland", "bids", "mat", "names", "table", "simulated")
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")
@@ -193,6 +200,7 @@ class ShardRecipe:
     scalars: list[ScalarConfig] = sections()
     sex: bool = True
     age: bool = True
+    age_log: bool = False  # learn and predict the logarithm of age
     shards_dir: str = text(FILLED, "shards")
     block: int = at_least(1, 128)  # scans a tar record
     shard_scans: int = at_least(1, 8192)  # scans a tar

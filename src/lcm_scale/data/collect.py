@@ -124,6 +124,34 @@ def _refuse_most(recipe: ShardRecipe, failed: Sequence[Skipped], scans: int) -> 
         )
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A recipe's scans before their files are opened.
+
+    Attributes:
+        labels: group or scalar -> label, a scan.
+        skipped: what is left out.   odd: as of `ReadSummary`.
+    """
+
+    scans: list[Unread]
+    labels: list[dict[str, str | None]]
+    skipped: list[Skipped]
+    odd: dict[str, list[str]]
+
+
+def list_scans(recipe: ShardRecipe, atlas: Atlas) -> Listed:
+    """The scans of a recipe as tables and names tell them. No scan's file is opened.
+
+    Raises: InputError for a folder or table that cannot be read, for a file name or label that the
+        recipe does not allow, or for people who cannot be (`cohort.check_cohort`).
+    """
+    listed = list(READERS[recipe.reader](recipe, atlas))
+    scans = [item for item in listed if isinstance(item, Unread)]
+    labels = [labels_of(scan, recipe) for scan in scans]
+    skipped = [item for item in listed if isinstance(item, Skipped)]
+    return Listed(scans, labels, skipped, check_cohort(recipe, scans, labels))
+
+
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
@@ -154,11 +182,9 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    listed = list(READERS[recipe.reader](recipe, atlas))
-    summary.skipped += [item for item in listed if isinstance(item, Skipped)]
-    scans = [item for item in listed if isinstance(item, Unread)]
-    labels_of_scans = [labels_of(scan, recipe) for scan in scans]
-    summary.odd = check_cohort(recipe, scans, labels_of_scans)
+    listed = list_scans(recipe, atlas)
+    scans, labels_of_scans = listed.scans, listed.labels
+    summary.skipped, summary.odd = list(listed.skipped), listed.odd
     with stage(f"read {recipe.name}", len(scans)) as advance:
         for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
             advance()

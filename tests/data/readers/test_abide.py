@@ -75,8 +75,8 @@ def test_all_files_takes_such_a_person_by_the_number_in_the_files_name_and_remar
     scans, skipped = read_all(recipe(dir=folder, all_files=True))
     assert [scan.subject for scan in scans] == ["50000", "50001", "50002", "50003"]
     assert skipped == []
-    assert [bool(scan.remark) for scan in scans] == [False, False, True, False]
-    assert "no_filename" in scans[2].remark
+    assert [bool(scan.remarks) for scan in scans] == [False, False, True, False]
+    assert "no_filename" in scans[2].remarks[0]
 
 
 def test_without_a_file_id_in_the_table_the_number_decides(abide_folder, recipe, read_all) -> None:
@@ -135,7 +135,7 @@ def test_of_several_atlases_in_one_folder_the_fitting_one_is_read(
             {"AGE_AT_SCAN": "eleven"},
             r"phenotypes\.csv, row 3: AGE_AT_SCAN is 'eleven', expected a number",
         ),
-        ({"SEX": "3"}, r"row 3: SEX is '3', expected 1 \(M\), 2 \(F\) or nothing"),
+        ({"SEX": "3"}, r"row 3: SEX is '3', expected 1 \(M\), 2 \(F\), m"),
         ({"DX_GROUP": "ASD"}, r"row 3: DX_GROUP is 'ASD'"),
         ({"SUB_ID": ""}, r"row 3: SUB_ID is empty"),
     ],
