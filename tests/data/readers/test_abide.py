@@ -167,3 +167,19 @@ def test_two_tables_in_one_folder_are_not_guessed_between(abide_folder, recipe, 
     with pytest.raises(InputError, match=r"phenotypes\.csv, second\.csv"):
         read_all(recipe(dir=folder))
     assert len(read_all(recipe(dir=folder, phenotypes=folder / "second.csv"))[0]) == 4
+
+
+def test_one_file_of_two_people_is_refused(abide_folder, recipe, read_all) -> None:
+    folder = abide_folder(changes={1: {"FILE_ID": "Site_0050000"}})
+    with pytest.raises(InputError, match="rows 2 and 3 name one file, FILE_ID Site_0050000, for"):
+        read_all(recipe(dir=folder))
+
+
+def test_the_columns_may_be_in_lower_case(abide_folder, recipe, read_all) -> None:
+    folder = abide_folder()
+    table = folder / "phenotypes.csv"
+    header, _, rows = table.read_text().partition("\n")
+    table.write_text(f"{header.lower()}\n{rows}")
+    scans, _ = read_all(recipe(dir=folder))
+    assert (scans[0].age, scans[0].sex, scans[0].site) == (10.0, "M", "PITT")
+    assert scans[0].labels["diagnosis"] == "Autism"
