@@ -34,6 +34,9 @@ ANY_VALUE = {
     "ShardRecipe.groups.map": "the table's words and a category each, judged by the scans",
     "ShardRecipe.scalars.unit": "words for the report",
     "ShardRecipe.scalars.missing": "numbers of the lab's own",
+    "ShardRecipe.context.unit": "words for the manifest",
+    "ShardRecipe.context.map": "as in groups",
+    "ShardRecipe.context.missing": "numbers of the lab's own",
     "ShardRecipe.notes": "words for the manifest",
     "SweepRecipe.title": "words for the page",
     "SweepRecipe.recipe": "a file, judged when it is opened; empty is refused there by name",
@@ -68,7 +71,7 @@ class Case:
 def wrapped(prefix: str, listed: str, key: str) -> Callable[[Any], str]:
     if not listed:
         return lambda value: f"{prefix}{key}={value}"
-    named = "name: a, " if listed in ("groups", "scalars") and key != "name" else ""
+    named = "name: a, " if listed in ("groups", "scalars", "context") and key != "name" else ""
     return lambda value: f"{listed}=[{{{named}{key}: {value}}}]"
 
 

@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from lcm_scale.data import store
 from lcm_scale.data.cohort import check_cohort
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
+from lcm_scale.data.naming import Naming, named_by_files
+from lcm_scale.data.quality import mean_abs_r
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.data.targets import labels_of, names_of
+from lcm_scale.data.targets import labels_of, stored_names
 from lcm_scale.errors import InputError
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
 from lcm_scale.progress import stage
@@ -43,6 +46,8 @@ class ReadSummary:
     """What was seen while the raw files went by.
 
     Attributes:
+        atlas: regions of the store, with the names that the files give them where the recipe's has
+            none.
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
         skipped: what was left out, and why.
         constant, broken: region -> scans in which it never changes, or has NaN or inf.
@@ -52,8 +57,10 @@ class ReadSummary:
         remarks: what readers remarked -> the number of scans.
         odd: what must be said of the people -> raw examples, for the terminal.
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
+        seen: of each scan its file, its constant regions, those with NaN or inf, and the remarks.
     """
 
+    atlas: Atlas
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
@@ -65,6 +72,27 @@ class ReadSummary:
     remarks: Counter[str] = field(default_factory=Counter)
     odd: dict[str, list[str]] = field(default_factory=dict)
     first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...], tuple[str, ...]]] = field(
+        default_factory=list
+    )
+
+    def leave_out(self, reasons: Sequence[str]) -> None:
+        """Scans that `quality` judges to be bad are skipped after all.
+
+        Args: reasons: of each scan in the order of the store, '' where it stays.
+        """
+        for key, why, seen in zip(self.keys, reasons, self.seen, strict=True):
+            if why:
+                (source, constant, broken, said), window = seen, key[-1]
+                what = f"{source}, window {window}" if window else source
+                self.skipped.append(Skipped(what, why, reported=True))
+                self.constant -= Counter(constant)
+                self.broken -= Counter(broken)
+                self.remarks -= Counter(said)
+                self.not_finite -= bool(broken)
+        stay = [not why for why in reasons]
+        self.keys = list(compress(self.keys, stay))
+        self.seen = list(compress(self.seen, stay))
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
@@ -157,18 +185,23 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
 
     Args:
         atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
+    Returns: what was seen, with the atlas of the store.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
-        where no scan is usable, or for a region that half of the scans lack.
+        or where no scan is usable.
     """
     salt = project_salt()
-    summary = ReadSummary()
+    listed = list_scans(recipe, atlas)
+    scans = listed.scans
+    atlas = named_by_files(atlas, scans)
     kept = atlas.without(recipe.connectivity.drop_regions)
+    summary = ReadSummary(kept, skipped=list(listed.skipped), odd=listed.odd)
+    naming = Naming()
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
         "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
-    store.create(path, kept.n_edges, recipe.dtype, names_of(recipe), provenance)
+    store.create(path, kept.n_edges, recipe.dtype, stored_names(recipe), provenance)
     rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
@@ -182,11 +215,8 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    listed = list_scans(recipe, atlas)
-    scans, labels_of_scans = listed.scans, listed.labels
-    summary.skipped, summary.odd = list(listed.skipped), listed.odd
     with stage(f"read {recipe.name}", len(scans)) as advance:
-        for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
+        for scan, labels_of_scan in zip(scans, listed.labels, strict=True):
             advance()
             done = _read(scan, recipe, atlas)
             if isinstance(done, Skipped):
@@ -194,6 +224,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
                 _refuse_most(recipe, failed, len(scans))
                 continue
             recording, matrices = done
+            naming.see(recording)
             _refuse_one_scan_of_two_people(summary, recording)
             summary.simulated |= recording.simulated
             _count_left_out(summary, matrices)
@@ -216,7 +247,6 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
             f"{recipe.name}: no usable scan "
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
-    _ask_about_missing_regions(recipe, kept, summary)
     return summary
 
 
@@ -242,7 +272,7 @@ def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
     return triangle.astype(dtype)
 
 
-def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
+def ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
     """Raises: InputError naming the first region that is missing in half of the scans or more and
     that the recipe does not accept, and the keys that answer."""
     scans, accepted = len(summary.keys), recipe.connectivity.accept_missing
@@ -269,7 +299,9 @@ def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> Non
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
-    summary.remarks.update(recording.remarks)
+    said = (*recording.remarks, *recording.file_remarks, *filter(None, [matrix.remark]))
+    summary.seen.append((recording.source, matrix.constant, matrix.not_finite, said))
+    summary.remarks.update(said)
     summary.ready += recording.connectivity is not None
 
 
@@ -302,6 +334,9 @@ def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
         sex=r.sex or "",
         mean_fd=number(r.mean_fd),
         constant_regions=len(matrix.constant),
+        broken_regions=len(matrix.not_finite),
+        spikes=matrix.spikes,
+        mean_abs_r=mean_abs_r(matrix.values, matrix.missing),
     )
 
 

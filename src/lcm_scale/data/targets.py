@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.data.context import check_context, context_of
 from lcm_scale.data.readers.cells import number_of
 from lcm_scale.data.recordings import Scan
 from lcm_scale.data.store import Store
@@ -26,15 +27,21 @@ def names_of(recipe: ShardRecipe) -> list[str]:
     return [group.name for group in recipe.groups] + [scalar.name for scalar in recipe.scalars]
 
 
+def stored_names(recipe: ShardRecipe) -> list[str]:
+    """Whatever the store holds in words: targets, then context."""
+    return names_of(recipe) + [each.name for each in recipe.context]
+
+
 def check_names(recipe: ShardRecipe) -> None:
-    """Raises: InputError where two groups or scalars have one name."""
+    """Raises: InputError where two groups, scalars or columns of context have one name."""
     for name, count in Counter(names_of(recipe)).items():
         if count > 1:
             raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+    check_context(recipe, {*names_of(recipe), environment.SEX, environment.AGE})
 
 
 def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
-    """Group or scalar -> its label, mapped and checked as the recipe says.
+    """Group, scalar or context -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
         scalar that is no number, or has no logarithm where the recipe wants it.
@@ -51,7 +58,7 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
     if recipe.age and recipe.age_log and scan.age is not None and scan.age <= 0:
         raise InputError(f"{where}: age is {scan.age:g}, which has no logarithm (age_log)")
-    return labels
+    return labels | context_of(scan, recipe)
 
 
 def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
@@ -153,9 +160,12 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     return Vocabulary(tuple(targets))
 
 
-def left_out(recipe: ShardRecipe, vocabulary: Vocabulary) -> list[str]:
-    """What every report says of optional targets that the data do not have."""
-    names = [name for name in names_of(recipe) if name not in vocabulary.names]
+def left_out(recipe: ShardRecipe, found: Collection[str]) -> list[str]:
+    """What every report says of optional targets and context that the data do not have.
+
+    Args: found: the names of those that they have.
+    """
+    names = [name for name in stored_names(recipe) if name not in found]
     return [f"Left out, since nobody has such a label: {', '.join(names)}."] if names else []
 
 

@@ -14,7 +14,7 @@ from lcm_scale.errors import InputError
 def test_tabs_crlf_and_a_hashed_header_are_read(abide_folder, recipe, read_all, bold) -> None:
     (first, *_), skipped = read_all(recipe(dir=abide_folder()))
     assert np.array_equal(first.series, bold(0))
-    assert first.region_indices == (1, 2, 3, 4, 5, 6)
+    assert first.columns == ("1", "2", "3", "4", "5", "6")
     assert skipped == []
 
 

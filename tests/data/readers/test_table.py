@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import scipy.io
 
+from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ShardRecipe
 from lcm_scale.data.connectivity import pearson
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.errors import InputError
 
 SUFFIXES = [".npy", ".npz", ".csv", ".tsv", ".1D", ".mat"]
@@ -146,7 +148,7 @@ def test_named_columns_are_matched_and_dropped_by_name(tmp_path, listed, read_al
         comments="",
     )
     (scan,), _ = read_all(listed([{"file": "scan.csv", "subject": "1"}], drop_columns=["global"]))
-    assert scan.region_indices == (3, 1, 2, 6, 5, 4)
+    assert indices_of(scan.columns, load_atlas("tiny:6"), "") == (3, 1, 2, 6, 5, 4)
     assert np.allclose(scan.series, bold(0)[:, order])
 
 

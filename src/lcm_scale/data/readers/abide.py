@@ -20,7 +20,6 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import read_text, region_indices
 from lcm_scale.data.readers.files import matching
 from lcm_scale.data.readers.people import SEX_WORDS, Entry, both, united
 from lcm_scale.data.readers.phenotypes import (
@@ -30,6 +29,7 @@ from lcm_scale.data.readers.phenotypes import (
     abide_table,
     read_abide,
 )
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -103,7 +103,7 @@ def _scan(
 
 def _load(path: Path, atlas: Atlas) -> ScanArrays:
     data = read_text(path)
-    return ScanArrays(data.values, None, region_indices(data, atlas, path))
+    return ScanArrays(data.values, None, None, columns=data.columns, file_remarks=data.remarks)
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
