@@ -31,6 +31,8 @@ def looks_like(folder: Path) -> Found | None:
     column = columns_of(rows, path, SourceConfig(), ["file"]).get("file", "")
     files = [path.parent / name for row in rows if (name := row.text(column))]
     there = [file for file in files if file.is_file()]
+    if not there and path.name == "participants.tsv":
+        return None  # of a BIDS data set, whatever a column of it is called
     if not there:
         raise InputError(f"{path}: none of the {len(files)} files that it lists is there")
     regions, kind = regions_and_kind(there[0], there[1:])
