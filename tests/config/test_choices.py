@@ -25,13 +25,14 @@ from lcm_scale.config import (
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.arrays import read_scan
-from lcm_scale.data.readers.people import age_in_years
+from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -100,6 +101,18 @@ def kind(word: str, folder: Path) -> object:
     assert isinstance(scan, Unread)
     scan = scan.read()
     return scan.series is None, scan.connectivity is None
+
+
+def on_error(word: str, folder: Path) -> object:
+    (folder / "scan.csv").write_text("1,2\n")
+    (folder / "table.csv").write_text("file,subject\nscan.csv,1\n")
+    recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), on_error=word))
+    (scan,) = table.read(recipe, load_atlas("toy:6"))
+    assert isinstance(scan, Unread)
+    try:
+        return type(_read(scan, recipe, load_atlas("toy:6")))
+    except InputError:
+        return "refused"
 
 
 def said_of_a_file(key: str) -> Callable[..., object]:
@@ -247,6 +260,7 @@ DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.source.orientation": said_of_a_file("orientation"),
     "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
+    "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
     "Recipe.evaluate.harmonise": harmonise,
@@ -298,6 +312,7 @@ def test_each_word_does_something_of_its_own(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = {
+        "ShardRecipe.source.on_error": tmp_path,
         "ShardRecipe.source.kind": tmp_path,
         "ShardRecipe.source.runs": tmp_path,
         "ShardRecipe.source.order": tmp_path,

@@ -51,11 +51,11 @@ def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
 
     if brings_its_files(recipe):
         return "its raw files are made or downloaded then"
-    scans, _, skipped = list_scans(recipe, atlas)
-    if not scans:
+    found = list_scans(recipe, atlas)
+    if not found.scans:
         raise InputError(f"{recipe.name}: no usable scan is listed")
-    left = f", {len(skipped)} left out" if skipped else ""
-    return f"{len(scans)} scans are listed{left}; their files are not opened yet"
+    left = f", {len(found.skipped)} left out" if found.skipped else ""
+    return f"{len(found.scans)} scans are listed{left}; their files are not opened yet"
 
 
 def verify(

@@ -16,6 +16,7 @@ from lcm_scale.config.fields import (
     GROUP_NAME,
     ONE_GROUP,
     SET_NAME,
+    SEX,
     SUBJECT_GROUP,
     at_least,
     choice,
@@ -55,9 +56,16 @@ class SourceConfig:
     # of ready matrices given as a vector: which triangle, row by row
     triangle: str = choice("none", "upper", "lower")
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
-    age_unit: str = choice("years", "months")  # names, auckland, bids: of the table's ages
+    age_unit: str = choice("years", "months")  # of the table's ages
+    # the table's word -> M, F or '' (missing), beside m, male, f and female
+    sex_map: dict[str, str] = text(SEX, {})
+    # what a column says (subject, file, session, run, site, age, sex, tr, mean_fd, confounds) ->
+    # its name, where it has no usual one or two could be meant
+    columns: dict[str, str] = text(FILLED, {})
     tr: float | None = positive(None)  # seconds, where the files do not say
     site: str | None = free(None)  # where the files do not say
+    # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
+    on_error: str = choice("stop", "skip")
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
     # bids: entity -> the pattern that its word fits, '' for names without it, as {desc: ''}
     entities: dict[str, str] = free({})

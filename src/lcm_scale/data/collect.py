@@ -22,12 +22,14 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
+from lcm_scale.data.cohort import check_cohort
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.naming import Naming, named_by_files
 from lcm_scale.data.quality import mean_abs_r
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped, Unread
+from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.data.targets import labels_of, stored_names
 from lcm_scale.errors import InputError
@@ -47,20 +49,19 @@ class ReadSummary:
         atlas: regions of the store, with the names that the files give them where the recipe's has
             none.
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
-        source_of: key -> the file it came from, so that a second one of that key can name both.
         skipped: what was left out, and why.
         constant, broken: region -> scans in which it never changes, or has NaN or inf.
         not_finite: scans with NaN or inf.
         left_out: volumes, and the scans that they are of, by the reason why they were left out.
         ready: scans that came as matrices.   simulated: whether any recording is.
         remarks: what readers remarked -> the number of scans.
+        odd: what must be said of the people -> raw examples, for the terminal.
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
-        seen: of each scan, its constant regions, those with NaN or inf, and the remarks.
+        seen: of each scan its file, its constant regions, those with NaN or inf, and the remarks.
     """
 
     atlas: Atlas
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
-    source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
     broken: Counter[int] = field(default_factory=Counter)
@@ -69,8 +70,9 @@ class ReadSummary:
     ready: int = 0
     simulated: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
+    odd: dict[str, list[str]] = field(default_factory=dict)
     first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
-    seen: list[tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]] = field(
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...], tuple[str, ...]]] = field(
         default_factory=list
     )
 
@@ -79,9 +81,9 @@ class ReadSummary:
 
         Args: reasons: of each scan in the order of the store, '' where it stays.
         """
-        for key, why, (constant, broken, said) in zip(self.keys, reasons, self.seen, strict=True):
+        for key, why, seen in zip(self.keys, reasons, self.seen, strict=True):
             if why:
-                source, window = self.source_of[key], key[-1]
+                (source, constant, broken, said), window = seen, key[-1]
                 what = f"{source}, window {window}" if window else source
                 self.skipped.append(Skipped(what, why, reported=True))
                 self.constant -= Counter(constant)
@@ -113,6 +115,7 @@ class ReadSummary:
         return [
             *(f"Left out, {n}: {why}." for why, n in sorted(left_out.items())),
             *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
+            *self.odd,
         ]
 
     def missing(self) -> dict[int, int]:
@@ -122,25 +125,59 @@ class ReadSummary:
 
 def _read(
     scan: Unread, recipe: ShardRecipe, atlas: Atlas
-) -> tuple[Recording, list[Matrix | Skipped]]:
-    """A scan's file opened and correlated.  Raises: InputError where it cannot be used."""
-    recording = scan.read()
-    return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+) -> tuple[Recording, list[Matrix | Skipped]] | Skipped:
+    """A scan's file opened and correlated.
+
+    Raises: InputError where it cannot be used, but where `source.on_error` is skip. The reasons are
+        few and name nothing, since they enter the manifest; what the terminal says is the error.
+    """
+    why = "file that cannot be read"
+    try:
+        recording = scan.read()
+        why = "file that holds no usable scan"
+        return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+    except InputError as error:
+        if recipe.source.on_error == "stop":
+            raise
+        return Skipped(str(error), f"{why} (source.on_error: skip)", reported=True)
 
 
-def list_scans(
-    recipe: ShardRecipe, atlas: Atlas
-) -> tuple[list[Unread], list[dict[str, str | None]], list[Skipped]]:
-    """The scans of a recipe as tables and names tell them, each with its labels; and what is left
-    out. No scan's file is opened.
+def _refuse_most(recipe: ShardRecipe, failed: Sequence[Skipped], scans: int) -> None:
+    """Raises: InputError where more than half of the scans are skipped for their files: that is no
+    bad scan, but a wrong recipe."""
+    if 2 * len(failed) > scans:
+        raise InputError(
+            f"{recipe.name}: more than half of {scans} scans cannot be used, so "
+            f"source.on_error=skip ends here; the first: {failed[0].what}"
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A recipe's scans before their files are opened.
+
+    Attributes:
+        labels: group or scalar -> label, a scan.
+        skipped: what is left out.   odd: as of `ReadSummary`.
+    """
+
+    scans: list[Unread]
+    labels: list[dict[str, str | None]]
+    skipped: list[Skipped]
+    odd: dict[str, list[str]]
+
+
+def list_scans(recipe: ShardRecipe, atlas: Atlas) -> Listed:
+    """The scans of a recipe as tables and names tell them. No scan's file is opened.
 
     Raises: InputError for a folder or table that cannot be read, for a file name or label that the
-        recipe does not allow.
+        recipe does not allow, or for people who cannot be (`cohort.check_cohort`).
     """
     listed = list(READERS[recipe.reader](recipe, atlas))
     scans = [item for item in listed if isinstance(item, Unread)]
     labels = [labels_of(scan, recipe) for scan in scans]
-    return scans, labels, [item for item in listed if isinstance(item, Skipped)]
+    skipped = [item for item in listed if isinstance(item, Skipped)]
+    return Listed(scans, labels, skipped, check_cohort(recipe, scans, labels))
 
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
@@ -153,10 +190,12 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         or where no scan is usable.
     """
     salt = project_salt()
-    scans, labels_of_scans, skipped = list_scans(recipe, atlas)
+    listed = list_scans(recipe, atlas)
+    scans = listed.scans
     atlas = named_by_files(atlas, scans)
     kept = atlas.without(recipe.connectivity.drop_regions)
-    summary, naming = ReadSummary(kept, skipped=skipped), Naming()
+    summary = ReadSummary(kept, skipped=list(listed.skipped), odd=listed.odd)
+    naming = Naming()
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
@@ -167,6 +206,7 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
     labels: list[Mapping[str, str | None]] = []
+    failed: list[Skipped] = []
 
     def flush() -> None:
         if triangles:
@@ -176,8 +216,14 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         labels.clear()
 
     with stage(f"read {recipe.name}", len(scans)) as advance:
-        for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
-            recording, matrices = _read(scan, recipe, atlas)
+        for scan, labels_of_scan in zip(scans, listed.labels, strict=True):
+            advance()
+            done = _read(scan, recipe, atlas)
+            if isinstance(done, Skipped):
+                failed.append(done)
+                _refuse_most(recipe, failed, len(scans))
+                continue
+            recording, matrices = done
             naming.see(recording)
             _refuse_one_scan_of_two_people(summary, recording)
             summary.simulated |= recording.simulated
@@ -193,8 +239,8 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
                 labels.append(labels_of_scan)
             if len(triangles) >= CHUNK:
                 flush()
-            advance()
     flush()
+    summary.skipped += failed
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)
         raise InputError(
@@ -249,18 +295,12 @@ def ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSu
 
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
     key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
-    if key in summary.source_of:
-        raise InputError(
-            f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; "
-            "tell them apart by session or run, or leave one out"
-        )
     summary.keys.append(key)
-    summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
-    said = tuple(filter(None, (recording.remark, *recording.remarks, matrix.remark)))
-    summary.seen.append((matrix.constant, matrix.not_finite, said))
+    said = (*recording.remarks, *recording.file_remarks, *filter(None, [matrix.remark]))
+    summary.seen.append((recording.source, matrix.constant, matrix.not_finite, said))
     summary.remarks.update(said)
     summary.ready += recording.connectivity is not None
 
@@ -306,7 +346,9 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
 
     Args: atlas: of the set.
     """
-    _report_skipped(summary.skipped)
+    report_skipped(recipe.name, summary.skipped)
+    for note, raw in summary.odd.items():
+        print(f"{recipe.name}: {note} {examples(raw)}".rstrip(), file=sys.stderr)
     missing = [f"{atlas.label(r)} in {n}" for r, n in summary.missing().items()]
     if missing:
         print(
@@ -320,11 +362,3 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
             f"{kind_of(parameters(recipe.connectivity))} (connectivity.kind)",
             file=sys.stderr,
         )
-
-
-def _report_skipped(skipped: Sequence[Skipped]) -> None:
-    by_reason: dict[str, list[str]] = {}
-    for skip in skipped:
-        by_reason.setdefault(skip.why, []).append(skip.what)
-    for why, names in by_reason.items():
-        print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)

@@ -31,7 +31,7 @@ class ScanArrays:
             that `cleaning.confound_columns` asks for, where the source has them.
         columns: the columns' names as the file has them, empty where it has none; what they mean
             is found out by `readers.columns` where the indices do not say it.
-        remarks: what was left out or taken for something, for the reports.
+        file_remarks: what was left out or taken for something, for the reports.
     """
 
     series: np.ndarray | None
@@ -39,7 +39,7 @@ class ScanArrays:
     region_indices: tuple[int, ...] | None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    file_remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Scan:
         mean_fd: mean framewise displacement in mm, None where unknown.
         labels: label column -> category name or number as the table has it, or None where missing.
         row: the table's row that the labels come from, for errors; '' where there is none.
-        remark: what every report must say of such a scan ('' nothing); equal ones are counted.
+        remarks: what every report must say of such a scan; equal ones are counted.
         simulated: true where no person was scanned.
     """
 
@@ -75,7 +75,7 @@ class Scan:
     mean_fd: float | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
     row: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
     simulated: bool = False
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Recording(Scan):
     region_indices: tuple[int, ...] | None = None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    file_remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

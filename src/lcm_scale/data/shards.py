@@ -44,6 +44,7 @@ from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
 from lcm_scale.data.quality import judge, unknown_notes
 from lcm_scale.data.quality_table import TABLE, table_text
+from lcm_scale.data.readers.people import check_people
 from lcm_scale.data.store import QUALITY, ScanFacts
 from lcm_scale.data.targets import check_names, encoded, left_out, vocabulary_of
 from lcm_scale.errors import InputError
@@ -103,6 +104,7 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
     check_names(recipe)
+    check_people(recipe.source)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(

@@ -15,6 +15,7 @@ import numpy as np
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
 from lcm_scale.data.context import check_context, context_of
+from lcm_scale.data.readers.cells import number_of
 from lcm_scale.data.recordings import Scan
 from lcm_scale.data.store import Store
 from lcm_scale.errors import InputError, nearest
@@ -61,8 +62,17 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
 
 
 def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
+    """The column of that name, else the one that differs from it by case only."""
+    what = "group" if isinstance(wanted, GroupConfig) else "scalar"
+    if column not in scan.labels:
+        alike = [name for name in scan.labels if name.casefold() == column.casefold()]
+        if len(alike) > 1:
+            raise InputError(
+                f"{scan.row or scan.source}: columns {' and '.join(alike)} could both be the "
+                f"'{column}' of {what} '{wanted.name}'; name one: column: {alike[0]}"
+            )
+        column = alike[0] if alike else column
     if column not in scan.labels and not wanted.optional:
-        what = "group" if isinstance(wanted, GroupConfig) else "scalar"
         raise InputError(
             f"{scan.row or scan.source}: no label column '{column}' for {what} "
             f"'{wanted.name}'{nearest(column, scan.labels)} "
@@ -72,6 +82,7 @@ def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | 
 
 
 def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
+    value = _as_listed(value, list(group.map) or group.labels)
     if group.map:
         if value not in group.map:
             raise InputError(
@@ -89,13 +100,22 @@ def _category(value: str, column: str, group: GroupConfig, where: str) -> str | 
     return value
 
 
+def _as_listed(value: str, words: Sequence[str]) -> str:
+    """The recipe's word for a number that is written in another way: 1.0 and 01 are its 1."""
+    number = number_of(value)
+    if value in words or number is None:
+        return value
+    same = [word for word in words if number_of(word) == number]
+    return same[0] if len(same) == 1 else value
+
+
 def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | None:
-    try:
-        number = float(value)
-    except ValueError:
+    number = number_of(value)
+    if number is None:
         raise InputError(
-            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
-        ) from None
+            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}'; words are "
+            "categories of a group, or missing: scalars.missing takes numbers only)"
+        )
     if not math.isfinite(number) or number in scalar.missing:
         return None
     if scalar.log and np.float32(number) <= 0:  # as it will be stored
@@ -103,7 +123,7 @@ def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | 
             f"{where}: {column} is {value}, which has no logarithm (scalar '{scalar.name}'); leave "
             "log out, or list the value under missing"
         )
-    return value
+    return value.replace(",", ".")
 
 
 def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:

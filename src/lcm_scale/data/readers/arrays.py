@@ -100,12 +100,12 @@ def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
         matrix = as_matrix(data.values, n, source.triangle, path)
         if matrix is not data.values:
             columns = ()  # names of edges, if any
-        return ScanArrays(None, matrix, None, columns=columns, remarks=data.remarks)
+        return ScanArrays(None, matrix, None, columns=columns, file_remarks=data.remarks)
     # Named columns are regions, so a table with a header is never turned.
     series = data.values
     if not data.columns:
         series = as_series(series, n, path, source.orientation)
-    return ScanArrays(series, None, None, columns=columns, remarks=data.remarks)
+    return ScanArrays(series, None, None, columns=columns, file_remarks=data.remarks)
 
 
 def shape_of_scan(n_regions: int, ready: bool) -> Callable[[Variable], bool]:

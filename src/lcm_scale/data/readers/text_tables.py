@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lcm_scale.data.readers.phenotypes import DECIMAL_COMMA, MISSING
+from lcm_scale.data.readers.cells import is_missing
+from lcm_scale.data.readers.phenotypes import COMMA
 from lcm_scale.errors import InputError
 from lcm_scale.limits import read_text as text_of
 from lcm_scale.limits import refuse_too_many
@@ -93,7 +94,7 @@ def _lines(path: Path) -> _Lines:
     sample = numbered[:2][-1][1] if numbered else ""  # a line of numbers, where there is one
     delimiter = next((mark for mark in ("\t", ";", ",") if mark in sample), None)
     tokens = sample.split()
-    if delimiter == "," and len(tokens) > 1 and all(map(DECIMAL_COMMA.fullmatch, tokens)):
+    if delimiter == "," and len(tokens) > 1 and all(map(COMMA.fullmatch, tokens)):
         delimiter = None  # `1,25 3,5`: the commas are decimal ones
     return _Lines(path, numbered, delimiter, above[-1] if above else "")
 
@@ -116,7 +117,7 @@ def _header(lines: _Lines) -> tuple[list[str], list[tuple[int, str]]]:
 def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether the first line names columns: words, whole numbers from 0 or 1 on, whole numbers
     (codes) above decimal ones, or a word in front of such numbers."""
-    filled = [cell for cell in first if cell.lower() not in MISSING]
+    filled = [cell for cell in first if not is_missing(cell)]
     words = [cell for cell in filled if _is_word(cell)]
     if words and len(words) == len(filled):
         return True
@@ -133,7 +134,7 @@ def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
         and counted == list(range(start, start + len(whole)))
     ):
         return True
-    return not words and any("." in cell or DECIMAL_COMMA.fullmatch(cell) for cell in second)
+    return not words and any("." in cell or COMMA.fullmatch(cell) for cell in second)
 
 
 def _is_plain(first: Sequence[str], header: Sequence[str]) -> bool:
@@ -199,10 +200,10 @@ def _checked(table: Table, path: Path) -> Table:
 
 
 def _number(cell: str, lines: _Lines, row: int, column: int, header: Sequence[str]) -> float:
-    if cell.lower() in MISSING:
+    if is_missing(cell):
         return float("nan")
     text = cell
-    if lines.delimiter != "," and DECIMAL_COMMA.fullmatch(cell):
+    if lines.delimiter != "," and COMMA.fullmatch(cell):
         text = cell.replace(",", ".")
     try:
         return float(text)
@@ -216,9 +217,7 @@ def _number(cell: str, lines: _Lines, row: int, column: int, header: Sequence[st
 
 def _is_word(cell: str) -> bool:
     """Neither a number nor missing."""
-    return (
-        not _is_number(cell) and not DECIMAL_COMMA.fullmatch(cell) and cell.lower() not in MISSING
-    )
+    return not _is_number(cell) and not COMMA.fullmatch(cell) and not is_missing(cell)
 
 
 def _is_number(cell: str) -> bool:
