@@ -43,9 +43,12 @@ def marked(text: str) -> tuple[str, str | None]:
     start = len(text) - len(text.lstrip())
     end = text.find("\n", start) + 1 or len(text)
     rows = {mark: _first_rows(text, mark, end + ROOM) for mark in MARKS}
-    even = [mark for mark in MARKS if len({len(cells) for cells in rows[mark]} | {1}) == 2]
+    lengths = {mark: {len(cells) for cells in rows[mark]} for mark in MARKS}
+    even = [mark for mark in MARKS if len(lengths[mark]) == 1 and lengths[mark] != {1}]
     if even == [";", ","]:
         return text, ";" if _decimal_commas(rows[";"]) else ","
+    if even == [","] and all(_decimals_between_blanks(",".join(row)) for row in rows[","]):
+        return text, None
     if even:
         return text, even[0]
     counts = {mark: len(cells[0]) - 1 if cells else 0 for mark, cells in rows.items()}
@@ -102,3 +105,9 @@ def _decimal_commas(rows: list[list[str]]) -> bool:
     return all(
         "," not in cell or DECIMAL_COMMA.fullmatch(cell.strip()) for row in rows for cell in row
     )
+
+
+def _decimals_between_blanks(line: str) -> bool:
+    """`1,25 3,5`: the commas are decimal ones."""
+    cells = line.split()
+    return len(cells) > 1 and all(map(DECIMAL_COMMA.fullmatch, cells))

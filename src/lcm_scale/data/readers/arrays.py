@@ -15,6 +15,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers import numpy_files
+from lcm_scale.data.readers.columns import is_counted
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.numpy_files import Variable
 from lcm_scale.data.readers.text_tables import (
@@ -86,13 +87,17 @@ def without(table: Table, names: Sequence[str], path: Path) -> Table:
 
 
 def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
-    """One scan's file, as the recipe's source says (key, drop_columns, kind, columns, orientation,
+    """One scan's file, as the recipe's source says (key, drop_columns, kind, order, orientation,
     triangle).
 
     Raises: InputError as `read_array`, `without`, `as_series` and `as_matrix`.
     """
     n, ready = atlas.n_regions, source.kind == "connectivity"
-    data = without(read_array(path, source.key, shape_of_scan(n, ready)), source.drop_columns, path)
+    if path.suffix.lower() in TEXT:
+        data = read_text(path, atlas.indices, source.drop_columns)
+    else:
+        data = read_array(path, source.key, shape_of_scan(n, ready))
+        data = without(data, source.drop_columns, path)
     if not data.columns and data.values.shape[1] == n + 1 and counts_rows(data.values):
         data = Table(data.values[:, 1:], (), (*data.remarks, COUNTS_ROWS))
     columns = data.columns if source.order == "names" else ()
@@ -101,10 +106,17 @@ def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
         if matrix is not data.values:
             columns = ()  # names of edges, if any
         return ScanArrays(None, matrix, None, columns=columns, file_remarks=data.remarks)
-    # Named columns are regions, so a table with a header is never turned.
+    # Names say that columns are regions. Numbers 0, 1, 2 ... that pandas writes say nothing.
     series = data.values
-    if not data.columns:
+    if not is_counted(data.columns):
+        if source.orientation == "region_by_time":
+            raise InputError(
+                f"{path}: its columns have names ({data.columns[0][:LONGEST_SHOWN]} ...), so they "
+                "are regions, and not volumes (source.orientation=region_by_time)"
+            )
+    elif not data.columns or n in series.shape:
         series = as_series(series, n, path, source.orientation)
+        columns = columns if series is data.values else ()
     return ScanArrays(series, None, None, columns=columns, file_remarks=data.remarks)
 
 

@@ -7,7 +7,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -74,7 +74,9 @@ def read_npz(path: Path, name: str) -> np.ndarray:
 
 
 def variable(name: str, shape: tuple[int, ...], dtype: np.dtype) -> Variable:
-    return Variable(name, shape, str(dtype), dtype.kind in "fiu")
+    """Args: shape: of the array; a vector, as one triangle of a matrix is kept, counts as a row."""
+    row = (1, *shape) if len(shape) == 1 else shape
+    return Variable(name, row, str(dtype), dtype.kind in "fiu")
 
 
 def refuse_no_table(found: Variable, path: Path) -> None:
@@ -98,7 +100,8 @@ def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Bina
 def _read(stream: BinaryIO, size: int, name: str, path: Path) -> np.ndarray:
     """Args: size: bytes of the stream from its start to its end."""
     dtype, shape, by_columns = _header(stream)
-    refuse_no_table(variable(name, shape, dtype), path)
+    found = variable(name, shape, dtype)
+    refuse_no_table(found, path)
     wanted, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if wanted > held:
         raise InputError(
@@ -112,7 +115,8 @@ def _read(stream: BinaryIO, size: int, name: str, path: Path) -> np.ndarray:
         if not step:
             raise EOFError(f"it ends after {filled:,} of {wanted:,} bytes")
         filled += step
-    return values.reshape(shape, order="F" if by_columns else "C").astype(np.float64, order="C")
+    order: Literal["F", "C"] = "F" if by_columns else "C"
+    return values.reshape(found.shape, order=order).astype(np.float64, order="C")
 
 
 def _header(stream: BinaryIO) -> tuple[np.dtype, tuple[int, ...], bool]:
