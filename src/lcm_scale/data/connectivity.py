@@ -274,8 +274,10 @@ def _ready(
     whole = np.flatnonzero(present)[pairs.all(0)]
     smallest = _smallest_eigenvalue(values[np.ix_(whole, whole)], config.kind)
     if smallest < -FAR_FROM_POSITIVE:
-        whose = "the smallest eigenvalue of 2 minus it" if config.kind == "partial" else (
-            "its smallest eigenvalue"
+        whose = (
+            "the smallest eigenvalue of 2 minus it"
+            if config.kind == "partial"
+            else ("its smallest eigenvalue")
         )
         raise InputError(
             f"{recording.source}: cannot be a {config.kind} matrix: {whose} is "

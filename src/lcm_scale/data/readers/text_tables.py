@@ -10,6 +10,7 @@ and said in `Table.remarks`. A value that is no number is named by its row and c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +32,8 @@ INDEX_NAMES = frozenset(
 )
 FEWEST_COUNTED = 4  # columns from which on a first line 0, 1, 2 ... is no volume by accident
 FEWEST_RISING = 8  # the same of whole numbers that rise, as the codes of most atlases do
+# A spreadsheet writes `#N/A` and `#DIV/0!` into cells, and a row may begin with one.
+COMMENT = re.compile(r"\s*#(?!(?:n/a|nan|nv|[a-z/0]+[!?])(?!\w))", re.IGNORECASE)
 COUNTS_ROWS = "a first column that counts rows was left out"
 LABELS_ROWS = "a first column that repeats the columns' names was left out"
 
@@ -96,24 +99,35 @@ def read_text(path: Path, codes: Collection[int] = (), drop: Sequence[str] = ())
     """
     sheet = _sheet(path, codes)
     refuse_too_many((sheet.text.count("\n"), len(sheet.first)), str(path))
-    if not drop and '"' not in sheet.text and len(sheet.header) in (0, len(sheet.first)):
-        lines = [line for line in sheet.text.split("\n")[sheet.above :] if line.strip()]
-        try:
-            values = np.loadtxt(
-                lines, dtype=np.float64, delimiter=sheet.mark, comments=None, ndmin=2
-            )
-        except ValueError:
-            pass  # a missing word, a decimal comma, or a bad cell, which is found below
-        else:
-            first = [[line.split(sheet.mark, 1)[0].strip()] for line in lines]
-            return _without_index(values, sheet.header, first, ())
+    plain = not drop and '"' not in sheet.text and len(sheet.header) in (0, len(sheet.first))
+    table = _quickly(sheet) if plain else None
+    table = table or _cell_by_cell(sheet, drop)
+    if "" in table.columns:
+        raise InputError(
+            f"{path}: column {table.columns.index('') + 1} of the numbers has no name, and it does "
+            "not count the rows"
+        )
+    return table
+
+
+def _quickly(sheet: _Sheet) -> Table | None:
+    """None where a cell is no number with a point: missing, text, or with a decimal comma."""
+    lines = [line for line in sheet.text.split("\n")[sheet.above :] if line.strip()]
+    try:
+        values = np.loadtxt(lines, dtype=np.float64, delimiter=sheet.mark, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    first = [[line.split(sheet.mark, 1)[0].strip()] for line in lines]
+    return _without_index(values, sheet.header, first, ())
+
+
+def _cell_by_cell(sheet: _Sheet, drop: Sequence[str]) -> Table:
     layout = _layout(sheet, drop)
     values = np.stack([_numbers(sheet, layout, n, cells) for n, cells in sheet.rows()])
     names = [layout.names[i] for i in layout.numbers] if layout.names else []
     if not layout.text:
         return _without_index(values, names, layout.front, ())
-    labels = [cells[-2] for cells in layout.front]
-    order = _order_by(labels, names, path)
+    order = _order_by([cells[-2] for cells in layout.front], names, sheet.path)
     if order is not None:
         return Table(values[order], tuple(names), (LABELS_ROWS,))
     called = [layout.names[i] if layout.names else "" for i in layout.text]
@@ -124,7 +138,7 @@ def read_text(path: Path, codes: Collection[int] = (), drop: Sequence[str] = ())
 
 def _sheet(path: Path, codes: Collection[int]) -> _Sheet:
     lines = text_of(path).split("\n")
-    is_comment = [line.lstrip().startswith("#") for line in lines]
+    is_comment = [bool(COMMENT.match(line)) for line in lines]
     comment = ""
     for line, skipped in zip(lines, is_comment, strict=True):
         if skipped:
@@ -141,7 +155,7 @@ def _sheet(path: Path, codes: Collection[int]) -> _Sheet:
         header, above, rows = first, rows[0][0], rows[1:]
     if not rows:
         raise InputError(f"{path}: empty; expected one row a volume and one column a region")
-    header = header or _names_in(comment, mark, len(first), path)
+    header = header or _names_in(comment, mark, len(first))
     return _Sheet(path, text, mark, header, above, rows[0][1])
 
 
@@ -169,24 +183,18 @@ def _is_header(first: Sequence[str], second: Sequence[str], codes: Collection[in
     return decimals and (not words or not _is_decimal(second[0]))
 
 
-def _names_in(comment: str, mark: str | None, width: int, path: Path) -> list[str]:
-    """The columns' names in the last comment above the numbers; empty where it is a sentence.
-
-    Raises: InputError where it holds names and not as many as there are columns.
-    """
+def _names_in(comment: str, mark: str | None, width: int) -> list[str]:
+    """The columns' names in the last comment above the numbers; empty where it is a sentence."""
     if not comment:
         return []
     codes = [cell.strip().strip('"') for cell in comment.split(mark)]
     bare = comment.strip().lstrip("#").strip().rstrip(mark)
     cells = [cell.strip().lstrip("#").strip().strip('"') for cell in bare.split(mark)]
-    ways = [cells, ["", *cells], [*cells, ""]]
-    for names in ways if mark else ways[:1]:
-        if len(names) == width:
-            return names
-    if len(cells) > 1 and (
-        all(c.startswith("#") for c in codes) or (mark and 2 * len(cells) > width)
-    ):
-        raise InputError(f"{path}: {len(cells)} column names and {width} columns of numbers")
+    if len(cells) == width:
+        return cells
+    all_codes = all(cell.startswith("#") for cell in codes)
+    if len(cells) > 1 and (all_codes or (mark and 2 * len(cells) > width)):
+        return cells  # names, whose number is compared with that of the columns
     return []
 
 
@@ -317,7 +325,7 @@ def _is_word(cell: str) -> bool:
 
 
 def _is_decimal(cell: str) -> bool:
-    return _is_number(cell) and not cell.isdigit() or DECIMAL_COMMA.fullmatch(cell) is not None
+    return (_is_number(cell) and not cell.isdigit()) or DECIMAL_COMMA.fullmatch(cell) is not None
 
 
 def _is_number(cell: str) -> bool:
