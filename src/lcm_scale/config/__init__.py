@@ -28,6 +28,7 @@ from lcm_scale.config.shard import (
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
+    StrategyConfig,
     kind_of,
     parameters,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "SimulationConfig",
     "SourceConfig",
     "StageConfig",
+    "StrategyConfig",
     "SweepRecipe",
     "TrainerConfig",
     "dump",

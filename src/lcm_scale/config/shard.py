@@ -21,6 +21,7 @@ from lcm_scale.config.fields import (
     choice,
     dotted,
     free,
+    one_of,
     positive,
     sections,
     share,
@@ -36,8 +37,8 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    # table: the CSV that lists the files; mat, names, auckland, bids: one of people, joined by
-    # subject
+    # table: the CSV that lists the files; mat, names, auckland, bids, fmriprep: one of people,
+    # joined by subject
     table: str | None = text(FILLED, None)
     pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
@@ -49,11 +50,15 @@ class SourceConfig:
     names: str | None = text(SUBJECT_GROUP, None)
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
-    age_unit: str = choice("years", "months")  # names, auckland, bids: of the table's ages
+    age_unit: str = choice(
+        "years", "months"
+    )  # names, auckland, bids, fmriprep: of the table's ages
     tr: float | None = positive(None)  # seconds, where the files do not say
     site: str | None = free(None)  # where the files do not say
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
-    # bids: entity -> the pattern that its word fits, '' for names without it, as {desc: ''}
+    # fmriprep: the label image whose values are the atlas's indices (.nii, .nii.gz)
+    labels_image: str | None = text(FILLED, None)
+    # bids, fmriprep: entity -> the pattern that its word fits, '' for names without it ({desc: ''})
     entities: dict[str, str] = free({})
     # bids: a scan each; a person's runs of one task made one; or the file that a pipeline joined
     runs: str = choice("apart", "average", "joined")
@@ -78,6 +83,28 @@ class SimulationConfig:
 
 
 @dataclass
+class StrategyConfig:
+    """reader fmriprep: which of fMRIPrep's confounds are regressed out, as nilearn's
+    `load_confounds_strategy` chooses them. A parameter that is left empty is the strategy's own."""
+
+    name: str = choice("none", "simple", "scrubbing", "compcor", "ica_aroma")
+    motion: str | None = one_of("basic", "derivatives", "power2", "full")
+    wm_csf: str | None = one_of("basic", "derivatives", "power2", "full")
+    global_signal: str | None = one_of("basic", "derivatives", "power2", "full")
+    scrub: int | None = at_least(0, None)  # volumes: shorter stretches between outliers go too
+    fd_threshold: float | None = positive(None)  # mm of framewise displacement
+    std_dvars_threshold: float | None = positive(None)
+    compcor: str | None = one_of(
+        "anat_combined",
+        "anat_separated",
+        "temporal",
+        "temporal_anat_combined",
+        "temporal_anat_separated",
+    )
+    n_compcor: int | None = at_least(1, None)  # components; None: all that fMRIPrep kept
+
+
+@dataclass
 class CleanConfig:
     """What is done to the series before they are correlated, in this order; by default nothing.
 
@@ -94,6 +121,7 @@ class CleanConfig:
     high_pass: float | None = positive(None)  # Hz; slower changes are taken out. Needs the TR
     low_pass: float | None = positive(None)  # Hz; faster ones are
     nuisance: list[str] = texts()  # columns of a scan's confounds table that are regressed out
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)  # in place of nuisance
 
 
 @dataclass
@@ -181,7 +209,9 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "auckland", "bids", "mat", "names", "table", "simulated")
+    reader: str = choice(
+        "abide", "auckland", "bids", "fmriprep", "mat", "names", "table", "simulated"
+    )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")

@@ -29,12 +29,16 @@ class ScanArrays:
             does not.
         confounds: column of a confounds table -> (T,) its value at each volume, NaN missing; those
             that `cleaning.confound_columns` asks for, where the source has them.
+        regressors: (T, C) what `connectivity.clean.strategy` regresses out, None without one.
+        outliers: (T,) whether a volume is to be left out as that strategy says, or None.
     """
 
     series: np.ndarray | None
     connectivity: np.ndarray | None
     region_indices: tuple[int, ...] | None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    regressors: np.ndarray | None = None
+    outliers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Recording(Scan):
     connectivity: np.ndarray | None = None
     region_indices: tuple[int, ...] | None = None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    regressors: np.ndarray | None = None
+    outliers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
