@@ -7,7 +7,7 @@ from pathlib import Path
 from lcm_scale.data.readers.arrays import read_text
 from lcm_scale.data.readers.phenotypes import abide_table
 from lcm_scale.errors import InputError
-from lcm_scale.layouts.found import Found, Question, Regions, shown
+from lcm_scale.layouts.found import Found, Question, shown
 from lcm_scale.layouts.regions import regions_of
 
 FILES = "*_rois_*.1D"
@@ -35,17 +35,12 @@ def looks_like(folder: Path) -> Found | None:
         text = "where is the phenotype CSV? There is none in the folder or above it"
         questions.append(Question(text, ("phenotypes: FILE.csv",)))
     first = next(path for path in files if path.stem.endswith(f"_rois_{kinds[0]}"))
-    data = read_text(first)
-    regions = regions_of(data)
-    # The release writes AAL's codes over its columns; a file without a header is no original.
     return Found(
         layout="ABIDE, as the Preprocessed Connectomes Project gives it",
         name="abide",
         reader="abide",
         source=source,
-        regions=regions
-        if data.columns
-        else Regions(regions.atlas, regions.why, (), regions.question),
+        regions=regions_of(read_text(first)),
         questions=tuple(questions),
         remarks=("further columns of the phenotype CSV as targets: recipes/data/abide.yaml",),
     )

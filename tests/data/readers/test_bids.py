@@ -286,6 +286,11 @@ def test_a_table_elsewhere_is_named_by_the_recipe(put, made, read_all, tmp_path,
     assert read_all(made(tmp_path / "p", table=table))[0][0].age == 20.0
 
 
+def test_people_without_a_scan_are_listed(xcpd, made, read_all) -> None:
+    _, skipped = read_all(made(xcpd, entities={"task": "rest"}))
+    assert [s.why for s in skipped] == ["row of participants.tsv without a file"]
+
+
 # -- runs made one --
 
 

@@ -45,6 +45,7 @@ from lcm_scale.data.readers.bids_runs import joined_runs
 from lcm_scale.data.readers.bids_tables import PARTICIPANTS, BidsTables, read_tables, root_of
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
+from lcm_scale.identity import normalised
 
 NAMED = ("task", "ses", "acq", "dir")  # entities that are labels
 
@@ -59,7 +60,7 @@ class RunFiles:
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
-    """The scans below source.dir, in the order of their paths.
+    """The scans below source.dir, in the order of their paths; then the people who have none.
 
     Raises: InputError for a missing folder, for files of one scan between which the recipe does not
         choose, or for a table that cannot be read.
@@ -95,6 +96,10 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
         runs = [run for run in runs if run not in gone]
         if runs:
             yield _scan(recipe, runs, atlas, tables, beside)
+    there = {normalised(file.entities["sub"]) for file in files}
+    for subject in tables.people.entries:
+        if subject not in there:
+            yield Skipped(f"row of subject {subject}", "row of participants.tsv without a file")
 
 
 def _refuse_cleaning_of_joined_runs(recipe: ShardRecipe) -> None:

@@ -20,7 +20,7 @@ from lcm_scale.errors import InputError, nearest
 
 SUFFIXES = {
     "series": ("timeseries",),
-    # XCP-D's, its releases before 0.6, HALFpipe's and C-PAC's
+    # XCP-D's, its releases before 0.7, HALFpipe's and C-PAC's
     "connectivity": ("relmat", "conmat", "matrix", "correlations"),
 }
 OTHER_TABLES = ("confounds", "design", "contrast")  # desc- of tables with the same suffixes
