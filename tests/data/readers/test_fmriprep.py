@@ -120,6 +120,7 @@ def tree(tmp_path: Path, write_csv) -> Path:
     people = [
         {"participant_id": "sub-01", "age": 34, "sex": "M", "group": "read"},
         {"participant_id": "sub-02", "age": "n/a", "sex": "F", "group": "write"},
+        {"participant_id": "sub-03", "age": 50, "sex": "F", "group": "write"},
     ]
     write_csv(tmp_path / "ds" / "participants.tsv", people)
     return folder
@@ -146,7 +147,7 @@ def test_scans_have_their_session_tr_displacement_and_person(tree, made, read_al
     assert first.labels["group"] == "read" and first.labels["task"] == "rest"
     assert first.mean_fd == pytest.approx((87 * 0.1 + 2 * 0.9) / 89)
     assert last.age is None and last.labels["group"] == "write"
-    assert not skipped and not first.remark
+    assert [s.what for s in skipped] == ["row of subject 03"] and not first.remark
 
 
 def test_regions_are_the_means_that_nilearn_gives(tree, made, labels, read_all) -> None:
@@ -431,4 +432,4 @@ def test_a_link_without_its_file_is_skipped(tree, made, read_all) -> None:
     path.unlink()
     path.symlink_to("annex-object")
     scans, skipped = read_all(made(tree))
-    assert len(scans) == 2 and "datalad get" in skipped[0].why
+    assert len(scans) == 2 and "datalad get" in skipped[0].why and len(skipped) == 2

@@ -43,6 +43,7 @@ from lcm_scale.data.readers.images import (
 from lcm_scale.data.readers.strategies import load_strategy
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
+from lcm_scale.identity import normalised
 
 NAMED = ("task", "ses", "acq", "dir")  # entities that are labels
 IMAGE = "bold"
@@ -55,7 +56,7 @@ OLD_FD = "FramewiseDisplacement"
 
 
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
-    """The scans below source.dir, in the order of their paths.
+    """The scans below source.dir, in the order of their paths; then the people who have none.
 
     Raises: InputError for a missing folder, a label image that is none of this atlas, images of one
         scan between which the recipe does not choose, images in a person's own space, or a table
@@ -96,6 +97,10 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
             yield Skipped(file.path.name, "link to a file that is not there (datalad get)")
         else:
             yield _scan(recipe, file, labels, atlas, tables, beside, strategy)
+    there = {normalised(file.entities["sub"]) for file in files}
+    for subject in tables.people.entries:
+        if subject not in there:
+            yield Skipped(f"row of subject {subject}", "row of participants.tsv without a file")
 
 
 def _wanted(recipe: ShardRecipe) -> dict[str, str]:

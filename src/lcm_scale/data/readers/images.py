@@ -25,6 +25,7 @@ MOST_VOXELS = 2**26
 # Numbers of a series: four joined HCP runs at 2 mm have 4.3 thousand million.
 MOST_NUMBERS = 2**33
 PIECE = 2**27  # numbers that are read at once: 1 GiB as float64
+SMALLEST = 1e-6  # mm3 of a voxel; the largest is one over it
 LONGEST_TR = 30.0  # seconds
 SPACE = re.compile(r"(?:^|_)(?:tpl|space)-([A-Za-z0-9]+)(?:_|$)")
 SECONDS = {"sec": 1.0, "msec": 1e-3}
@@ -91,7 +92,7 @@ def region_means(
             masker.transform(image.slicer[..., start : start + step])
             for start in range(0, image.shape[3], step)
         ]
-    except (OSError, EOFError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # nibabel and nilearn raise whatever a damaged file makes them
         raise _unreadable(path, error) from error
     series = np.concatenate(pieces).astype(np.float64)
     assert series.shape == (image.shape[3], len(regions))
@@ -110,9 +111,12 @@ def _on_grid(
     grid = _nibabel().Nifti1Image(
         np.zeros(shape, dtype=np.int32), np.frombuffer(affine).reshape(4, 4)
     )
-    moved = _nilearn().image.resample_to_img(
-        labels, grid, interpolation="nearest", copy_header=True, force_resample=True
-    )
+    try:
+        moved = _nilearn().image.resample_to_img(
+            labels, grid, interpolation="nearest", copy_header=True, force_resample=True
+        )
+    except Exception as error:  # a grid that is turned, squeezed or huge beyond any brain
+        raise _unreadable(path, error) from error
     values = np.asanyarray(moved.dataobj).astype(np.int32)
     regions = tuple(int(label) for label in np.unique(values) if label != 0)
     return _nibabel().Nifti1Image(values, grid.affine), regions
@@ -131,7 +135,7 @@ def _labels(path: Path, atlas: Atlas) -> Any:
     _refuse_large(image, path)
     try:
         values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ArithmeticError) as error:
+    except Exception as error:  # zlib's and nibabel's
         raise _unreadable(path, error) from error
     if (
         values.dtype.kind not in "fiu"
@@ -161,11 +165,15 @@ def _opened(path: Path) -> Any:
         raise InputError(f"{path}: no such image ({' or '.join(IMAGES)})")
     nibabel = _nibabel()
     try:
-        image = nibabel.load(path)
+        with nibabel.imageglobals.LoggingOutputSuppressor():  # it would print in front of the line
+            image = nibabel.load(path)
+            volume = abs(np.linalg.det(image.affine[:3, :3]))  # of a voxel, mm3
     except Exception as error:  # nibabel raises whatever a damaged header makes it
         raise _unreadable(path, error) from error
     if not isinstance(image, nibabel.Nifti1Image) or not np.isfinite(image.affine).all():
         raise InputError(f"{path}: cannot be read as NIfTI")
+    if not SMALLEST < volume < 1 / SMALLEST:
+        raise InputError(f"{path}: its header gives a voxel {volume:.3g} mm3, which no scan has")
     return image
 
 
