@@ -49,7 +49,7 @@ def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
     from lcm_scale.data.readers import brings_its_files
 
     if brings_its_files(recipe):
-        return "its raw files are made or downloaded then"
+        return "its raw files are made then"
     scans, _, skipped = list_scans(recipe, atlas)
     if not scans:
         raise InputError(f"{recipe.name}: no usable scan is listed")

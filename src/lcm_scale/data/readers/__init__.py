@@ -23,5 +23,5 @@ READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] =
 
 
 def brings_its_files(recipe: ShardRecipe) -> bool:
-    """Whether reading makes or downloads the raw files, which no dry run does."""
-    return recipe.reader == "simulated" or (recipe.reader == "abide" and not recipe.source.dir)
+    """Whether reading makes the raw files, which no dry run does."""
+    return recipe.reader == "simulated"

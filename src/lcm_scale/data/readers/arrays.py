@@ -24,7 +24,8 @@ from lcm_scale.limits import read_text as text_of
 from lcm_scale.limits import refuse_too_many
 
 TEXT = (".1d", ".csv", ".tsv", ".txt")
-SUFFIXES = (*TEXT, ".npy", ".npz", ".mat")
+HDF5 = (".h5", ".hdf5")
+SUFFIXES = (*TEXT, ".npy", ".npz", ".mat", *HDF5)
 LISTED = 20  # variables of a file that a message names
 DIGITS = 18  # of a region's index, which is 64 bits wide at most
 LONGEST_SHOWN = 64  # characters of a name or cell in a message; MATLAB's names have 63
@@ -60,7 +61,7 @@ def read_array(
         if kind == ".npz":
             name = _choose(numpy_files.npz_variables(path), path, key, fits)
             return Table(numpy_files.read_npz(path, name))
-        if kind == ".mat":
+        if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
             name = _choose(MATLAB.variables(path), path, key, fits)
             return Table(MATLAB.read(path, name))
     except InputError:
