@@ -531,8 +531,8 @@ def test_a_set_of_images_goes_the_whole_way_to_a_shard_set(
                 bucket[key] = nifti(rng.standard_normal((10, 5, 4, 60)))
             elif "confounds" in key and key.endswith(".tsv"):
                 bucket[key] = table(columns, number)
-            elif key.endswith("bold.json"):
-                bucket[key] = b'{"RepetitionTime": 2}'
+            elif key.endswith(".json"):
+                bucket[key] = b'{"RepetitionTime": 2}' if "bold" in key else b"{}"
             elif key.endswith("participants.tsv"):
                 bucket[key] = people.encode()
     code, out, err = lcm(f"fetch {name}")
