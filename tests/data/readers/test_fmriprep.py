@@ -92,12 +92,15 @@ def put_confounds(table: Path, seed: int, volumes: int = VOLUMES) -> Path:
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """A label image on a finer grid than the data's: region i is the i-th pair of planes."""
+    """A label image on a finer, shifted grid: region i is the i-th pair of planes, and a mean of two
+    labels would be another region."""
     values = np.zeros((12, 12, 12), dtype=np.int16)
     for region in range(REGIONS):
         values[2 * region : 2 * region + 2] = region + 1
     name = "tpl-MNI152NLin2009cAsym_res-01_atlas-X_dseg.nii.gz"
-    return put_image(tmp_path / "atlas" / name, values, np.diag([1.0, 1.0, 1.0, 1.0]))
+    shifted = np.eye(4)
+    shifted[:3, 3] = -1.3
+    return put_image(tmp_path / "atlas" / name, values, shifted)
 
 
 @pytest.fixture
