@@ -92,11 +92,11 @@ def put_confounds(table: Path, seed: int, volumes: int = VOLUMES) -> Path:
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """A label image on a finer, shifted grid: region i is the i-th pair of planes, and a mean of two
-    labels would be another region."""
-    values = np.zeros((12, 12, 12), dtype=np.int16)
-    for region in range(REGIONS):
-        values[2 * region : 2 * region + 2] = region + 1
+    """A label image on a finer, shifted grid, a region a pair of planes, in no order: a mean of two
+    neighbours would be another region."""
+    values = np.full((13, 13, 13), 5, dtype=np.int16)
+    for place, region in enumerate((1, 4, 2, 6, 3, 5)):
+        values[2 * place : 2 * place + 2] = region
     name = "tpl-MNI152NLin2009cAsym_res-01_atlas-X_dseg.nii.gz"
     shifted = np.eye(4)
     shifted[:3, 3] = -1.3
