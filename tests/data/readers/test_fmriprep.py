@@ -7,9 +7,10 @@ Where the layouts come from:
 - `_regressors` until 20.1: nilearn 0.14.1, nilearn/interfaces/fmriprep/load_confounds_utils.py.
 - Columns and JSON of the confounds: a real table that nilearn 0.14.1 carries,
   nilearn/interfaces/fmriprep/data/test-v21_desc-confounds_timeseries.tsv.
-- Names and columns before 1.2: nipreps/fmriprep, docs/outputs.rst of release 1.0 (`*bold_confounds`,
-  `*bold_space-<space>_preproc`), and for ds000030 the header in the comments of despolab's scripts:
-  WhiteMatter, GlobalSignal, stdDVARS, FramewiseDisplacement, aCompCor00, X, Y, Z, RotX, RotY, RotZ.
+- Names and columns before 1.2 (X, Y, Z, RotX, GlobalSignal, aCompCor01): a lesson on ds000030,
+  carpentries-incubator/SDC-BIDS-fMRI at 3508f3e9beaba5c8b9a5be050c2d5f1330bd4e8d,
+  _episodes/05-data-cleaning-with-nilearn.md. FramewiseDisplacement: headers that scripts of that time
+  quote; only the mean displacement is taken from it, where it is there.
 """
 
 from __future__ import annotations

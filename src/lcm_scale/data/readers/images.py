@@ -24,7 +24,7 @@ IMAGES = (".nii", ".nii.gz")
 MOST_VOXELS = 2**26
 # Numbers of a series: four joined HCP runs at 2 mm have 4.3 thousand million.
 MOST_NUMBERS = 2**33
-PIECE = 2**27  # numbers that are read at once: 1 GiB as float64
+PIECE = 2**23  # numbers that are read at once: 64 MiB as float64; more is slower (docs/log.md)
 SMALLEST = 1e-6  # mm3 of a voxel; the largest is one over it
 LONGEST_TR = 30.0  # seconds
 SPACE = re.compile(r"(?:^|_)(?:tpl|space)-([A-Za-z0-9]+)(?:_|$)")
@@ -166,7 +166,8 @@ def _opened(path: Path) -> Any:
     nibabel = _nibabel()
     try:
         with nibabel.imageglobals.LoggingOutputSuppressor():  # it would print in front of the line
-            image = nibabel.load(path)
+            # An open file is read on from piece to piece; else each would be unpacked from the start.
+            image = nibabel.load(path, keep_file_open=True)
             volume = abs(np.linalg.det(image.affine[:3, :3]))  # of a voxel, mm3
     except Exception as error:  # nibabel raises whatever a damaged header makes it
         raise _unreadable(path, error) from error
