@@ -166,7 +166,7 @@ def _opened(path: Path) -> Any:
     nibabel = _nibabel()
     try:
         with nibabel.imageglobals.LoggingOutputSuppressor():  # it would print in front of the line
-            # An open file is read on from piece to piece; else each would be unpacked from the start.
+            # Read on from piece to piece; else each would be unpacked from the start.
             image = nibabel.load(path, keep_file_open=True)
             volume = abs(np.linalg.det(image.affine[:3, :3]))  # of a voxel, mm3
     except Exception as error:  # nibabel raises whatever a damaged header makes it
