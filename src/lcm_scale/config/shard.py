@@ -16,6 +16,7 @@ from lcm_scale.config.fields import (
     GROUP_NAME,
     ONE_GROUP,
     SET_NAME,
+    SEX,
     SUBJECT_GROUP,
     at_least,
     choice,
@@ -49,12 +50,23 @@ class SourceConfig:
     # where they occur session, run, site and labels
     names: str | None = text(SUBJECT_GROUP, None)
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
+    # of text files with a header: names say which region a column is; position: their order does
+    order: str = choice("names", "position")
+    # of series whose sides cannot tell: as many volumes as regions
+    orientation: str = choice("auto", "time_by_region", "region_by_time")
+    # of ready matrices given as a vector: which triangle, row by row
+    triangle: str = choice("none", "upper", "lower")
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
-    age_unit: str = choice(
-        "years", "months"
-    )  # names, auckland, bids, fmriprep: of the table's ages
+    age_unit: str = choice("years", "months")  # of the table's ages
+    # the table's word -> M, F or '' (missing), beside m, male, f and female
+    sex_map: dict[str, str] = text(SEX, {})
+    # what a column says (subject, file, session, run, site, age, sex, tr, mean_fd, confounds) ->
+    # its name, where it has no usual one or two could be meant
+    columns: dict[str, str] = text(FILLED, {})
     tr: float | None = positive(None)  # seconds, where the files do not say
     site: str | None = free(None)  # where the files do not say
+    # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
+    on_error: str = choice("stop", "skip")
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
     # fmriprep: the label image whose values are the atlas's indices (.nii, .nii.gz)
     labels_image: str | None = text(FILLED, None)
@@ -206,6 +218,35 @@ class ScalarConfig:
 
 
 @dataclass
+class ContextConfig:
+    """What is known of a scan's surroundings, neither predicted nor a token: its scanner, say,
+    a medication, its motion. Stored beside the labels."""
+
+    name: str = text(GROUP_NAME, "")
+    # default: the name; where the table has none of it, one of `context.FACTS` (mean_fd, tr ...)
+    column: str = text(COLUMN_NAME, "")
+    kind: str = choice("number", "category")
+    unit: str = free("")  # number: in words
+    # category: the table's word -> category, as in a group
+    map: dict[str, str] = free({})
+    missing: list[float] = free([])  # number: values that mean nothing was measured, beside -9999
+    optional: bool = False  # leave it out, and say so, where nobody has a value
+
+
+@dataclass
+class QualityConfig:
+    """Scans that are left out of the set, each with its reason; by default none (docs/data.md,
+    Quality). What is not known of a scan leaves it in."""
+
+    max_mean_fd: float | None = positive(None)  # mm of mean framewise displacement
+    max_missing_regions: int | None = at_least(0, None)  # regions without data
+    max_spikes: int | None = at_least(0, None)  # volumes at which the series jump
+    max_mean_abs_r: float | None = positive(None)  # mean |r| of the edges
+    # robust z of the distance from the mean of all scans that the others leave in
+    max_distance: float | None = positive(None)
+
+
+@dataclass
 class ShardRecipe:
     """One shard set."""
 
@@ -220,6 +261,8 @@ class ShardRecipe:
     connectivity: ConnectivityConfig = field(default_factory=ConnectivityConfig)
     groups: list[GroupConfig] = sections()
     scalars: list[ScalarConfig] = sections()
+    context: list[ContextConfig] = sections()
+    quality: QualityConfig = field(default_factory=QualityConfig)
     sex: bool = True
     age: bool = True
     age_log: bool = False  # learn and predict the logarithm of age
@@ -230,7 +273,8 @@ class ShardRecipe:
     notes: list[str] = free([])
 
     def label_columns(self) -> list[str]:
-        """The columns of the table that groups and scalars name."""
+        """The columns of the table that groups, scalars and context name."""
         named = [group.column or group.name for group in self.groups]
         named += [scalar.column or scalar.name for scalar in self.scalars]
+        named += [context.column or context.name for context in self.context]
         return list(dict.fromkeys(named))

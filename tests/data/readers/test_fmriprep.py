@@ -151,7 +151,7 @@ def test_scans_have_their_session_tr_displacement_and_person(tree, made, read_al
     assert first.labels["group"] == "read" and first.labels["task"] == "rest"
     assert first.mean_fd == pytest.approx((87 * 0.1 + 2 * 0.9) / 89)
     assert last.age is None and last.labels["group"] == "write"
-    assert [s.what for s in skipped] == ["row of subject 3"] and not first.remark
+    assert [s.what for s in skipped] == ["row of subject 3"] and not first.remarks
 
 
 def test_regions_are_the_means_that_nilearn_gives(tree, made, labels, read_all) -> None:
@@ -225,7 +225,7 @@ def test_images_denoised_by_aroma_are_taken_for_its_strategy(tree, made, read_al
     recipe = made(tree, connectivity=ConnectivityConfig(clean=CleanConfig(strategy=strategy)))
     scans, _ = read_all(recipe)
     assert all("smoothAROMA" in scan.source and scan.regressors is not None for scan in scans)
-    assert {scan.remark for scan in scans} == {
+    assert {remark for scan in scans for remark in scan.remarks} == {
         "image in MNI152NLin6Asym, regions from a label image in MNI152NLin2009cAsym"
     }
 

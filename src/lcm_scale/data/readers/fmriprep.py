@@ -90,7 +90,7 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     tables = BidsTables()
     if root is not None:
         table = expand(source.table) if source.table else root / PARTICIPANTS
-        tables = read_tables(root, table, files, source.age_unit)
+        tables = read_tables(root, table, files, source, recipe.label_columns())
     beside = Beside(root, folder)
     for file in files:
         if not file.path.is_file():
@@ -177,17 +177,17 @@ def _scan(
         mean_fd=_mean_fd(confounds),
         labels=labels | dict(person.labels),
         row=entry.row,
-        remark=_remark(labels_image, file),
+        remarks=(*person.remarks, *_remarks(labels_image, file)),
         simulated=(file.path.parent / SIMULATED_MARKER).is_file(),
     )
 
 
-def _remark(labels_image: Path, file: BidsFile) -> str:
+def _remarks(labels_image: Path, file: BidsFile) -> tuple[str, ...]:
     """Two templates of one name family differ by millimetres: reports say so."""
     theirs, ours = named_space(labels_image.name), file.entities["space"]
     if theirs in ("", ours):
-        return ""
-    return f"image in {ours}, regions from a label image in {theirs}"
+        return ()
+    return (f"image in {ours}, regions from a label image in {theirs}",)
 
 
 def _mean_fd(confounds: Path | None) -> float | None:
