@@ -29,7 +29,6 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.cleaning import TAKES
-from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
@@ -38,6 +37,7 @@ from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.readers.strategies import load_strategy
+from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -116,7 +116,7 @@ def on_error(word: str, folder: Path) -> object:
     (scan,) = table.read(recipe, load_atlas("toy:6"))
     assert isinstance(scan, Unread)
     try:
-        return type(_read(scan, recipe, load_atlas("toy:6")))
+        return type(read_file(scan, recipe, load_atlas("toy:6")))
     except InputError:
         return "refused"
 
