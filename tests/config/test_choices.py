@@ -3,6 +3,8 @@ the schemas stand above that code and cannot import it."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +23,12 @@ from lcm_scale.config import (
     Recipe,
     ShardRecipe,
     SourceConfig,
+    StrategyConfig,
     SweepRecipe,
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
-from lcm_scale.data.collect import _read
+from lcm_scale.data.cleaning import TAKES
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
@@ -33,6 +36,8 @@ from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.cells import age_in_years
+from lcm_scale.data.readers.strategies import load_strategy
+from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -66,6 +71,7 @@ CPU = Hardware("cpu", "32-true")
 TABLES: dict[str, set[str]] = {
     "ShardRecipe.reader": set(READERS),
     "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
+    "ShardRecipe.connectivity.clean.strategy.name": set(TAKES),
     "Recipe.evaluate.unit": set(UNITS),
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
@@ -110,7 +116,7 @@ def on_error(word: str, folder: Path) -> object:
     (scan,) = table.read(recipe, load_atlas("toy:6"))
     assert isinstance(scan, Unread)
     try:
-        return type(_read(scan, recipe, load_atlas("toy:6")))
+        return type(read_file(scan, recipe, load_atlas("toy:6")))
     except InputError:
         return "refused"
 
@@ -241,6 +247,24 @@ def fitted(column: str) -> Callable[[str], object]:
     return see
 
 
+def confounds(parameter: str, strategy: str) -> Callable[[str], object]:
+    """Which columns nilearn chooses from a table of fMRIPrep's that it carries."""
+
+    def see(word: str) -> object:
+        theirs = pytest.importorskip("nilearn.interfaces.fmriprep")
+        table = Path(theirs.__file__).parent / "data" / "test-v21_desc-confounds_timeseries.tsv"
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder) / "sub-1_task-rest_space-X_desc-preproc_bold.nii.gz"
+            for suffix in (".tsv", ".json"):
+                name = f"sub-1_task-rest_desc-confounds_timeseries{suffix}"
+                shutil.copy(table.with_suffix(suffix), image.with_name(name))
+            beside = image.with_name("sub-1_task-rest_desc-confounds_timeseries.tsv")
+            chosen = StrategyConfig(strategy, **{parameter: word})
+            return load_strategy(image, beside, chosen)[0].tobytes()
+
+    return see
+
+
 def harmonise(word: str) -> object:
     """Of six scans of two sites."""
     edges, site = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 15)), np.arange(6) % 2
@@ -260,6 +284,15 @@ DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.source.orientation": said_of_a_file("orientation"),
     "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
+    **{
+        f"ShardRecipe.connectivity.clean.strategy.{parameter}": confounds(parameter, strategy)
+        for parameter, strategy in (
+            ("motion", "simple"),
+            ("wm_csf", "simple"),
+            ("global_signal", "simple"),
+            ("compcor", "compcor"),
+        )
+    },
     "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),

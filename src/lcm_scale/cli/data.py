@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from lcm_scale.weights.checkpoints import Checkpoint
 
 
-def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def shard(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes that read files.")
+    ] = None,
+) -> None:
     """Turn raw files into a shard set.
 
     FC matrices and BEI labels go into tars, with a manifest beside them.
@@ -37,7 +44,7 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
         print(config.dump(composed), end="")
         print(f"would write {folder}; {listed}")
         return
-    _print_manifest(write_shards(composed), folder)
+    _print_manifest(write_shards(composed, jobs), folder)
     print_next(f"lcm-scale verify {folder}")
 
 
@@ -50,7 +57,7 @@ def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
     from lcm_scale.data.readers import brings_its_files
 
     if brings_its_files(recipe):
-        return "its raw files are made or downloaded then"
+        return "its raw files are made then"
     found = list_scans(recipe, atlas)
     if not found.scans:
         raise InputError(f"{recipe.name}: no usable scan is listed")

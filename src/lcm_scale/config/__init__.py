@@ -30,6 +30,7 @@ from lcm_scale.config.shard import (
     ShardRecipe,
     SimulationConfig,
     SourceConfig,
+    StrategyConfig,
     kind_of,
     parameters,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "SimulationConfig",
     "SourceConfig",
     "StageConfig",
+    "StrategyConfig",
     "SweepRecipe",
     "TrainerConfig",
     "dump",

@@ -22,6 +22,7 @@ from lcm_scale.config.fields import (
     choice,
     dotted,
     free,
+    one_of,
     positive,
     sections,
     share,
@@ -37,8 +38,8 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    # table: the CSV that lists the files; mat, names, auckland, bids: one of people, joined by
-    # subject
+    # table: the CSV that lists the files; mat, names, auckland, bids, fmriprep: one of people,
+    # joined by subject
     table: str | None = text(FILLED, None)
     pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
@@ -67,7 +68,9 @@ class SourceConfig:
     # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
     on_error: str = choice("stop", "skip")
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
-    # bids: entity -> the pattern that its word fits, '' for names without it, as {desc: ''}
+    # fmriprep: the label image whose values are the atlas's indices (.nii, .nii.gz)
+    labels_image: str | None = text(FILLED, None)
+    # bids, fmriprep: entity -> the pattern that its word fits, '' for names without it ({desc: ''})
     entities: dict[str, str] = free({})
     # bids: a scan each; a person's runs of one task made one; or the file that a pipeline joined
     runs: str = choice("apart", "average", "joined")
@@ -92,6 +95,28 @@ class SimulationConfig:
 
 
 @dataclass
+class StrategyConfig:
+    """reader fmriprep: which of fMRIPrep's confounds are regressed out, as nilearn's
+    `load_confounds_strategy` chooses them. A parameter that is left empty is the strategy's own."""
+
+    name: str = choice("none", "simple", "scrubbing", "compcor", "ica_aroma")
+    motion: str | None = one_of("basic", "derivatives", "power2", "full")
+    wm_csf: str | None = one_of("basic", "derivatives", "power2", "full")
+    global_signal: str | None = one_of("basic", "derivatives", "power2", "full")
+    scrub: int | None = at_least(0, None)  # volumes: shorter stretches between outliers go too
+    fd_threshold: float | None = positive(None)  # mm of framewise displacement
+    std_dvars_threshold: float | None = positive(None)
+    compcor: str | None = one_of(
+        "anat_combined",
+        "anat_separated",
+        "temporal",
+        "temporal_anat_combined",
+        "temporal_anat_separated",
+    )
+    n_compcor: int | None = at_least(1, None)  # components; None: all that fMRIPrep kept
+
+
+@dataclass
 class CleanConfig:
     """What is done to the series before they are correlated, in this order; by default nothing.
 
@@ -108,6 +133,7 @@ class CleanConfig:
     high_pass: float | None = positive(None)  # Hz; slower changes are taken out. Needs the TR
     low_pass: float | None = positive(None)  # Hz; faster ones are
     nuisance: list[str] = texts()  # columns of a scan's confounds table that are regressed out
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)  # in place of nuisance
 
 
 @dataclass
@@ -226,7 +252,9 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "auckland", "bids", "mat", "names", "table", "simulated")
+    reader: str = choice(
+        "abide", "auckland", "bids", "fmriprep", "mat", "names", "table", "simulated"
+    )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")

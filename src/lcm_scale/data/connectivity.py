@@ -90,10 +90,10 @@ def check_connectivity(config: ConnectivityConfig, atlas: Atlas) -> None:
             f"connectivity.lag={config.lag}: {shortest} volumes (window or min_volumes) have no "
             "pairs of volumes that far apart"
         )
-    if config.kind == "lagged" and config.clean.scrub_mm is not None:
+    scrubs = config.clean.scrub_mm is not None or config.clean.strategy.name == "scrubbing"
+    if config.kind == "lagged" and scrubs:
         raise InputError(
-            "connectivity.clean.scrub_mm: kind=lagged needs volumes in a row, and scrubbing leaves "
-            "gaps"
+            "connectivity.clean: kind=lagged needs volumes in a row, and scrubbing leaves gaps"
         )
     for key in ("accept_missing", "drop_regions"):
         try:

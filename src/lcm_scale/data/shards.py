@@ -42,6 +42,7 @@ from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
+from lcm_scale.data.parts import Parts
 from lcm_scale.data.quality import judge, unknown_notes
 from lcm_scale.data.quality_table import TABLE, table_text
 from lcm_scale.data.readers.people import check_people
@@ -56,15 +57,19 @@ ALIKE = "pairs of people with nearly the same scan"
 MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
 
 
-def write_shards(recipe: ShardRecipe) -> ShardManifest:
+def write_shards(recipe: ShardRecipe, jobs: int | None = None) -> ShardManifest:
     """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier
     one of that name.
 
+    Killed, it leaves what it has read in a hidden folder of shards_dir, and goes on from there when
+    called again; the set is the same to the last byte.
+    Args: jobs: processes that read files, None: as many as are worth it.
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
     folder, atlas = prepare_shards(recipe)
-    with _built_aside(folder) as aside:
-        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
+    parts = Parts(folder.with_name(f".{folder.name}.parts"))
+    with _built_aside(folder) as aside, _forgotten(parts):
+        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5", jobs, parts)
         kept = summary.atlas
         quality = _leave_bad_ones_out(recipe, aside, summary)
         ask_about_missing_regions(recipe, kept, summary)
@@ -114,6 +119,20 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     atlas = load_atlas(str(expand(recipe.atlas)))
     check_connectivity(recipe.connectivity, atlas)
     return folder, atlas
+
+
+@contextmanager
+def _forgotten(parts: Parts) -> Iterator[None]:
+    """What was read goes when the set is whole, and with an error of the data; not when a signal
+    ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        parts.forget()
+        raise
+    parts.forget()
 
 
 @contextmanager

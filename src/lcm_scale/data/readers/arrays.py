@@ -29,7 +29,8 @@ from lcm_scale.data.recordings import ScanArrays
 from lcm_scale.errors import InputError, nearest
 
 TEXT = (".1d", ".csv", ".tsv", ".txt")
-SUFFIXES = (*TEXT, ".npy", ".npz", ".mat")
+HDF5 = (".h5", ".hdf5")
+SUFFIXES = (*TEXT, ".npy", ".npz", ".mat", *HDF5)
 LISTED = 20  # variables of a file that a message names
 
 
@@ -54,7 +55,7 @@ def read_array(
         if kind == ".npz":
             name = _choose(numpy_files.npz_variables(path), path, key, fits)
             return Table(numpy_files.read_npz(path, name))
-        if kind == ".mat":
+        if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
             name = _choose(MATLAB.variables(path), path, key, fits)
             return Table(MATLAB.read(path, name))
     except InputError:
