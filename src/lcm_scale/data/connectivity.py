@@ -18,7 +18,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
-from lcm_scale.data.kinds import constant, matrix_of, pearson, summable
+from lcm_scale.data.kinds import CORRELATIONS, constant, matrix_of, pearson, summable
 from lcm_scale.data.quality import spikes
 from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.recordings import Recording, Skipped
@@ -303,7 +303,7 @@ def _smallest_eigenvalue(matrix: np.ndarray, kind: str) -> float:
     Partial correlations are minus an inverse that is scaled to a diagonal of 1, with the diagonal
     turned about: they may have eigenvalues below 0, but 2 minus them, that inverse, has none.
     """
-    if kind == "lagged" or not len(matrix):
+    if kind not in (*CORRELATIONS, "partial") or not len(matrix):
         return 0.0
     # Many programs set a diagonal of correlations to 0.
     matrix = matrix + np.diag(np.where(np.diag(matrix) == 0, 1.0, 0.0))
