@@ -12,47 +12,22 @@ Shapes: n training scans, m test scans, E edges, R regions, C classes.
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from sklearn.svm import SVC
 
 from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.errors import InputError
+from lcm_scale.linear.problem import Problem
+from lcm_scale.linear.ridge import ridge_classes, ridge_values
+from lcm_scale.linear.svm import svm_classes
+from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
-INNER_FOLDS = 5
 MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifier is as good there
-SVM_COSTS = np.logspace(-0.8, 0.4, 7)  # against inner products whose training diagonal averages 1
-RIDGE_ALPHAS = np.logspace(-2.5, 1.5, 13)
-TEMPERATURES = np.logspace(-1, 2, 61)
-# Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; from matrices alone it
-# cannot be had, so one value near its median stands for all.
-SHRINKAGE = 0.1
 MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
-MEAN_STEPS = 10
-MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region
 
 Features = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One target in one fold, as inner products: `train` (n, n), `test` (m, n), their training
-    diagonal averaging 1."""
-
-    train: np.ndarray
-    test: np.ndarray
-    truth: np.ndarray
-    subject: np.ndarray
-    n_classes: int
-    seed: int
 
 
 def fit_predict(
@@ -146,85 +121,11 @@ def plain_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tangent vectors log(G^-1/2 C G^-1/2) about the geometric mean G of the *training* matrices,
-    (n, E + R), (m, E + R).
-
-    nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
-    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the
-    series; we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the
-    identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of
-    zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals
-    carry sqrt 2, so that a vector's norm is its matrix's. Nothing is centred further, because the
-    mean tangent vector is about zero.
-    """
-    train_spd, test_spd = _positive_definite(train), _positive_definite(test)
-    values, vectors = np.linalg.eigh(geometric_mean(train_spd))
-    whitening = (vectors / np.sqrt(values)) @ vectors.T
-    return _tangent_vectors(train_spd, whitening), _tangent_vectors(test_spd, whitening)
-
-
-def geometric_mean(matrices: np.ndarray) -> np.ndarray:
-    """The geometric (Karcher) mean of symmetric positive definite matrices (n, R, R), by
-    fixed-point iteration.
-
-    Starts from the arithmetic mean; each step moves along the mean tangent vector and is halved
-    where that grows.
-    """
-    mean = matrices.mean(0)
-    step, last = 1.0, np.inf
-    for _ in range(MEAN_STEPS):
-        values, vectors = np.linalg.eigh(mean)
-        root = (vectors * np.sqrt(values)) @ vectors.T
-        inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        gradient = sum(
-            _spectral(inverse_root @ part @ inverse_root, np.log).sum(0)
-            for part in _parts(matrices)
-        ) / len(matrices)
-        norm = float(np.linalg.norm(gradient))
-        if norm / len(mean) < MEAN_TOLERANCE:
-            break
-        step = step / 2 if norm > last else step
-        last = norm
-        mean = root @ _spectral(step * gradient, np.exp) @ root
-        mean = (mean + mean.T) / 2
-    return mean
-
-
-def _parts(matrices: np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
-    """Slices that keep the temporary arrays small."""
-    for start in range(0, len(matrices), size):
-        yield matrices[start : start + size]
-
-
-def _spectral(matrix: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of symmetric matrices (..., R, R) through their eigenvalues."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
-
-
-def _positive_definite(edges: np.ndarray) -> np.ndarray:
-    n_regions = int((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
-    rows, columns = np.triu_indices(n_regions, 1)
-    matrices = np.zeros((len(edges), n_regions, n_regions))
-    matrices[:, rows, columns] = (1 - SHRINKAGE) * edges
-    matrices += np.swapaxes(matrices, 1, 2) + np.eye(n_regions)
-    # Rounded to fp16, or padded as published, a correlation matrix may be a little or far from
-    # positive definite.
-    if np.linalg.eigvalsh(matrices)[:, 0].min() < SHRINKAGE / 10:
-        matrices = np.concatenate(
-            [_spectral(p, lambda v: np.maximum(v, SHRINKAGE / 10)) for p in _parts(matrices)]
-        )
-    return matrices
-
-
-def _tangent_vectors(matrices: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    rows, columns = np.triu_indices(matrices.shape[1])
-    scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
-    logs = (
-        _spectral(whitening @ part @ whitening, np.log)[:, rows, columns]
-        for part in _parts(matrices)
-    )
-    return np.concatenate(list(logs)) * scale
+    """Tangent vectors about the geometric mean of the *training* matrices, (n, E + R), (m, E + R).
+    Nothing is centred further, because the mean tangent vector is about zero."""
+    train_spd = positive_definite(train)
+    space = TangentSpace.about(train_spd)
+    return space.vectors_of(train_spd), space.vectors(test)
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
@@ -265,7 +166,7 @@ def _inner_products(
 
 def _tuned(p: Problem, kind: str) -> np.ndarray:
     if kind == "scalar":
-        return _ridge_values(p)
+        return ridge_values(p)
     codes = p.truth.astype(np.int64)
     present, position = np.unique(codes, return_inverse=True)
     scores = np.zeros((len(p.test), p.n_classes))
@@ -273,125 +174,5 @@ def _tuned(p: Problem, kind: str) -> np.ndarray:
         scores[:, present[0]] = 1.0
         return scores
     known = Problem(p.train, p.test, position, p.subject, len(present), p.seed)
-    scores[:, present] = (_svm if len(present) <= MAX_SVM_CLASSES else _ridge_classes)(known)
+    scores[:, present] = (svm_classes if len(present) <= MAX_SVM_CLASSES else ridge_classes)(known)
     return scores
-
-
-def _inner_folds(p: Problem, stratified: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
-    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
-        n_splits, shuffle=True, random_state=p.seed
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # classes smaller than the number of inner folds are fine here
-        return list(splitter.split(p.truth, p.truth if stratified else None, p.subject))
-
-
-def _svm(p: Problem) -> np.ndarray:
-    """One linear SVM a class against the rest (one in all for two classes), C by inner AUROC,
-    margins to probabilities.
-
-    Classes are not weighted: once C is tuned, weighting by rarity ranked alike on 746 M / 138 F
-    (AUROC .741 unweighted, .743 weighted) and worse on diagnosis (.718, .715). The logistic
-    regression on the inner out-of-fold margins gives probabilities that keep the classes' true
-    frequencies, as the model's cross-entropy does.
-    """
-    folds = _inner_folds(p, stratified=True)
-    columns = [1] if p.n_classes == 2 else list(range(p.n_classes))
-    inner = np.zeros((len(p.truth), len(columns)))
-    outer = np.zeros((len(p.test), len(columns)))
-    for j, column in enumerate(columns):
-        positive = p.truth == column
-        margins = np.stack([_held_out_margins(p, positive, cost, folds) for cost in SVM_COSTS])
-        best = int(np.argmax([_mean_auroc(positive, m, folds) for m in margins]))
-        inner[:, j] = margins[best]
-        outer[:, j] = _margins(p.train, p.test, positive, SVM_COSTS[best], p.seed)
-    spread = inner.std(0) + 1e-12
-    calibration = LogisticRegression(C=10.0, max_iter=1000).fit(inner / spread, p.truth)
-    return np.asarray(calibration.predict_proba(outer / spread))
-
-
-def _margins(
-    train: np.ndarray, test: np.ndarray, positive: np.ndarray, cost: float, seed: int
-) -> np.ndarray:
-    if positive.all() or not positive.any():  # a rare class may be absent from an inner part
-        return np.zeros(len(test))
-    machine = SVC(C=cost, kernel="precomputed", random_state=seed, max_iter=200_000)
-    return np.asarray(machine.fit(train, positive).decision_function(test))
-
-
-def _held_out_margins(
-    p: Problem, positive: np.ndarray, cost: float, folds: list[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
-    margins = np.zeros(len(positive))
-    for fit, held in folds:
-        margins[held] = _margins(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], positive[fit], cost, p.seed
-        )
-    return margins
-
-
-def _mean_auroc(
-    positive: np.ndarray, margins: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
-) -> float:
-    """The mean over inner folds: each is ranked by itself, because margins of differently fitted
-    machines do not compare."""
-    values = [
-        roc_auc_score(positive[h], margins[h]) for _, h in folds if 0 < positive[h].sum() < len(h)
-    ]
-    return float(np.mean(values)) if values else 0.5
-
-
-def ridge_path(
-    train: np.ndarray, test: np.ndarray, truth: np.ndarray, alphas: np.ndarray
-) -> np.ndarray:
-    """Ridge regression with an unpenalised intercept for every alpha at once, from inner products.
-
-    Args: train: (n, n).  test: (m, n).  truth: (n, K).
-    Returns: (alphas, m, K), equal to scikit-learn's `Ridge` on the features themselves.
-    """
-    means = train.mean(0)
-    centred = train - means - means[:, None] + means.mean()
-    centred_test = test - test.mean(1, keepdims=True) - means + means.mean()
-    values, vectors = np.linalg.eigh(centred)
-    projected = vectors.T @ (truth - truth.mean(0))
-    basis = centred_test @ vectors
-    return np.stack(
-        [basis @ (projected / (np.maximum(values, 0) + a)[:, None]) for a in alphas]
-    ) + truth.mean(0)
-
-
-def _held_out_path(p: Problem, truth: np.ndarray, stratified: bool) -> np.ndarray:
-    out = np.zeros((len(RIDGE_ALPHAS), *truth.shape))
-    for fit, held in _inner_folds(p, stratified):
-        path = ridge_path(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], truth[fit], RIDGE_ALPHAS
-        )
-        out[:, held] = path
-    return out
-
-
-def _ridge_values(p: Problem) -> np.ndarray:
-    truth = p.truth.astype(np.float64)[:, None]
-    errors = ((_held_out_path(p, truth, stratified=False) - truth) ** 2).mean((1, 2))
-    best = int(np.argmin(errors))
-    return np.asarray(ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])[0, :, 0])
-
-
-def _ridge_classes(p: Problem) -> np.ndarray:
-    """scikit-learn's RidgeClassifier (ridge on -1 / +1 columns), alpha by inner accuracy; one
-    temperature, fitted on the inner out-of-fold scores, makes probabilities of them and leaves the
-    predicted class alone."""
-    truth = np.where(np.arange(p.n_classes) == p.truth[:, None], 1.0, -1.0)
-    held_out = _held_out_path(p, truth, stratified=True)
-    best = int(np.argmax((held_out.argmax(2) == p.truth).mean(1)))
-    rows = np.arange(len(p.truth))
-    likelihood = [
-        np.log(softmax(t * held_out[best], axis=1)[rows, p.truth] + 1e-12).mean()
-        for t in TEMPERATURES
-    ]
-    temperature = TEMPERATURES[int(np.argmax(likelihood))]
-    path = ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])
-    return np.asarray(softmax(temperature * path[0], axis=1))
