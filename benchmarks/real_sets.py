@@ -28,7 +28,7 @@ from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, subject_folds
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -108,7 +108,7 @@ def measured(
         )
         row["results"][name] = {
             m.name: [m.value, m.low, m.high]
-            for m in evaluate_predictions(predictions, BOOTSTRAP, SEED)
+            for m in resampled(predictions, BOOTSTRAP, SEED).metrics()
         }
     return row
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.evaluation.baselines import BASELINES, fisher_features, fit_predict
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.metrics import Predictions, resampled
 
 REGIONS = 12
 EDGES = REGIONS * (REGIONS - 1) // 2
@@ -156,7 +156,7 @@ def test_noise_is_told_from_signal_by_nobody(name: str) -> None:
     scores = fit_predict(name, edges[:100], truth[:100], np.arange(100), edges[100:], "class", 2, 0)
     n = np.arange(100)
     p = Predictions(name, "t", "class", ("a", "b"), truth[100:], scores, n, np.zeros(100), n)
-    auroc = next(m for m in evaluate_predictions(p, 500, 0) if m.name == "auroc")
+    auroc = next(m for m in resampled(p, 500, 0).metrics() if m.name == "auroc")
     assert auroc.low < 0.5 < auroc.high
     assert np.abs(scores[:, 1] - truth[:100].mean()).max() < 0.35
 

@@ -26,6 +26,10 @@ from lcm_scale.config.fields import (
 )
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
+METRICS = (
+    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
+    *("mae", "r2", "pearson_r"),
+)
 BASELINES = ("majority", "linear", "tangent")
 
 
@@ -180,6 +184,9 @@ class EvaluateConfig:
     stratify: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
+    # the metric that says who wins; default: AUROC for two classes, accuracy for more, the mean
+    # absolute error of a number
+    primary: str = choice("", *METRICS, may_differ=True)
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)

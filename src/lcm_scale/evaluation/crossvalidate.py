@@ -15,12 +15,7 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.evaluation.baselines import fit_predict
-from lcm_scale.evaluation.metrics import (
-    PRIMARY,
-    Predictions,
-    evaluate_predictions,
-    paired_difference,
-)
+from lcm_scale.evaluation.metrics import Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
@@ -143,23 +138,18 @@ def _result(
         )
         for model, parts in scores.items()
     }
-    primary = PRIMARY[question.kind]
-    bootstrap, seed = config.bootstrap, config.seed
+    draws = {model: resampled(p, config.bootstrap, config.seed) for model, p in predictions.items()}
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
         n_scans=len(next(iter(predictions.values())).truth),
         n_subjects=len(np.unique(sets.subject[scans])),
-        results={
-            model: tuple(evaluate_predictions(p, bootstrap, seed))
-            for model, p in predictions.items()
-        },
+        results={model: drawn.metrics() for model, drawn in draws.items()},
         differences={
-            model: paired_difference(predictions[MODEL], p, primary, bootstrap, seed)
-            for model, p in predictions.items()
-            if model != MODEL
+            model: draws[MODEL].minus(drawn) for model, drawn in draws.items() if model != MODEL
         },
+        deciding=primary(question.kind, len(question.categories), config.primary),
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
         unit=question.target.measured_in,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, Predictions
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class TargetResult:
 
     Attributes:
         results: model name -> its metrics; baselines under their names in `baselines.BASELINES`.
-        differences: baseline -> model minus that baseline, paired, in one metric: the one that
-            decides.
+        differences: baseline -> model minus that baseline, paired, metric by metric.
+        deciding: the metric that says who wins.
         confounded: why its numbers must not be believed, or None.
         predictions: of the model and the baselines.
         unit: of a scalar, in words, '' where nobody said.
@@ -28,7 +28,8 @@ class TargetResult:
     n_scans: int
     n_subjects: int
     results: Mapping[str, tuple[Metric, ...]]
-    differences: Mapping[str, Metric]
+    differences: Mapping[str, tuple[Metric, ...]]
+    deciding: str
     confounded: str | None
     predictions: tuple[Predictions, ...]
     unit: str = ""
@@ -38,13 +39,11 @@ class TargetResult:
         """Ours: the first that is no baseline."""
         return next(name for name in self.results if name not in self.differences)
 
-    @property
-    def deciding(self) -> str:
-        """The metric that says who wins."""
-        return next((d.name for d in self.differences.values()), PRIMARY[self.kind])
-
     def metric(self, model: str, name: str) -> Metric:
         return next(m for m in self.results[model] if m.name == name)
+
+    def difference(self, baseline: str, name: str) -> Metric:
+        return next(m for m in self.differences[baseline] if m.name == name)
 
     @property
     def best_baseline(self) -> str | None:

@@ -61,9 +61,13 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
 
 
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
-    """The model with the best point estimate of a metric, '' where several share it."""
+    """The model with the best point estimate of a metric, '' where several share it. The
+    frequencies of the classes are calibrated by construction, so majority wins no calibration."""
     values = {
-        model: m.value for model, metrics in results.items() for m in metrics if m.name == name
+        model: m.value
+        for model, metrics in results.items()
+        for m in metrics
+        if m.name == name and not (name == "calibration_error" and model == "majority")
     }
     finite = {model: v for model, v in values.items() if math.isfinite(v)}
     best = (max if kind.higher_is_better else min)(finite.values(), default=math.nan)
