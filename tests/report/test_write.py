@@ -295,7 +295,7 @@ def test_constant_regions_are_named_or_counted(page: str) -> None:
 def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
     table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
     assert (
-        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it "
+        "Phase Target Scans without it Filled in Mean confidence What was filled in Validation scans with it "
         "Agreement" in table
     )
     assert (

@@ -26,7 +26,7 @@ AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "given": "Filled in",
     "mean_confidence": "Mean confidence",
     "categories": "What was filled in",
-    "known": "Scans with it",
+    "known": "Validation scans with it",
     "agreement": "Agreement on those",
 }
 MINUS = "\N{MINUS SIGN}"
