@@ -31,6 +31,7 @@ ROOMS = [
     "vocabulary",
     "linear",
     "data",
+    "layouts",
     "fetch",
     "model",
     "objectives",

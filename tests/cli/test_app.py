@@ -18,6 +18,7 @@ from lcm_scale.config import SweepRecipe
 
 ROOT = Path(__file__).parents[2]
 VERBS = [
+    "new",
     "shard",
     "verify",
     "repair",

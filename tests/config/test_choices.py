@@ -26,9 +26,9 @@ from lcm_scale.config import (
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.kinds import ESTIMATORS
-from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.people import age_in_years
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.metrics import METRICS
@@ -95,8 +95,20 @@ def kind(word: str, folder: Path) -> object:
     (folder / "table.csv").write_text("file,subject\nscan.npy,1\n")
     recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), kind=word))
     (scan,) = table.read(recipe, load_atlas("toy:6"))
-    assert isinstance(scan, Recording)
+    assert isinstance(scan, Unread)
+    scan = scan.read()
     return scan.series is None, scan.connectivity is None
+
+
+def runs(word: str, folder: Path) -> object:
+    """Two runs of one person, and the file that a pipeline joined from them."""
+    for number, name in enumerate(("run-1_", "run-2_", "")):
+        series = np.random.default_rng(number).standard_normal((8, 6))
+        np.savetxt(folder / f"sub-1_task-rest_{name}timeseries.tsv", series, delimiter="\t")
+    recipe = ShardRecipe(source=SourceConfig(dir=str(folder), runs=word))
+    listed = bids.read(recipe, load_atlas("toy:6"))
+    scans = [scan.read() for scan in listed if isinstance(scan, Unread)]
+    return tuple((scan.run, scan.series.shape) for scan in scans if scan.series is not None)
 
 
 def init(word: str) -> object:
@@ -191,6 +203,7 @@ def fitted(column: str) -> Callable[[str], object]:
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.source.runs": runs,
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
@@ -241,7 +254,11 @@ def test_a_choice_and_the_table_of_the_code_hold_the_same_words(key: str) -> Non
 def test_each_word_does_something_of_its_own(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"ShardRecipe.source.kind": tmp_path, "Recipe.trainer.accelerator": monkeypatch}
+    more = {
+        "ShardRecipe.source.kind": tmp_path,
+        "ShardRecipe.source.runs": tmp_path,
+        "Recipe.trainer.accelerator": monkeypatch,
+    }
     extra = [more[key]] if key in more else []
     done = {word: DOES[key](word, *extra) for word in CHOICES[key]}
     assert len(set(done.values())) == len(done), done

@@ -28,6 +28,7 @@ ANY_VALUE = {
     "Recipe.evaluate.target": "judged by the opened data; empty: the first group",
     "Recipe.evaluate.stratify": "judged by the opened data; empty: no strata",
     "ShardRecipe.cohort": "people are hashed with it, whatever it is; empty: the name",
+    "ShardRecipe.source.entities": "entities of the files' names, judged by the names that are there",
     "ShardRecipe.source.site": "a word of the lab's own; empty: not known",
     "ShardRecipe.groups.default": "a category, judged by the scans that are read",
     "ShardRecipe.groups.map": "the table's words and a category each, judged by the scans",

@@ -15,7 +15,7 @@ import pytest
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import GroupConfig, ShardRecipe, SourceConfig
 from lcm_scale.data.readers import READERS
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.data.shards import write_shards
 
 REGIONS = 6
@@ -131,11 +131,11 @@ def recipe(tmp_path: Path) -> Callable[..., ShardRecipe]:
 
 @pytest.fixture
 def read_all() -> Callable[[ShardRecipe], tuple[list[Recording], list[Skipped]]]:
-    """What a recipe's reader yields: (recordings, skipped)."""
+    """What a recipe's reader lists, each file read: (recordings, skipped)."""
 
     def read(made: ShardRecipe) -> tuple[list[Recording], list[Skipped]]:
         items = list(READERS[made.reader](made, load_atlas(made.atlas)))
-        return [i for i in items if isinstance(i, Recording)], [
+        return [i.read() for i in items if isinstance(i, Unread)], [
             i for i in items if isinstance(i, Skipped)
         ]
 

@@ -14,6 +14,7 @@ from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
+    from lcm_scale.config import ShardRecipe
     from lcm_scale.data.manifest import ShardManifest
     from lcm_scale.vocabulary import Target
     from lcm_scale.weights.checkpoints import Checkpoint
@@ -29,13 +30,31 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
     composed = config.load(config.ShardRecipe, recipe, overrides or [])
     from lcm_scale.data.shards import prepare_shards, write_shards
 
-    folder, _ = prepare_shards(composed)
+    folder, atlas = prepare_shards(composed)
     if dry_run:
+        listed = _listed(composed, atlas)
         print(config.dump(composed), end="")
-        print(f"would write {folder}; raw files are not read yet")
+        print(f"would write {folder}; {listed}")
         return
     _print_manifest(write_shards(composed), folder)
     print_next(f"lcm-scale verify {folder}")
+
+
+def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
+    """The scans of a recipe in a few words; no scan's file is opened.
+
+    Raises: InputError where they cannot be listed, or there are none.
+    """
+    from lcm_scale.data.collect import list_scans
+    from lcm_scale.data.readers import brings_its_files
+
+    if brings_its_files(recipe):
+        return "its raw files are made or downloaded then"
+    scans, _, skipped = list_scans(recipe, atlas)
+    if not scans:
+        raise InputError(f"{recipe.name}: no usable scan is listed")
+    left = f", {len(skipped)} left out" if skipped else ""
+    return f"{len(scans)} scans are listed{left}; their files are not opened yet"
 
 
 def verify(

@@ -36,7 +36,8 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    # table: the CSV that lists the files; mat, names, auckland: one of people, joined by subject
+    # table: the CSV that lists the files; mat, names, auckland, bids: one of people, joined by
+    # subject
     table: str | None = text(FILLED, None)
     pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
@@ -48,10 +49,14 @@ class SourceConfig:
     names: str | None = text(SUBJECT_GROUP, None)
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
-    age_unit: str = choice("years", "months")  # names, auckland: of the table's ages
+    age_unit: str = choice("years", "months")  # names, auckland, bids: of the table's ages
     tr: float | None = positive(None)  # seconds, where the files do not say
     site: str | None = free(None)  # where the files do not say
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
+    # bids: entity -> the pattern that its word fits, '' for names without it, as {desc: ''}
+    entities: dict[str, str] = free({})
+    # bids: a scan each; a person's runs of one task made one; or the file that a pipeline joined
+    runs: str = choice("apart", "average", "joined")
 
 
 @dataclass
@@ -176,7 +181,7 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "auckland", "mat", "names", "table", "simulated")
+    reader: str = choice("abide", "auckland", "bids", "mat", "names", "table", "simulated")
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")

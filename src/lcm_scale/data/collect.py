@@ -24,11 +24,12 @@ from lcm_scale.data import store
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.readers import READERS
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.data.store import ScanFacts
 from lcm_scale.data.targets import labels_of, names_of
 from lcm_scale.errors import InputError
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
+from lcm_scale.progress import stage
 from lcm_scale.terminal import print
 
 CHUNK = 256  # scans appended to the store at once
@@ -91,6 +92,29 @@ class ReadSummary:
         return dict(sorted((self.constant + self.broken).items()))
 
 
+def _read(
+    scan: Unread, recipe: ShardRecipe, atlas: Atlas
+) -> tuple[Recording, list[Matrix | Skipped]]:
+    """A scan's file opened and correlated.  Raises: InputError where it cannot be used."""
+    recording = scan.read()
+    return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+
+
+def list_scans(
+    recipe: ShardRecipe, atlas: Atlas
+) -> tuple[list[Unread], list[dict[str, str | None]], list[Skipped]]:
+    """The scans of a recipe as tables and names tell them, each with its labels; and what is left
+    out. No scan's file is opened.
+
+    Raises: InputError for a folder or table that cannot be read, for a file name or label that the
+        recipe does not allow.
+    """
+    listed = list(READERS[recipe.reader](recipe, atlas))
+    scans = [item for item in listed if isinstance(item, Unread)]
+    labels = [labels_of(scan, recipe) for scan in scans]
+    return scans, labels, [item for item in listed if isinstance(item, Skipped)]
+
+
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
@@ -120,26 +144,25 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    for recording in READERS[recipe.reader](recipe, atlas):
-        if isinstance(recording, Skipped):
-            summary.skipped.append(recording)
-            continue
-        _refuse_one_scan_of_two_people(summary, recording)
-        labels_of_scan = labels_of(recording, recipe)
-        summary.simulated |= recording.simulated
-        matrices = connectivity_matrices(recording, recipe.connectivity, atlas)
-        _count_left_out(summary, matrices)
-        for matrix in matrices:
-            if isinstance(matrix, Skipped):
-                summary.skipped.append(matrix)
-                continue
-            _remember(summary, recording, matrix)
-            triangle = matrix.values[rows, columns_of_edges]
-            triangles.append(_stored(triangle, recipe.dtype, recording.source))
-            facts.append(_facts(recording, matrix, salt))
-            labels.append(labels_of_scan)
-        if len(triangles) >= CHUNK:
-            flush()
+    scans, labels_of_scans, summary.skipped = list_scans(recipe, atlas)
+    with stage(f"read {recipe.name}", len(scans)) as advance:
+        for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
+            recording, matrices = _read(scan, recipe, atlas)
+            _refuse_one_scan_of_two_people(summary, recording)
+            summary.simulated |= recording.simulated
+            _count_left_out(summary, matrices)
+            for matrix in matrices:
+                if isinstance(matrix, Skipped):
+                    summary.skipped.append(matrix)
+                    continue
+                _remember(summary, recording, matrix)
+                triangle = matrix.values[rows, columns_of_edges]
+                triangles.append(_stored(triangle, recipe.dtype, recording.source))
+                facts.append(_facts(recording, matrix, salt))
+                labels.append(labels_of_scan)
+            if len(triangles) >= CHUNK:
+                flush()
+            advance()
     flush()
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)

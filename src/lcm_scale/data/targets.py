@@ -14,7 +14,7 @@ import numpy as np
 
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
-from lcm_scale.data.recordings import Recording
+from lcm_scale.data.recordings import Scan
 from lcm_scale.data.store import Store
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import Target, Vocabulary
@@ -32,34 +32,34 @@ def check_names(recipe: ShardRecipe) -> None:
             raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
 
 
-def labels_of(recording: Recording, recipe: ShardRecipe) -> dict[str, str | None]:
+def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
     """Group or scalar -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
         scalar that is no number.
     """
-    where = recording.row or recording.source
+    where = scan.row or scan.source
     labels: dict[str, str | None] = {}
     for group in recipe.groups:
         column = group.column or group.name
-        value = _cell(recording, column, group)
+        value = _cell(scan, column, group)
         labels[group.name] = None if value is None else _category(value, column, group, where)
     for scalar in recipe.scalars:
         column = scalar.column or scalar.name
-        value = _cell(recording, column, scalar)
+        value = _cell(scan, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
     return labels
 
 
-def _cell(recording: Recording, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
-    if column not in recording.labels and not wanted.optional:
+def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
+    if column not in scan.labels and not wanted.optional:
         what = "group" if isinstance(wanted, GroupConfig) else "scalar"
         raise InputError(
-            f"{recording.row or recording.source}: no label column '{column}' for {what} "
-            f"'{wanted.name}'{nearest(column, recording.labels)} "
-            f"(there: {', '.join(sorted(recording.labels))})"
+            f"{scan.row or scan.source}: no label column '{column}' for {what} "
+            f"'{wanted.name}'{nearest(column, scan.labels)} "
+            f"(there: {', '.join(sorted(scan.labels))})"
         )
-    return recording.labels.get(column)
+    return scan.labels.get(column)
 
 
 def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:

@@ -1,4 +1,4 @@
-"""One file a source, named here: each has `read(recipe, atlas)`, an iterator of `Recording` and
+"""One file a source, named here: each has `read(recipe, atlas)`, an iterator of `Unread` and
 `Skipped`."""
 
 from __future__ import annotations
@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterator
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe
-from lcm_scale.data.readers import abide, auckland, mat, names, simulated, table
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.readers import abide, auckland, bids, mat, names, simulated, table
+from lcm_scale.data.recordings import Skipped, Unread
 
-READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Recording | Skipped]]] = {
+READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] = {
     "abide": abide.read,
     "auckland": auckland.read,
+    "bids": bids.read,
     "mat": mat.read,
     "names": names.read,
     "table": table.read,
     "simulated": simulated.read,
 }
+
+
+def brings_its_files(recipe: ShardRecipe) -> bool:
+    """Whether reading makes or downloads the raw files, which no dry run does."""
+    return recipe.reader == "simulated" or (recipe.reader == "abide" and not recipe.source.dir)

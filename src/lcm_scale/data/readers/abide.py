@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from lcm_scale.atlas import Atlas
@@ -27,18 +28,17 @@ from lcm_scale.data.readers.phenotypes import (
     abide_table,
     read_rows,
 )
-from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.limits import first_line
-from lcm_scale.progress import stage
 
 DOWNLOAD = "raw/abide"
 NO_FILE = "no_filename"
 FAILED = f"FILE_ID is {NO_FILE}, the project's checks were not passed"
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans of source.dir, in the order of their file names; then the rows that have none.
 
     Raises: InputError for a missing folder or table, or a file or cell that cannot be read.
@@ -52,33 +52,29 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     rows = read_rows(table, ABIDE_COLUMNS)
     row_of = _match(files, rows)
     columns = recipe.label_columns()
-    with stage(f"read {recipe.name}", len(files)) as advance:
-        for path in files:
-            row = row_of.get(path)
-            if row is None:
-                yield Skipped(path.name, "file without a row in the phenotype table")
-            elif _failed(row) and not source.all_files:
-                yield Skipped(path.name, f"{FAILED} (source.all_files: true takes it)", True)
-            else:
-                yield _recording(recipe, path, row, columns, atlas)
-            advance()
+    for path in files:
+        row = row_of.get(path)
+        if row is None:
+            yield Skipped(path.name, "file without a row in the phenotype table")
+        elif _failed(row) and not source.all_files:
+            yield Skipped(path.name, f"{FAILED} (source.all_files: true takes it)", True)
+        else:
+            yield _scan(recipe, path, row, columns, atlas)
     used = {row.where for row in row_of.values()}
     for row in rows:
         if row.where not in used:
             yield Skipped(f"row of SUB_ID {row.cells['SUB_ID']}", "phenotype row without a file")
 
 
-def _recording(
+def _scan(
     recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str], atlas: Atlas
-) -> Recording:
+) -> Unread:
     person = abide_person(row, columns)
-    data = read_text(path)
-    return Recording(
+    return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
-        series=data.values,
-        region_indices=region_indices(data, atlas, path),
+        load=partial(_load, path, atlas),
         site=person.site or recipe.source.site or "",
         tr=recipe.source.tr,
         age=person.age,
@@ -89,6 +85,11 @@ def _recording(
         remark=FAILED if _failed(row) else "",
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
+
+
+def _load(path: Path, atlas: Atlas) -> ScanArrays:
+    data = read_text(path)
+    return ScanArrays(data.values, None, region_indices(data, atlas, path))
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:

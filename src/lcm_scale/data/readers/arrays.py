@@ -18,6 +18,7 @@ from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers import numpy_files
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.numpy_files import Variable
+from lcm_scale.data.recordings import ScanArrays
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import read_text as text_of
 from lcm_scale.limits import refuse_too_many
@@ -152,16 +153,6 @@ def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | 
             "twice, so they cannot be matched; name the columns by atlas index"
         )
     return tuple(by_name[column] for column in columns)
-
-
-@dataclass(frozen=True)
-class ScanArrays:
-    """A file as a `Recording` takes it: a series (T, R) or a ready matrix (R, R), the other None,
-    and the atlas indices of its regions where it names them."""
-
-    series: np.ndarray | None
-    connectivity: np.ndarray | None
-    region_indices: tuple[int, ...] | None
 
 
 def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:

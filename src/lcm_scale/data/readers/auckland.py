@@ -22,10 +22,9 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.names import scan_of
 from lcm_scale.data.readers.people import Entry, People, read_people
-from lcm_scale.data.recordings import Recording, Skipped
+from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
-from lcm_scale.progress import stage
 
 FILES = {
     "connectivity": "**/*_AAL116_correlation_matrix.mat",
@@ -35,7 +34,7 @@ NAME = re.compile(r"sub-(?P<group>[a-z]+)(?P<subject>\d+)_")
 OWN_WORDS = ("control", "prodromal", "swedd")  # groups that name and table call alike
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans of source.dir, in the order of their paths; then the table's people who have none.
 
     Raises: InputError for a missing folder or files, a file that cannot be read, or a person whose
@@ -54,17 +53,15 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     table = expand(source.table) if source.table else _table(folder)
     people = read_people(table, source.age_unit, _number) if table else People()
     left = dict(people.entries)
-    with stage(f"read {recipe.name}", len(files)) as advance:
-        for path in files:
-            name = NAME.match(path.name)
-            if name is None:
-                yield Skipped(path.name, "file name without a group and a number")
-            else:
-                entry = people.of(name["subject"])
-                _refuse_contradiction(name["group"], entry, path)
-                left.pop(normalised(name["subject"]), None)
-                yield scan_of(recipe, path, name.groupdict(), entry, atlas)
-            advance()
+    for path in files:
+        name = NAME.match(path.name)
+        if name is None:
+            yield Skipped(path.name, "file name without a group and a number")
+        else:
+            entry = people.of(name["subject"])
+            _refuse_contradiction(name["group"], entry, path)
+            left.pop(normalised(name["subject"]), None)
+            yield scan_of(recipe, path, name.groupdict(), entry, atlas)
     for subject in left:
         yield Skipped(f"row of subject {subject}", "metadata row without a file")
 

@@ -12,20 +12,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import as_series, read_array, shape_of_scan
+from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
 from lcm_scale.data.readers.table import scan_row
-from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
-from lcm_scale.progress import stage
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans of source.dir, in the order of their file names; then the table's rows that have
     none.
 
@@ -44,32 +44,26 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
         raise InputError(f"{folder}: no file fits source.pattern '{pattern}'")
     people = _people(recipe)
     seen = set()
-    with stage(f"read {recipe.name}", len(files)) as advance:
-        for path in files:
-            subject = _subject(path, source.subject_pattern)
-            seen.add(normalised(subject))
-            person = Person(subject) if people is None else people.get(normalised(subject))
-            if person is None:
-                yield Skipped(path.name, "file without a row in the table")
-            else:
-                yield _recording(recipe, path, person, atlas)
-            advance()
+    for path in files:
+        subject = _subject(path, source.subject_pattern)
+        seen.add(normalised(subject))
+        person = Person(subject) if people is None else people.get(normalised(subject))
+        if person is None:
+            yield Skipped(path.name, "file without a row in the table")
+        else:
+            yield _scan(recipe, path, person, atlas)
     for subject in people or {}:
         if subject not in seen:
             yield Skipped(f"row of subject {subject}", "table row without a file")
 
 
-def _recording(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) -> Recording:
-    source, n = recipe.source, atlas.n_regions
-    ready = source.kind == "connectivity"
-
-    values = read_array(path, source.key, shape_of_scan(n, ready)).values
-    return Recording(
+def _scan(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) -> Unread:
+    source = recipe.source
+    return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
-        series=None if ready else as_series(values, n, path),
-        connectivity=values if ready else None,
+        load=partial(read_scan, path, source, atlas),
         site=person.site or source.site or "",
         tr=source.tr,
         age=person.age,

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
 from lcm_scale.data.readers.arrays import SUFFIXES, read_scan
 from lcm_scale.data.readers.people import Entry, People, read_people
-from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
 from lcm_scale.errors import InputError
-from lcm_scale.progress import stage
 
 FACTS = ("subject", "session", "run", "site")
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans of source.dir, in the order of their paths.
 
     A file whose name does not fit source.names is skipped and listed; a person whom the table does
@@ -47,15 +47,13 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     twice = set(re.compile(source.names).groupindex) & set(people.columns)
     if twice:
         raise InputError(f"source.names: '{min(twice)}' is a column of {source.table} too")
-    with stage(f"read {recipe.name}", len(files)) as advance:
-        for path in files:
-            match = re.search(source.names, path.relative_to(folder).as_posix())
-            if match is None or not match["subject"]:
-                yield Skipped(path.name, "file name that source.names does not fit")
-            else:
-                entry = people.of(match["subject"])
-                yield scan_of(recipe, path, match.groupdict(), entry, atlas)
-            advance()
+    for path in files:
+        match = re.search(source.names, path.relative_to(folder).as_posix())
+        if match is None or not match["subject"]:
+            yield Skipped(path.name, "file name that source.names does not fit")
+        else:
+            entry = people.of(match["subject"])
+            yield scan_of(recipe, path, match.groupdict(), entry, atlas)
 
 
 def scan_of(
@@ -64,22 +62,20 @@ def scan_of(
     said: Mapping[str, str | None],
     entry: Entry,
     atlas: Atlas,
-) -> Recording:
+) -> Unread:
     """One file with what its name says and what the table knows of the person.
 
-    Args: said: `FACTS` by name, and labels.   Raises: InputError where the file cannot be read.
+    Args: said: `FACTS` by name, and labels.
     """
-    arrays, person = read_scan(path, recipe.source, atlas), entry.person
+    person = entry.person
     site = said.get("site") or person.site or recipe.source.site or ""
     labels = {"site": site or None} | dict(person.labels)
     labels |= {key: value for key, value in said.items() if key not in FACTS}
-    return Recording(
+    return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=said["subject"] or "",
         source=str(path),
-        series=arrays.series,
-        connectivity=arrays.connectivity,
-        region_indices=arrays.region_indices,
+        load=partial(read_scan, path, recipe.source, atlas),
         session=said.get("session") or "",
         run=said.get("run") or "",
         site=site,

@@ -8,7 +8,7 @@ their middle) or months (source.age_unit).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,8 +57,14 @@ def read_people(path: Path, age_unit: str, spelling: Callable[[str], str] = str.
     Raises: InputError for a table without subjects, a cell that cannot be read, or two rows that
         give a person two sexes or ages.
     """
-    rows = read_rows(path, ())
-    column_of = {column.lower(): column for column in (rows[0].cells if rows else ())}
+    return people_of(read_rows(path, ()), path, age_unit, spelling)
+
+
+def people_of(
+    rows: Sequence[Row], path: Path, age_unit: str, spelling: Callable[[str], str] = str.strip
+) -> People:
+    """The people of a table's rows, as `read_people` gives them."""
+    column_of = _columns(rows[0]) if rows else {}
     subject = next((column_of[name] for name in SUBJECT_COLUMNS if name in column_of), None)
     if subject is None:
         raise InputError(f"{path}: no column of subjects ({', '.join(SUBJECT_COLUMNS)})")
@@ -69,7 +75,7 @@ def read_people(path: Path, age_unit: str, spelling: Callable[[str], str] = str.
             raise InputError(f"{row.where}: {subject} is empty")
         name = spelling(cell)
         known = people.get(normalised(name))
-        here = Entry(_person(name, row, column_of, age_unit), row.where)
+        here = Entry(person_of(name, row, age_unit), row.where)
         people[normalised(name)] = here if known is None else _united(known, here)
     return People(people, tuple(next(iter(people.values())).person.labels))
 
@@ -91,10 +97,15 @@ def age_in_years(cell: str, unit: str, where: str) -> float:
     return age
 
 
-def _person(subject: str, row: Row, column_of: Mapping[str, str], age_unit: str) -> Person:
+def person_of(subject: str, row: Row, age_unit: str, also: Sequence[str] = ()) -> Person:
+    """What a row says of a person.
+
+    Args: also: columns, beside those of subject, sex and age, that are no labels.
+    """
+    column_of = _columns(row)
     age_column = column_of.get("age", "")
     age = row.text(age_column)
-    reserved = {column_of.get(name) for name in (*SUBJECT_COLUMNS, "sex", "age")}
+    reserved = {column_of.get(name) for name in (*SUBJECT_COLUMNS, "sex", "age")} | {*also}
     return Person(
         subject=subject,
         site=row.text(column_of.get("site", "")) or "",
@@ -102,6 +113,11 @@ def _person(subject: str, row: Row, column_of: Mapping[str, str], age_unit: str)
         sex=row.coded(column_of.get("sex", ""), SEX_WORDS),
         labels={column: row.text(column) for column in row.cells if column not in reserved},
     )
+
+
+def _columns(row: Row) -> dict[str, str]:
+    """Lower-case word -> column."""
+    return {column.lower(): column for column in row.cells}
 
 
 def _united(first: Entry, second: Entry) -> Entry:

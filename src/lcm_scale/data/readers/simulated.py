@@ -28,7 +28,7 @@ from scipy.signal import lfilter
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SimulationConfig, expand
 from lcm_scale.data.readers import abide
-from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.limits import read_text
@@ -41,7 +41,7 @@ AGES = (8.0, 45.0)
 SMOOTHNESS = 0.7  # of the first-order autoregression, at a TR of 2 s
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """Write the cohort where it is not there yet, then read it back as anybody's ABIDE files."""
     folder = expand(recipe.source.dir or f"raw/{recipe.name}")
     if not _is_there(folder, recipe.simulation, atlas):

@@ -10,20 +10,20 @@ source.drop_columns, source.tr, source.site.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.config import ShardRecipe, SourceConfig, expand
 from lcm_scale.data.cleaning import confound_columns
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
-from lcm_scale.data.recordings import SIMULATED_MARKER, Recording, Skipped
+from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
-from lcm_scale.progress import stage
 
 RESERVED = (
     *("file", "subject", "session", "run", "site", "tr", "age", "sex", "mean_fd"),
@@ -44,7 +44,7 @@ class ScanRow:
     where: str
 
 
-def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
+def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans in the table's order; a row whose file is missing is skipped.
 
     Raises: InputError naming table, row and column, or the file that cannot be read.
@@ -55,19 +55,16 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Recording | Skipped]:
     rows = read_rows(path, ("file", "subject"))
     if not rows:
         raise InputError(f"{path}: no rows below the header")
-    with stage(f"read {recipe.name}", len(rows)) as advance:
-        for row in rows:
-            scan = scan_row(row)
-            file = path.parent / scan.file
-            if scan.file and _is_there(file, row):
-                confounds = _confounds(recipe, path.parent, scan.confounds)
-                yield _recording(recipe, file, scan, atlas, confounds)
-            else:
-                yield Skipped(
-                    f"row of subject {scan.person.subject} ({scan.file or 'no file'})",
-                    "table row without a file",
-                )
-            advance()
+    for row in rows:
+        scan = scan_row(row)
+        file = path.parent / scan.file
+        if scan.file and _is_there(file, row):
+            yield _scan(recipe, file, scan, atlas, path.parent)
+        else:
+            yield Skipped(
+                f"row of subject {scan.person.subject} ({scan.file or 'no file'})",
+                "table row without a file",
+            )
 
 
 def _is_there(file: Path, row: Row) -> bool:
@@ -104,33 +101,33 @@ def scan_row(row: Row) -> ScanRow:
     )
 
 
-def _confounds(recipe: ShardRecipe, folder: Path, file: str) -> dict[str, np.ndarray]:
-    """The columns that the recipe's cleaning asks for, NaN where a cell is missing; none where the
-    table names no file."""
-    columns = confound_columns(recipe.connectivity.clean)
-    if not columns or not file:
-        return {}
-    rows = read_rows(folder / file, columns)
+def _load(
+    path: Path, source: SourceConfig, atlas: Atlas, confounds: Path | None, columns: Sequence[str]
+) -> ScanArrays:
+    """Args: confounds: the scan's table of them.   columns: those that the cleaning asks for."""
+    arrays = read_scan(path, source, atlas)
+    if confounds is None or not columns:
+        return arrays
+    return replace(arrays, confounds=_confounds(confounds, columns))
+
+
+def _confounds(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """NaN where a cell is missing."""
+    rows = read_rows(path, columns)
     cells = {column: [row.number(column) for row in rows] for column in columns}
     return {column: np.array(values, dtype=np.float64) for column, values in cells.items()}
 
 
-def _recording(
-    recipe: ShardRecipe,
-    path: Path,
-    scan: ScanRow,
-    atlas: Atlas,
-    confounds: Mapping[str, np.ndarray],
-) -> Recording:
+def _scan(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas, folder: Path) -> Unread:
+    """Args: folder: the table's."""
     source, person = recipe.source, scan.person
-    arrays = read_scan(path, source, atlas)
-    return Recording(
+    confounds = folder / scan.confounds if scan.confounds else None
+    columns = confound_columns(recipe.connectivity.clean)
+    return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
-        series=arrays.series,
-        connectivity=arrays.connectivity,
-        region_indices=arrays.region_indices,
+        load=partial(_load, path, source, atlas, confounds, columns),
         session=scan.session,
         run=scan.run,
         site=person.site or source.site or "",
@@ -138,7 +135,6 @@ def _recording(
         age=person.age,
         sex=person.sex,
         mean_fd=person.mean_fd,
-        confounds=confounds,
         labels=person.labels,
         row=scan.where,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
