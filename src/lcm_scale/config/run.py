@@ -72,6 +72,9 @@ class ModelConfig:
     # ours, not LCM: a linear map from the edges added to every layer's logits
     edge_branch: bool = False
     edge_dropout: float = share(0.5)  # on that branch's input
+    # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
+    # decoder's
+    people_memory: str = choice("none", "linear")
 
 
 @dataclass

@@ -21,7 +21,7 @@ from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.evaluation.units import averaged
-from lcm_scale.inference.predictor import Predictor
+from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
 from lcm_scale.training.fit import FitResult, fit
@@ -29,6 +29,7 @@ from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
+PARTS = (PEOPLE, DECODER)
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -47,17 +48,24 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     asked = [(question.target.name, question.codes) for question in prepared.questions]
     results: list[FitResult] = []
-    held_out: list[list[np.ndarray]] = []
+    held_out: list[dict[str, list[np.ndarray]]] = []
     for number, fold in enumerate(prepared.folds):
         test = prepared.scans[fold.test]
         scores = []
         if prepared.fixed is not None:
-            scores.append(predictor.answers(prepared.fixed, test, asked))
+            scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
             results.append(fit(run))
             model = checkpoints.load(results[-1].checkpoint)
-            scores.append(predictor.answers(model, test, asked))
-        held_out.append([np.mean(same, axis=0) for same in zip(*scores, strict=True)])
+            scores.append(predictor.answers_of_parts(model, test, asked))
+        held_out.append(
+            {
+                part: [
+                    np.mean(same, axis=0) for same in zip(*(s[part] for s in scores), strict=True)
+                ]
+                for part in scores[0]
+            }
+        )
     targets = _measure(prepared, predictor.edges(prepared.scans), held_out)
     return summarise(prepared, targets, results)
 
@@ -65,12 +73,13 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
 def _measure(
     prepared: PreparedEvaluation,
     edges: np.ndarray,
-    held_out: Sequence[Sequence[np.ndarray]],
+    held_out: Sequence[Mapping[str, Sequence[np.ndarray]]],
 ) -> list[TargetResult]:
     """Metrics of the model and of every baseline, target by target, on the same held-out scans.
 
     Args:
-        edges: (n, E) of the evaluated scans.   held_out: the model's answers, by fold and question.
+        edges: (n, E) of the evaluated scans.
+        held_out: the model's answers, by fold, part and question.
     """
     sets, config = prepared.opened.sets, prepared.recipe.evaluate
     results = []
@@ -78,7 +87,10 @@ def _measure(
     with progress.stage("baselines", steps) as advance:
         for number, question in enumerate(prepared.questions):
             truth = question.truth(sets.labels[prepared.scans])
-            scores = {MODEL: [fold_scores[number] for fold_scores in held_out]}
+            scores = {
+                _named(part): [by_part[part][number] for by_part in held_out]
+                for part in held_out[0]
+            }
             for baseline in config.baselines:
                 scores[baseline] = []
                 for fold in prepared.folds:
@@ -153,4 +165,10 @@ def _result(
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
         unit=question.target.measured_in,
+        parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
     )
+
+
+def _named(part: str) -> str:
+    """Of the model, or of a part of it, in tables."""
+    return MODEL if part == WHOLE else part

@@ -20,6 +20,7 @@ class TargetResult:
         confounded: why its numbers must not be believed, or None.
         predictions: of the model and the baselines.
         unit: of a scalar, in words, '' where nobody said.
+        parts: names of the model's parts, which stand in `results` and `differences` too.
     """
 
     target: str
@@ -33,6 +34,7 @@ class TargetResult:
     confounded: str | None
     predictions: tuple[Predictions, ...]
     unit: str = ""
+    parts: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -47,9 +49,14 @@ class TargetResult:
 
     @property
     def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric; None where no baseline was run."""
+        """By point estimate in the deciding metric, parts of the model left out; None where no baseline
+        was run."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
-        values = {name: sign * self.metric(name, self.deciding).value for name in self.differences}
+        values = {
+            name: sign * self.metric(name, self.deciding).value
+            for name in self.differences
+            if name not in self.parts
+        }
         return max(values, key=values.__getitem__, default=None)
 
 

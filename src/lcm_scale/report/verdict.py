@@ -64,4 +64,16 @@ def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
         f"The paired difference, {t.model} minus {name}, is "
         f"{wording.show(difference, kind, signed=True)}: {ending}."
     )
-    return Verdict(standing, sentence, detail)
+    return Verdict(standing, sentence, detail + _of_parts(t))
+
+
+def _of_parts(t: TargetResult) -> str:
+    """Which part of the model does the work, '' where it has one only."""
+    if not t.parts:
+        return ""
+    kind = METRICS[t.kind][t.deciding]
+    alone = [
+        f"its {wording.words(part)} alone {wording.show(t.metric(part, t.deciding), kind)}"
+        for part in t.parts
+    ]
+    return f" Of its parts, {' and '.join(alone)}."

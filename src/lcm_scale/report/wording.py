@@ -17,7 +17,13 @@ from markupsafe import Markup, escape
 from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 
-LABELS = {"majority": "Majority", "linear": "Linear, edges", "tangent": "Linear, tangent"}
+LABELS = {
+    "majority": "Majority",
+    "linear": "Linear, edges",
+    "tangent": "Linear, tangent",
+    "people memory": "People memory alone",
+    "decoder": "Decoder alone",
+}
 LONG = 8  # entries; a longer mapping is folded away
 AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "phase": "Phase",

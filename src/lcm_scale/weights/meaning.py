@@ -190,6 +190,8 @@ _EXPORTED_KEYS = (
     *("format", "run", "model", "vocabulary", "active", "atlas", "edges", "readout", "scalars"),
     *("subjects", "unknown_subjects", "data", "fingerprints", "versions"),
 )
+# Release 0.1.0 did not know these of a model.
+_ADDED_TO_MODEL = ("people_memory",)
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -230,7 +232,8 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
 
 
 def _model(value: object) -> LCMConfig:
-    own = checked.members(value, "model", [each.name for each in fields(LCMConfig)])
+    required = [each.name for each in fields(LCMConfig) if each.name not in _ADDED_TO_MODEL]
+    own = checked.members(value, "model", required)
     unknown = set(own) - {each.name for each in fields(LCMConfig)}
     if unknown:
         raise InputError(f"model has an unknown {min(unknown)}")
@@ -243,13 +246,14 @@ def _model(value: object) -> LCMConfig:
         checked.whole(own[key], f"model.{key}", 2 if key == "n_regions" else 1, high)
     for key in ("dropout", "input_dropout", "edge_dropout"):
         checked.number(own[key], f"model.{key}", 0, 1)
-    for key in ("mask_constant", "edge_branch"):
-        checked.flag(own[key], f"model.{key}")
+    for key in ("mask_constant", "edge_branch", *_ADDED_TO_MODEL):
+        checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
     checked.choice(own["attention"], "model.attention", ("auto", *FORMULATIONS))
     D, R, M = own["width"], own["n_regions"], sum(own["target_tokens"])
     weights = own["layers"] * D * (8 * D + 2 * own["ffn"]) + (R + M) * D
     weights += M * R * (R - 1) // 2 if own["edge_branch"] else 0
+    weights += (M + 1) * R * (R + 1) // 2 + R * R if own.get("people_memory") else 0
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)
