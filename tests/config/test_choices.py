@@ -25,6 +25,7 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, bids, table
 from lcm_scale.data.readers.people import age_in_years
@@ -199,6 +200,15 @@ def fitted(column: str) -> Callable[[str], object]:
     return see
 
 
+def harmonise(word: str) -> object:
+    """Of six scans of two sites."""
+    edges, site = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 15)), np.arange(6) % 2
+    if word == "none":
+        return edges.astype(np.float32).tobytes()
+    fitted = fit_harmoniser(word, edges, site, np.arange(6), np.zeros((6, 0)), fisher=True)
+    return fitted.apply(edges, site, np.zeros((6, 0))).tobytes()
+
+
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
@@ -207,6 +217,7 @@ DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
+    "Recipe.evaluate.harmonise": harmonise,
     "Recipe.model.init": init,
     "Recipe.optim.schedule": schedule,
     "Recipe.optim.state": state,

@@ -68,6 +68,17 @@ def test_correlations_of_one_have_a_finite_fisher_z() -> None:
     assert np.isfinite(fisher_features(edges, edges)[0]).all()
 
 
+@pytest.mark.parametrize("name", [*FITTED, "majority"])
+def test_a_scalar_with_a_log_scale_is_fitted_as_its_logarithm(name: str) -> None:
+    edges = correlations(60)
+    value = np.exp(5 + 2 * edges[:, 0].astype(np.float64))
+    arguments = (name, edges[:40], value[:40], np.arange(40), edges[40:], "scalar", 1, 0)
+    found = fit_predict(*arguments, log=True)
+    learnt = fit_predict(name, edges[:40], np.log(value[:40]), *arguments[3:])
+    assert np.allclose(found, np.exp(learnt)) and (found > 0).all()
+    assert not np.allclose(found, fit_predict(*arguments))
+
+
 # -- what they see ---------------------------------------------------------------------------------
 
 
@@ -76,7 +87,9 @@ def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
         parameters = [name for name in inspect.signature(function).parameters if name != "name"]
         assert parameters[:4] == ["edges_train", "truth_train", "subject_train", "edges_test"]
         assert parameters[4:7] == ["kind", "n_classes", "seed"]
-        assert parameters[7:] in ([], ["connectivity"])
+        # `sites` holds covariates of test scans as well, none of which is evaluated
+        # (test_an_evaluated_target_is_never_preserved).
+        assert set(parameters[7:]) <= {"connectivity", "sites", "log"}
 
 
 @pytest.mark.parametrize("kind", ["class", "scalar"])

@@ -3,7 +3,7 @@ probabilities rank as its margins do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from lcm_scale.linear import svm
 from lcm_scale.linear.calibration import LEAST_SLOPE, calibrate
-from lcm_scale.linear.problem import Folds, Problem
+from lcm_scale.linear.problem import Problem
 
 
 @pytest.mark.parametrize("cost", svm.SVM_COSTS)
@@ -105,10 +105,12 @@ def test_of_costs_that_rank_alike_the_likeliest_is_taken(monkeypatch: pytest.Mon
     p = Problem(np.eye(40), np.eye(40), truth, np.arange(40), 2, 0)
     used: list[float] = []
 
-    def held_out(p: Problem, positive: np.ndarray, cost: float, folds: Folds) -> np.ndarray:
+    def held_out(
+        p: Problem, positive: np.ndarray, cost: float, parts: Sequence[svm.Part]
+    ) -> np.ndarray:
         margins = np.where(positive, 1.0, -1.0) * (1 + np.arange(40) / 100)
         if cost == svm.SVM_COSTS[0]:
-            for number, (_, held) in enumerate(folds):
+            for number, (_, held, *_) in enumerate(parts):
                 margins[held] += 10 * number
         return margins
 

@@ -146,9 +146,10 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
 
 
 def _categories(target: Target) -> str:
-    """A target's categories, a scalar's unit."""
+    """A target's categories, a scalar's unit and that it is learnt as a logarithm."""
+    about = ", ".join(filter(None, (target.measured_in, "log scale" if target.log else "")))
     listed = ", ".join(target.categories)
-    return f"{listed} ({target.measured_in})" if target.measured_in else listed
+    return f"{listed} ({about})" if about else listed
 
 
 def _in_words(atlas: Atlas) -> str:

@@ -171,6 +171,8 @@ class ScalarConfig:
     name: str = text(GROUP_NAME, "")
     column: str = text(COLUMN_NAME, "")  # default: the name
     unit: str = free("")  # in words, as the report puts it
+    # learn and predict its logarithm (reaction times, counts); reports stay in the unit
+    log: bool = False
     missing: list[float] = free([])  # values that mean nothing was measured, beside -9999
     optional: bool = False  # leave the scalar out, and say so, where the data have no such number
 
@@ -190,6 +192,7 @@ class ShardRecipe:
     scalars: list[ScalarConfig] = sections()
     sex: bool = True
     age: bool = True
+    age_log: bool = False  # learn and predict the logarithm of age
     shards_dir: str = text(FILLED, "shards")
     block: int = at_least(1, 128)  # scans a tar record
     shard_scans: int = at_least(1, 8192)  # scans a tar

@@ -354,6 +354,6 @@ def _check_labels(column: np.ndarray, target: Target) -> None:
     if target.is_class:
         right = (known >= 0) & (known < target.n_tokens) & (known == np.floor(known))
     else:
-        right = np.isfinite(known)
+        right = np.isfinite(known) & ((known > 0) | (not target.log))
     if not right.all():
         raise InputError(f"bei: a label of {target.name} is not in the vocabulary")

@@ -36,7 +36,7 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
     """Group or scalar -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
-        scalar that is no number.
+        scalar that is no number, or has no logarithm where the recipe wants it.
     """
     where = scan.row or scan.source
     labels: dict[str, str | None] = {}
@@ -48,6 +48,8 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
         column = scalar.column or scalar.name
         value = _cell(scan, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
+    if recipe.age and recipe.age_log and scan.age is not None and scan.age <= 0:
+        raise InputError(f"{where}: age is {scan.age:g}, which has no logarithm (age_log)")
     return labels
 
 
@@ -87,7 +89,14 @@ def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | 
         raise InputError(
             f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
         ) from None
-    return value if math.isfinite(number) and number not in scalar.missing else None
+    if not math.isfinite(number) or number in scalar.missing:
+        return None
+    if scalar.log and np.float32(number) <= 0:  # as it will be stored
+        raise InputError(
+            f"{where}: {column} is {value}, which has no logarithm (scalar '{scalar.name}'); leave "
+            "log out, or list the value under missing"
+        )
+    return value
 
 
 def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
@@ -108,7 +117,7 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     if recipe.sex and any(fact.sex for fact in content.facts):
         targets.append(environment.sex())
     if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
-        targets.append(environment.scalar())
+        targets.append(environment.scalar(log=recipe.age_log))
     for scalar in recipe.scalars:
         found = [value for value in content.labels[scalar.name] if value is not None]
         if not found and scalar.optional:
@@ -118,7 +127,7 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
                 f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
                 "column, or leave it out"
             )
-        targets.append(environment.scalar(scalar.name, scalar.unit))
+        targets.append(environment.scalar(scalar.name, scalar.unit, scalar.log))
     if not targets:
         raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
     return Vocabulary(tuple(targets))

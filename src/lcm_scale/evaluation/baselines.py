@@ -11,23 +11,28 @@ Shapes: n training scans, m test scans, E edges, R regions, C classes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.features import (
+    Features,
+    fisher_features,
+    inner_products,
+    plain_features,
+    products_without_sites,
+    tangent_features,
+)
 from lcm_scale.linear.problem import Problem
 from lcm_scale.linear.ridge import ridge_classes, ridge_values
 from lcm_scale.linear.svm import svm_classes
-from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifier is as good there
-MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
-
-Features = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def fit_predict(
@@ -40,6 +45,8 @@ def fit_predict(
     n_classes: int,
     seed: int,
     connectivity: Collection[str] = ("pearson",),
+    sites: SiteEffects | None = None,
+    log: bool = False,
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
@@ -50,13 +57,20 @@ def fit_predict(
         subject_train: (n,) groups of the inner cross-validation.
         kind: ``class`` or ``scalar``.   n_classes: width of the result; ignored for a scalar.
         connectivity: the kinds of the matrices (`ShardSets.kinds_of`).
+        sites: of the training scans, then the test scans: their effects are taken out of the
+            features, fitted on the training scans.
+        log: fit the logarithm of a scalar; what is given and returned is in its unit.
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
     model = BASELINES[name]
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)
-    return model(edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
+    if name != "majority" and sites is not None:
+        model = partial(model, sites=sites)
+    learnt = np.log(truth_train) if log else truth_train
+    answer = model(edges_train, learnt, subject_train, edges_test, kind, n_classes, seed)
+    return np.exp(answer) if log else answer
 
 
 def check_baselines(names: Iterable[str], connectivity: Collection[str], key: str) -> None:
@@ -95,37 +109,17 @@ def tuned_linear(
     kind: str,
     n_classes: int,
     seed: int,
+    sites: SiteEffects | None = None,
 ) -> np.ndarray:
     """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge
     for a scalar."""
-    train, test = _inner_products(features, edges_train, edges_test)
-    return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
-
-
-# -- features --------------------------------------------------------------------------------------
-
-
-def fisher_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher z of the edges, centred on the training mean: (n, E), (m, E)."""
-    train_z, test_z = (
-        np.arctanh(np.clip(e.astype(np.float64), -MAX_FISHER, MAX_FISHER)) for e in (train, test)
-    )
-    centre = train_z.mean(0)
-    return train_z - centre, test_z - centre
-
-
-def plain_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges that have no Fisher z, centred on the training mean: (n, E), (m, E)."""
-    centre = train.astype(np.float64).mean(0)
-    return train - centre, test - centre
-
-
-def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tangent vectors about the geometric mean of the *training* matrices, (n, E + R), (m, E + R).
-    Nothing is centred further, because the mean tangent vector is about zero."""
-    train_spd = positive_definite(train)
-    space = TangentSpace.about(train_spd)
-    return space.vectors_of(train_spd), space.vectors(test)
+    inner = None
+    if sites is None:
+        train, test = inner_products(features, edges_train, edges_test)
+    else:
+        train, test, inner = products_without_sites(features, edges_train, edges_test, sites)
+    p = Problem(train, test, truth_train, subject_train, n_classes, seed, inner)
+    return _tuned(p, kind)
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
@@ -137,29 +131,6 @@ BASELINES: dict[str, Callable[..., np.ndarray]] = {
         tuned_linear, tangent_features
     ),  # the tangent space of the training scans' geometric mean
 }
-
-_LATEST: dict[
-    str, tuple[bytes, tuple[np.ndarray, np.ndarray]]
-] = {}  # features -> what was asked last, and the answer
-
-
-def _inner_products(
-    features: Features, train: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, n) and (m, n) inner products over the mean training norm. The targets of one fold share
-    the latest answer: no label enters it, and the tangent space of 884 scans takes seconds."""
-    digest = hashlib.sha256(repr((train.shape, test.shape, train.dtype)).encode())
-    for array in (train, test):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    key, answer = _LATEST.get(features.__name__, (b"", None))
-    if answer is None or key != digest.digest():
-        a, b = features(train, test)
-        gram = a @ a.T
-        scale = max(float(np.trace(gram)) / len(gram), 1e-12)
-        answer = (gram / scale, b @ a.T / scale)
-        _LATEST[features.__name__] = (digest.digest(), answer)
-    return answer
-
 
 # -- models ----------------------------------------------------------------------------------------
 
@@ -173,6 +144,6 @@ def _tuned(p: Problem, kind: str) -> np.ndarray:
     if len(present) == 1:
         scores[:, present[0]] = 1.0
         return scores
-    known = Problem(p.train, p.test, position, p.subject, len(present), p.seed)
+    known = replace(p, truth=position, n_classes=len(present))
     scores[:, present] = (svm_classes if len(present) <= MAX_SVM_CLASSES else ridge_classes)(known)
     return scores

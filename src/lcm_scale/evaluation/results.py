@@ -49,8 +49,8 @@ class TargetResult:
 
     @property
     def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric, parts of the model left out; None where no baseline
-        was run."""
+        """By point estimate in the deciding metric, parts of the model left out; None where no
+        baseline was run."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
         values = {
             name: sign * self.metric(name, self.deciding).value

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lcm_scale.data.stream import Edges
 
 
-# A target's name, and the codes of its answers that are asked for; none of a scalar.
-Question = tuple[str, tuple[int, ...]]
+# A target's name, and the categories that are allowed answers; none of a scalar.
+Question = tuple[str, tuple[str, ...]]
 WHOLE, PEOPLE, DECODER = "whole", "people memory", "decoder"
 
 
@@ -183,14 +183,20 @@ class Predictor:
     def answers_of_parts(
         self, model: Checkpoint, scans: np.ndarray, questions: Sequence[Question]
     ) -> dict[str, list[np.ndarray]]:
-        """As `answers`, by part of the model as in `scores_of_parts`.  Raises: InputError as
-        `scores`."""
+        """As `answers`, by part of the model as in `scores_of_parts`.
 
-        def answer(score: np.ndarray, codes: tuple[int, ...]) -> np.ndarray:
-            return softmax(score[:, list(codes)], axis=1) if codes else score[:, 0]
+        The categories are looked up in the model's own vocabulary: the sets may have them in
+        another order.  Raises: InputError as `scores`.
+        """
+
+        def answer(name: str, score: np.ndarray, categories: tuple[str, ...]) -> np.ndarray:
+            if not categories:
+                return score[:, 0]
+            own = model.vocabulary[name].categories
+            return softmax(score[:, [own.index(category) for category in categories]], axis=1)
 
         return {
-            part: [answer(by_target[name], codes) for name, codes in questions]
+            part: [answer(name, by_target[name], asked) for name, asked in questions]
             for part, by_target in self.scores(model, scans).items()
         }
 

@@ -26,11 +26,17 @@ PREFIX = "memory."
 
 @dataclass(frozen=True)
 class Asked:
-    """What is known of a target. Args: truth: (n,) class codes or values, NaN where missing.
-    n_classes: width of its logits, 0 for a scalar."""
+    """What is known of a target.
+
+    Attributes:
+        truth: (n,) class codes or values, NaN where missing.
+        n_classes: width of its logits, 0 for a scalar.
+        log: the scalar is learnt on its log scale; its values are in its own unit all the same.
+    """
 
     truth: np.ndarray
     n_classes: int
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def _fit(
         curve = calibrate(choice.held_out, codes)
     else:
         wanted = truth[:, None].astype(np.float64)
-        choice = choose(bank, labelled, wanted, None, seed)
+        choice = choose(bank, labelled, wanted, None, seed, asked.log)
     weights: Weights = collapse(bank, vectors, labelled, wanted, choice)
     return Remembered(
         common=weights.common,

@@ -21,6 +21,7 @@ context, K outputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,15 +116,24 @@ class Choice:
 
 
 def choose(
-    bank: Bank, labelled: np.ndarray, truth: np.ndarray, stratify: np.ndarray | None, seed: int
+    bank: Bank,
+    labelled: np.ndarray,
+    truth: np.ndarray,
+    stratify: np.ndarray | None,
+    seed: int,
+    log: bool = False,
 ) -> Choice:
     """Tune a target.
 
     Args:
         labelled: n positions in the bank.   truth: (n, K) values, or -1 / +1 a class.
         stratify: (n,) class codes, None for a scalar.   seed: of the inner folds.
+        log: the scalar is learnt on its log scale. Where False, a positive scalar is if the inner
+            folds prefer it.
     """
-    answers = _held_out(bank, labelled, truth, _folds(bank, labelled, stratify, seed))
+    either = (False, True) if (truth > 0).all() else (False,)
+    folds = _folds(bank, labelled, stratify, seed)
+    answers = _held_out(bank, labelled, truth, folds, (True,) if log else either)
     people = np.unique(bank.subject[labelled], return_inverse=True)[1]
     counts = np.bincount(people)
 
@@ -137,18 +147,18 @@ def choose(
         each = [losses(held_out) for held_out in path]
         position = int(np.argmin([loss.mean() for loss in each]))
         best[key] = (position, each[position])
-    log = min(best, key=lambda key: best[key][1].mean())[0]
-    plain = best[log, 0.0][1]
+    on_log = min(best, key=lambda key: best[key][1].mean())[0]
+    plain = best[on_log, 0.0][1]
     clear = CLEAR if len(counts) >= FEW else CLEAR_OF_FEW
     beta, gain, error = 0.0, 0.0, 0.0
     for candidate in BETAS[1:]:
-        saved = plain - best[log, candidate][1]
+        saved = plain - best[on_log, candidate][1]
         standard_error = float(saved.std() / np.sqrt(len(saved)))
         if saved.mean() > max(gain, clear * standard_error):
             beta, gain, error = candidate, float(saved.mean()), standard_error
-    position = best[log, beta][0]
-    held_out = answers[log, beta][position]
-    return Choice(beta, float(RIDGE_ALPHAS[position]), log, gain, error, held_out)
+    position = best[on_log, beta][0]
+    held_out = answers[on_log, beta][position]
+    return Choice(beta, float(RIDGE_ALPHAS[position]), on_log, gain, error, held_out)
 
 
 def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: int) -> Folds:
@@ -159,16 +169,16 @@ def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: 
 
 
 def _held_out(
-    bank: Bank, labelled: np.ndarray, truth: np.ndarray, folds: Folds
+    bank: Bank, labelled: np.ndarray, truth: np.ndarray, folds: Folds, logs: Sequence[bool]
 ) -> dict[tuple[bool, float], np.ndarray]:
-    """(log, beta) -> inner out-of-fold answers (alphas, n, K); logarithms only of positive
-    scalars."""
-    forms = [truth, np.log(truth)] if (truth > 0).all() else [truth]
+    """(log, beta) -> inner out-of-fold answers (alphas, n, K).
+
+    Args: logs: whether the ridge is of the truth's logarithm, or of both forms.
+    """
+    forms = [np.log(truth) if log else truth for log in logs]
     width = truth.shape[1]
     out = {
-        (bool(form), beta): np.zeros((len(RIDGE_ALPHAS), *truth.shape))
-        for form in range(len(forms))
-        for beta in BETAS
+        (log, beta): np.zeros((len(RIDGE_ALPHAS), *truth.shape)) for log in logs for beta in BETAS
     }
     for fit, held in folds:
         # The bank of an inner fold has nobody of its held-out people, not even unlabelled.
@@ -185,9 +195,9 @@ def _held_out(
                 np.concatenate([form[fit] for form in forms], axis=1),
                 RIDGE_ALPHAS,
             )
-            for form in range(len(forms)):
+            for form, log in enumerate(logs):
                 found = path[:, :, form * width : (form + 1) * width]
-                out[bool(form), beta][:, held] = np.exp(found) if form else found
+                out[log, beta][:, held] = np.exp(found) if log else found
     return out
 
 

@@ -34,10 +34,7 @@ def held_out_path(p: Problem, truth: np.ndarray, stratified: bool) -> np.ndarray
     """Inner out-of-fold answers for every alpha: (alphas, n, K).  Args: truth: (n, K)."""
     out = np.zeros((len(RIDGE_ALPHAS), *truth.shape))
     for fit, held in inner_folds(p, stratified):
-        path = ridge_path(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], truth[fit], RIDGE_ALPHAS
-        )
-        out[:, held] = path
+        out[:, held] = ridge_path(*p.part(fit, held), truth[fit], RIDGE_ALPHAS)
     return out
 
 

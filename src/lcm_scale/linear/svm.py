@@ -7,15 +7,20 @@ Shapes: n training scans, m test scans, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
 from lcm_scale.linear.calibration import Calibration, calibrate
-from lcm_scale.linear.problem import Folds, Problem, inner_folds
+from lcm_scale.linear.problem import Problem, inner_folds
 
 SVM_COSTS = np.logspace(-0.8, 0.4, 7)  # against inner products whose training diagonal averages 1
 TIED = 1e-9  # of an AUROC
+
+# Of an inner fold: who is fitted and who is held out, and `Problem.part` of them.
+Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def svm_classes(p: Problem) -> np.ndarray:
@@ -25,17 +30,17 @@ def svm_classes(p: Problem) -> np.ndarray:
     calibrated inner margins have the smallest log-loss is taken: the smallest cost, which a plain
     argmax takes, has the least certain intercept.
     """
-    folds = inner_folds(p, stratified=True)
+    parts = [(fit, held, *p.part(fit, held)) for fit, held in inner_folds(p, stratified=True)]
     if p.n_classes == 2:
         positive = p.truth == 1
-        inner, outer = _tuned_margins(p, positive, folds)
+        inner, outer = _tuned_margins(p, positive, parts)
         # The logit of one class against the other: half of a margin for it, half against the other.
         pair = calibrate(_both(inner), p.truth)
         return pair.probabilities(_both(outer))
     inner, outer = (
         np.stack(columns, axis=1)
         for columns in zip(
-            *(_tuned_margins(p, p.truth == c, folds) for c in range(p.n_classes)), strict=True
+            *(_tuned_margins(p, p.truth == c, parts) for c in range(p.n_classes)), strict=True
         )
     )
     return calibrate(inner, p.truth).probabilities(outer)
@@ -45,10 +50,12 @@ def _both(margins: np.ndarray) -> np.ndarray:
     return np.stack([-margins, margins], axis=1) / 2
 
 
-def _tuned_margins(p: Problem, positive: np.ndarray, folds: Folds) -> tuple[np.ndarray, np.ndarray]:
+def _tuned_margins(
+    p: Problem, positive: np.ndarray, parts: Sequence[Part]
+) -> tuple[np.ndarray, np.ndarray]:
     """Inner out-of-fold margins (n,) and those of the test scans (m,), at the chosen cost."""
-    held_out = np.stack([_held_out_margins(p, positive, cost, folds) for cost in SVM_COSTS])
-    aurocs = np.array([_mean_auroc(positive, margins, folds) for margins in held_out])
+    held_out = np.stack([_held_out_margins(p, positive, cost, parts) for cost in SVM_COSTS])
+    aurocs = np.array([_mean_auroc(positive, margins, parts) for margins in held_out])
     tied = np.flatnonzero(aurocs > aurocs.max() - TIED)
     losses = [_curve(positive, held_out[i]).loss for i in tied] if len(tied) > 1 else [0.0]
     best = int(tied[int(np.argmin(losses))])
@@ -75,19 +82,21 @@ def margins(
     return np.asarray(machine.decision_function(test) - machine.decision_function(train).mean())
 
 
-def _held_out_margins(p: Problem, positive: np.ndarray, cost: float, folds: Folds) -> np.ndarray:
+def _held_out_margins(
+    p: Problem, positive: np.ndarray, cost: float, parts: Sequence[Part]
+) -> np.ndarray:
     found = np.zeros(len(positive))
-    for fit, held in folds:
-        found[held] = margins(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], positive[fit], cost, p.seed
-        )
+    for fit, held, own, theirs in parts:
+        found[held] = margins(own, theirs, positive[fit], cost, p.seed)
     return found
 
 
-def _mean_auroc(positive: np.ndarray, margins: np.ndarray, folds: Folds) -> float:
+def _mean_auroc(positive: np.ndarray, margins: np.ndarray, parts: Sequence[Part]) -> float:
     """The mean over inner folds: each is ranked by itself, because margins of differently fitted
     machines do not compare."""
     values = [
-        roc_auc_score(positive[h], margins[h]) for _, h in folds if 0 < positive[h].sum() < len(h)
+        roc_auc_score(positive[held], margins[held])
+        for _, held, *_ in parts
+        if 0 < positive[held].sum() < len(held)
     ]
     return float(np.mean(values)) if values else 0.5

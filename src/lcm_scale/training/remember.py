@@ -81,7 +81,7 @@ def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:
     target = sets.vocabulary[name]
     truth = sets.labels[scans, sets.vocabulary.names.index(name)].astype(np.float64)
     if not target.is_class:
-        return Asked(truth, 0)
+        return Asked(truth, 0, target.log)
     if NOT_APPLICABLE in target.categories:
         truth[truth == target.categories.index(NOT_APPLICABLE)] = np.nan
     return Asked(truth, target.n_tokens)
