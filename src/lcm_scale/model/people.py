@@ -74,6 +74,20 @@ class PeopleMemory(nn.Module):
             self.log[number], self.knows[number] = float(target.log), 1.0
             self.gate[number] = target.gate
 
+    @torch.no_grad()
+    def reorder(self, place: Tensor) -> None:
+        """Expect region i at `place[i]` (R,) from now on; its answers stay."""
+        R = len(place)
+        rows, columns = torch.triu_indices(R, R)
+        number = torch.zeros(R, R, dtype=torch.long)
+        number[rows, columns] = torch.arange(len(rows))
+        first, second = place[rows], place[columns]
+        feature = number[torch.minimum(first, second), torch.maximum(first, second)]
+        feature, place = feature.to(self.weight.device), place.to(self.weight.device)
+        for table in (self.centre, self.weight):
+            table.copy_(torch.empty_like(table).index_copy_(-1, feature, table))
+        self.whitening[place[:, None], place] = self.whitening.clone()
+
     def forward(self, edges_BE: Tensor) -> Tensor:
         """Raw correlations (B, E) to (B, M): logits, and values of scalars in their own unit."""
         vectors = self.vectors(edges_BE.float()) - self.centre

@@ -18,6 +18,7 @@ from lcm_scale import progress
 from lcm_scale.inference.predictor import WHOLE, Predictor
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.model.people import PeopleMemory as MemoryPart
+from lcm_scale.terminal import print
 from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
@@ -34,11 +35,10 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     final = chosen.parent / checkpoints.FINAL
     if final.is_file():
         return final
-    sets, recipe = prepared.opened.sets, prepared.recipe
     model = checkpoints.load(chosen)
-    everybody = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    drawn = _drawn(sets.subject[everybody], recipe.seed)
-    everybody = everybody[drawn]
+    everybody = remembered(prepared)
+    if said := sentence(prepared):
+        print(f"{prepared.label}: {said}")
     train = everybody[np.isin(everybody, prepared.train)]
     with progress.stage(f"{prepared.label}, people memory", 2) as advance:
         gates = {}
@@ -57,15 +57,28 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     return final
 
 
-def _drawn(subject: np.ndarray, seed: int) -> np.ndarray:
-    """Positions of the scans that are remembered: all, or of as many people as `MOST_SCANS` has
-    room for, drawn by the seed."""
-    if len(subject) <= MOST_SCANS:
-        return np.arange(len(subject))
+def remembered(prepared: PreparedRun) -> np.ndarray:
+    """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
+    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
+    scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
+    if len(scans) <= MOST_SCANS:
+        return scans
+    subject = prepared.opened.sets.subject[scans]
     people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(people))
+    order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
     kept = order[np.cumsum(counts[order]) <= MOST_SCANS]
-    return np.flatnonzero(np.isin(inverse, kept))
+    return scans[np.isin(inverse, kept)]
+
+
+def sentence(prepared: PreparedRun) -> str:
+    """What is to be said where not all scans are remembered, else ''."""
+    found, there = len(remembered(prepared)), len(prepared.train) + len(prepared.validation)
+    if found == there:
+        return ""
+    return (
+        f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by the "
+        f"seed: products of more than {MOST_SCANS:,} scans with each other would take too long"
+    )
 
 
 def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> PeopleMemory:
