@@ -493,3 +493,13 @@ def test_a_single_epoch_without_validation_can_be_drawn() -> None:
         [{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}]
     )
     assert figure.axes[0].lines
+
+
+def test_a_part_that_leads_is_not_the_best_baseline() -> None:
+    """People memory alone may be the best of the table; the verdict is about plain models."""
+    skills = {"LCM": 3.0, "people memory": 9.0, "decoder": 1.0, "majority": 0.0, "linear": 2.0}
+    whole = result("diagnosis", ("CN", "Autism"), skills)
+    parted = replace(whole, parts=("people memory", "decoder"))
+    assert whole.best_baseline == "people memory" and parted.best_baseline == "linear"
+    assert "Of its parts, its people memory alone" in verdict(parted).detail
+    assert "parts" not in verdict(whole).detail
