@@ -136,7 +136,7 @@ class Meaning:
         """As plain values in one of the two layouts, CHECKPOINT or EXPORTED; a checkpoint's may
         hold the tensors of `official`."""
         shared: dict[str, Any] = {
-            "model": asdict(self.model),
+            "model": _of_model(self.model),
             "vocabulary": self.vocabulary.to_json(),
             "atlas": self.atlas.to_json(),
             "edges": self.edges,
@@ -197,7 +197,8 @@ _EXPORTED_KEYS = (
     *("format", "run", "model", "vocabulary", "active", "atlas", "edges", "readout", "scalars"),
     *("subjects", "unknown_subjects", "data", "fingerprints", "versions"),
 )
-# Release 0.1.0 did not know these of a model.
+# Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
+# the others and refuses these.
 _ADDED_TO_MODEL = ("people_memory",)
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
@@ -237,6 +238,10 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
     if "official" in own:
         result["official"] = _official(own["official"])
     return result
+
+
+def _of_model(config: LCMConfig) -> dict[str, Any]:
+    return {k: v for k, v in asdict(config).items() if v or k not in _ADDED_TO_MODEL}
 
 
 def _model(value: object) -> LCMConfig:
