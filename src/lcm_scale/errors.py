@@ -42,5 +42,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     long list, is nothing that a person meant to type.
     """
     likely = [choice for choice in choices if len(choice) <= 100][:1000]
-    close = difflib.get_close_matches(word[:100], likely, n=1, cutoff=0.5)
+    close = [choice for choice in likely if choice.casefold() == word.casefold()]
+    close = close or difflib.get_close_matches(word[:100], likely, n=1, cutoff=0.5)
     return f", did you mean '{close[0]}'?" if close else ""

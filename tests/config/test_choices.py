@@ -3,6 +3,8 @@ the schemas stand above that code and cannot import it."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,19 +18,26 @@ import torch
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import (
     ConnectivityConfig,
+    ContextConfig,
     OptimConfig,
     Recipe,
     ShardRecipe,
     SourceConfig,
+    StrategyConfig,
     SweepRecipe,
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.data.cleaning import TAKES
+from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
 from lcm_scale.data.readers import READERS, bids, table
-from lcm_scale.data.readers.people import age_in_years
+from lcm_scale.data.readers.arrays import read_scan
+from lcm_scale.data.readers.cells import age_in_years
+from lcm_scale.data.readers.strategies import load_strategy
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -63,6 +72,7 @@ CPU = Hardware("cpu", "32-true")
 TABLES: dict[str, set[str]] = {
     "ShardRecipe.reader": set(READERS),
     "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
+    "ShardRecipe.connectivity.clean.strategy.name": set(TAKES),
     "Recipe.evaluate.unit": set(UNITS),
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
@@ -99,6 +109,45 @@ def kind(word: str, folder: Path) -> object:
     assert isinstance(scan, Unread)
     scan = scan.read()
     return scan.series is None, scan.connectivity is None
+
+
+def on_error(word: str, folder: Path) -> object:
+    (folder / "scan.csv").write_text("1,2\n")
+    (folder / "table.csv").write_text("file,subject\nscan.csv,1\n")
+    recipe = ShardRecipe(source=SourceConfig(table=str(folder / "table.csv"), on_error=word))
+    (scan,) = table.read(recipe, load_atlas("toy:6"))
+    assert isinstance(scan, Unread)
+    try:
+        return type(_read(scan, recipe, load_atlas("toy:6")))
+    except InputError:
+        return "refused"
+
+
+def said_of_a_file(key: str) -> Callable[..., object]:
+    """What a key of the source makes of a square table with names, or of a triangle."""
+
+    def read(word: str, folder: Path) -> object:
+        square = np.arange(36.0).reshape(6, 6)
+        source = SourceConfig(**{key: word})
+        if key == "triangle":
+            source.kind, square = "connectivity", np.linspace(-0.4, 0.4, 15)[None]
+        header = "a b c d e f" if key == "order" else ""
+        np.savetxt(folder / "a.csv", square, header=header, comments="")
+        try:
+            found = read_scan(folder / "a.csv", source, load_atlas("toy:6"))
+        except InputError as error:
+            return str(error)
+        values = found.series if found.series is not None else found.connectivity
+        assert values is not None
+        return found.columns, values.tobytes()
+
+    return read
+
+
+def context_kind(word: str) -> object:
+    recipe = ShardRecipe(context=[ContextConfig("dose", kind=word)])
+    columns, values = encoded_context(recipe, {"dose": ["3", "2"]}, 2)
+    return columns[0].categories, values.tobytes()
 
 
 def runs(word: str, folder: Path) -> object:
@@ -200,6 +249,24 @@ def fitted(column: str) -> Callable[[str], object]:
     return see
 
 
+def confounds(parameter: str, strategy: str) -> Callable[[str], object]:
+    """Which columns nilearn chooses from a table of fMRIPrep's that it carries."""
+
+    def see(word: str) -> object:
+        theirs = pytest.importorskip("nilearn.interfaces.fmriprep")
+        table = Path(theirs.__file__).parent / "data" / "test-v21_desc-confounds_timeseries.tsv"
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder) / "sub-1_task-rest_space-X_desc-preproc_bold.nii.gz"
+            for suffix in (".tsv", ".json"):
+                name = f"sub-1_task-rest_desc-confounds_timeseries{suffix}"
+                shutil.copy(table.with_suffix(suffix), image.with_name(name))
+            beside = image.with_name("sub-1_task-rest_desc-confounds_timeseries.tsv")
+            chosen = StrategyConfig(strategy, **{parameter: word})
+            return load_strategy(image, beside, chosen)[0].tobytes()
+
+    return see
+
+
 def harmonise(word: str) -> object:
     """Of six scans of two sites."""
     edges, site = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 15)), np.arange(6) % 2
@@ -213,8 +280,22 @@ def harmonise(word: str) -> object:
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.context.kind": context_kind,
     "ShardRecipe.source.runs": runs,
+    "ShardRecipe.source.order": said_of_a_file("order"),
+    "ShardRecipe.source.orientation": said_of_a_file("orientation"),
+    "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
+    **{
+        f"ShardRecipe.connectivity.clean.strategy.{parameter}": confounds(parameter, strategy)
+        for parameter, strategy in (
+            ("motion", "simple"),
+            ("wm_csf", "simple"),
+            ("global_signal", "simple"),
+            ("compcor", "compcor"),
+        )
+    },
+    "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
     "Recipe.evaluate.harmonise": harmonise,
@@ -266,8 +347,12 @@ def test_each_word_does_something_of_its_own(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = {
+        "ShardRecipe.source.on_error": tmp_path,
         "ShardRecipe.source.kind": tmp_path,
         "ShardRecipe.source.runs": tmp_path,
+        "ShardRecipe.source.order": tmp_path,
+        "ShardRecipe.source.orientation": tmp_path,
+        "ShardRecipe.source.triangle": tmp_path,
         "Recipe.trainer.accelerator": monkeypatch,
     }
     extra = [more[key]] if key in more else []

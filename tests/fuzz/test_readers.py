@@ -80,7 +80,7 @@ def read_scan(path: Path) -> None:
         subject="1",
         source=path.name,
         series=table.values if table.columns else arrays.as_series(table.values, R, path),
-        region_indices=arrays.region_indices(table, ATLAS, path),
+        columns=table.columns,
     )
     for matrix in connectivity_matrices(scan, ConnectivityConfig(), ATLAS):
         assert isinstance(matrix, Skipped) or np.isfinite(matrix.values).all()

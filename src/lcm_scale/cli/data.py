@@ -15,6 +15,7 @@ from lcm_scale.terminal import print
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
     from lcm_scale.config import ShardRecipe
+    from lcm_scale.data.context import ContextColumn
     from lcm_scale.data.manifest import ShardManifest
     from lcm_scale.vocabulary import Target
     from lcm_scale.weights.checkpoints import Checkpoint
@@ -49,12 +50,12 @@ def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
     from lcm_scale.data.readers import brings_its_files
 
     if brings_its_files(recipe):
-        return "its raw files are made or downloaded then"
-    scans, _, skipped = list_scans(recipe, atlas)
-    if not scans:
+        return "its raw files are made then"
+    found = list_scans(recipe, atlas)
+    if not found.scans:
         raise InputError(f"{recipe.name}: no usable scan is listed")
-    left = f", {len(skipped)} left out" if skipped else ""
-    return f"{len(scans)} scans are listed{left}; their files are not opened yet"
+    left = f", {len(found.skipped)} left out" if found.skipped else ""
+    return f"{len(found.scans)} scans are listed{left}; their files are not opened yet"
 
 
 def verify(
@@ -96,8 +97,21 @@ def inspect(
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Look for people who are in a set twice.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="OUT.html", help="Write a page about a shard set."),
+    ] = None,
 ) -> None:
     """Say what a shard set, a run or a checkpoint holds, or who is in two sets."""
+    if html is not None:
+        if other is not None or duplicates:
+            raise InputError("--html: a page is about one set; leave the other arguments out")
+        from lcm_scale.report.set_page import write_set_page
+
+        write_set_page(path, html)
+        print(f"wrote {html}")
+        print_next(f"lcm-scale cost data={path}")
+        return
     if other is not None or duplicates:
         from lcm_scale.data.compare import compare
 
@@ -137,6 +151,7 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
             "atlas": _in_words(manifest.atlas),
             "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
             **{f"target {t.name}": _categories(t) for t in manifest.vocabulary.targets},
+            **{f"context {c.name}": _known(c) for c in manifest.context},
             "fingerprint": manifest.fingerprint,
             **_quality(manifest),
         }
@@ -150,6 +165,13 @@ def _categories(target: Target) -> str:
     about = ", ".join(filter(None, (target.measured_in, "log scale" if target.log else "")))
     listed = ", ".join(target.categories)
     return f"{listed} ({about})" if about else listed
+
+
+def _known(column: ContextColumn) -> str:
+    """Its categories with their counts, or its unit; how many scans have a value."""
+    counted = zip(column.categories, column.counts, strict=True)
+    listed = ", ".join(f"{category} {count}" for category, count in counted)
+    return f"{listed or column.unit or 'number'}; known of {column.known} scans"
 
 
 def _in_words(atlas: Atlas) -> str:

@@ -18,6 +18,8 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.terminal import one_line
 
 LARGEST = 2**63 - 1  # that a whole number may be: what torch and NumPy count in
+# What YAML 1.1 takes for true and false: as text in a recipe, but for a key that is either.
+FLAGS = {"yes": True, "on": True, "no": False, "off": False}
 REFERENCE = "${"  # opens OmegaConf's reference to another key
 # Control characters and halves of surrogate pairs: no file, page or terminal takes them as they
 # are.
@@ -94,7 +96,7 @@ def _check(value: Any, kind: Any, constraint: Constraint, place: Place, final: b
     elif kind is Any:
         _check_anything(value, place)
     elif kind is bool:
-        if not isinstance(value, bool):
+        if not isinstance(value, bool) and str(value).lower() not in FLAGS:
             raise place.fault(value, "expected true or false")
     elif kind is str:
         _check_text(value, constraint, place)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lcm_scale.config.check import REFERENCE, check_section, shown
+from lcm_scale.config.check import FLAGS, REFERENCE, check_section, shown
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.config.run import Recipe
 from lcm_scale.config.yaml_text import parse, read_file
@@ -242,5 +242,7 @@ def _value(value: Any, kind: Any) -> Any:
     section = section_of(kind)
     if section is not None:
         return _built(section, value)
+    if kind is bool and isinstance(value, str):
+        return FLAGS[value.lower()]
     plain = next((k for k in get_args(kind) if k is not type(None)), kind)
     return plain(value)  # a whole number where a number or text is meant

@@ -95,6 +95,11 @@ def choice(
     )
 
 
+def one_of(*words: str) -> Any:
+    """One of a few words, or nothing."""
+    return _field(None, Constraint(choices=words))
+
+
 def some_of(choices: Iterable[str], default: Iterable[str], may_differ: bool = False) -> Any:
     """A list of a few words, none of them twice."""
     return _field(
@@ -175,6 +180,7 @@ def _is_glob(pattern: str) -> bool:
     return all(parts) and all("**" not in part or part == "**" for part in parts)
 
 
+SEX = Form("expected M, F, or '' for a missing one", lambda word: word in ("M", "F", ""))
 FILLED = Form("must not be empty", lambda word: bool(word.strip()))
 RUN_NAME = Form(
     "a name holds letters, digits, spaces and - _ . @ + =, with / between its parts; it does not "

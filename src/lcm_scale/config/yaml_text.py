@@ -3,7 +3,8 @@
 YAML can say more than a recipe means: keys that stand twice, dates, bytes, sets, objects, names
 that contain themselves or unfold to gigabytes, references that read the environment. All that is
 refused here, in one line. Numbers are read as JSON writes them, so that `1e-5` is a number, and
-`007`, `12:30` and `2026-01-01` are text.
+`007`, `12:30` and `2026-01-01` are text. So are `yes` and `no`, which tables hold as labels; only
+`true` and `false` are neither.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ PLAIN_REFERENCE = re.compile(r"\$\{[\w.]+\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 but for its numbers and dates, and not without end."""
+    """YAML 1.1 but for its numbers, dates and yes and no, and not without end."""
 
     depth = 0
 
@@ -49,10 +50,13 @@ _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
-        if tag.rpartition(":")[2] not in ("int", "float", "timestamp", "value")
+        if tag.rpartition(":")[2] not in ("bool", "int", "float", "timestamp", "value")
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789")
 )

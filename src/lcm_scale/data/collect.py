@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of, parameters
 from lcm_scale.data import store
+from lcm_scale.data.cohort import check_cohort
 from lcm_scale.data.connectivity import Matrix, connectivity_matrices
 from lcm_scale.data.manifest import BROKEN, CONSTANT
+from lcm_scale.data.naming import Naming, named_by_files
+from lcm_scale.data.quality import mean_abs_r
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.recordings import Recording, Skipped, Unread
+from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
-from lcm_scale.data.targets import labels_of, names_of
+from lcm_scale.data.targets import labels_of, stored_names
 from lcm_scale.errors import InputError
 from lcm_scale.identity import hash_scan, hash_subject, normalised, project_salt
 from lcm_scale.progress import stage
@@ -41,19 +46,22 @@ class ReadSummary:
     """What was seen while the raw files went by.
 
     Attributes:
+        atlas: regions of the store, with the names that the files give them where the recipe's has
+            none.
         keys: (raw subject id, session, run, window) of each scan, in the order of the store.
-        source_of: key -> the file it came from, so that a second one of that key can name both.
         skipped: what was left out, and why.
         constant, broken: region -> scans in which it never changes, or has NaN or inf.
         not_finite: scans with NaN or inf.
         left_out: volumes, and the scans that they are of, by the reason why they were left out.
         ready: scans that came as matrices.   simulated: whether any recording is.
         remarks: what readers remarked -> the number of scans.
+        odd: what must be said of the people -> raw examples, for the terminal.
         first_with: digest of a scan's numbers -> the subject who had them first, and where.
+        seen: of each scan its file, its constant regions, those with NaN or inf, and the remarks.
     """
 
+    atlas: Atlas
     keys: list[tuple[str, str, str, int]] = field(default_factory=list)
-    source_of: dict[tuple[str, str, str, int], str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     constant: Counter[int] = field(default_factory=Counter)
     broken: Counter[int] = field(default_factory=Counter)
@@ -62,7 +70,29 @@ class ReadSummary:
     ready: int = 0
     simulated: bool = False
     remarks: Counter[str] = field(default_factory=Counter)
+    odd: dict[str, list[str]] = field(default_factory=dict)
     first_with: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    seen: list[tuple[str, tuple[int, ...], tuple[int, ...], tuple[str, ...]]] = field(
+        default_factory=list
+    )
+
+    def leave_out(self, reasons: Sequence[str]) -> None:
+        """Scans that `quality` judges to be bad are skipped after all.
+
+        Args: reasons: of each scan in the order of the store, '' where it stays.
+        """
+        for key, why, seen in zip(self.keys, reasons, self.seen, strict=True):
+            if why:
+                (source, constant, broken, said), window = seen, key[-1]
+                what = f"{source}, window {window}" if window else source
+                self.skipped.append(Skipped(what, why, reported=True))
+                self.constant -= Counter(constant)
+                self.broken -= Counter(broken)
+                self.remarks -= Counter(said)
+                self.not_finite -= bool(broken)
+        stay = [not why for why in reasons]
+        self.keys = list(compress(self.keys, stay))
+        self.seen = list(compress(self.seen, stay))
 
     def quality(self, atlas: Atlas) -> dict[str, Any]:
         """What the manifest says of the scans: how many, what was skipped, what was odd."""
@@ -85,6 +115,7 @@ class ReadSummary:
         return [
             *(f"Left out, {n}: {why}." for why, n in sorted(left_out.items())),
             *(f"{n} of {len(self.keys)} scans: {why}." for why, n in sorted(self.remarks.items())),
+            *self.odd,
         ]
 
     def missing(self) -> dict[int, int]:
@@ -94,25 +125,59 @@ class ReadSummary:
 
 def _read(
     scan: Unread, recipe: ShardRecipe, atlas: Atlas
-) -> tuple[Recording, list[Matrix | Skipped]]:
-    """A scan's file opened and correlated.  Raises: InputError where it cannot be used."""
-    recording = scan.read()
-    return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+) -> tuple[Recording, list[Matrix | Skipped]] | Skipped:
+    """A scan's file opened and correlated.
+
+    Raises: InputError where it cannot be used, but where `source.on_error` is skip. The reasons are
+        few and name nothing, since they enter the manifest; what the terminal says is the error.
+    """
+    why = "file that cannot be read"
+    try:
+        recording = scan.read()
+        why = "file that holds no usable scan"
+        return recording, connectivity_matrices(recording, recipe.connectivity, atlas)
+    except InputError as error:
+        if recipe.source.on_error == "stop":
+            raise
+        return Skipped(str(error), f"{why} (source.on_error: skip)", reported=True)
 
 
-def list_scans(
-    recipe: ShardRecipe, atlas: Atlas
-) -> tuple[list[Unread], list[dict[str, str | None]], list[Skipped]]:
-    """The scans of a recipe as tables and names tell them, each with its labels; and what is left
-    out. No scan's file is opened.
+def _refuse_most(recipe: ShardRecipe, failed: Sequence[Skipped], scans: int) -> None:
+    """Raises: InputError where more than half of the scans are skipped for their files: that is no
+    bad scan, but a wrong recipe."""
+    if 2 * len(failed) > scans:
+        raise InputError(
+            f"{recipe.name}: more than half of {scans} scans cannot be used, so "
+            f"source.on_error=skip ends here; the first: {failed[0].what}"
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A recipe's scans before their files are opened.
+
+    Attributes:
+        labels: group or scalar -> label, a scan.
+        skipped: what is left out.   odd: as of `ReadSummary`.
+    """
+
+    scans: list[Unread]
+    labels: list[dict[str, str | None]]
+    skipped: list[Skipped]
+    odd: dict[str, list[str]]
+
+
+def list_scans(recipe: ShardRecipe, atlas: Atlas) -> Listed:
+    """The scans of a recipe as tables and names tell them. No scan's file is opened.
 
     Raises: InputError for a folder or table that cannot be read, for a file name or label that the
-        recipe does not allow.
+        recipe does not allow, or for people who cannot be (`cohort.check_cohort`).
     """
     listed = list(READERS[recipe.reader](recipe, atlas))
     scans = [item for item in listed if isinstance(item, Unread)]
     labels = [labels_of(scan, recipe) for scan in scans]
-    return scans, labels, [item for item in listed if isinstance(item, Skipped)]
+    skipped = [item for item in listed if isinstance(item, Skipped)]
+    return Listed(scans, labels, skipped, check_cohort(recipe, scans, labels))
 
 
 def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
@@ -120,22 +185,28 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
 
     Args:
         atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
+    Returns: what was seen, with the atlas of the store.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
-        where no scan is usable, or for a region that half of the scans lack.
+        or where no scan is usable.
     """
     salt = project_salt()
-    summary = ReadSummary()
+    listed = list_scans(recipe, atlas)
+    scans = listed.scans
+    atlas = named_by_files(atlas, scans)
     kept = atlas.without(recipe.connectivity.drop_regions)
+    summary = ReadSummary(kept, skipped=list(listed.skipped), odd=listed.odd)
+    naming = Naming()
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
         "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
-    store.create(path, kept.n_edges, recipe.dtype, names_of(recipe), provenance)
+    store.create(path, kept.n_edges, recipe.dtype, stored_names(recipe), provenance)
     rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
     triangles: list[np.ndarray] = []
     facts: list[ScanFacts] = []
     labels: list[Mapping[str, str | None]] = []
+    failed: list[Skipped] = []
 
     def flush() -> None:
         if triangles:
@@ -144,10 +215,16 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
         facts.clear()
         labels.clear()
 
-    scans, labels_of_scans, summary.skipped = list_scans(recipe, atlas)
     with stage(f"read {recipe.name}", len(scans)) as advance:
-        for scan, labels_of_scan in zip(scans, labels_of_scans, strict=True):
-            recording, matrices = _read(scan, recipe, atlas)
+        for scan, labels_of_scan in zip(scans, listed.labels, strict=True):
+            advance()
+            done = _read(scan, recipe, atlas)
+            if isinstance(done, Skipped):
+                failed.append(done)
+                _refuse_most(recipe, failed, len(scans))
+                continue
+            recording, matrices = done
+            naming.see(recording)
             _refuse_one_scan_of_two_people(summary, recording)
             summary.simulated |= recording.simulated
             _count_left_out(summary, matrices)
@@ -162,15 +239,14 @@ def fill_store(recipe: ShardRecipe, atlas: Atlas, path: Path) -> ReadSummary:
                 labels.append(labels_of_scan)
             if len(triangles) >= CHUNK:
                 flush()
-            advance()
     flush()
+    summary.skipped += failed
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)
         raise InputError(
             f"{recipe.name}: no usable scan "
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
-    _ask_about_missing_regions(recipe, kept, summary)
     return summary
 
 
@@ -196,7 +272,7 @@ def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
     return triangle.astype(dtype)
 
 
-def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
+def ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
     """Raises: InputError naming the first region that is missing in half of the scans or more and
     that the recipe does not accept, and the keys that answer."""
     scans, accepted = len(summary.keys), recipe.connectivity.accept_missing
@@ -219,17 +295,13 @@ def _ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadS
 
 def _remember(summary: ReadSummary, recording: Recording, matrix: Matrix) -> None:
     key = (normalised(recording.subject), recording.session, recording.run, matrix.window)
-    if key in summary.source_of:
-        raise InputError(
-            f"{recording.source}: the same subject, session and run as {summary.source_of[key]}; "
-            "tell them apart by session or run, or leave one out"
-        )
     summary.keys.append(key)
-    summary.source_of[key] = recording.source
     summary.constant.update(matrix.constant)
     summary.broken.update(matrix.not_finite)
     summary.not_finite += bool(matrix.not_finite)
-    summary.remarks.update([recording.remark] if recording.remark else [])
+    said = (*recording.remarks, *recording.file_remarks, *filter(None, [matrix.remark]))
+    summary.seen.append((recording.source, matrix.constant, matrix.not_finite, said))
+    summary.remarks.update(said)
     summary.ready += recording.connectivity is not None
 
 
@@ -262,6 +334,9 @@ def _facts(recording: Recording, matrix: Matrix, salt: bytes) -> ScanFacts:
         sex=r.sex or "",
         mean_fd=number(r.mean_fd),
         constant_regions=len(matrix.constant),
+        broken_regions=len(matrix.not_finite),
+        spikes=matrix.spikes,
+        mean_abs_r=mean_abs_r(matrix.values, matrix.missing),
     )
 
 
@@ -271,7 +346,9 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
 
     Args: atlas: of the set.
     """
-    _report_skipped(summary.skipped)
+    report_skipped(recipe.name, summary.skipped)
+    for note, raw in summary.odd.items():
+        print(f"{recipe.name}: {note} {examples(raw)}".rstrip(), file=sys.stderr)
     missing = [f"{atlas.label(r)} in {n}" for r, n in summary.missing().items()]
     if missing:
         print(
@@ -285,11 +362,3 @@ def report_odd(summary: ReadSummary, recipe: ShardRecipe, atlas: Atlas) -> None:
             f"{kind_of(parameters(recipe.connectivity))} (connectivity.kind)",
             file=sys.stderr,
         )
-
-
-def _report_skipped(skipped: Sequence[Skipped]) -> None:
-    by_reason: dict[str, list[str]] = {}
-    for skip in skipped:
-        by_reason.setdefault(skip.why, []).append(skip.what)
-    for why, names in by_reason.items():
-        print(f"skipped {len(names)}, {why}: {', '.join(names)}", file=sys.stderr)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.data.context import check_context, context_of
+from lcm_scale.data.readers.cells import number_of
 from lcm_scale.data.recordings import Scan
 from lcm_scale.data.store import Store
 from lcm_scale.errors import InputError, nearest
@@ -25,15 +27,21 @@ def names_of(recipe: ShardRecipe) -> list[str]:
     return [group.name for group in recipe.groups] + [scalar.name for scalar in recipe.scalars]
 
 
+def stored_names(recipe: ShardRecipe) -> list[str]:
+    """Whatever the store holds in words: targets, then context."""
+    return names_of(recipe) + [each.name for each in recipe.context]
+
+
 def check_names(recipe: ShardRecipe) -> None:
-    """Raises: InputError where two groups or scalars have one name."""
+    """Raises: InputError where two groups, scalars or columns of context have one name."""
     for name, count in Counter(names_of(recipe)).items():
         if count > 1:
             raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+    check_context(recipe, {*names_of(recipe), environment.SEX, environment.AGE})
 
 
 def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
-    """Group or scalar -> its label, mapped and checked as the recipe says.
+    """Group, scalar or context -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
         scalar that is no number, or has no logarithm where the recipe wants it.
@@ -50,12 +58,21 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
     if recipe.age and recipe.age_log and scan.age is not None and scan.age <= 0:
         raise InputError(f"{where}: age is {scan.age:g}, which has no logarithm (age_log)")
-    return labels
+    return labels | context_of(scan, recipe)
 
 
 def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
+    """The column of that name, else the one that differs from it by case only."""
+    what = "group" if isinstance(wanted, GroupConfig) else "scalar"
+    if column not in scan.labels:
+        alike = [name for name in scan.labels if name.casefold() == column.casefold()]
+        if len(alike) > 1:
+            raise InputError(
+                f"{scan.row or scan.source}: columns {' and '.join(alike)} could both be the "
+                f"'{column}' of {what} '{wanted.name}'; name one: column: {alike[0]}"
+            )
+        column = alike[0] if alike else column
     if column not in scan.labels and not wanted.optional:
-        what = "group" if isinstance(wanted, GroupConfig) else "scalar"
         raise InputError(
             f"{scan.row or scan.source}: no label column '{column}' for {what} "
             f"'{wanted.name}'{nearest(column, scan.labels)} "
@@ -65,6 +82,7 @@ def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | 
 
 
 def _category(value: str, column: str, group: GroupConfig, where: str) -> str | None:
+    value = _as_listed(value, list(group.map) or group.labels)
     if group.map:
         if value not in group.map:
             raise InputError(
@@ -82,13 +100,22 @@ def _category(value: str, column: str, group: GroupConfig, where: str) -> str | 
     return value
 
 
+def _as_listed(value: str, words: Sequence[str]) -> str:
+    """The recipe's word for a number that is written in another way: 1.0 and 01 are its 1."""
+    number = number_of(value)
+    if value in words or number is None:
+        return value
+    same = [word for word in words if number_of(word) == number]
+    return same[0] if len(same) == 1 else value
+
+
 def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | None:
-    try:
-        number = float(value)
-    except ValueError:
+    number = number_of(value)
+    if number is None:
         raise InputError(
-            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}')"
-        ) from None
+            f"{where}: {column} is '{value}', expected a number (scalar '{scalar.name}'; words are "
+            "categories of a group, or missing: scalars.missing takes numbers only)"
+        )
     if not math.isfinite(number) or number in scalar.missing:
         return None
     if scalar.log and np.float32(number) <= 0:  # as it will be stored
@@ -96,7 +123,7 @@ def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | 
             f"{where}: {column} is {value}, which has no logarithm (scalar '{scalar.name}'); leave "
             "log out, or list the value under missing"
         )
-    return value
+    return value.replace(",", ".")
 
 
 def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
@@ -133,9 +160,12 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     return Vocabulary(tuple(targets))
 
 
-def left_out(recipe: ShardRecipe, vocabulary: Vocabulary) -> list[str]:
-    """What every report says of optional targets that the data do not have."""
-    names = [name for name in names_of(recipe) if name not in vocabulary.names]
+def left_out(recipe: ShardRecipe, found: Collection[str]) -> list[str]:
+    """What every report says of optional targets and context that the data do not have.
+
+    Args: found: the names of those that they have.
+    """
+    names = [name for name in stored_names(recipe) if name not in found]
     return [f"Left out, since nobody has such a label: {', '.join(names)}."] if names else []
 
 

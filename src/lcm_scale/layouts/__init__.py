@@ -24,7 +24,8 @@ LAYOUTS: tuple[Callable[[Path], Found | None], ...] = (
 )
 KNOWN = (
     "a table with the columns file and subject, ABIDE's *_rois_*.1D, the Auckland collection, BIDS "
-    "derivatives (sub-..._timeseries.tsv), .mat files, or files whose names differ in a number"
+    "derivatives (sub-..._timeseries.tsv), .mat files, or files whose names differ in a number; "
+    "images of fMRIPrep need a label image: recipes/data/fmriprep.yaml"
 )
 
 

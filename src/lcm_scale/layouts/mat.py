@@ -47,7 +47,7 @@ def looks_like(folder: Path) -> Found | None:
     people = people_table(folder)
     if len(phenotypes) == 1:
         source["phenotypes"] = shown(phenotypes[0])
-    elif people is not None and "subject" in header_of(people):
+    elif people is not None:
         source["table"] = shown(people)
     else:
         text = "where is the table of people (a column subject)? Without it nobody has a label"

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers.arrays import TEXT, Table, read_array
+from lcm_scale.data.readers.people import USUAL, columns_of
 from lcm_scale.data.readers.phenotypes import read_rows
 from lcm_scale.errors import InputError
 from lcm_scale.layouts.found import Found, Question, Regions, shown
 from lcm_scale.layouts.regions import numbered, regions_of
 from lcm_scale.layouts.tables import header_of, tables_in
 
-COLUMNS = {"file", "subject"}
-
 
 def looks_like(folder: Path) -> Found | None:
     candidates = [folder] if folder.is_file() else tables_in(folder)
-    lists = [path for path in candidates if set(header_of(path)) >= COLUMNS]
+    lists = [
+        path
+        for path in candidates
+        if all(set(header_of(path)) & set(USUAL[fact]) for fact in ("file", "subject"))
+    ]
     if not lists:
         return None
     if len(lists) > 1:
         names = ", ".join(path.name for path in lists)
         raise InputError(f"{folder}: several tables list scans ({names}); name one of them")
     path = lists[0]
-    rows = read_rows(path, sorted(COLUMNS))
-    files = [path.parent / name for row in rows if (name := row.text("file"))]
+    rows = read_rows(path, ())
+    column = columns_of(rows, path, SourceConfig(), ["file"]).get("file", "")
+    files = [path.parent / name for row in rows if (name := row.text(column))]
     there = [file for file in files if file.is_file()]
+    if not there and path.name == "participants.tsv":
+        return None  # of a BIDS data set, whatever a column of it is called
     if not there:
         raise InputError(f"{path}: none of the {len(files)} files that it lists is there")
     regions, kind = regions_and_kind(there[0], there[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lcm_scale.data.readers.people import SUBJECT_COLUMNS
+from lcm_scale.data.readers.people import USUAL
 from lcm_scale.errors import InputError
 from lcm_scale.limits import first_line
 
@@ -29,7 +29,7 @@ def people_table(folder: Path) -> Path | None:
     """The one table of people in a folder or above it by one; None where there is none, or
     several."""
     for place in (folder, folder.absolute().parent):
-        found = [path for path in tables_in(place) if set(SUBJECT_COLUMNS) & set(header_of(path))]
+        found = [path for path in tables_in(place) if set(USUAL["subject"]) & set(header_of(path))]
         if found:
             return found[0] if len(found) == 1 else None
     return None

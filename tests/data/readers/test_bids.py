@@ -193,7 +193,7 @@ def test_cpac_names_in_1d(put, made, read_all, tmp_path) -> None:
     with pytest.raises(InputError, match=r"differ in reg \(36Parameter, aCompCor\)"):
         read_all(made(tmp_path / "cpac"))
     (scan,), _ = read_all(made(tmp_path / "cpac", entities={"reg": "36Parameter"}))
-    assert scan.run == "task-rest_acq-singleband" and scan.region_indices == (1, 2, 3, 4, 5, 6)
+    assert scan.run == "task-rest_acq-singleband" and scan.columns == ("1", "2", "3", "4", "5", "6")
 
 
 def test_fmriprep_confounds_beside_a_series_are_its_displacement_and_nuisance(

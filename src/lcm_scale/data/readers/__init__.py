@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe
-from lcm_scale.data.readers import abide, auckland, bids, mat, names, simulated, table
+from lcm_scale.data.readers import abide, auckland, bids, fmriprep, mat, names, simulated, table
 from lcm_scale.data.recordings import Skipped, Unread
 
 READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] = {
     "abide": abide.read,
     "auckland": auckland.read,
     "bids": bids.read,
+    "fmriprep": fmriprep.read,
     "mat": mat.read,
     "names": names.read,
     "table": table.read,
@@ -22,5 +23,5 @@ READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] =
 
 
 def brings_its_files(recipe: ShardRecipe) -> bool:
-    """Whether reading makes or downloads the raw files, which no dry run does."""
-    return recipe.reader == "simulated" or (recipe.reader == "abide" and not recipe.source.dir)
+    """Whether reading makes the raw files, which no dry run does."""
+    return recipe.reader == "simulated"

@@ -4,7 +4,7 @@ one phenotype CSV.
 Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where
 dir holds the files of several atlases), source.tr, source.all_files. Labels: diagnosis (CN,
 Autism), site, eye_status (open, closed), and any column of the CSV that a group or scalar names.
-Without source.dir the files are downloaded through nilearn.
+Without source.dir the folder is raw/abide, where `lcm-scale fetch abide` puts the files.
 
 The project's own checks decide who belongs to the set: a person whose FILE_ID is `no_filename`
 failed them. Copies of the release hold files of such people too (67 beside the 1,035); they are
@@ -14,26 +14,28 @@ left out, or with source.all_files taken by the number in the file's name, and b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import read_text, region_indices
+from lcm_scale.data.readers.files import matching
+from lcm_scale.data.readers.people import SEX_WORDS, Entry, both, united
 from lcm_scale.data.readers.phenotypes import (
-    ABIDE_COLUMNS,
+    SEXES,
     Row,
     abide_person,
     abide_table,
-    read_rows,
+    read_abide,
 )
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.limits import first_line
 
-DOWNLOAD = "raw/abide"
+FETCHED = "raw/abide"
 NO_FILE = "no_filename"
 FAILED = f"FILE_ID is {NO_FILE}, the project's checks were not passed"
 
@@ -44,14 +46,22 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     Raises: InputError for a missing folder or table, or a file or cell that cannot be read.
     """
     source = recipe.source
-    folder = expand(source.dir) if source.dir else _download()
+    folder = expand(source.dir or FETCHED)
+    if not source.dir and not folder.is_dir():
+        raise InputError(
+            f"source.dir is not set, and there is no {FETCHED}: `lcm-scale fetch abide` downloads "
+            "it; or name the folder of its *_rois_aal.1D files and phenotype CSV (make shard "
+            "DATA=abide ABIDE_DIR=FOLDER)"
+        )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder (source.dir; make: ABIDE_DIR=folder)")
     files = _files(folder, source.pattern, atlas)
     table = expand(source.phenotypes) if source.phenotypes else abide_table(folder)
-    rows = read_rows(table, ABIDE_COLUMNS)
+    rows = read_abide(table)
     row_of = _match(files, rows)
-    columns = recipe.label_columns()
+    if not row_of:
+        raise InputError(f"{table}: no row fits a file of {folder}; the first is {files[0].name}")
+    people = abide_people(rows, recipe)
     for path in files:
         row = row_of.get(path)
         if row is None:
@@ -59,17 +69,27 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
         elif _failed(row) and not source.all_files:
             yield Skipped(path.name, f"{FAILED} (source.all_files: true takes it)", True)
         else:
-            yield _scan(recipe, path, row, columns, atlas)
-    used = {row.where for row in row_of.values()}
-    for row in rows:
-        if row.where not in used:
-            yield Skipped(f"row of SUB_ID {row.cells['SUB_ID']}", "phenotype row without a file")
+            yield _scan(recipe, path, row, people, atlas)
+    used = {normalised(row.cells["SUB_ID"]) for row in row_of.values()}
+    for subject, entry in people.items():
+        if subject not in used:
+            yield Skipped(f"row of SUB_ID {entry.person.subject}", "phenotype row without a file")
+
+
+def abide_people(rows: Sequence[Row], recipe: ShardRecipe) -> dict[str, Entry]:
+    """`identity.normalised` SUB_ID -> what its rows say.  Raises: InputError where two rows of a
+    person contradict each other, or a cell cannot be read."""
+    own = {key.casefold(): sex for key, sex in recipe.source.sex_map.items()}
+    sexes = SEXES | SEX_WORDS | own
+    unit, columns = recipe.source.age_unit, recipe.label_columns()
+    entries = [Entry(abide_person(row, columns, unit, sexes), row.where) for row in rows]
+    return united(entries, {label for entry in entries for label in entry.person.labels})
 
 
 def _scan(
-    recipe: ShardRecipe, path: Path, row: Row, columns: Sequence[str], atlas: Atlas
+    recipe: ShardRecipe, path: Path, row: Row, people: Mapping[str, Entry], atlas: Atlas
 ) -> Unread:
-    person = abide_person(row, columns)
+    person = people[normalised(row.cells["SUB_ID"])].person
     return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
@@ -82,18 +102,18 @@ def _scan(
         mean_fd=person.mean_fd,
         labels=person.labels,
         row=row.where,
-        remark=FAILED if _failed(row) else "",
+        remarks=(*person.remarks, *([FAILED] if _failed(row) else [])),
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
 
 
 def _load(path: Path, atlas: Atlas) -> ScanArrays:
     data = read_text(path)
-    return ScanArrays(data.values, None, region_indices(data, atlas, path))
+    return ScanArrays(data.values, None, None, columns=data.columns, file_remarks=data.remarks)
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
-    files = sorted(folder.glob(pattern or "*_rois_*.1D"))
+    files = matching(folder, pattern or "*_rois_*.1D")
     if not files:
         raise InputError(
             f"{folder}: no {pattern or '*_rois_aal.1D'} files; is source.dir (make: ABIDE_DIR) "
@@ -128,44 +148,24 @@ def _match(files: Sequence[Path], rows: Sequence[Row]) -> dict[Path, Row]:
 
     Public copies hold files of people whose FILE_ID in the table is `no_filename`.
     """
-    by_file = {row.cells["FILE_ID"]: row for row in rows if row.text("FILE_ID")}
+    by_file: dict[str, Row] = {}
+    for row in rows:
+        file_id = row.text("FILE_ID")
+        if file_id is None or _failed(row):
+            continue
+        known = by_file.setdefault(file_id, row)
+        if normalised(known.cells["SUB_ID"]) != normalised(row.cells["SUB_ID"]):
+            raise InputError(
+                f"{both(known.where, row.where)} name one file, FILE_ID {file_id}, for two people"
+            )
     by_subject = {normalised(row.cells["SUB_ID"]): row for row in rows}
     matched: dict[Path, Row] = {}
     for path in files:
         file_id = path.stem.rpartition("_rois_")[0] or path.stem
         number = re.search(r"\d+$", file_id)
-        row = by_file.get(file_id) or by_subject.get(
+        found = by_file.get(file_id) or by_subject.get(
             normalised(number.group()) if number else file_id
         )
-        if row is not None:
-            matched[path] = row
+        if found is not None:
+            matched[path] = found
     return matched
-
-
-def _download() -> Path:
-    """Band-passed CPAC series with global signal regression, as most published ABIDE work uses,
-    through nilearn."""
-    advice = (
-        "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D "
-        "files and phenotype CSV elsewhere and name the folder: source.dir=FOLDER (make shard "
-        "DATA=abide ABIDE_DIR=FOLDER)"
-    )
-    try:
-        from nilearn.datasets import fetch_abide_pcp
-    except ImportError as error:
-        raise InputError(
-            advice.format("nilearn is not installed: pip install 'lcm-scale[imaging]'")
-        ) from error
-    try:
-        fetch_abide_pcp(
-            data_dir=DOWNLOAD,
-            pipeline="cpac",
-            band_pass_filtering=True,
-            global_signal_regression=True,
-            derivatives=["rois_aal"],
-            quality_checked=False,
-            verbose=0,
-        )
-    except Exception as error:  # nilearn passes on whatever its transport raises
-        raise InputError(advice.format(type(error).__name__)) from error
-    return next(Path(DOWNLOAD).glob("ABIDE_pcp/cpac/*"))

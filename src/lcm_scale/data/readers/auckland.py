@@ -20,7 +20,8 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.names import scan_of
+from lcm_scale.data.readers.files import matching
+from lcm_scale.data.readers.names import refuse_strangers, scan_of
 from lcm_scale.data.readers.people import Entry, People, read_people
 from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.errors import InputError
@@ -47,11 +48,14 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
             f"source.dir: {source.dir or 'not set'}: no such folder; name the set's own, as taowu/"
         )
     pattern = source.pattern or FILES[source.kind]
-    files = sorted(folder.glob(pattern))
+    files = matching(folder, pattern)
     if not files:
         raise InputError(f"{folder}: no file fits '{pattern}' (source.kind, source.pattern)")
     table = expand(source.table) if source.table else _table(folder)
-    people = read_people(table, source.age_unit, _number) if table else People()
+    wanted = recipe.label_columns()
+    people = read_people(table, source, wanted, _number) if table else People()
+    named = [name["subject"] for path in files if (name := NAME.match(path.name))]
+    refuse_strangers(people, files, named, str(table))
     left = dict(people.entries)
     for path in files:
         name = NAME.match(path.name)

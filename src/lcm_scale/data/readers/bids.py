@@ -87,7 +87,7 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     tables = BidsTables()
     if root is not None:
         table = expand(source.table) if source.table else root / PARTICIPANTS
-        tables = read_tables(root, table, files, source.age_unit)
+        tables = read_tables(root, table, files, source, recipe.label_columns())
     beside = Beside(root, folder)
     for runs in _scans(files, source.runs):
         gone = [run for run in runs if not run.path.is_file()]
@@ -155,6 +155,7 @@ def _scan(
         mean_fd=float(np.mean(moved)) if moved else None,
         labels=labels | dict(person.labels),
         row=entry.row,
+        remarks=person.remarks,
         simulated=(first.path.parent / SIMULATED_MARKER).is_file(),
     )
 

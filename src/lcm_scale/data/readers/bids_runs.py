@@ -12,6 +12,7 @@ is missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,23 +33,25 @@ def joined_runs(runs: Sequence[ScanArrays], paths: Sequence[Path], kind: str) ->
     """
     first = runs[0]
     for run, path in zip(runs, paths, strict=True):
-        if (run.region_indices, _width(run)) != (first.region_indices, _width(first)):
+        if _regions(run) != _regions(first):
             raise InputError(f"{path}: its regions are not those of {paths[0]}, another run")
     if first.series is not None:
         pieces = [_standardised(run.series) for run in runs if run.series is not None]
-        return ScanArrays(np.concatenate(pieces), None, first.region_indices)
+        return replace(first, series=np.concatenate(pieces))
     matrices = [run.connectivity for run in runs if run.connectivity is not None]
     if kind == "covariance":
-        return ScanArrays(None, np.mean(matrices, axis=0), first.region_indices)
+        return replace(first, connectivity=np.mean(matrices, axis=0))
     z = [_fisher_z(matrix, path) for matrix, path in zip(matrices, paths, strict=True)]
     mean = np.tanh(np.mean(z, axis=0))
     np.fill_diagonal(mean, np.mean([np.diag(matrix) for matrix in matrices], axis=0))
-    return ScanArrays(None, mean, first.region_indices)
+    return replace(first, connectivity=mean)
 
 
-def _width(run: ScanArrays) -> int:
+def _regions(run: ScanArrays) -> tuple[object, ...]:
+    """What tells whether two runs' columns are the same."""
     values = run.series if run.series is not None else run.connectivity
-    return 0 if values is None else values.shape[1]
+    width = 0 if values is None else values.shape[1]
+    return run.region_indices, run.columns, width
 
 
 def _standardised(series: np.ndarray) -> np.ndarray:

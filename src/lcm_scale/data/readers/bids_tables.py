@@ -8,21 +8,23 @@ table's JSON file gives the word (`Levels`), and of an age the unit (`Units`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lcm_scale.checked import read_object
+from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers.bids_names import SCAN, BidsFile, parse
-from lcm_scale.data.readers.people import Entry, People, people_of, person_of
-from lcm_scale.data.readers.phenotypes import Row, read_rows
+from lcm_scale.data.readers.people import Entry, People, columns_of, people_of, person_of
+from lcm_scale.data.readers.phenotypes import Person, Row, read_rows
 from lcm_scale.errors import InputError
 from lcm_scale.identity import BIDS_PREFIX, normalised
 
 PARTICIPANTS = "participants.tsv"
 ABOVE = 4  # folders above the derivatives in which a root is looked for: root/derivatives/xcp_d
 SESSION_COLUMNS = ("session_id", "session")
+OF_A_VISIT = ("site", "age", "sex")  # what a row of a session or scan may say
 SESSION_PREFIX = "ses-"
 
 
@@ -64,25 +66,30 @@ def root_of(folder: Path, table: Path | None) -> Path | None:
 
 
 def read_tables(
-    root: Path, participants: Path, files: Iterable[BidsFile], age_unit: str
+    root: Path,
+    participants: Path,
+    files: Iterable[BidsFile],
+    source: SourceConfig,
+    wanted: Collection[str],
 ) -> BidsTables:
     """The tables that say something of the files' people.
 
     Args:
         participants: the table of people.
-        age_unit: of ages whose table's JSON names none: ``years`` or ``months``.
+        source: with the unit of ages whose table's JSON names none.
+        wanted: columns that the recipe names.
     Raises: InputError naming the table, row and column.
     """
-    people = people_of(_rows(participants), participants, _unit(participants, age_unit))
+    people = people_of(_rows(participants), participants, _told(participants, source), wanted)
     subjects = dict.fromkeys(file.entities["sub"] for file in files)
     sessions: dict[tuple[str, str], Entry] = {}
     for path in [root / "sessions.tsv", *(_of_subject(root, s, "sessions") for s in subjects)]:
         if path.is_file():
-            sessions |= _sessions(path, _unit(path, age_unit))
+            sessions |= _sessions(path, _told(path, source), wanted)
     scans: dict[tuple[str, ...], Entry] = {}
     for subject in subjects:
         for path in sorted((root / f"{BIDS_PREFIX}{subject}").glob("**/sub-*_scans.tsv")):
-            scans |= _scans(path, subject, _unit(path, age_unit))
+            scans |= _scans(path, subject, _told(path, source), wanted)
     entries = (*people.entries.values(), *sessions.values(), *scans.values())
     columns = dict.fromkeys(column for entry in entries for column in entry.person.labels)
     return BidsTables(people, sessions, scans, tuple(columns))
@@ -114,17 +121,20 @@ def _word(cell: str, levels: Mapping[str, Any]) -> str:
     return word if isinstance(word, str) and word.strip() else cell
 
 
-def _unit(path: Path, default: str) -> str:
-    """Raises: InputError for a unit that is neither years nor months."""
+def _told(path: Path, source: SourceConfig) -> SourceConfig:
+    """The recipe's source, with the unit of ages that the table's JSON file names.
+
+    Raises: InputError for a unit that is neither years nor months.
+    """
     age = _described(path).get("age")
     unit = age.get("Units") if isinstance(age, Mapping) else None
     if not isinstance(unit, str) or not unit.strip():
-        return default
+        return source
     word = unit.strip().lower().rstrip("s")
     if word in ("year", "yr", "y"):
-        return "years"
+        return replace(source, age_unit="years")
     if word in ("month", "mo"):
-        return "months"
+        return replace(source, age_unit="months")
     raise InputError(
         f"{path.with_suffix('.json')}: age is in '{unit[:40]}', expected years or months"
     )
@@ -135,32 +145,49 @@ def _described(path: Path) -> dict[str, Any]:
     return read_object(beside) if beside.is_file() else {}
 
 
-def _sessions(path: Path, age_unit: str) -> dict[tuple[str, str], Entry]:
+def _sessions(
+    path: Path, source: SourceConfig, wanted: Collection[str]
+) -> dict[tuple[str, str], Entry]:
     """Of the whole data set (with participant_id) or of one person, whose folder says who."""
     found: dict[tuple[str, str], Entry] = {}
-    for row in _rows(path):
+    rows = _rows(path)
+    column_of = columns_of(rows, path, source, OF_A_VISIT)
+    for row in rows:
         column = next((c for c in SESSION_COLUMNS if c in row.cells), None)
         session = row.text(column) if column else None
         subject = row.text("participant_id") or path.name.removesuffix("_sessions.tsv")
         if column is None or session is None or subject == path.name:
             raise InputError(f"{row.where}: expected a participant_id and a session_id")
-        person = person_of(subject, row, age_unit, also=SESSION_COLUMNS)
+        person = _without(
+            person_of(subject, row, column_of, source, wanted),
+            {"participant_id", *SESSION_COLUMNS},
+        )
         key = (normalised(subject), session.removeprefix(SESSION_PREFIX))
         found[key] = Entry(person, row.where)
     return found
 
 
-def _scans(path: Path, subject: str, age_unit: str) -> dict[tuple[str, ...], Entry]:
+def _scans(
+    path: Path, subject: str, source: SourceConfig, wanted: Collection[str]
+) -> dict[tuple[str, ...], Entry]:
     found: dict[tuple[str, ...], Entry] = {}
-    for row in _rows(path):
+    rows = _rows(path)
+    column_of = columns_of(rows, path, source, OF_A_VISIT)
+    for row in rows:
         name = row.text("filename")
         file = parse(Path(name)) if name else None
         if file is None:
             raise InputError(f"{row.where}: filename is '{(name or '')[:80]}', no BIDS name")
-        person = person_of(subject, row, age_unit, also=("filename",))
+        person = _without(person_of(subject, row, column_of, source, wanted), {"filename"})
         # Images of one scan, a reference volume say, come after the scan's own.
         found.setdefault(file.scan(SCAN), Entry(person, row.where))
     return found
+
+
+def _without(person: Person, columns: Collection[str]) -> Person:
+    """A person without the labels that only say whose row it is."""
+    kept = {column: word for column, word in person.labels.items() if column not in columns}
+    return replace(person, labels=kept)
 
 
 def _overridden(known: Entry, nearer: Entry) -> Entry:
@@ -173,5 +200,6 @@ def _overridden(known: Entry, nearer: Entry) -> Entry:
         age=a.age if b.age is None else b.age,
         sex=b.sex or a.sex,
         labels=dict(a.labels) | labels,
+        remarks=a.remarks if b.age is None else b.remarks,
     )
     return Entry(person, nearer.row)

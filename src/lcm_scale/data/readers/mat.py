@@ -4,22 +4,24 @@
 Recipe keys: source.dir, source.pattern (default *.mat), source.key (default: the one variable that
 fits the atlas), source.kind, source.subject_pattern (a regular expression on the file's name whose
 group is the subject), source.tr, source.site, source.phenotypes (the ABIDE CSV, joined by SUB_ID)
-or source.table (any table with a column `subject`).
+or source.table (any table of people, `people.py`, with source.columns, source.sex_map and
+source.age_unit).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.abide import abide_people
 from lcm_scale.data.readers.arrays import read_scan
-from lcm_scale.data.readers.phenotypes import ABIDE_COLUMNS, Person, abide_person, read_rows
-from lcm_scale.data.readers.table import scan_row
+from lcm_scale.data.readers.files import matching, row_of_file
+from lcm_scale.data.readers.people import Entry, read_people
+from lcm_scale.data.readers.phenotypes import Person, read_abide
 from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -39,37 +41,44 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
             f"source.dir: {source.dir or 'not set'}: no such folder; name the folder of .mat files"
         )
     pattern = source.pattern or "*.mat"
-    files = sorted(folder.glob(pattern))
+    files = matching(folder, pattern)
     if not files:
         raise InputError(f"{folder}: no file fits source.pattern '{pattern}'")
     people = _people(recipe)
-    seen = set()
-    for path in files:
-        subject = _subject(path, source.subject_pattern)
-        seen.add(normalised(subject))
-        person = Person(subject) if people is None else people.get(normalised(subject))
-        if person is None:
+    subject_of = {path: _subject(path, source.subject_pattern) for path in files}
+    seen = {normalised(subject) for subject in subject_of.values()}
+    if people is not None and not seen & set(people):
+        raise InputError(
+            f"{source.phenotypes or source.table}: no row fits a file of {folder}"
+            f"{row_of_file(files[0], people)}"
+        )
+    for path, subject in subject_of.items():
+        entry = Entry(Person(subject)) if people is None else people.get(normalised(subject))
+        if entry is None:
             yield Skipped(path.name, "file without a row in the table")
         else:
-            yield _scan(recipe, path, person, atlas)
+            yield _scan(recipe, path, entry, atlas)
     for subject in people or {}:
         if subject not in seen:
             yield Skipped(f"row of subject {subject}", "table row without a file")
 
 
-def _scan(recipe: ShardRecipe, path: Path, person: Person, atlas: Atlas) -> Unread:
-    source = recipe.source
+def _scan(recipe: ShardRecipe, path: Path, entry: Entry, atlas: Atlas) -> Unread:
+    source, person = recipe.source, entry.person
+    site = person.site or source.site or ""
     return Unread(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
         load=partial(read_scan, path, source, atlas),
-        site=person.site or source.site or "",
+        site=site,
         tr=source.tr,
         age=person.age,
         sex=person.sex,
         mean_fd=person.mean_fd,
-        labels=person.labels,
+        labels={"site": site or None} | dict(person.labels),
+        row=entry.row,
+        remarks=person.remarks,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
 
@@ -92,18 +101,11 @@ def _subject(path: Path, pattern: str | None) -> str:
     return match.group(1)
 
 
-def _people(recipe: ShardRecipe) -> dict[str, Person] | None:
+def _people(recipe: ShardRecipe) -> Mapping[str, Entry] | None:
     """Subject -> what the recipe's table knows; None where the recipe names no table."""
-    if recipe.source.phenotypes:
-        rows = read_rows(expand(recipe.source.phenotypes), ABIDE_COLUMNS)
-        people = [abide_person(row, recipe.label_columns()) for row in rows]
-    elif recipe.source.table:
-        people = [
-            scan_row(row).person for row in read_rows(expand(recipe.source.table), ("subject",))
-        ]
-    else:
-        return None
-    return {
-        normalised(person.subject): replace(person, subject=normalised(person.subject))
-        for person in people
-    }
+    source = recipe.source
+    if source.phenotypes:
+        return abide_people(read_abide(expand(source.phenotypes)), recipe)
+    if source.table:
+        return read_people(expand(source.table), source, recipe.label_columns()).entries
+    return None

@@ -1,25 +1,38 @@
-"""A table of people, joined to scans by subject: one row a person, or several that agree.
+"""People as tables know them: which column says what, one row's person, several rows of one.
 
-In: a CSV or TSV with the columns Subject (or participant_id), Sex and Age, in any case, and further
-ones that are labels. Out: `People`, a `Person` a subject. Ages may be bands (`36-40`, taken at
-their middle) or months (source.age_unit).
+Columns are found by their usual names in any case (`USUAL`), or named by the recipe
+(source.columns). Sex is M or F, male or female; other words and codes by the recipe
+(source.sex_map). Ages are read by `cells.age_in_years`. Rows of one person that contradict each
+other are refused, and so are two columns that could both be meant.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
-from lcm_scale.errors import InputError
+from lcm_scale.config import SourceConfig
+from lcm_scale.data.readers.phenotypes import Person, Row, read_rows
+from lcm_scale.errors import InputError, nearest
 from lcm_scale.identity import normalised
 
-SUBJECT_COLUMNS = ("subject", "participant_id", "subject_id", "sub_id")
-OLDEST = 120  # years
-MONTHS = 12
-BAND = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)")
+# What a column says -> its usual names, as `_plain` spells them.
+USUAL: Mapping[str, tuple[str, ...]] = {
+    "subject": ("subject", "participant_id", "participant", "subject_id", "sub_id", "subjectid"),
+    "file": ("file", "filename", "file_name", "path", "filepath", "file_path"),
+    "session": ("session", "session_id", "ses"),
+    "run": ("run", "run_id"),
+    "site": ("site", "site_id", "center", "centre"),
+    "age": ("age", "age_at_scan", "age_years", "age_in_years", "age_yrs", "ageatscan"),
+    "sex": ("sex", "gender"),
+    "tr": ("tr", "repetition_time", "repetitiontime"),
+    "mean_fd": ("mean_fd", "meanfd", "func_mean_fd"),
+    "confounds": ("confounds", "confounds_file"),
+}
+SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
+OF_PEOPLE = ("subject", "site", "age", "sex", "mean_fd")  # what a table without scans may say
 
 
 @dataclass(frozen=True)
@@ -42,93 +55,203 @@ class People:
     columns: tuple[str, ...] = ()
 
     def of(self, subject: str) -> Entry:
-        """What is known of a person; a stranger has every label missing."""
-        stranger = Person(subject, labels=dict.fromkeys(self.columns))
-        return self.entries.get(normalised(subject), Entry(stranger))
+        """What is known of a person; a stranger has every label missing, and every report says
+        that there are some."""
+        known = self.entries.get(normalised(subject))
+        if known is not None:
+            return known
+        remarks = ("not in the table of people",) if self.entries else ()
+        return Entry(Person(subject, labels=dict.fromkeys(self.columns), remarks=remarks))
 
 
-def read_people(path: Path, age_unit: str, spelling: Callable[[str], str] = str.strip) -> People:
+def check_people(source: SourceConfig) -> None:
+    """Raises: InputError where source.columns names something that no column says."""
+    for fact in source.columns:
+        if fact not in USUAL:
+            raise InputError(
+                f"source.columns.{fact}: no such fact{nearest(fact, USUAL)} "
+                f"(known: {', '.join(USUAL)})"
+            )
+
+
+def columns_of(
+    rows: Sequence[Row], path: Path, source: SourceConfig, facts: Collection[str] = tuple(USUAL)
+) -> dict[str, str]:
+    """Fact -> the column that says it, for those of `facts` that a table has.
+
+    Raises: InputError where the recipe names a column that is not there, or two columns could be
+        meant that do not hold the same.
+    """
+    columns = list(rows[0].cells) if rows else []
+    found: dict[str, str] = {}
+    for fact in facts:
+        named = source.columns.get(fact)
+        if named is not None:
+            if named not in columns:
+                raise InputError(
+                    f"{path}: no column '{named}' (source.columns.{fact}){nearest(named, columns)}"
+                )
+            found[fact] = named
+            continue
+        usual = [column for column in columns if _plain(column) in USUAL[fact]]
+        if any(row.text(usual[0]) != row.text(other) for other in usual[1:] for row in rows):
+            listed = " and ".join(f"'{column}'" for column in usual)
+            raise InputError(
+                f"{path}: columns {listed} could both be the {fact}; name one in the recipe: "
+                f"source.columns.{fact}={usual[0]}"
+            )
+        if usual:
+            found[fact] = usual[0]
+    return found
+
+
+def require(fact: str, column_of: Mapping[str, str], rows: Sequence[Row], path: Path) -> None:
+    """Raises: InputError where no column says a fact that the reader needs."""
+    if fact not in column_of:
+        columns = list(rows[0].cells)
+        raise InputError(
+            f"{path}: no column '{fact}'{nearest(fact, columns)} (also understood: "
+            f"{', '.join(USUAL[fact][1:])}; another one by source.columns.{fact})"
+        )
+
+
+def subject_of(row: Row, column_of: Mapping[str, str]) -> str:
+    """Raises: InputError where the cell is empty."""
+    subject = row.text(column_of["subject"])
+    if subject is None:
+        raise InputError(f"{row.where}: {column_of['subject']} is empty")
+    return subject
+
+
+def person_of(
+    subject: str,
+    row: Row,
+    column_of: Mapping[str, str],
+    source: SourceConfig,
+    wanted: Collection[str],
+) -> Person:
+    """What a row says of a person.
+
+    Args:
+        column_of: as `columns_of` finds them.
+        wanted: columns that the recipe names, which are labels whatever else they say.
+    Raises: InputError naming row and column where a cell is not of its kind.
+    """
+    age = column_of.get("age", "")
+    used = {column for fact, column in column_of.items() if _plain(column) == fact} - set(wanted)
+    return Person(
+        subject=subject,
+        site=row.text(column_of.get("site", "")) or "",
+        age=row.age(age, source.age_unit),
+        sex=sex_of(row, column_of.get("sex", ""), source),
+        mean_fd=row.number(column_of.get("mean_fd", "")),
+        labels={column: row.text(column) for column in row.cells if column not in used},
+        remarks=row.remarks(age),
+    )
+
+
+def sex_of(row: Row, column: str, source: SourceConfig) -> str | None:
+    """M, F, or None where it is missing.
+
+    Raises: InputError for another word: 1 and 2, W and M mean what the recipe says.
+    """
+    word = row.text(column)
+    if word is None:
+        return None
+    own = {key.casefold(): sex for key, sex in source.sex_map.items()}
+    codes = SEX_WORDS | own
+    key = word.casefold()
+    if key not in codes and re.fullmatch(r"\d+\.0*", key):  # 1.0 is how spreadsheets keep a 1
+        key = key.partition(".")[0]
+    if key not in codes:
+        raise InputError(
+            f"{row.where}: {column} is '{word[:64]}', expected M, F, male, female or nothing; "
+            f"say what other words mean: source.sex_map={{'{word[:64]}': F}}, and so on"
+        )
+    return codes[key] or None
+
+
+def read_people(
+    path: Path,
+    source: SourceConfig,
+    wanted: Collection[str],
+    spelling: Callable[[str], str] = str.strip,
+) -> People:
     """The people of a table; of several rows of one, cell by cell what the first one that knows it
     says.
 
     Args:
-        age_unit: ``years`` or ``months``.
+        wanted: as of `person_of`; rows of one person must agree in these columns.
         spelling: a subject's cell -> the id as the files' names have it.
     Raises: InputError for a table without subjects, a cell that cannot be read, or two rows that
-        give a person two sexes or ages.
+        contradict each other.
     """
-    return people_of(read_rows(path, ()), path, age_unit, spelling)
+    return people_of(read_rows(path, ()), path, source, wanted, spelling)
 
 
 def people_of(
-    rows: Sequence[Row], path: Path, age_unit: str, spelling: Callable[[str], str] = str.strip
+    rows: Sequence[Row],
+    path: Path,
+    source: SourceConfig,
+    wanted: Collection[str],
+    spelling: Callable[[str], str] = str.strip,
 ) -> People:
     """The people of a table's rows, as `read_people` gives them."""
-    column_of = _columns(rows[0]) if rows else {}
-    subject = next((column_of[name] for name in SUBJECT_COLUMNS if name in column_of), None)
-    if subject is None:
-        raise InputError(f"{path}: no column of subjects ({', '.join(SUBJECT_COLUMNS)})")
-    people: dict[str, Entry] = {}
+    if not rows:
+        raise InputError(f"{path}: no rows below the header")
+    column_of = columns_of(rows, path, source, OF_PEOPLE)
+    require("subject", column_of, rows, path)
+    entries = []
     for row in rows:
-        cell = row.text(subject)
-        if cell is None:
-            raise InputError(f"{row.where}: {subject} is empty")
-        name = spelling(cell)
-        known = people.get(normalised(name))
-        here = Entry(person_of(name, row, age_unit), row.where)
-        people[normalised(name)] = here if known is None else _united(known, here)
-    return People(people, tuple(next(iter(people.values())).person.labels))
+        subject = spelling(subject_of(row, column_of))
+        entries.append(Entry(person_of(subject, row, column_of, source, wanted), row.where))
+    columns = [*entries[0].person.labels, *(["site"] if "site" in column_of else [])]
+    return People(united(entries, wanted), tuple(dict.fromkeys(columns)))
 
 
-def age_in_years(cell: str, unit: str, where: str) -> float:
-    """An age as a table has it: a number or a band, in years or months.
+def united(entries: Iterable[Entry], wanted: Collection[str]) -> dict[str, Entry]:
+    """`identity.normalised` subject -> all that its rows say together.
 
-    Raises: InputError where it is neither, or nobody's age.
+    Args: wanted: labels in which rows of one person must agree, in any case. In others they may
+        differ: tables have a row an image.
+    Raises: InputError where two rows of a person differ in sex, age, site or such a label.
     """
-    band = BAND.fullmatch(cell)
-    try:
-        age = (float(band[1]) + float(band[2])) / 2 if band else float(cell)
-    except ValueError:
-        raise InputError(f"{where} is '{cell}', expected a number or a band as in 36-40") from None
-    age = age / MONTHS if unit == "months" else age
-    if not 0 <= age <= OLDEST:
-        hint = "; ages in months: source.age_unit=months" if unit == "years" else ""
-        raise InputError(f"{where} is '{cell}' ({unit}), which is nobody's age{hint}")
-    return age
+    binding = {label.casefold() for label in wanted}
+    people: dict[str, Entry] = {}
+    for entry in entries:
+        name = normalised(entry.person.subject)
+        known = people.get(name)
+        people[name] = entry if known is None else _union(known, entry, binding)
+    return people
 
 
-def person_of(subject: str, row: Row, age_unit: str, also: Sequence[str] = ()) -> Person:
-    """What a row says of a person.
-
-    Args: also: columns, beside those of subject, sex and age, that are no labels.
-    """
-    column_of = _columns(row)
-    age_column = column_of.get("age", "")
-    age = row.text(age_column)
-    reserved = {column_of.get(name) for name in (*SUBJECT_COLUMNS, "sex", "age")} | {*also}
-    return Person(
-        subject=subject,
-        site=row.text(column_of.get("site", "")) or "",
-        age=None if age is None else age_in_years(age, age_unit, f"{row.where}: {age_column}"),
-        sex=row.coded(column_of.get("sex", ""), SEX_WORDS),
-        labels={column: row.text(column) for column in row.cells if column not in reserved},
-    )
+def both(one: str, other: str) -> str:
+    """Two rows of one table, or two places, as the head of a message."""
+    table, row, number = one.rpartition(", row ")
+    if row and other.startswith(f"{table}, row "):
+        return f"{table}: rows {number} and {other.rpartition(' ')[2]}"
+    return f"{one} and {other}:"
 
 
-def _columns(row: Row) -> dict[str, str]:
-    """Lower-case word -> column."""
-    return {column.lower(): column for column in row.cells}
-
-
-def _united(first: Entry, second: Entry) -> Entry:
-    """Two rows of one person: an image each, say. Labels that differ by row are the first one's."""
+def _union(first: Entry, second: Entry, binding: Collection[str]) -> Entry:
     a, b = first.person, second.person
-    for what, one, other in (("sexes", a.sex, b.sex), ("ages", a.age, b.age)):
-        if one is not None and other is not None and one != other:
-            raise InputError(
-                f"{second.row}: subject {b.subject} has two {what}, {one} in "
-                f"{first.row.rpartition(', ')[2]} and {other} here"
-            )
+    facts = {"sex": (a.sex, b.sex), "age": (a.age, b.age), "site": (a.site or None, b.site or None)}
+    facts |= {
+        key: (value, b.labels.get(key))
+        for key, value in a.labels.items()
+        if key.casefold() in binding
+    }
+    differ = {
+        what: f"{what} ({_short(one)}, {_short(other)})"
+        for what, (one, other) in facts.items()
+        if one is not None and other is not None and one != other
+    }
+    if differ:
+        raise InputError(
+            f"{both(first.row, second.row)} are both {b.subject} and differ in "
+            f"{', '.join(differ.values())}; mend the table, or make the ids unique if these are "
+            "different people"
+        )
     labels = {key: value if value is not None else b.labels[key] for key, value in a.labels.items()}
     return replace(
         first,
@@ -137,6 +260,17 @@ def _united(first: Entry, second: Entry) -> Entry:
             sex=a.sex or b.sex,
             age=b.age if a.age is None else a.age,
             site=a.site or b.site,
+            mean_fd=b.mean_fd if a.mean_fd is None else a.mean_fd,
             labels=labels,
+            remarks=tuple(dict.fromkeys(a.remarks + b.remarks)),
         ),
     )
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:64]
+
+
+def _plain(column: str) -> str:
+    """`Age (years)` as `age_years`."""
+    return re.sub(r"\W+", "_", column.strip().lower()).strip("_")

@@ -6,51 +6,68 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lcm_scale.data.readers.cells import (
+    MISSING as MISSING,  # the one set of words, for every reader of tables
+)
+from lcm_scale.data.readers.cells import (
+    SHOWN,
+    age_in_years,
+    is_missing,
+    is_open_ended,
+    number_of,
+)
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
 
-MISSING = frozenset({"", "n/a", "na", "nan", "-9999", "-9999.0"})
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
+COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")  # a decimal one, where it parts no cells
+ABIDE_OWN = (
+    *ABIDE_COLUMNS,
+    *("FILE_ID", "SITE_ID", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"),
+)
 DIAGNOSIS = {"1": "Autism", "2": "CN"}
 SEXES = {"1": "M", "2": "F"}
 EYES = {"1": "open", "2": "closed"}
-SHOWN = 64  # characters of a cell in a message
-SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells by column name, and where it stands."""
+    """One line of a table: its cells by column name, where it stands, and whether a comma in a
+    number is its decimal point, as where semicolons or tabs stand between cells."""
 
     cells: Mapping[str, str]
     where: str
+    decimal_comma: bool = False
 
     def text(self, column: str) -> str | None:
         """A cell, None where it is missing."""
         cell = (self.cells.get(column) or "").strip()
-        return None if cell.lower() in MISSING else cell
+        return None if is_missing(cell) else cell
 
     def number(self, column: str) -> float | None:
         cell = self.text(column)
         if cell is None:
             return None
-        try:
-            value = float(cell)
-        except ValueError:
-            raise InputError(
-                f"{self.where}: {column} is '{cell[:SHOWN]}', expected a number"
-            ) from None
+        if self.decimal_comma and COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
+        value = number_of(cell)
+        if value is None:
+            raise InputError(f"{self.where}: {column} is '{cell[:SHOWN]}', expected a number")
         return value if math.isfinite(value) else None
 
     def coded(self, column: str, codes: Mapping[str, str]) -> str | None:
         cell = self.text(column)
         if cell is None:
             return None
-        key = cell.lower()
+        number = number_of(cell)
+        # A spreadsheet that met an empty cell in the column writes 1.0 for 1.
+        whole = number is not None and number.is_integer()
+        key = str(int(number)) if whole and number is not None else cell.lower()
         if key not in codes:
             listed = ", ".join(f"{k} ({v})" for k, v in codes.items())
             raise InputError(
@@ -58,10 +75,21 @@ class Row:
             )
         return codes[key]
 
+    def age(self, column: str, unit: str) -> float | None:
+        """Years.  Args: unit: of the column, `years` or `months`."""
+        cell = self.text(column)
+        return None if cell is None else age_in_years(cell, unit, f"{self.where}: {column}")
+
+    def remarks(self, column: str) -> tuple[str, ...]:
+        """What every report must say of the age in a column."""
+        cell = self.text(column) or ""
+        said = f"the table gives the age as '{cell[:SHOWN]}', which is taken as its number"
+        return (said,) if is_open_ended(cell) else ()
+
 
 @dataclass(frozen=True)
 class Person:
-    """What a phenotype table knows of a subject; the fields are those of `Recording`."""
+    """What a phenotype table knows of a subject; the fields are those of `recordings.Scan`."""
 
     subject: str
     site: str = ""
@@ -69,6 +97,7 @@ class Person:
     sex: str | None = None
     mean_fd: float | None = None
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
@@ -77,7 +106,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     if not is_file(path):
         raise InputError(f"{path}: no such table")
     text = read_text(path, "utf-8-sig", "latin-1")
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    delimiter = delimiter_of(text.partition("\n")[0])
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
     try:
         columns = [(column or "").strip() for column in reader.fieldnames or ()]
@@ -91,23 +120,54 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
             where = f"{path}, row {reader.line_num}"
             if None in cells:
                 raise InputError(f"{where}: more cells than the header has columns")
-            rows.append(Row(cells, where))
+            rows.append(Row(cells, where, delimiter != ","))
     except csv.Error as error:
         raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
     return rows
 
 
-def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
+def delimiter_of(header: str) -> str:
+    """What stands between the cells of a table, by its first line: tabs, semicolons or commas."""
+    return next((mark for mark in ("\t", ";") if mark in header), ",")
+
+
+def read_abide(path: Path) -> list[Row]:
+    """The rows of an ABIDE phenotype file, its own columns as the release writes them, whatever
+    their case in this copy.
+
+    Raises: InputError as `read_rows`, where a column is missing, or two differ by case only.
+    """
+    rows = read_rows(path, ())
+    columns = list(rows[0].cells) if rows else []
+    own: dict[str, str] = {}
+    for column in columns:
+        name = column.upper()
+        name = next((known for known in ABIDE_OWN if known.upper() == name), column)
+        if name in own.values():
+            raise InputError(f"{path}: two columns could be {name}; rename one of them")
+        own[column] = name
+    for column in ABIDE_COLUMNS:
+        if column not in own.values():
+            raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
+    return [Row({own[key]: cell for key, cell in row.cells.items()}, row.where) for row in rows]
+
+
+def abide_person(
+    row: Row, also: Sequence[str] = (), age_unit: str = "years", sexes: Mapping[str, str] = SEXES
+) -> Person:
     """What a row of the ABIDE phenotype file says; docs/model.md, Data sets and protocols, has its
     codes.
 
-    Args: also: further columns to hand on as labels.
+    Args:
+        also: further columns to hand on as labels, in any case.
+        age_unit: of AGE_AT_SCAN.   sexes: word or code -> M or F.
     Raises: InputError where a cell is no number or an unknown code, or the subject is missing.
     """
     subject = row.text("SUB_ID")
     if subject is None:
         raise InputError(f"{row.where}: SUB_ID is empty")
-    labels = {column: row.text(column) for column in also if column in row.cells}
+    wanted = {column.casefold() for column in also}
+    labels = {column: row.text(column) for column in row.cells if column.casefold() in wanted}
     labels |= {
         "diagnosis": row.coded("DX_GROUP", DIAGNOSIS),
         "site": row.text("SITE_ID"),
@@ -116,10 +176,11 @@ def abide_person(row: Row, also: Sequence[str] = ()) -> Person:
     return Person(
         subject=subject,
         site=row.text("SITE_ID") or "",
-        age=row.number("AGE_AT_SCAN"),
-        sex=row.coded("SEX", SEXES),
+        age=row.age("AGE_AT_SCAN", age_unit),
+        sex=row.coded("SEX", sexes),
         mean_fd=row.number("func_mean_fd"),
         labels=labels,
+        remarks=row.remarks("AGE_AT_SCAN"),
     )
 
 
@@ -145,7 +206,8 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        header = first_line(path).strip().split(",")
+        line = first_line(path).strip()
+        header = [cell.strip(' "') for cell in line.split(delimiter_of(line))]
     except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
-    return set(ABIDE_COLUMNS) <= set(header)
+    return set(ABIDE_COLUMNS) <= {column.strip().upper() for column in header}

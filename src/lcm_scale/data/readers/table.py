@@ -1,16 +1,17 @@
 """A table that lists scans: the door for any lab's data.
 
 A CSV or TSV (source.table) with the columns file and subject, and where known session, run, site,
-tr, age, sex (M, F), mean_fd, confounds; every further column is a label. Files are relative to the
-table: .npy .npz .mat .csv .tsv .txt .1D, region series or ready matrices (source.kind). An empty
-cell or n/a is missing. `confounds` names a scan's CSV or TSV with a row a volume, as fMRIPrep
-writes one; the columns that connectivity.clean asks for are read. Further keys: source.key,
-source.drop_columns, source.tr, source.site.
+tr, age, sex, mean_fd, confounds, under their usual names (`people.USUAL`); every further column is
+a label. Files are relative to the table: .npy .npz .mat .csv .tsv .txt .1D, region series or ready
+matrices (source.kind). An empty cell or n/a is missing. `confounds` names a scan's CSV or TSV with
+a row a volume, as fMRIPrep writes one; the columns that connectivity.clean asks for are read.
+Further keys: source.key,
+source.drop_columns, source.tr, source.site, source.columns, source.sex_map, source.age_unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,19 +22,16 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SourceConfig, expand
 from lcm_scale.data.cleaning import confound_columns
 from lcm_scale.data.readers.arrays import read_scan
-from lcm_scale.data.readers.phenotypes import SEX_WORDS, Person, Row, read_rows
+from lcm_scale.data.readers.files import instead_of
+from lcm_scale.data.readers.people import columns_of, person_of, require, subject_of
+from lcm_scale.data.readers.phenotypes import Person, Row, read_rows
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
-
-RESERVED = (
-    *("file", "subject", "session", "run", "site", "tr", "age", "sex", "mean_fd"),
-    "confounds",
-)
 
 
 @dataclass(frozen=True)
 class ScanRow:
-    """One row of the table; the file is '' where the table only lists people."""
+    """One row of the table; the file is '' where it names none."""
 
     person: Person
     file: str
@@ -47,18 +45,32 @@ class ScanRow:
 def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     """The scans in the table's order; a row whose file is missing is skipped.
 
-    Raises: InputError naming table, row and column, or the file that cannot be read.
+    Raises: InputError naming table, row and column, or the first file where none is there.
     """
     if not recipe.source.table:
         raise InputError("source.table is not set: name the CSV that lists the scans")
     path = expand(recipe.source.table)
-    rows = read_rows(path, ("file", "subject"))
+    rows = read_rows(path, ())
     if not rows:
         raise InputError(f"{path}: no rows below the header")
-    for row in rows:
-        scan = scan_row(row)
+    column_of = columns_of(rows, path, recipe.source)
+    for fact in ("file", "subject"):
+        require(fact, column_of, rows, path)
+    scans = [scan_row(row, column_of, recipe.source, recipe.label_columns()) for row in rows]
+    there = [
+        bool(scan.file) and _is_there(path.parent / scan.file, row)
+        for scan, row in zip(scans, rows, strict=True)
+    ]
+    if not any(there):
+        first = next((scan for scan in scans if scan.file), scans[0])
+        looked_for = path.parent / first.file
+        raise InputError(
+            f"{path}: none of its {len(rows)} files is there; the first, of {first.where}: "
+            f"{looked_for}{instead_of(looked_for) if first.file else ''}"
+        )
+    for scan, found in zip(scans, there, strict=True):
         file = path.parent / scan.file
-        if scan.file and _is_there(file, row):
+        if found:
             yield _scan(recipe, file, scan, atlas, path.parent)
         else:
             yield Skipped(
@@ -76,27 +88,22 @@ def _is_there(file: Path, row: Row) -> bool:
         ) from error
 
 
-def scan_row(row: Row) -> ScanRow:
-    """Raises: InputError where the subject is missing or a cell is not of its kind."""
-    subject = row.text("subject")
-    if subject is None:
-        raise InputError(f"{row.where}: subject is empty")
-    person = Person(
-        subject=subject,
-        site=row.text("site") or "",
-        age=row.number("age"),
-        sex=row.coded("sex", SEX_WORDS),
-        mean_fd=row.number("mean_fd"),
-        labels={"site": row.text("site")}
-        | {c: row.text(c) for c in row.cells if c not in RESERVED},
-    )
+def scan_row(
+    row: Row, column_of: Mapping[str, str], source: SourceConfig, wanted: Collection[str]
+) -> ScanRow:
+    """Args: as of `people.person_of`.  Raises: InputError as it does."""
+
+    def text(fact: str) -> str:
+        return row.text(column_of.get(fact, "")) or ""
+
+    person = person_of(subject_of(row, column_of), row, column_of, source, wanted)
     return ScanRow(
-        person=person,
-        file=row.text("file") or "",
-        session=row.text("session") or "",
-        run=row.text("run") or "",
-        tr=row.number("tr"),
-        confounds=row.text("confounds") or "",
+        person=replace(person, labels={"site": person.site or None} | dict(person.labels)),
+        file=text("file"),
+        session=text("session"),
+        run=text("run"),
+        tr=row.number(column_of.get("tr", "")),
+        confounds=text("confounds"),
         where=row.where,
     )
 
@@ -137,5 +144,6 @@ def _scan(recipe: ShardRecipe, path: Path, scan: ScanRow, atlas: Atlas, folder: 
         mean_fd=person.mean_fd,
         labels=person.labels,
         row=scan.where,
+        remarks=person.remarks,
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
