@@ -41,6 +41,7 @@ from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
 from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
@@ -78,6 +79,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.readout": set(READOUTS),
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
+    "Recipe.evaluate.primary": {"", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": set(BASELINES),
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
