@@ -79,7 +79,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.readout": set(READOUTS),
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
-    "Recipe.evaluate.primary": {"", *METRICS["class"], *METRICS["scalar"]},
+    "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": set(BASELINES),
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
@@ -278,6 +278,7 @@ def harmonise(word: str) -> object:
 
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
+    "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,

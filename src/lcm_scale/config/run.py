@@ -187,9 +187,9 @@ class EvaluateConfig:
     stratify: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
-    # the metric that says who wins; default: AUROC for two classes, accuracy for more, the mean
+    # the metric that says who wins; usual: AUROC for two classes, accuracy for more, the mean
     # absolute error of a number
-    primary: str = choice("", *METRICS, may_differ=True)
+    primary: str = choice("usual", *METRICS, may_differ=True)
     # take the sites' effects out of the matrices, fitted on each fold's training scans
     harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor
 
 from lcm_scale.errors import InputError
@@ -193,7 +192,8 @@ class Predictor:
             if not categories:
                 return score[:, 0]
             own = model.vocabulary[name].categories
-            return softmax(score[:, [own.index(category) for category in categories]], axis=1)
+            chosen = score[:, [own.index(category) for category in categories]]
+            return torch.from_numpy(chosen).softmax(1).numpy()
 
         return {
             part: [answer(name, by_target[name], asked) for name, asked in questions]
