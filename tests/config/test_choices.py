@@ -86,8 +86,11 @@ TABLES: dict[str, set[str]] = {
     "SweepRecipe.assume.law": set(LAWS),
     "SweepRecipe.fit.laws": set(LAWS),
 }
-# Choices whose words whole sweeps tell apart: the tests that run them.
-SHOWN_BY = {"SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py")}
+# Choices whose words whole runs or sweeps tell apart: the tests that run them.
+SHOWN_BY = {
+    "Recipe.model.people_memory": ("tests/training/test_remember.py",),
+    "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
+}
 
 
 def pad(word: str) -> object:

@@ -1,4 +1,5 @@
-"""People memory of a run: when its file is there, when it is not, and whom it knows."""
+"""People memory of a run (`model.people_memory: linear`): when its file is there, when it is not, and
+whom it knows."""
 
 from __future__ import annotations
 
