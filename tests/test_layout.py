@@ -30,6 +30,7 @@ ROOMS = [
     "atlas",
     "config",
     "vocabulary",
+    "linear",
     "data",
     "layouts",
     "fetch",
