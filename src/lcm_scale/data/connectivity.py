@@ -269,31 +269,40 @@ def _ready(
         raise InputError(f"{recording.source}: every correlation is 0; the file holds no data")
     if config.kind != "covariance":
         values = np.clip(values, -1.0, 1.0)
-    present = finite.any(0) & off_diagonal.any(0)
-    pairs = finite[np.ix_(present, present)] | np.eye(present.sum(), dtype=bool)
-    whole = np.flatnonzero(present)[pairs.all(0)]
-    smallest = _smallest_eigenvalue(values[np.ix_(whole, whole)], config.kind)
-    if smallest < -FAR_FROM_POSITIVE:
-        whose = (
-            "the smallest eigenvalue of 2 minus it"
-            if config.kind == "partial"
-            else ("its smallest eigenvalue")
-        )
-        raise InputError(
-            f"{recording.source}: cannot be a {config.kind} matrix: {whose} is "
-            f"{smallest:.2g}, and none of one is below 0; was a triangle unpacked in "
-            "another order (source.triangle), or are its rows and columns not in one order?"
-        )
-    remarks = [NOT_POSITIVE] if smallest < -ROUNDED else []
-    remarks += [] if pairs.all() else [PAIRS_MISSING]
     return Matrix(
         values=values.astype(np.float32),
         window=0,
         volumes=0,
         constant=_positions(~off_diagonal.any(0) & finite.any(0)),
         not_finite=_positions(~finite.any(0)),
-        remark="; ".join(remarks),
+        remark=_remark(values, finite, config.kind, recording.source),
     )
+
+
+def _remark(values: np.ndarray, finite: np.ndarray, kind: str, source: str) -> str:
+    """What the reports say of a ready matrix, '' nothing.
+
+    Args: finite: where the file has numbers.
+    Raises: InputError where it cannot be of its kind.
+    """
+    present = finite.any(0) & (values * (1 - np.eye(len(values)))).any(0)
+    pairs = finite[np.ix_(present, present)] | np.eye(present.sum(), dtype=bool)
+    whole = np.flatnonzero(present)[pairs.all(0)]
+    smallest = _smallest_eigenvalue(values[np.ix_(whole, whole)], kind)
+    if smallest < -FAR_FROM_POSITIVE:
+        whose = (
+            "the smallest eigenvalue of 2 minus it"
+            if kind == "partial"
+            else ("its smallest eigenvalue")
+        )
+        raise InputError(
+            f"{source}: cannot be a {kind} matrix: {whose} is "
+            f"{smallest:.2g}, and none of one is below 0; was a triangle unpacked in "
+            "another order (source.triangle), or are its rows and columns not in one order?"
+        )
+    remarks = [NOT_POSITIVE] if smallest < -ROUNDED else []
+    remarks += [] if pairs.all() else [PAIRS_MISSING]
+    return "; ".join(remarks)
 
 
 def _smallest_eigenvalue(matrix: np.ndarray, kind: str) -> float:
