@@ -59,10 +59,9 @@ def read_array(
             return Table(numpy_files.read_npy(path))
         if kind == ".npz":
             name = _choose(numpy_files.npz_variables(path), path, key, fits)
-            return Table(numpy_files.read_npz(path, name))
+            return Table(numpy_files.read_npz(path, name.name))
         if kind == ".mat":
-            name = _choose(MATLAB.variables(path), path, key, fits)
-            return Table(MATLAB.read(path, name))
+            return _matlab_table(path, key, fits)
     except InputError:
         raise
     except (
@@ -74,6 +73,19 @@ def read_array(
     raise InputError(
         f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
     )
+
+
+def _matlab_table(
+    path: Path, key: str | None, fits: Callable[[Variable], bool] | None
+) -> Table:
+    """A variable of a .mat with the names of its regions, where a list of them lies beside it."""
+    variables = MATLAB.candidates(path, key)
+    chosen = _choose(variables, path, key, fits)
+    values = MATLAB.read(path, chosen.name)
+    names = tuple(MATLAB.names_beside(path, chosen, variables))
+    if not names or values.shape[0] == values.shape[1] and not np.array_equal(values, values.T):
+        return Table(values)  # a square of volumes and regions: nobody says which are which
+    return Table(values if len(names) == values.shape[1] else values.T, names)
 
 
 def read_text(path: Path) -> Table:
@@ -201,8 +213,8 @@ def _choose(
     path: Path,
     key: str | None,
     fits: Callable[[Variable], bool] | None,
-) -> str:
-    """The name of the one that is meant, which is a table of numbers of a size that is read."""
+) -> Variable:
+    """The one that is meant, which is a table of numbers of a size that is read."""
     named = {variable.name: variable for variable in variables}
     if key is not None:
         if key not in named:
@@ -210,27 +222,44 @@ def _choose(
                 f"{path}: no variable '{key}'{nearest(key, named)} (it holds {_listed(named)})"
             )
         chosen = named[key]
+        within = [v for v in variables if v.name.startswith((f"{key}.", f"{key}{{"))]
+        if within and not chosen.numbers:
+            raise InputError(
+                f"{path}: '{key}' is a {chosen.kind}; name a part of it with source.key (it holds "
+                f"{_listed(map(_sized, within))})"
+            )
     else:
         chosen = _only(list(named.values()), path, fits)
     numpy_files.refuse_no_table(chosen, path)
-    return chosen.name
+    return chosen
 
 
 def _only(
     variables: Sequence[Variable], path: Path, fits: Callable[[Variable], bool] | None
 ) -> Variable:
-    candidates = [v for v in variables if v.numbers and len(v.shape) == 2]
+    candidates = [v for v in variables if v.numbers and len(v.shape) == 2 and v.kind != "sparse"]
     if fits is not None:
         candidates = [variable for variable in candidates if fits(variable)]
+    # A row or column of numbers is a list, where something else may be the scan.
+    tables = [variable for variable in candidates if 1 not in variable.shape]
+    candidates = tables or candidates
     if len(candidates) == 1:
         return candidates[0]
-    held = _listed([f"{v.name} {'x'.join(map(str, v.shape))}" for v in variables]) or "nothing"
+    held = _listed(map(_sized, candidates or variables)) or "nothing"
     found = (
         "several variables fit"
         if candidates
         else "no variable of numbers fits the atlas's number of regions"
     )
     raise InputError(f"{path}: {found}; name one with source.key (it holds {held})")
+
+
+def _sized(variable: Variable) -> str:
+    """As a message names it: what is no array of numbers is called by its kind."""
+    shape = "x".join(map(str, variable.shape))
+    return f"{variable.name} {shape}{'' if variable.numbers else f' {variable.kind}'}".replace(
+        "  ", " "
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

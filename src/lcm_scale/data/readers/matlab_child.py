@@ -2,13 +2,14 @@
 
 SciPy's and HDF5's parsers can be crashed, or sent round for ever, by a file made for it; here that
 ends this process alone. It imports nothing of the package, so that it starts in a fraction of a
-second.
+second. What a variable holds, cells and structs among it, is the business of `matlab_parts.py`
+beside it.
 
-Requests come as lines of JSON: {"path": ..., "name": null or a variable}. An answer is a letter and
-a length of eight bytes, then so many bytes:
+Requests come as lines of JSON: {"path": ..., "ask": ..., ...}; `ANSWERS` has what can be asked. An
+answer is a letter and a length of eight bytes, then so many bytes:
 
 - S, started;
-- V, the variables as JSON: [[name, shape, kind, whether it holds numbers], ...];
+- V, values as JSON: [[name, shape, kind, whether it holds numbers], ...], or words;
 - A, an array: rows and columns as eight bytes each, then float64 row by row;
 - R, refused, with the reason;
 - F, failed, with the parser's words.
@@ -18,6 +19,8 @@ Arguments: the most numbers of an array, seconds of processor time for a request
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -26,6 +29,7 @@ import resource
 import struct
 import sys
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -35,7 +39,7 @@ import scipy.io
 if TYPE_CHECKING:
     import h5py
 
-MOST_VARIABLES = 10_000  # of one file
+MOST_VARIABLES = 10_000  # of one file; as in matlab_parts.py
 BEGINNING = 4096  # bytes of a variable that hold its name and shape
 COMPRESSED = 15  # the tag of a compressed variable in version 5
 LONGEST_LIST = 2**22  # bytes: 400 for each of them; MATLAB's names have 63 characters
@@ -44,8 +48,16 @@ NUMBERS = frozenset(
 )
 
 
-class Refused(Exception):
-    """The file can be read, and will not be; the message says why."""
+# By its path, not by its name: the readers beside it are no modules of this process.
+_where = importlib.util.spec_from_file_location(
+    "matlab_parts", Path(__file__).with_name("matlab_parts.py")
+)
+assert _where is not None and _where.loader is not None
+parts_of = importlib.util.module_from_spec(_where)
+sys.modules["matlab_parts"] = parts_of
+_where.loader.exec_module(parts_of)
+Refused = parts_of.Refused
+Answer = tuple[bytes, list[bytes | memoryview]]
 
 
 def main() -> None:
@@ -60,11 +72,7 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
         try:
-            if request["name"] is None:
-                kind, parts = b"V", [_listed(variables(request["path"]))]
-            else:
-                values = read(request["path"], request["name"], most_numbers)
-                kind, parts = b"A", [struct.pack("<QQ", *values.shape), values.data.cast("B")]
+            kind, parts = ANSWERS[request.pop("ask")](**request, most_numbers=most_numbers)
         except Refused as reason:
             kind, parts = b"R", [str(reason)[:1000].encode(errors="replace")]
         except Exception as error:  # both parsers raise whatever a damaged file makes them
@@ -73,33 +81,76 @@ def main() -> None:
         _answer(answers, kind, *parts)
 
 
-def variables(path: str) -> list[list[Any]]:
+def variables(path: str, most_numbers: int) -> Answer:
     """Name, shape, kind and whether it holds real numbers, of each variable; no data are read."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            return [_described(file, name) for name in _names(file)]
+            return _listed([_described(file, name) for name in parts_of.names(file)])
     found = scipy.io.whosmat(_beginnings(path) or path, appendmat=False)
-    return [
-        [name, list(map(int, shape)), kind, kind in NUMBERS]
-        for name, shape, kind in found
-        if not name.startswith("__")
-    ]
+    return _listed(
+        [
+            [name, list(map(int, shape)), kind, kind in NUMBERS]
+            for name, shape, kind in found
+            if not name.startswith("__")
+        ]
+    )
 
 
-def read(path: str, name: str, most_numbers: int) -> np.ndarray:
-    """One variable.  Returns: float64 (rows, columns)."""
+def inside(path: str, name: str, most_numbers: int) -> Answer:
+    """The same of what one variable holds: fields by a full stop, cells by their number."""
+    with _variable(path, name, most_numbers) as part:
+        return _listed(parts_of.described(name, part))
+
+
+def read(
+    path: str,
+    name: str,
+    within: str,
+    slab: list[int] | None,
+    cells: list[int] | None,
+    most_numbers: int,
+) -> Answer:
+    """A table of numbers.
+
+    Args:
+        within: where in the variable, as `inside` names it, without the variable's own name.
+        slab: side and place along it, of three sides.   cells: those of an array of cells that are
+        joined, counted from 0.
+    """
+    with _variable(path, name, most_numbers) as part:
+        part = parts_of.found(part, within)
+        values = parts_of.table(part, f"{name}{within}", slab, cells, most_numbers)
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        return b"A", [struct.pack("<QQ", *values.shape), values.data.cast("B")]
+
+
+def words(path: str, name: str, within: str, most_numbers: int) -> Answer:
+    """What a list of texts or of numbers says, as words."""
+    with _variable(path, name, most_numbers) as part:
+        return _listed(parts_of.words(parts_of.found(part, within), f"{name}{within}"))
+
+
+@contextlib.contextmanager
+def _variable(path: str, name: str, most_numbers: int) -> Iterator[Any]:
+    """One variable as a part; in HDF5 it can be read as long as the file is open."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            values = _dataset(file, name, most_numbers)
+            yield parts_of.of_hdf5(file, name, most_numbers)
     else:
-        values = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
-    # What it is was told from its header; what came out of its data may be something else.
-    table = isinstance(values, np.ndarray) and values.ndim == 2 and values.size > 0
-    if not table or values.dtype.kind not in "fiu":
-        raise Refused(f"'{name}' is no table of real numbers")
-    if values.size > most_numbers:
-        raise Refused(f"'{name}' holds {values.size:,} numbers; at most {most_numbers:,} are read")
-    return np.ascontiguousarray(values, dtype=np.float64)
+        yield parts_of.of_scipy(_loaded(path, name))
+
+
+def _loaded(path: str, name: str) -> Any:
+    """A variable of version 4 to 7. The last one is kept: many scans may be read of one array."""
+    about = os.stat(path)
+    which = (path, name, about.st_mtime_ns, about.st_size)
+    if which not in KEPT:
+        KEPT.clear()
+        # mat_dtype: truth values shall stay distinct from numbers, and numbers what MATLAB has
+        KEPT[which] = scipy.io.loadmat(
+            path, variable_names=[name], appendmat=False, mat_dtype=True
+        )[name]
+    return KEPT[which]
 
 
 def _beginnings(path: str) -> io.BytesIO | None:
@@ -128,11 +179,11 @@ def _beginnings(path: str) -> io.BytesIO | None:
     return io.BytesIO(b"".join(parts))
 
 
-def _listed(found: list[list[Any]]) -> bytes:
+def _listed(found: list[Any]) -> Answer:
     text = json.dumps(found).encode()
     if len(text) > LONGEST_LIST:
         raise Refused("the names of its variables are too long")
-    return text
+    return b"V", [text]
 
 
 def _is_hdf5(path: str) -> bool:
@@ -148,54 +199,25 @@ def _hdf5(path: str) -> h5py.File:
     return h5py.File(path, "r")
 
 
-def _names(file: h5py.File) -> list[str]:
-    """The root's members.  Raises: Refused where one lies outside the file, or may."""
-    import h5py
-
-    if len(file) > MOST_VARIABLES:
-        raise Refused(f"{len(file):,} variables; at most {MOST_VARIABLES:,} are looked at")
-    names = [
-        name for name in file if not name.startswith("#")
-    ]  # MATLAB's own are #refs# and the like
-    for name in names:
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
-            raise Refused(
-                f"'{name}' is {kind} link; it may lead out of the file, and MATLAB writes none"
-            )
-    return names
-
-
 def _described(file: h5py.File, name: str) -> list[Any]:
     import h5py
 
     item = file.get(name)  # None where it is damaged; another variable may still be read
     if not isinstance(item, h5py.Dataset):
-        return [name, [], "struct" if isinstance(item, h5py.Group) else "damaged", False]
-    label = item.attrs.get("MATLAB_class", b"")
-    kind = label.decode("ascii", "replace") if isinstance(label, bytes) and label else ""
-    # MATLAB marks text and truth values, which lie there as whole numbers.
-    numbers = item.dtype.kind in "fiu" and (not kind or kind in NUMBERS)
+        return [name, [], parts_of.kind_of(item), False]
+    kind = parts_of.kind_of(item)
     # The axes lie the other way round.
-    return [name, list(map(int, item.shape or ()))[::-1], kind or str(item.dtype)[:40], numbers]
+    shape = list(map(int, item.shape or ()))[::-1]
+    return [name, shape, kind, parts_of.holds_numbers(item)]
 
 
-def _dataset(file: h5py.File, name: str, most_numbers: int) -> np.ndarray:
-    """Raises: Refused where the numbers lie in other files, or their pieces are too large."""
-    import h5py
-
-    item = file.get(name) if name in _names(file) else None
-    if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise Refused(f"'{name}' is no table of real numbers")
-    if item.external or item.is_virtual:
-        raise Refused(f"the numbers of '{name}' lie in other files; none of them is opened")
-    piece = math.prod(item.chunks or ())
-    if max(item.size, piece) > most_numbers:
-        raise Refused(
-            f"'{name}' claims {max(item.size, piece):,} numbers; at most {most_numbers:,} are read"
-        )
-    return np.asarray(item[()]).T
+ANSWERS: dict[str, Callable[..., Answer]] = {
+    "variables": variables,
+    "inside": inside,
+    "read": read,
+    "words": words,
+}
+KEPT: dict[tuple[str, str, int, int], Any] = {}
 
 
 def _own_pipe() -> BinaryIO:

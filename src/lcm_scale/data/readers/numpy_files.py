@@ -17,6 +17,7 @@ from lcm_scale.limits import refuse_too_many
 
 MOST_VARIABLES = 10_000  # of one file
 # Others take what they unpack with from the file itself, and NumPy writes none.
+OBJECTS = ("opaque", "object", "table", "timetable", "dataset")  # of MATLAB's classes
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -82,9 +83,21 @@ def refuse_no_table(found: Variable, path: Path) -> None:
     if not found.numbers or len(found.shape) != 2 or 0 in found.shape:
         shape = " x ".join(map(str, found.shape)) or "a single value"
         raise InputError(
-            f"{path}: '{found.name}' is {found.kind[:40]}, {shape}; expected a table of numbers"
+            f"{path}: '{found.name}' is {found.kind[:80]}, {shape}; expected a table of "
+            f"numbers{_instead(found)}"
         )
     refuse_too_many(found.shape, f"{path}: '{found.name}'")
+
+
+def _instead(found: Variable) -> str:
+    """What to do with what is no table, as the end of a message."""
+    if found.kind in OBJECTS:
+        return f"; save table2array({found.name}) of a table, or the numbers of another object"
+    if found.numbers and len(found.shape) == 3:
+        return "; a stack of scans is read with reader: stack"
+    if found.kind.startswith("cell"):
+        return f"; name one cell ({found.name}{{1}}), or save cell2mat({found.name})"
+    return ""
 
 
 def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> BinaryIO:
