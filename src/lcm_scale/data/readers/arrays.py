@@ -75,15 +75,14 @@ def read_array(
     )
 
 
-def _matlab_table(
-    path: Path, key: str | None, fits: Callable[[Variable], bool] | None
-) -> Table:
+def _matlab_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
     """A variable of a .mat with the names of its regions, where a list of them lies beside it."""
     variables = MATLAB.candidates(path, key)
     chosen = _choose(variables, path, key, fits)
     values = MATLAB.read(path, chosen.name)
     names = tuple(MATLAB.names_beside(path, chosen, variables))
-    if not names or values.shape[0] == values.shape[1] and not np.array_equal(values, values.T):
+    square = values.shape[0] == values.shape[1]
+    if not names or (square and not np.array_equal(values, values.T)):
         return Table(values)  # a square of volumes and regions: nobody says which are which
     return Table(values if len(names) == values.shape[1] else values.T, names)
 

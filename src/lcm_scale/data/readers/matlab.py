@@ -95,9 +95,9 @@ class MatlabFiles:
         first = None if key is None else _parted(key)[0]
         found = []
         for variable in self.variables(path):
-            opened = variable.kind in CONTAINERS if key is None else variable.name == first
-            plain = variable.numbers and variable.name == key
-            found += self.inside(path, variable.name) if opened and not plain else [variable]
+            opened = variable.kind in CONTAINERS and key is None
+            led_into = variable.kind in (*CONTAINERS, "sparse") and variable.name == first
+            found += self.inside(path, variable.name) if opened or led_into else [variable]
         return found
 
     def read(
@@ -118,9 +118,7 @@ class MatlabFiles:
         """
         variable, within = _parted(name)
         chosen = None if cells is None else list(cells)
-        answer = self._ask(
-            path, ask="read", name=variable, within=within, slab=slab, cells=chosen
-        )
+        answer = self._ask(path, ask="read", name=variable, within=within, slab=slab, cells=chosen)
         shape = struct.unpack_from("<QQ", answer)
         return np.frombuffer(answer, np.float64, offset=16).reshape(shape)
 

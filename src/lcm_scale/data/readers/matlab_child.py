@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MOST_VARIABLES = 10_000  # of one file; as in matlab_parts.py
 BEGINNING = 4096  # bytes of a variable that hold its name and shape
+OPAQUE = 17  # the class of an object of newer kind
 COMPRESSED = 15  # the tag of a compressed variable in version 5
 LONGEST_LIST = 2**22  # bytes: 400 for each of them; MATLAB's names have 63 characters
 NUMBERS = frozenset(
@@ -86,7 +87,12 @@ def variables(path: str, most_numbers: int) -> Answer:
     if _is_hdf5(path):
         with _hdf5(path) as file:
             return _listed([_described(file, name) for name in parts_of.names(file)])
-    found = scipy.io.whosmat(_beginnings(path) or path, appendmat=False)
+    beginnings = _beginnings(path)
+    if beginnings is None:
+        found = scipy.io.whosmat(path, appendmat=False)
+    else:
+        head, *variables = beginnings
+        found = [listed for begin in variables for listed in _header(head, begin)]
     return _listed(
         [
             [name, list(map(int, shape)), kind, kind in NUMBERS]
@@ -137,25 +143,30 @@ def _variable(path: str, name: str, most_numbers: int) -> Iterator[Any]:
         with _hdf5(path) as file:
             yield parts_of.of_hdf5(file, name, most_numbers)
     else:
-        yield parts_of.of_scipy(_loaded(path, name))
+        yield parts_of.of_scipy(*_loaded(path, name))
 
 
-def _loaded(path: str, name: str) -> Any:
-    """A variable of version 4 to 7. The last one is kept: many scans may be read of one array."""
-    about = os.stat(path)
+def _loaded(path: str, name: str) -> tuple[Any, Any]:
+    """A variable of version 4 to 7, and the same with the types that MATLAB has: SciPy gives truth
+    values as whole numbers, or complex numbers as real ones. The last variable is kept: many scans
+    may be read of one array."""
+    about = Path(path).stat()
     which = (path, name, about.st_mtime_ns, about.st_size)
     if which not in KEPT:
         KEPT.clear()
-        # mat_dtype: truth values shall stay distinct from numbers, and numbers what MATLAB has
-        KEPT[which] = scipy.io.loadmat(
-            path, variable_names=[name], appendmat=False, mat_dtype=True
-        )[name]
+        options = {"variable_names": [name], "appendmat": False}
+        values = scipy.io.loadmat(path, **options)[name]
+        holds = getattr(values, "dtype", np.dtype("f8"))
+        container = holds.names is not None or holds.kind == "O"
+        typed = scipy.io.loadmat(path, mat_dtype=True, **options)[name] if container else values
+        KEPT[which] = values, typed
     return KEPT[which]
 
 
-def _beginnings(path: str) -> io.BytesIO | None:
-    """A version 5 file of the beginnings of its variables, uncompressed: names and shapes stand
-    there. SciPy would unpack far more to tell them, which takes as long as reading the numbers.
+def _beginnings(path: str) -> list[bytes] | None:
+    """The head of a version 5 file, and the beginnings of its variables, uncompressed: names and
+    shapes stand there. SciPy would unpack far more to tell them, which takes as long as reading the
+    numbers.
 
     Returns: None where the file is of version 4.
     """
@@ -173,10 +184,23 @@ def _beginnings(path: str) -> io.BytesIO | None:
             if kind == COMPRESSED:
                 begin = zlib.decompressobj().decompress(begin, BEGINNING)
                 kind, begin = tag.unpack_from(begin)[0], begin[tag.size :]
-            parts += [tag.pack(kind, len(begin)), begin]
-            if len(parts) > 2 * MOST_VARIABLES:
+            parts.append(tag.pack(kind, len(begin)) + begin)
+            if len(parts) > MOST_VARIABLES:
                 raise Refused(f"more than {MOST_VARIABLES:,} variables")
-    return io.BytesIO(b"".join(parts))
+    return parts
+
+
+def _header(head: bytes, begin: bytes) -> list[tuple[str, tuple[int, ...], str]]:
+    """What SciPy tells of one variable; of MATLAB's newer objects, tables among them, it tells
+    nothing, and they have no shape."""
+    order = "<" if head[126:] == b"IM" else ">"
+    # Tag of the variable, tag of its flags, the flags; then, of such an object, its name.
+    if len(begin) >= 32 and struct.unpack_from(f"{order}I", begin, 16)[0] & 0xFF == OPAQUE:
+        first, size = struct.unpack_from(f"{order}II", begin, 24)
+        small = first >> 16  # a name of up to four letters stands in its own tag
+        name = begin[28 : 28 + small] if small else begin[32 : 32 + size]
+        return [(name.decode("latin-1"), (), "opaque")]
+    return scipy.io.whosmat(io.BytesIO(head + begin), appendmat=False)
 
 
 def _listed(found: list[Any]) -> Answer:
@@ -217,7 +241,7 @@ ANSWERS: dict[str, Callable[..., Answer]] = {
     "read": read,
     "words": words,
 }
-KEPT: dict[tuple[str, str, int, int], Any] = {}
+KEPT: dict[tuple[str, str, int, int], tuple[Any, Any]] = {}
 
 
 def _own_pipe() -> BinaryIO:

@@ -199,7 +199,9 @@ def _one(part: Part) -> Part:
     if len(items) == 1:
         return items[0]
     structs = [item for item in items if isinstance(item, Struct)]
-    if len(structs) == len(items) and all(s.fields.keys() == structs[0].fields.keys() for s in structs):
+    if len(structs) == len(items) and all(
+        s.fields.keys() == structs[0].fields.keys() for s in structs
+    ):
         return Struct(
             part.shape,
             {
@@ -242,8 +244,11 @@ def _slab(values: np.ndarray, slab: Sequence[int] | None) -> np.ndarray:
 # -- versions 4 to 7, as SciPy gives them --
 
 
-def of_scipy(value: Any, depth: int = 0) -> Part:
-    """A variable that SciPy has loaded, as a part."""
+def of_scipy(value: Any, typed: Any, depth: int = 0) -> Part:
+    """A variable that SciPy has loaded, as a part.
+
+    Args: typed: the same loaded with MATLAB's types, which tell truth values from numbers.
+    """
     if depth > DEEPEST:
         raise Refused(f"structs and cells more than {DEEPEST} deep")
     if scipy.sparse.issparse(value):
@@ -253,23 +258,30 @@ def of_scipy(value: Any, depth: int = 0) -> Part:
     shape = value.shape
     if isinstance(value, matlab.MatlabFunction | matlab.MatlabObject | matlab.MatlabOpaque):
         return Other(shape, "object")
-    elements = value.ravel(order="F")
-    if value.dtype.names is not None:
-        fields: dict[str, Part] = {}
-        for field in value.dtype.names:
-            items = [of_scipy(element, depth + 1) for element in elements[field]]
-            fields[field] = Cells(shape, items)
-        return Struct(shape, fields)
     kind = value.dtype.kind
+    if kind in "VO" and value.size > MOST_CELLS:
+        raise Refused(f"{value.size:,} cells; at most {MOST_CELLS:,} are looked at")
+    elements = value.ravel(order="F")
+
+    def items(one: np.ndarray, other: np.ndarray) -> list[Part]:
+        pairs = zip(one, other.ravel(order="F"), strict=True)
+        return [of_scipy(item, twin, depth + 1) for item, twin in pairs]
+
+    if value.dtype.names is not None:
+        return Struct(
+            shape,
+            {
+                field: Cells(shape, items(elements[field], typed[field]))
+                for field in value.dtype.names
+            },
+        )
     if kind == "O":
-        if value.size > MOST_CELLS:
-            raise Refused(f"{value.size:,} cells; at most {MOST_CELLS:,} are looked at")
-        return Cells(shape, [of_scipy(element, depth + 1) for element in elements])
+        return Cells(shape, items(elements, typed))
     if kind in "US":
         return Words(shape, lambda: [str(word).rstrip() for word in elements])
-    if kind in "fiuc":
-        return Numbers(shape, "complex" if kind == "c" else str(value.dtype), partial(_slab, value))
-    return Other(shape, "logical" if kind == "b" else str(value.dtype)[:40])
+    if kind in "fiuc" and typed.dtype.kind != "b":
+        return Numbers(shape, str(value.dtype), partial(_slab, value))
+    return Other(shape, "logical" if kind in "bu" else str(value.dtype)[:40])
 
 
 # -- version 7.3, which is HDF5 --
@@ -350,7 +362,9 @@ def _of_item(file: h5py.File, item: Any, name: str, most_numbers: int, depth: in
         return Cells(
             shape,
             [
-                _of_item(file, file[ref] if ref else None, f"{name}{{{i + 1}}}", most_numbers, depth + 1)
+                _of_item(
+                    file, file[ref] if ref else None, f"{name}{{{i + 1}}}", most_numbers, depth + 1
+                )
                 for i, ref in enumerate(refs)
             ],
         )
