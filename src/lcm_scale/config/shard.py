@@ -47,6 +47,15 @@ class SourceConfig:
     # names: regular expression on a file's path below dir; its groups by name are the subject, and
     # where they occur session, run, site and labels
     names: str | None = text(SUBJECT_GROUP, None)
+    file: str | None = text(FILLED, None)  # stack: the .npy, .npz or .mat of many scans
+    # stack: which of the array's three sides counts the scans; it must be said
+    stack: str = choice("unset", "first", "last")
+    # stack: `rows`, the table's rows are the scans in their order; or the variable of ids
+    ids: str | None = text(FILLED, None)
+    # conn: the ROI file whose regions are taken, as CONN's names begin: atlas, networks
+    rois: str | None = text(FILLED, None)
+    # dpabi: read ROICorrelation_FisherZ_* and turn z into r; without it such files are refused
+    fisher_z: bool = False
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
     age_unit: str = choice("years", "months")  # of the table's ages
@@ -184,7 +193,10 @@ class ShardRecipe:
 
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
-    reader: str = choice("abide", "auckland", "mat", "names", "table", "simulated")
+    reader: str = choice(
+        *("abide", "auckland", "conn", "dpabi", "giga_connectome", "mat", "names", "stack"),
+        *("table", "simulated"),
+    )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     atlas: str = text(FILLED, "aal116")

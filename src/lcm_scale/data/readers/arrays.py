@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from lcm_scale.limits import refuse_too_many
 
 TEXT = (".1d", ".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT, ".npy", ".npz", ".mat")
+Parsed = TypeVar("Parsed")
 LISTED = 20  # variables of a file that a message names
 DIGITS = 18  # of a region's index, which is 64 bits wide at most
 LONGEST_SHOWN = 64  # characters of a name or cell in a message; MATLAB's names have 63
@@ -54,31 +56,43 @@ def read_array(
     kind = path.suffix.lower()
     if kind in TEXT:
         return read_text(path)
+    if kind not in SUFFIXES:
+        raise InputError(
+            f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
+        )
+    return guarded(_binary_table, path, key, fits)
+
+
+def guarded(parse: Callable[..., Parsed], path: Path, *asked: Any) -> Parsed:
+    """What a parser makes of a file.
+
+    Raises: InputError in place of whatever a damaged file makes the parsers of three formats raise.
+    """
     try:
-        if kind == ".npy":
-            return Table(numpy_files.read_npy(path))
-        if kind == ".npz":
-            name = _choose(numpy_files.npz_variables(path), path, key, fits)
-            return Table(numpy_files.read_npz(path, name.name))
-        if kind == ".mat":
-            return _matlab_table(path, key, fits)
+        return parse(path, *asked)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # the parsers of three formats raise whatever a damaged file makes them
+    except Exception as error:
+        kind = path.suffix.lower()
         raise InputError(
             f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})"
         ) from error
-    raise InputError(
-        f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
-    )
+
+
+def _binary_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        return Table(numpy_files.read_npy(path))
+    if kind == ".mat":
+        return _matlab_table(path, key, fits)
+    chosen = choose(numpy_files.npz_variables(path), path, key, fits)
+    return Table(numpy_files.read_npz(path, chosen.name))
 
 
 def _matlab_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
     """A variable of a .mat with the names of its regions, where a list of them lies beside it."""
     variables = MATLAB.candidates(path, key)
-    chosen = _choose(variables, path, key, fits)
+    chosen = choose(variables, path, key, fits)
     values = MATLAB.read(path, chosen.name)
     names = tuple(MATLAB.names_beside(path, chosen, variables))
     square = values.shape[0] == values.shape[1]
@@ -207,13 +221,18 @@ def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:
     return values if values.shape[1] == n_regions else values.T
 
 
-def _choose(
+def choose(
     variables: Sequence[Variable],
     path: Path,
     key: str | None,
     fits: Callable[[Variable], bool] | None,
+    sides: int = 2,
 ) -> Variable:
-    """The one that is meant, which is a table of numbers of a size that is read."""
+    """The one that is meant, which is a table of numbers of a size that is read.
+
+    Args: key, fits: as of `read_array`.   sides: that it has; 3 of a stack of tables.
+    Raises: InputError where none is meant, or several could be.
+    """
     named = {variable.name: variable for variable in variables}
     if key is not None:
         if key not in named:
@@ -228,15 +247,20 @@ def _choose(
                 f"{_listed(map(_sized, within))})"
             )
     else:
-        chosen = _only(list(named.values()), path, fits)
-    numpy_files.refuse_no_table(chosen, path)
+        chosen = _only(list(named.values()), path, fits, sides)
+    numpy_files.refuse_no_table(chosen, path, sides)
     return chosen
 
 
 def _only(
-    variables: Sequence[Variable], path: Path, fits: Callable[[Variable], bool] | None
+    variables: Sequence[Variable],
+    path: Path,
+    fits: Callable[[Variable], bool] | None,
+    sides: int,
 ) -> Variable:
-    candidates = [v for v in variables if v.numbers and len(v.shape) == 2 and v.kind != "sparse"]
+    candidates = [
+        v for v in variables if v.numbers and len(v.shape) == sides and v.kind != "sparse"
+    ]
     if fits is not None:
         candidates = [variable for variable in candidates if fits(variable)]
     # A row or column of numbers is a list, where something else may be the scan.
