@@ -10,6 +10,10 @@ a class. Sets of fewer than 200 people are asked ten times with other folds, bec
 little: the figures are means over the draws, beside the lowest and the highest. A linear model on the
 Fisher-z edges and one on the tangent space are tuned inside each training fold, as in every report
 (docs/evaluation.md, Baselines). Intervals (95 %, over people) are of the first draw.
+
+`--harmonise site-centre` or `combat` takes the sites' effects out inside each fold, as
+`evaluate.harmonise` does for one target at a time, and writes `real_sets_harmonised.json`: the same
+rows, and each baseline's paired difference from `none` on the same folds and resamples.
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.config import DataConfig
+from lcm_scale.config.run import HARMONISE
 from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, subject_folds
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.harmonise import site_effects
+from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions, paired_difference
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,14 +64,20 @@ def questions(sets: ShardSets, wanted: list[str]) -> Iterator[tuple[Target, np.n
             yield target, truth
 
 
-def measured(
-    sets: ShardSets, edges: np.ndarray, target: Target, truth: np.ndarray, folds: list[Fold]
-) -> dict[str, Any]:
-    """One row of the table, of one draw of folds: every baseline's metrics with intervals."""
+def answers(
+    sets: ShardSets,
+    edges: np.ndarray,
+    target: Target,
+    truth: np.ndarray,
+    folds: list[Fold],
+    harmonise: str,
+) -> dict[str, Predictions]:
+    """Every baseline's held-out answers, of one draw of folds."""
     kind = "class" if target.is_class else "scalar"
     labels = tuple(label for label in target.labels if label != NOT_APPLICABLE)
     known = np.isfinite(truth)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in BASELINES}
+    effects = site_effects(harmonise, sets, np.arange(sets.n_scans), [target.name])
     tested, numbers = [], []
     for number, fold in enumerate(folds, 1):
         train, test = fold.train[known[fold.train]], fold.test[known[fold.test]]
@@ -82,20 +94,13 @@ def measured(
                     kind,
                     len(labels),
                     SEED,
+                    sites=effects and effects.of(np.concatenate([train, test])),
+                    log=target.log,
                 )
             )
     scans = np.concatenate(tested)
-    row: dict[str, Any] = {
-        "target": target.name,
-        "scans": len(scans),
-        "people": len(np.unique(sets.subject[scans])),
-        "unit": target.measured_in,
-        "results": {},
-    }
-    if target.is_class:
-        row["labels"] = {label: int((truth == k).sum()) for k, label in enumerate(labels)}
-    for name in BASELINES:
-        predictions = Predictions(
+    return {
+        name: Predictions(
             model=name,
             target=target.name,
             kind=kind,
@@ -106,9 +111,48 @@ def measured(
             fold=np.array(numbers),
             scan=scans,
         )
-        row["results"][name] = {
+        for name in BASELINES
+    }
+
+
+def measured(
+    sets: ShardSets,
+    edges: np.ndarray,
+    target: Target,
+    truth: np.ndarray,
+    folds: list[Fold],
+    harmonise: str = "none",
+) -> dict[str, Any]:
+    """One row of the table, of one draw of folds: every baseline's metrics with intervals."""
+    found = answers(sets, edges, target, truth, folds, harmonise)
+    any_of_them = next(iter(found.values()))
+    row: dict[str, Any] = {
+        "target": target.name,
+        "scans": len(any_of_them.truth),
+        "people": len(np.unique(any_of_them.subject)),
+        "unit": target.measured_in,
+    }
+    if target.is_class:
+        labels = any_of_them.categories
+        row["labels"] = {label: int((truth == k).sum()) for k, label in enumerate(labels)}
+    row["results"] = {
+        name: {
             m.name: [m.value, m.low, m.high]
             for m in evaluate_predictions(predictions, BOOTSTRAP, SEED)
+        }
+        for name, predictions in found.items()
+    }
+    if harmonise != "none":
+        plain = answers(sets, edges, target, truth, folds, "none")
+        row["minus_none"] = {
+            name: {
+                m.name: [m.value, m.low, m.high]
+                for m in (
+                    paired_difference(found[name], plain[name], metric, BOOTSTRAP, SEED)
+                    for metric in SHOWN[any_of_them.kind]
+                )
+            }
+            for name in BASELINES
         }
     return row
 
@@ -129,18 +173,21 @@ def main() -> None:
     parser.add_argument("sets", nargs="+", type=Path)
     parser.add_argument("--targets", default="")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--harmonise", choices=HARMONISE, default="none")
     arguments = parser.parse_args()
     wanted = [name for name in arguments.targets.split(",") if name]
     args_out: Path = arguments.out
     args_out.mkdir(parents=True, exist_ok=True)
-    file = args_out / "real_sets.json"
+    harmonise: str = arguments.harmonise
+    file = args_out / ("real_sets.json" if harmonise == "none" else "real_sets_harmonised.json")
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for folder in arguments.sets:
         sets = open_sets(DataConfig(sets=[str(folder)]))
         (manifest,) = sets.manifests
         edges = ResidentEdges(sets).edges.astype(np.float32)
         asked = list(questions(sets, wanted))
-        entry = found.setdefault(manifest.name, {"targets": {}})
+        name = manifest.name if harmonise == "none" else f"{manifest.name}, {harmonise}"
+        entry = found.setdefault(name, {"targets": {}})
         entry["set"] = {
             "fingerprint": manifest.fingerprint,
             "connectivity": manifest.connectivity["kind"],
@@ -157,16 +204,16 @@ def main() -> None:
                     folds = subject_folds(
                         sets.subject, sets.subject_ranks, FOLDS, seed, strata, 0.0
                     )
-                    draws.append(measured(sets, edges, target, truth, folds))
+                    draws.append(measured(sets, edges, target, truth, folds, harmonise))
                 row = draws[0] | {"draws": over_draws(draws)}
                 entry["targets"][target.name] = row
                 file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 shown = ", ".join(
-                    f"{name} {metric} {row['draws'][name][metric][0]:.3f}"
-                    for name in BASELINES
+                    f"{model} {metric} {row['draws'][model][metric][0]:.3f}"
+                    for model in BASELINES
                     for metric in SHOWN["class" if target.is_class else "scalar"]
                 )
-                print(f"{manifest.name}, {target.name}, {row['scans']} scans: {shown}", flush=True)
+                print(f"{name}, {target.name}, {row['scans']} scans: {shown}", flush=True)
                 advance()
 
 

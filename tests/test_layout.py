@@ -30,6 +30,7 @@ ROOMS = [
     "config",
     "vocabulary",
     "data",
+    "layouts",
     "fetch",
     "model",
     "objectives",

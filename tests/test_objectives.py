@@ -27,6 +27,20 @@ def total(
     return losses(read(logits, labels, TERMS, readout), labels, weights, TERMS)
 
 
+def test_a_scalar_with_a_log_scale_is_learnt_as_its_logarithm_and_read_in_its_unit() -> None:
+    logits, labels, weights = setup()
+    term = [TERMS[0], TERMS[1], TargetLoss(scalar("rt", log=True), 0.5, centre=4.0, scale=0.3)]
+    learnt = logits.mean(0)[:, 5] * 0.3 + 4
+    seen = read(logits, labels, term, "mean")
+    torch.testing.assert_close(seen[2][:, 0], learnt)
+    expected = 0.5 * ((learnt - labels[:, 2].log()) / 0.3)[[0, 1, 3]].square().mean()
+    found = losses(seen, labels, weights, term)
+    torch.testing.assert_close(found[2], expected)
+    torch.testing.assert_close(evaluation_read(logits, term, "mean")[2][:, 0], learnt.exp())
+    found.sum().backward()  # the scan without a label has no gradient, and no NaN
+    assert torch.isfinite(logits.grad).all() and not logits.grad[:, 2, 5].any()
+
+
 def test_mean_readout_is_the_published_sum_of_means_over_known_labels() -> None:
     logits, labels, weights = setup()
     mean = logits.mean(0)

@@ -4,6 +4,7 @@ one."""
 from __future__ import annotations
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def test_a_group_whose_labels_another_contains_joins_it(order: list[int]) -> Non
     sets = [("ppmi", PPMI), ("taowu", TAOWU)]
     merged = merge([sets[i] for i in order])
     assert merged.vocabulary.names == ("stage", "sex", "age")
-    assert merged.vocabulary["stage"].categories == ("N/A", "CN", "PD", "prodromal", "SWEDD")
+    first = ("CN", "PD") if order == [0, 1] else ("PD", "CN")
+    assert merged.vocabulary["stage"].categories == ("N/A", *first, "prodromal", "SWEDD")
     assert merged.renames[order.index(1)] == {"diagnosis": "stage", "age": "age"}
 
 
@@ -215,6 +217,64 @@ def test_a_set_with_a_further_scalar_changes_no_token_of_what_was_there() -> Non
     assert {name: merged.slices()[name] for name in old.names} == old.slices()
 
 
+def drawn(rng: random.Random) -> Vocabulary:
+    """A set's: groups of one to four of seven labels in any order, sex, age and a score or not."""
+    names = rng.sample(["dx", "task", "site"], rng.randint(1, 3))
+    groups = [
+        group(name, rng.sample("abcdefg", rng.randint(1, 4)), merge=rng.random() < 0.7)
+        for name in names
+    ]
+    others = [sex(), scalar(), scalar("score", log=True)]
+    return Vocabulary((*groups, *(each for each in others if rng.random() < 0.7)))
+
+
+@pytest.mark.parametrize("not_applicable", [True, False])
+def test_a_further_set_changes_no_code_and_no_order_of_what_was_there(not_applicable: bool) -> None:
+    """Merging [A], [A, B], [A, B, C]: each target of the shorter mix has all its categories at
+    their codes in the longer one, and the targets of a kind keep their order."""
+    rng = random.Random(16)
+    for _ in range(400):
+        own = [drawn(rng) for _ in range(3)]
+        if not not_applicable:
+            own = [each.without_not_applicable() for each in own]
+        sets = list(zip("ABC", own, strict=True))
+        for count in (1, 2):
+            shorter, longer = merge(sets[:count]), merge(sets[: count + 1])
+            for number in range(count):
+                for name, before in shorter.renames[number].items():
+                    old = shorter.vocabulary[before]
+                    new = longer.vocabulary[longer.renames[number][name]]
+                    assert new.categories[: old.n_tokens] == old.categories
+                    assert (new.kind, new.log) == (old.kind, old.log)
+            of_old = {
+                before: longer.renames[number][name]
+                for number in range(count)
+                for name, before in shorter.renames[number].items()
+            }
+            places = [longer.vocabulary.names.index(of_old[n]) for n in shorter.vocabulary.names]
+            assert places == sorted(places)
+            codes = np.array([[0.0] * len(own[0].targets)])
+            first, second = (
+                recode(codes, own[0], merged.renames[0], merged.vocabulary)
+                for merged in (shorter, longer)
+            )
+            assert np.array_equal(first[0], second[0][places], equal_nan=True)
+
+
+def test_a_log_scale_travels_and_older_versions_refuse_it() -> None:
+    """They know three kinds; a flag beside the kind they would have passed over."""
+    new = Vocabulary((sex(), scalar(), scalar("rt", "ms", log=True)))
+    assert [target["kind"] for target in new.to_json()] == ["sex", "scalar", "log-scalar"]
+    assert Vocabulary.from_json(json.loads(json.dumps(new.to_json()))) == new
+    assert new.without_not_applicable()["rt"].log and not new["age"].log
+    assert merge([("a", new), ("b", new)]).vocabulary == new
+    plain = Vocabulary((scalar("rt", "ms"),))
+    with pytest.raises(InputError, match=r"set b: rt is not on its log scale, .* it is; shard"):
+        merge([("a", new), ("b", plain)])
+    with pytest.raises(InputError, match=r"set b: rt is on its log scale, .* it is not; shard"):
+        merge([("a", plain), ("b", new)])
+
+
 def test_scalars_of_one_name_share_a_unit_or_are_refused() -> None:
     points, years = (Vocabulary((scalar("score", unit),)) for unit in ("points", "years"))
     plain = Vocabulary((scalar("score"),))
@@ -240,6 +300,7 @@ def test_selecting_keeps_the_order_of_the_vocabulary() -> None:
         (lambda: group("dx", []), "no categories"),
         (lambda: group("dx", ["CN"], default="PD"), "default 'PD' is not one of"),
         (lambda: Target("dx", "class", ("CN",)), "kind 'class'"),
+        (lambda: Target("sex", "sex", ("M", "F"), log=True), "only a scalar has a log scale"),
         (lambda: Vocabulary((sex(), sex())), "name occurs twice"),
         (lambda: Vocabulary((sex(), group("dx", ["CN"]))), "groups, then sex, then scalars"),
     ],

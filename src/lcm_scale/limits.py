@@ -14,6 +14,7 @@ file at the bound still fits into an ordinary machine:
 
 from __future__ import annotations
 
+import codecs
 import math
 from pathlib import Path
 
@@ -58,7 +59,10 @@ def first_line(path: Path) -> str:
     """
     _refuse_no_file(path)
     try:
-        with open(path, encoding="utf-8-sig", errors="replace") as handle:
+        with open(path, "rb") as raw:
+            marked = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if marked else "utf-8-sig"
+        with open(path, encoding=encoding, errors="replace") as handle:
             return handle.readline(LONGEST_LINE)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -101,6 +105,8 @@ def _refuse_no_file(path: Path) -> None:
 
 
 def _decoded(raw: bytes, encodings: tuple[str, ...], path: Path) -> str:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ("utf-16",)  # a byte order mark is no guess
     failure: UnicodeDecodeError | None = None
     for encoding in encodings:
         try:

@@ -26,13 +26,21 @@ class TargetLoss:
 
     Attributes:
         weight: factor of its term.   centre, scale: a scalar's token predicts (value - centre) /
-            scale.
+            scale, of a scalar with a log scale the logarithm's.
     """
 
     target: Target
     weight: float = 1.0
     centre: float = 0.0
     scale: float = 1.0
+
+    def learnt(self, value: Tensor) -> Tensor:
+        """Of a scalar: from its unit to what is learnt, its logarithm or itself."""
+        return value.log() if self.target.log else value
+
+    def in_unit(self, value: Tensor) -> Tensor:
+        """Of a scalar: from what is learnt to its unit."""
+        return value.exp() if self.target.log else value
 
 
 def _mean(logits_LBk: Tensor) -> Tensor:
@@ -99,7 +107,7 @@ def read(
     logits_LBM: Tensor, labels_BC: Tensor, terms: Sequence[TargetLoss], readout: str
 ) -> list[Tensor]:
     """What the loss sees of every target: (B, classes) logits, or (B, 1) values in the scalar's own
-    units.  Raises: InputError for an unknown readout."""
+    unit, their logarithm where it has a log scale.  Raises: InputError for an unknown readout."""
     scalar = readout_of(readout).scalar
     result = []
     for c, (term, part) in enumerate(_split(logits_LBM, terms)):
@@ -111,12 +119,13 @@ def read(
 
 
 def evaluation_read(logits_LBM: Tensor, terms: Sequence[TargetLoss], readout: str) -> list[Tensor]:
-    """As `read`, without any label.  Raises: InputError for an unknown readout."""
+    """As `read`, without any label, and scalars always in their own unit.  Raises: InputError for
+    an unknown readout."""
     rule = readout_of(readout)
     return [
         rule.evaluated(part)
         if term.target.is_class
-        else rule.scalar(part) * term.scale + term.centre
+        else term.in_unit(rule.scalar(part) * term.scale + term.centre)
         for term, part in _split(logits_LBM, terms)
     ]
 
@@ -129,20 +138,21 @@ def losses(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """One loss a target: cross-entropy over the target's tokens, or squared error of a scalar (in
-    units of its scale).
+    units of its scale), of its logarithm where it has a log scale.
 
+    Args: read_outs: as `read` gives them.   labels_BC: of scalars in their own unit.
     Returns: (C,); each is multiplied by its `TargetLoss.weight` already, their sum is the training
         loss.
     """
     result = []
     for c, (term, value) in enumerate(zip(terms, read_outs, strict=True)):
-        label = torch.nan_to_num(labels_BC[:, c])
+        label = torch.nan_to_num(labels_BC[:, c], nan=1.0 if term.target.log else 0.0)
         if term.target.is_class:
             each = F.cross_entropy(
                 value, label.long(), reduction="none", label_smoothing=label_smoothing
             )
         else:
-            each = ((value[:, 0] - label) / term.scale).square()
+            each = ((value[:, 0] - term.learnt(label)) / term.scale).square()
         result.append(term.weight * (each * weights_BC[:, c]).sum())
     return torch.stack(result)
 

@@ -24,6 +24,9 @@ from lcm_scale.errors import InputError
 NOT_APPLICABLE = "N/A"
 SEX = "sex"
 AGE = "age"
+# In files, of a scalar with a log scale. A kind of its own, not a flag: versions that know no log
+# scale refuse it, where they would have passed over a flag and answered in logarithms.
+LOG_SCALAR = "log-scalar"
 MOST_TOKENS = 100_000  # of all targets: far more than a model could learn
 
 
@@ -40,6 +43,8 @@ class Target:
         merge: whether `merge` may unite it with another set's group of another name by their labels
             alone.
         unit: of a scalar, in words ('' where nobody said).
+        log: whether a scalar is learnt and predicted on its log scale. Its values are in its own
+            unit everywhere, and above 0.
     """
 
     name: str
@@ -48,6 +53,7 @@ class Target:
     default: str = ""
     merge: bool = True
     unit: str = ""
+    log: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("group", "sex", "scalar"):
@@ -58,6 +64,8 @@ class Target:
             )
         if self.kind == "group" and not self.labels:
             raise InputError(f"target {self.name}: no categories")
+        if self.log and self.kind != "scalar":
+            raise InputError(f"target {self.name}: only a scalar has a log scale")
         if self.default and self.default not in self.categories:
             raise InputError(
                 f"target {self.name}: its default '{self.default}' is not one of its categories"
@@ -108,8 +116,8 @@ def sex() -> Target:
     return Target(SEX, "sex", ("M", "F"))
 
 
-def scalar(name: str = AGE, unit: str = "") -> Target:
-    return Target(name, "scalar", (name,), unit=unit)
+def scalar(name: str = AGE, unit: str = "", log: bool = False) -> Target:
+    return Target(name, "scalar", (name,), unit=unit, log=log)
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,7 @@ class Vocabulary:
         return [
             {
                 "name": t.name,
-                "kind": t.kind,
+                "kind": LOG_SCALAR if t.log else t.kind,
                 "categories": list(t.categories),
                 "default": t.default,
                 "merge": t.merge,
@@ -190,7 +198,9 @@ class Vocabulary:
 
 def _target(value: object, name: str) -> Target:
     own = checked.members(value, name, ("name", "kind", "categories"))
-    kind = checked.choice(own["kind"], f"{name}.kind", ("group", "sex", "scalar"))
+    kind = checked.choice(own["kind"], f"{name}.kind", ("group", "sex", "scalar", LOG_SCALAR))
+    log = kind == LOG_SCALAR
+    kind = "scalar" if log else kind
     count = {"group": None, "sex": 2, "scalar": 1}[kind]
     return Target(
         checked.text(own["name"], f"{name}.name"),
@@ -199,6 +209,7 @@ def _target(value: object, name: str) -> Target:
         checked.text(own.get("default", ""), f"{name}.default"),
         checked.flag(own.get("merge", True), f"{name}.merge"),
         checked.text(own.get("unit", ""), f"{name}.unit"),
+        log,
     )
 
 
@@ -223,8 +234,13 @@ def merge(sets: Sequence[tuple[str, Vocabulary]]) -> Merged:
     equal or both have `merge`. Groups of one set are never united. Groups that share a name but not
     their labels are told apart as ``name@set``. Sex is one, scalars unite by name.
 
+    A further set changes nothing of what the sets before it gave: their targets keep their order
+    among those of their kind, and every category its code. Its groups' tokens stand before sex, as
+    published, so a token is always found by target and category, never by its row in the whole.
+
     Args: sets: (set name, its vocabulary) in order; the order decides the order of tokens.
-    Raises: InputError where two sets give a scalar of one name in two units.
+    Raises: InputError where two sets give a scalar of one name in two units, or one on its log
+        scale and one not.
     """
     groups: list[tuple[Target, set[int]]] = []
     renames: list[dict[str, str]] = [{} for _ in sets]
@@ -272,6 +288,12 @@ def _unite(scalars: list[Target], target: Target, set_name: str) -> None:
                     f"set {set_name}: {target.name} is in {target.unit}, in the sets before it in "
                     f"{known.unit}; give both in one unit (scalars in the shard recipe)"
                 )
+            if known.log != target.log:
+                raise InputError(
+                    f"set {set_name}: {target.name} is {'' if target.log else 'not '}on its log "
+                    f"scale, in the sets before it it is{' not' if target.log else ''}; shard both "
+                    "alike (scalars.log or age_log in the shard recipe)"
+                )
             scalars[place] = replace(known, unit=known.unit or target.unit)
             return
     scalars.append(target)
@@ -292,10 +314,15 @@ def _mergeable(target: Target, number: int, groups: list[tuple[Target, set[int]]
 
 
 def _wider(a: Target, b: Target) -> Target:
-    """The one with more labels; on equality the first, which keeps its order and name."""
+    """The first one's categories in their order, then the further labels of the second, so that no
+    code of what was there changes; named as the one with more labels. N/A stands first: a
+    checkpoint's group without it gets it from a wider one."""
     wide, narrow = (b, a) if set(a.labels) < set(b.labels) else (a, b)
     default = wide.default if wide.default != NOT_APPLICABLE else narrow.default
-    return replace(wide, default=default or wide.default)
+    front = [c for c in wide.categories if c == NOT_APPLICABLE and c not in a.categories]
+    further = [label for label in b.labels if label not in a.categories]
+    categories = (*front, *a.categories, *further)
+    return replace(wide, categories=categories, default=default or wide.default)
 
 
 def recode(

@@ -18,6 +18,8 @@ from lcm_scale.config import SweepRecipe
 
 ROOT = Path(__file__).parents[2]
 VERBS = [
+    "new",
+    "fetch",
     "shard",
     "verify",
     "repair",

@@ -3,6 +3,8 @@ the schemas stand above that code and cannot import it."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,19 +18,26 @@ import torch
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import (
     ConnectivityConfig,
+    ContextConfig,
     OptimConfig,
     Recipe,
     ShardRecipe,
     SourceConfig,
+    StrategyConfig,
     SweepRecipe,
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
-from lcm_scale.data.collect import _read
+from lcm_scale.data.cleaning import TAKES
 from lcm_scale.data.connectivity import connectivity_matrices
+from lcm_scale.data.context import encoded_context
+from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
-from lcm_scale.data.readers import READERS, table
+from lcm_scale.data.readers import READERS, bids, table
+from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.cells import age_in_years
+from lcm_scale.data.readers.strategies import load_strategy
+from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
@@ -62,6 +71,7 @@ CPU = Hardware("cpu", "32-true")
 TABLES: dict[str, set[str]] = {
     "ShardRecipe.reader": set(READERS),
     "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
+    "ShardRecipe.connectivity.clean.strategy.name": set(TAKES),
     "Recipe.evaluate.unit": set(UNITS),
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
@@ -106,9 +116,47 @@ def on_error(word: str, folder: Path) -> object:
     (scan,) = table.read(recipe, load_atlas("toy:6"))
     assert isinstance(scan, Unread)
     try:
-        return type(_read(scan, recipe, load_atlas("toy:6")))
+        return type(read_file(scan, recipe, load_atlas("toy:6")))
     except InputError:
         return "refused"
+
+
+def said_of_a_file(key: str) -> Callable[..., object]:
+    """What a key of the source makes of a square table with names, or of a triangle."""
+
+    def read(word: str, folder: Path) -> object:
+        square = np.arange(36.0).reshape(6, 6)
+        source = SourceConfig(**{key: word})
+        if key == "triangle":
+            source.kind, square = "connectivity", np.linspace(-0.4, 0.4, 15)[None]
+        header = "a b c d e f" if key == "order" else ""
+        np.savetxt(folder / "a.csv", square, header=header, comments="")
+        try:
+            found = read_scan(folder / "a.csv", source, load_atlas("toy:6"))
+        except InputError as error:
+            return str(error)
+        values = found.series if found.series is not None else found.connectivity
+        assert values is not None
+        return found.columns, values.tobytes()
+
+    return read
+
+
+def context_kind(word: str) -> object:
+    recipe = ShardRecipe(context=[ContextConfig("dose", kind=word)])
+    columns, values = encoded_context(recipe, {"dose": ["3", "2"]}, 2)
+    return columns[0].categories, values.tobytes()
+
+
+def runs(word: str, folder: Path) -> object:
+    """Two runs of one person, and the file that a pipeline joined from them."""
+    for number, name in enumerate(("run-1_", "run-2_", "")):
+        series = np.random.default_rng(number).standard_normal((8, 6))
+        np.savetxt(folder / f"sub-1_task-rest_{name}timeseries.tsv", series, delimiter="\t")
+    recipe = ShardRecipe(source=SourceConfig(dir=str(folder), runs=word))
+    listed = bids.read(recipe, load_atlas("toy:6"))
+    scans = [scan.read() for scan in listed if isinstance(scan, Unread)]
+    return tuple((scan.run, scan.series.shape) for scan in scans if scan.series is not None)
 
 
 def init(word: str) -> object:
@@ -199,14 +247,56 @@ def fitted(column: str) -> Callable[[str], object]:
     return see
 
 
+def confounds(parameter: str, strategy: str) -> Callable[[str], object]:
+    """Which columns nilearn chooses from a table of fMRIPrep's that it carries."""
+
+    def see(word: str) -> object:
+        theirs = pytest.importorskip("nilearn.interfaces.fmriprep")
+        table = Path(theirs.__file__).parent / "data" / "test-v21_desc-confounds_timeseries.tsv"
+        with tempfile.TemporaryDirectory() as folder:
+            image = Path(folder) / "sub-1_task-rest_space-X_desc-preproc_bold.nii.gz"
+            for suffix in (".tsv", ".json"):
+                name = f"sub-1_task-rest_desc-confounds_timeseries{suffix}"
+                shutil.copy(table.with_suffix(suffix), image.with_name(name))
+            beside = image.with_name("sub-1_task-rest_desc-confounds_timeseries.tsv")
+            chosen = StrategyConfig(strategy, **{parameter: word})
+            return load_strategy(image, beside, chosen)[0].tobytes()
+
+    return see
+
+
+def harmonise(word: str) -> object:
+    """Of six scans of two sites."""
+    edges, site = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 15)), np.arange(6) % 2
+    if word == "none":
+        return edges.astype(np.float32).tobytes()
+    fitted = fit_harmoniser(word, edges, site, np.arange(6), np.zeros((6, 0)), fisher=True)
+    return fitted.apply(edges, site, np.zeros((6, 0))).tobytes()
+
+
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
+    "ShardRecipe.context.kind": context_kind,
+    "ShardRecipe.source.runs": runs,
+    "ShardRecipe.source.order": said_of_a_file("order"),
+    "ShardRecipe.source.orientation": said_of_a_file("orientation"),
+    "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
+    **{
+        f"ShardRecipe.connectivity.clean.strategy.{parameter}": confounds(parameter, strategy)
+        for parameter, strategy in (
+            ("motion", "simple"),
+            ("wm_csf", "simple"),
+            ("global_signal", "simple"),
+            ("compcor", "compcor"),
+        )
+    },
     "ShardRecipe.source.on_error": on_error,
     "ShardRecipe.dtype": lambda word: np.dtype(word),
     "Recipe.data.edges": lambda word: model_input(torch.full((1, 15), 0.5), word, 6).sum().item(),
+    "Recipe.evaluate.harmonise": harmonise,
     "Recipe.model.init": init,
     "Recipe.optim.schedule": schedule,
     "Recipe.optim.state": state,
@@ -257,6 +347,10 @@ def test_each_word_does_something_of_its_own(
     more = {
         "ShardRecipe.source.on_error": tmp_path,
         "ShardRecipe.source.kind": tmp_path,
+        "ShardRecipe.source.runs": tmp_path,
+        "ShardRecipe.source.order": tmp_path,
+        "ShardRecipe.source.orientation": tmp_path,
+        "ShardRecipe.source.triangle": tmp_path,
         "Recipe.trainer.accelerator": monkeypatch,
     }
     extra = [more[key]] if key in more else []

@@ -163,7 +163,7 @@ LAUGHS = "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]\n" for i in ran
         ("trainer: {devices: 1, devices: 2}", "key 'devices' stands twice"),
         ("\tseed: 1", "found character '\\t'"),
         ("1: 2", "key 1: expected text"),
-        ("yes: 2", "key yes: expected text"),
+        ("true: 2", "key true: expected text"),
         ("seed: 1\n---\nseed: 2", "another document"),
         ("title: &a [*a]", "contains itself"),
         ("title: &a {x: *a}", "contains itself"),
@@ -252,6 +252,24 @@ def test_an_override_that_means_nothing_is_one_line(override: str) -> None:
 @pytest.mark.parametrize("word", ["010", "yes", "1.10", "2026-01-01", "12", "1e5"])
 def test_text_on_the_command_line_stays_as_it_is_written(word: str) -> None:
     assert config.load(Recipe, None, [f"name={word}"]).name == word
+
+
+def test_yes_and_no_are_labels_as_the_table_has_them(tmp_path: Path) -> None:
+    (tmp_path / "set.yaml").write_text(
+        "groups: [{name: a, labels: [no, Yes, 01]}, {name: b, map: {yes: on, no: off}}]\n"
+    )
+    first, second = config.load(ShardRecipe, tmp_path / "set.yaml").groups
+    assert first.labels == ["no", "Yes", "01"]
+    assert second.map == {"yes": "on", "no": "off"}
+    (tmp_path / "again.yaml").write_text(
+        config.dump(config.load(ShardRecipe, tmp_path / "set.yaml"))
+    )
+    assert config.load(ShardRecipe, tmp_path / "again.yaml").groups == [first, second]
+
+
+@pytest.mark.parametrize(("word", "value"), [("no", False), ("On", True), ("false", False)])
+def test_a_key_that_is_true_or_false_may_be_yes_or_no(word: str, value: bool) -> None:
+    assert config.load(ShardRecipe, None, [f"sex={word}"]).sex is value
 
 
 def test_one_key_may_refer_to_another_of_the_recipe(tmp_path: Path) -> None:

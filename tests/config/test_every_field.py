@@ -28,11 +28,15 @@ ANY_VALUE = {
     "Recipe.evaluate.target": "judged by the opened data; empty: the first group",
     "Recipe.evaluate.stratify": "judged by the opened data; empty: no strata",
     "ShardRecipe.cohort": "people are hashed with it, whatever it is; empty: the name",
+    "ShardRecipe.source.entities": "entities of the files' names, judged by the names that are there",
     "ShardRecipe.source.site": "a word of the lab's own; empty: not known",
     "ShardRecipe.groups.default": "a category, judged by the scans that are read",
     "ShardRecipe.groups.map": "the table's words and a category each, judged by the scans",
     "ShardRecipe.scalars.unit": "words for the report",
     "ShardRecipe.scalars.missing": "numbers of the lab's own",
+    "ShardRecipe.context.unit": "words for the manifest",
+    "ShardRecipe.context.map": "as in groups",
+    "ShardRecipe.context.missing": "numbers of the lab's own",
     "ShardRecipe.notes": "words for the manifest",
     "SweepRecipe.title": "words for the page",
     "SweepRecipe.recipe": "a file, judged when it is opened; empty is refused there by name",
@@ -67,7 +71,7 @@ class Case:
 def wrapped(prefix: str, listed: str, key: str) -> Callable[[Any], str]:
     if not listed:
         return lambda value: f"{prefix}{key}={value}"
-    named = "name: a, " if listed in ("groups", "scalars") and key != "name" else ""
+    named = "name: a, " if listed in ("groups", "scalars", "context") and key != "name" else ""
     return lambda value: f"{listed}=[{{{named}{key}: {value}}}]"
 
 
@@ -120,7 +124,7 @@ def test_a_value_of_another_type_is_refused(case: Case) -> None:
     for value in wrong.get(case.kind, ()):
         refused(case, value_in(case, value))
     if case.kind is str and case.container is not None:
-        for value in ("yes", "1.10"):  # YAML has changed what was written
+        for value in ("true", "1.10"):  # YAML has changed what was written
             assert "in quotes" in refused(case, value_in(case, value))
     if case.container is not None:
         for value in ("word", "3", "null", "{a: 1}" if case.container is list else "[a]"):
@@ -153,6 +157,7 @@ def test_both_sides_of_a_bound(case: Case) -> None:
 
 WRONG_FORMS = {
     "must not be empty": ("''", "' '"),
+    "expected M, F": ("X", "man"),
     "a name holds": (
         *("../x", "a/../b", "/x", "~/x", "a//b", "a/", ".", "a/.", "'a\\b'", "'a:b'", "$X", "'*'"),
         *("' a'", "'a '", '"a\\nb"', "x" * 201),
@@ -166,6 +171,7 @@ WRONG_FORMS = {
 }
 RIGHT_FORMS = {
     "must not be empty": ("a", "/a/b", "~/a", "'a: b'"),
+    "expected M, F": ("M", "F", "''"),
     "a name holds": ("a", "run/fold-1", "'a b'", "Ärzte_1.2+x@y=z", "'0'"),
     "a shard set's name holds": ("a", "a_b-1"),
     "a label group's name holds": ("a", "'eye status'", "a.b+c@d-1"),

@@ -187,7 +187,7 @@ def tiny_recipe(tmp_path: Path, bold, write_csv, recipe) -> Callable[..., ShardR
                         "subject": f"{i:03d}",
                         "run": run,
                         "site": ("north", "south")[i % 2],
-                        "age": 20 + i,
+                        "age": 20 + i % 60,
                         "sex": "MF"[i % 2],
                         "diagnosis": labels[i % len(labels)],
                     }

@@ -102,7 +102,7 @@ def ragged(path: Path) -> None:
     ("break_it", "message"),
     [
         (columns_115, "5 columns, atlas tiny has 6 regions.*recipe key 'atlas'"),
-        (text_in_a_cell, r"row 2, column 2 \(#2\) is 'artefact', expected a number"),
+        (text_in_a_cell, r"row 2, column 2 \(2\) is 'artefact', expected a number"),
         (all_constant, "all-constant: no region changes over its 40 volumes"),
         (empty, "empty; expected one row a volume"),
         (binary, "cannot be read as text"),

@@ -371,3 +371,42 @@ def test_keys_that_make_no_sense_together_are_refused_before_a_file_is_read(
 ) -> None:
     with pytest.raises(InputError, match=message):
         check_connectivity(ConnectivityConfig(**keys), ATLAS)
+
+
+# -- ready matrices that cannot be what they are said to be --
+
+
+def test_a_matrix_far_from_positive_is_refused_with_a_hint() -> None:
+    n = 4
+    bad = np.full((n, n), -0.6)
+    np.fill_diagonal(bad, 1)
+    with pytest.raises(InputError, match=r"smallest eigenvalue is -0.8, .*triangle unpacked"):
+        only(scan(bad, True))
+
+
+def test_a_matrix_that_rounding_made_a_little_negative_is_said() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 4))
+    right = np.corrcoef(x.T)
+    values, vectors = np.linalg.eigh(right)
+    values[0] = -0.05
+    near = (vectors * values) @ vectors.T
+    near = np.clip((near + near.T) / 2, -1, 1)
+    np.fill_diagonal(near, 1)
+    smallest = np.linalg.eigvalsh(near)[0]
+    assert -0.1 < smallest < -0.01
+    assert "smallest eigenvalue" in only(scan(near, True)).remark
+    assert only(scan(right, True)).remark == ""
+
+
+def test_partial_correlations_may_have_negative_eigenvalues() -> None:
+    bad = np.full((4, 4), -0.6)
+    np.fill_diagonal(bad, 1)
+    assert only(scan(bad, True), kind="partial").remark == ""
+
+
+def test_an_infinite_diagonal_says_fisher_z() -> None:
+    """Also where no number off the diagonal is above 1."""
+    ready = 0.3 * np.ones((4, 4))
+    np.fill_diagonal(ready, np.inf)
+    with pytest.raises(InputError, match="diagonal is infinite, so it holds Fisher z"):
+        only(scan(ready, True))

@@ -18,6 +18,7 @@ from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ConnectivityConfig, DataConfig, GroupConfig, ShardRecipe
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.manifest import ShardManifest, read_index
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.sets import open_sets
 from lcm_scale.data.shards import write_shards
 from lcm_scale.data.stream import ResidentEdges
@@ -41,7 +42,9 @@ def test_two_native_files_of_the_preprocessed_connectomes_project(
         ("51475", "CALTECH", "CN", "M"),
     ]
     assert {s.series.shape for s in scans} == {(145, 116)}
-    assert {s.region_indices for s in scans} == {load_atlas("aal116").indices}
+    assert {indices_of(s.columns, load_atlas("aal116"), "") for s in scans} == {
+        load_atlas("aal116").indices
+    }
     assert len(skipped) == 1112 - 2
     for scan in scans:
         (matrix,) = connectivity_matrices(scan, ConnectivityConfig(), load_atlas("aal116"))

@@ -10,6 +10,7 @@ Sources, none from memory:
 - ABIDE by the Preprocessed Connectomes Project: preprocessed-connectomes-project/abide, commit
   fda1ec5, Phenotypic_V1_0b_preprocessed1.csv; a file's first lines as in its public copy
   keanelekenns/brain-network-classification, commit 21b1ec6.
+- XCP-D and HALFpipe: tests/data/readers/test_bids.py.
 - Eyes: Cavin-Lee/FBN_MR, commit 6a482f5, FUN/BrainNetClass-master/Toydata1 (file names, no header).
 """
 
@@ -213,6 +214,36 @@ def test_the_auckland_collection_says_the_diagnosis_in_its_folders(
     assert labels["diagnosis"] == words
     assert (labels["sex"][0], labels["age"][0]) == ("F", 64.0)
     assert manifest.connectivity["kind"] == kind
+
+
+def test_xcpd_takes_one_atlas_at_rest(scan, shipped, write_csv, tmp_path) -> None:
+    folder = tmp_path / "ds" / "derivatives" / "xcp_d"
+    header = load_atlas("gordon333").names
+    for i in (1, 2):
+        func = folder / f"sub-0{i}" / "func"
+        for task, entity in (("rest", "seg-Gordon"), ("rest", "seg-Tian"), ("nback", "seg-Gordon")):
+            name = f"sub-0{i}_task-{task}_space-fsLR_{entity}_stat-mean_timeseries.tsv"
+            scan(func / name, i, 333, "\t", header)
+    rows = [{"participant_id": f"sub-0{i}", "age": 20, "group": "ab"[i - 1]} for i in (1, 2)]
+    write_csv(tmp_path / "ds" / "participants.tsv", rows)
+    manifest, labels = shipped("xcpd", dir=folder)
+    assert (manifest.scans, manifest.atlas.n_regions) == (2, 333)
+    assert labels == {"group": ["a", "b"], "age": [20.0, 20.0]}
+
+
+def test_halfpipe_takes_one_feature(scan, shipped, write_csv, tmp_path) -> None:
+    folder = tmp_path / "derivatives" / "halfpipe"
+    for i in (1, 2):
+        func = folder / f"sub-{i}" / "func" / "task-rest"
+        for number in (1, 2):
+            stem = f"sub-{i}_task-rest_feature-corrMatrix{number}_atlas-schaefer400"
+            scan(func / f"{stem}_timeseries.tsv", i, 434, "\t")
+    write_csv(
+        tmp_path / "participants.tsv", [{"participant_id": f"sub-{i}", "sex": "F"} for i in (1, 2)]
+    )
+    manifest, labels = shipped("halfpipe", dir=folder)
+    assert (manifest.scans, manifest.atlas.n_regions) == (2, 434)
+    assert labels == {"sex": ["F", "F"]}
 
 
 def test_eyes_are_two_states_of_one_person(scan, shipped, tmp_path) -> None:

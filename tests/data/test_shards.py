@@ -151,7 +151,7 @@ def test_no_raw_id_or_file_name_is_written(tiny_recipe, shard_bytes, tmp_path) -
     secrets = ["Mustermann", "0051234", "51234", "scan-of", ".npy\n", str(tmp_path), "table.csv"]
     secrets.append((tmp_path / "salt").read_text().strip())
     written = shard_bytes(tmp_path / "shards")
-    assert len(written) == 4
+    assert len(written) == 5
     for name, data in written.items():
         for secret in secrets:
             for encoding in ("utf-8", "utf-16-le", "utf-32-le"):
@@ -378,6 +378,7 @@ def test_a_new_set_takes_the_old_ones_place_wholly(tiny_set, shard_bytes, tmp_pa
     assert sorted(shard_bytes(tmp_path / "shards" / "tiny")) == [
         "index.npz",
         "manifest.json",
+        "quality.csv",
         "tiny-000000.tar",
         "tiny-000001.tar",
         "tiny.h5",

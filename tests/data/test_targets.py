@@ -47,6 +47,42 @@ def test_a_scalar_is_a_target_with_its_unit_behind_age(listed) -> None:
     assert labels_of(made, "fiq") == pytest.approx([103, np.nan, np.nan, 96.5], nan_ok=True)
 
 
+def test_a_log_scale_is_in_the_vocabulary_and_values_stay_in_their_unit(listed) -> None:
+    made = listed("rt", ["412.5", "", "980"])
+    made.scalars = [ScalarConfig("rt", unit="ms", log=True)]
+    assert write_shards(made).vocabulary["rt"].log
+    assert labels_of(made, "rt") == pytest.approx([412.5, np.nan, 980], nan_ok=True)
+
+
+@pytest.mark.parametrize("cell", ["0", "-3.5", "1e-60"])
+def test_a_value_without_a_logarithm_is_refused_by_its_row(cell: str, listed) -> None:
+    """The last is 0 in single precision, as labels are stored."""
+    made = listed("rt", ["412.5", cell])
+    made.scalars = [ScalarConfig("rt", log=True)]
+    with pytest.raises(InputError, match=rf"scans.csv, row 3.*rt is {cell}, .* no logarithm"):
+        write_shards(made)
+    made.scalars = [ScalarConfig("rt", log=True, missing=[float(cell)])]
+    assert labels_of_written(made) == 1
+
+
+def labels_of_written(made: ShardRecipe) -> int:
+    write_shards(made)
+    return int(np.isfinite(labels_of(made, "rt")).sum())
+
+
+def test_age_may_have_a_log_scale(listed) -> None:
+    made = listed("age", ["31", "0", "8"])
+    made.age_log = True
+    with pytest.raises(InputError, match=r"scans.csv, row 3.*age is 0, which has no logarithm"):
+        write_shards(made)
+    made.age = False  # then nothing is asked of it
+    assert write_shards(made).vocabulary.names == ("sex",)
+    made = listed("age", ["31", "12", "8"])
+    made.age_log = True
+    assert write_shards(made).vocabulary["age"].log
+    assert labels_of(made, "age") == [31, 12, 8]
+
+
 def test_a_recipe_may_name_further_values_that_mean_missing(listed) -> None:
     made = listed("mmse", ["30", "99", "-1", "28"])
     made.scalars = [ScalarConfig("mmse", missing=[99, -1])]

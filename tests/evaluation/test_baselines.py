@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import SVC, LinearSVC
 
-from lcm_scale.evaluation import baselines
+from lcm_scale.evaluation import baselines, features
 from lcm_scale.evaluation.baselines import (
     BASELINES,
     Problem,
@@ -153,10 +153,10 @@ def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(
     connectivity = pytest.importorskip("nilearn.connectome")
     from sklearn.covariance import EmpiricalCovariance
 
-    monkeypatch.setattr(baselines, "MEAN_STEPS", 40)
-    monkeypatch.setattr(baselines, "MEAN_TOLERANCE", 1e-10)
+    monkeypatch.setattr(features, "MEAN_STEPS", 40)
+    monkeypatch.setattr(features, "MEAN_TOLERANCE", 1e-10)
     edges = correlations(14)
-    shrunk = baselines._positive_definite(edges)
+    shrunk = features._positive_definite(edges)
     series = []
     for number, matrix in enumerate(shrunk):
         noise = np.random.default_rng(number).normal(size=(50, REGIONS))
@@ -176,10 +176,10 @@ def test_the_tangent_space_equals_pyriemanns_where_both_converge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     space = pytest.importorskip("pyriemann.tangentspace").TangentSpace(metric="riemann")
-    monkeypatch.setattr(baselines, "MEAN_STEPS", 50)
-    monkeypatch.setattr(baselines, "MEAN_TOLERANCE", 1e-9)
+    monkeypatch.setattr(features, "MEAN_STEPS", 50)
+    monkeypatch.setattr(features, "MEAN_TOLERANCE", 1e-9)
     edges = correlations(14)
-    matrices = baselines._positive_definite(edges)
+    matrices = features._positive_definite(edges)
     train = space.fit(matrices[:10]).transform(matrices[:10])
     ours_train, ours_test = tangent_features(edges[:10], edges[10:])
     assert np.abs(ours_train - train).max() < 1e-7
@@ -188,7 +188,7 @@ def test_the_tangent_space_equals_pyriemanns_where_both_converge(
 
 def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
     edges = correlations(2)
-    matrices = baselines._positive_definite(edges)
+    matrices = features._positive_definite(edges)
     rows, columns = np.triu_indices(REGIONS, 1)
     assert np.allclose(matrices[:, rows, columns], 0.9 * edges) and np.allclose(
         np.einsum("nii->ni", matrices), 1
@@ -198,7 +198,7 @@ def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
 def test_the_geometric_mean_of_commuting_matrices_is_that_of_their_eigenvalues() -> None:
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
     spectra = np.random.default_rng(1).uniform(0.2, 5, (7, 5))
-    mean = baselines.geometric_mean((basis * spectra[:, None, :]) @ basis.T)
+    mean = features.geometric_mean((basis * spectra[:, None, :]) @ basis.T)
     assert np.allclose(mean, (basis * np.exp(np.log(spectra).mean(0))) @ basis.T, atol=1e-2)
 
 
@@ -217,6 +217,17 @@ def test_a_matrix_that_is_not_positive_definite_and_a_constant_region_are_surviv
     assert np.isfinite(train).all() and np.isfinite(test).all()
 
 
+@pytest.mark.parametrize("name", [*FITTED, "majority"])
+def test_a_scalar_with_a_log_scale_is_fitted_as_its_logarithm(name: str) -> None:
+    edges = correlations(60)
+    value = np.exp(5 + 2 * edges[:, 0].astype(np.float64))
+    arguments = (name, edges[:40], value[:40], np.arange(40), edges[40:], "scalar", 1, 0)
+    found = fit_predict(*arguments, log=True)
+    learnt = fit_predict(name, edges[:40], np.log(value[:40]), *arguments[3:])
+    assert np.allclose(found, np.exp(learnt)) and (found > 0).all()
+    assert not np.allclose(found, fit_predict(*arguments))
+
+
 # -- what they see ---------------------------------------------------------------------------------
 
 
@@ -225,7 +236,9 @@ def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
         parameters = [name for name in inspect.signature(function).parameters if name != "name"]
         assert parameters[:4] == ["edges_train", "truth_train", "subject_train", "edges_test"]
         assert parameters[4:7] == ["kind", "n_classes", "seed"]
-        assert parameters[7:] in ([], ["connectivity"])
+        # `sites` holds covariates of test scans as well, none of which is evaluated
+        # (test_an_evaluated_target_is_never_preserved).
+        assert set(parameters[7:]) <= {"connectivity", "sites", "log"}
 
 
 @pytest.mark.parametrize("kind", ["class", "scalar"])

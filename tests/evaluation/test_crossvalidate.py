@@ -101,6 +101,48 @@ def test_a_fixed_model_is_scored_as_it_is(recipe: Make) -> None:
     assert not (report.parent / "folds").exists()
 
 
+def test_a_fixed_model_answers_for_categories_whatever_their_order_in_the_set(
+    recipe: Make, make_set, tmp_path: Path
+) -> None:
+    """Codes of the set were once taken for the model's: every answer was the other class's."""
+    start = run.pretrain(recipe("name=pre", "data.targets=[diagnosis]"))
+    found = []
+    for name, labels in (("straight", "CN, Autism"), ("turned", "Autism, CN")):
+        groups = f"groups=[{{name: diagnosis, labels: [{labels}]}}]"
+        people = ["simulation.subjects=24", "simulation.first_subject=60001"]
+        make_set(tmp_path, name, [*people, groups])
+        asked = (f"data.shards_dir={tmp_path}/shards", f"data={name}", "evaluate.folds=2")
+        known = ("evaluate.baselines=[majority]", "evaluate.targets=[diagnosis]")
+        made = recipe(f"name={name}", *asked, *known, f"evaluate.checkpoint={start}")
+        target = crossvalidate.evaluate(prepare_evaluation(made)).targets[0]
+        ours = target.predictions[0]
+        found.append(ours.scores[np.argsort(ours.scan)][:, target.categories.index("CN")])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
+
+
+def test_a_scalar_with_a_log_scale_is_reported_in_its_unit(
+    recipe: Make, make_set, tmp_path: Path
+) -> None:
+    make_set(tmp_path, "logs", ["simulation.subjects=30", "age_log=true"])
+    made = recipe(
+        "name=eval",
+        f"data.shards_dir={tmp_path}/shards",
+        "data=logs",
+        *QUICK,
+        "evaluate.target=age",
+    )
+    result = crossvalidate.evaluate(prepare_evaluation(made))
+    (age,) = (target for target in result.targets if target.target == "age")
+    assert any("age is learnt and predicted on its log scale" in note for note in result.notes)
+    for one in age.predictions:
+        assert one.truth.min() > 7 and one.truth.max() < 46  # years, not their logarithms
+        assert 2 < np.median(one.scores) < 200, one.model
+    model = checkpoints.load(tmp_path / "runs" / "eval" / "folds" / "fold-1")
+    assert model.vocabulary["age"].log
+    centre, scale = model.scalars["age"]
+    assert 2 < centre < 4 and 0.1 < scale < 1  # of the logarithm
+
+
 def test_a_fixed_model_of_another_vocabulary_is_refused(recipe: Make) -> None:
     start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]", "trainer.max_steps=1"))
     with pytest.raises(InputError, match="another vocabulary: it does not know outcome"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import random
 import resource
 import struct
@@ -25,12 +26,16 @@ import scipy.io
 import scipy.sparse
 from mutants import mutant, table_mutant
 
+from lcm_scale import config
 from lcm_scale.atlas import load_atlas, numbered
 from lcm_scale.config import ConnectivityConfig, GroupConfig, ShardRecipe, SourceConfig
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.readers import READERS, arrays, matlab, stack
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
+from lcm_scale.layouts import recognised
+from lcm_scale.layouts.recipes import shard_recipe
+from lcm_scale.layouts.survey import survey
 
 SEED = 15
 R = 6
@@ -75,7 +80,7 @@ def read_scan(path: Path) -> None:
         subject="1",
         source=path.name,
         series=table.values if table.columns else arrays.as_series(table.values, R, path),
-        region_indices=arrays.region_indices(table, ATLAS, path),
+        columns=table.columns,
     )
     for matrix in connectivity_matrices(scan, ConnectivityConfig(), ATLAS):
         assert isinstance(matrix, Skipped) or np.isfinite(matrix.values).all()
@@ -132,6 +137,37 @@ def read_table(path: Path) -> None:
     if not scan.exists():
         np.save(scan, SERIES)
     read_people("table", table=str(path))
+
+
+def read_bids(path: Path) -> None:
+    """The file as each table, or each JSON file, that stands beside a series under a BIDS name; then
+    what `lcm-scale new` makes of the folder."""
+    root = path.parent / "ds"
+    scan = root / "sub-1" / "func" / "sub-1_task-rest_timeseries.tsv"
+    if not scan.exists():
+        scan.parent.mkdir(parents=True)
+        scan.write_bytes(tabbed(SERIES, "region {}"))
+    (root / "participants.tsv").write_bytes(PARTICIPANTS)
+    (root / "participants.json").write_bytes(b"{}")
+    beside = {
+        ".tsv": [
+            "participants.tsv",
+            "sub-1/sub-1_scans.tsv",
+            "sub-1/func/sub-1_task-rest_motion.tsv",
+        ],
+        ".json": ["participants.json", "task-rest_bold.json"],
+    }
+    for names in beside.values():
+        for name in names[1:]:
+            (root / name).unlink(missing_ok=True)
+    for name in beside[path.suffix]:
+        (root / name).write_bytes(path.read_bytes())
+        with contextlib.suppress(InputError):
+            read_people("bids", dir=str(root))
+        found = recognised(root)
+        recipe = path.parent / "new.yaml"
+        recipe.write_text(shard_recipe(found, survey(found, "new"), "new", f"tiny:{R}"))
+        assert config.load(ShardRecipe, recipe).reader == "bids"
 
 
 def read_atlas(path: Path) -> None:
@@ -219,6 +255,19 @@ SCANS = (
     b"scan.npy,1,1,1,north,2.0,31,M,0.1,CN\n"
     b"scan.npy,2,1,2,south,2.0,n/a,F,,Autism\n"
 )
+PARTICIPANTS = (
+    b"participant_id\tsession_id\tfilename\tframewise_displacement\tage\tsex\tgroup\n"
+    b"sub-1\tses-1\tfunc/sub-1_task-rest_bold.nii.gz\t0.5\t20\tM\t1\n"
+    b"sub-2\tses-1\tfunc/sub-2_task-rest_bold.nii.gz\tn/a\tn/a\tF\t2\n"
+)
+DESCRIBED = json.dumps(
+    {
+        "RepetitionTime": 2.0,
+        "FDMean": 0.5,
+        "age": {"Units": "years"},
+        "group": {"Levels": {"1": "patient", "2": {"Description": "control"}}},
+    }
+).encode()
 REGIONS = b"index\tname\tnetwork\tx\ty\tz\n" + b"".join(
     b"%d\tregion %d\tnet\t1.5\t-2\t%d\n" % (i, i, i) for i in range(1, R + 1)
 )
@@ -302,6 +351,12 @@ KINDS = {
         read_table,
         150,
         [(".csv", SCANS, as_it_is), (".tsv", SCANS.replace(b",", b"\t"), as_it_is)],
+        texts=True,
+    ),
+    "BIDS tables": Kind(
+        read_bids,
+        100,
+        [(".tsv", PARTICIPANTS, as_it_is), (".json", DESCRIBED, as_it_is)],
         texts=True,
     ),
     "atlas": Kind(

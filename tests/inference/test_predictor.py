@@ -136,7 +136,7 @@ def test_a_predictor_asks_batch_by_batch_and_as_the_one_forward(recipe: Make) ->
     source, scans = open_edges(sets, 8.0), np.arange(0, sets.n_scans, 2)
     network = LCM(model.model)
     network.load_state_dict(dict(model.state))
-    asked = [("age", ()), ("diagnosis", (1, 2))]
+    asked = [("age", ()), ("diagnosis", ("CN", "Autism"))]
     age, diagnosis = Predictor(sets, source, made).answers(model, scans, asked)
     parts = [scans[start : start + 8] for start in range(0, len(scans), 8)]
     edges = [torch.from_numpy(source.gather(part)) for part in parts]
@@ -144,6 +144,9 @@ def test_a_predictor_asks_batch_by_batch_and_as_the_one_forward(recipe: Make) ->
     assert np.array_equal(age, torch.cat([part["age"] for part in found])[:, 0].numpy())
     logits = torch.cat([part["diagnosis"] for part in found])[:, 1:]
     assert np.array_equal(diagnosis, logits.softmax(1).numpy())
+    turned = [("diagnosis", ("Autism", "CN"))]
+    (other_way,) = Predictor(sets, source, made).answers(model, scans, turned)
+    np.testing.assert_allclose(other_way[:, ::-1], diagnosis, rtol=1e-5)
     rough, _ = Predictor(sets, source, made, torch.bfloat16).answers(model, scans, asked)
     assert not np.array_equal(rough, age)
     np.testing.assert_allclose(rough, age, rtol=0.05)

@@ -118,6 +118,7 @@ def test_an_iso_flop_point_without_one_whole_epoch_is_left_out_by_name(tmp_path:
         ("axes: {label_share: [1.5]}", "label_share lies in (0, 1]"),
         ("axes: {seed: [0]}\nbaselines: [lienar]", "did you mean 'linear'"),
         ("axes: {seed: [0]}\ndesign: gird", "did you mean 'grid'"),
+        ("axes: {evaluate.harmonise: [combat]}", "a sweep takes its scans as they are"),
         ("design: isoflop\naxes: {size: [tiny]}", "needs flops"),
         ("design: isoflop\nflops: [1.0e12]\naxes: {epochs: [2]}", "the epochs follow from flops"),
     ],

@@ -16,6 +16,7 @@ from lcm_scale.data.sets import open_sets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.training import fit as run
+from lcm_scale.training.fit import batches_of, start_module
 from lcm_scale.training.folder import run_folder
 from lcm_scale.training.prepare import prepare_finetuning
 from lcm_scale.training.run_log import read_log
@@ -55,6 +56,50 @@ def test_every_pretrained_weight_is_where_finetuning_starts(recipe: Make, pretra
         if "running" in name or "tracked" in name:
             continue
         assert torch.equal(value, made.state[f"{table}.{places.get(last, last)}"]), (name, moved)
+
+
+def test_a_third_set_moves_no_row_of_a_model_of_two(recipe: Make, make_set, tmp_path: Path) -> None:
+    """Trained on [A, B], started on [C] that widens a group and brings another: every token's row,
+    bit for bit, is where its target and category are."""
+    for number, (name, groups) in enumerate(
+        (
+            ("A", "[{name: diagnosis, labels: [Autism, CN]}]"),
+            ("B", "[{name: outcome, column: diagnosis, merge: false}]"),
+            (
+                "C",
+                "[{name: state, column: diagnosis, labels: [PD, CN, Autism]}, {name: eye_status}]",
+            ),
+        )
+    ):
+        first = f"simulation.first_subject={60001 + 100 * number}"
+        make_set(tmp_path, name, ["simulation.subjects=12", first, f"groups={groups}"])
+    shards = f"data.shards_dir={tmp_path}/shards"
+    start = checkpoints.load(run.pretrain(recipe("name=two", shards, "data=[A, B]")))
+    prepared = prepare_finetuning(recipe("name=three", shards, "data=C", f"init_from={start.path}"))
+    new = prepared.opened.sets.vocabulary
+    assert new["state"].categories == ("N/A", "Autism", "CN", "PD")
+    state = start_module(prepared, batches_of(prepared)).model.state_dict()
+    renames = prepared.opened.sets.pretrained_renames
+    for name, value in start.state.items():
+        table, of_target, number = name.rpartition(".target_")
+        if not of_target:
+            continue
+        old = start.vocabulary.targets[int(number)]
+        rows = state[f"{table}.target_{new.names.index(renames[old.name])}"]
+        assert torch.equal(rows[: len(value)], value), name
+
+
+def test_a_run_whose_categories_another_version_ordered_otherwise_is_not_gone_on_with(
+    recipe: Make,
+) -> None:
+    folder = run.pretrain(recipe("trainer.max_steps=2"))
+    newest = checkpoints.newest(folder / "checkpoints")
+    data = checkpoints.read_file(newest)
+    first = data["lcm"]["vocabulary"][0]["categories"]
+    first[1], first[2] = first[2], first[1]
+    checkpoints.write_file(data, newest)
+    with pytest.raises(InputError, match="categories stand in another order"):
+        run.pretrain(recipe())
 
 
 def test_the_checkpoint_remembers_everybody_it_ever_saw(recipe: Make, pretrained: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lcm_scale import __version__
-from lcm_scale.cli import cost, data, models, sweep, train
+from lcm_scale.cli import cost, data, fetch, models, new, sweep, train
 from lcm_scale.errors import Elsewhere, InputError, Stopped
 from lcm_scale.ranks import outlive_first
 from lcm_scale.terminal import one_line, print
@@ -57,6 +57,8 @@ def _root(
 
 
 # By the order in which a new user meets them.
+app.command(epilog="Example: lcm-scale new raw/mylab --name mylab")(new.new)
+app.command(epilog="Example: lcm-scale fetch ds005237 --people 20 --dry-run")(fetch.fetch)
 app.command(epilog="Example: lcm-scale shard recipes/data/demo_pretrain.yaml shards_dir=shards")(
     data.shard
 )

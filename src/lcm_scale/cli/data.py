@@ -14,12 +14,21 @@ from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.atlas import Atlas
+    from lcm_scale.config import ShardRecipe
+    from lcm_scale.data.context import ContextColumn
     from lcm_scale.data.manifest import ShardManifest
     from lcm_scale.vocabulary import Target
     from lcm_scale.weights.checkpoints import Checkpoint
 
 
-def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def shard(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processes that read files.")
+    ] = None,
+) -> None:
     """Turn raw files into a shard set.
 
     FC matrices and BEI labels go into tars, with a manifest beside them.
@@ -29,13 +38,31 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
     composed = config.load(config.ShardRecipe, recipe, overrides or [])
     from lcm_scale.data.shards import prepare_shards, write_shards
 
-    folder, _ = prepare_shards(composed)
+    folder, atlas = prepare_shards(composed)
     if dry_run:
+        listed = _listed(composed, atlas)
         print(config.dump(composed), end="")
-        print(f"would write {folder}; raw files are not read yet")
+        print(f"would write {folder}; {listed}")
         return
-    _print_manifest(write_shards(composed), folder)
+    _print_manifest(write_shards(composed, jobs), folder)
     print_next(f"lcm-scale verify {folder}")
+
+
+def _listed(recipe: ShardRecipe, atlas: Atlas) -> str:
+    """The scans of a recipe in a few words; no scan's file is opened.
+
+    Raises: InputError where they cannot be listed, or there are none.
+    """
+    from lcm_scale.data.collect import list_scans
+    from lcm_scale.data.readers import brings_its_files
+
+    if brings_its_files(recipe):
+        return "its raw files are made then"
+    found = list_scans(recipe, atlas)
+    if not found.scans:
+        raise InputError(f"{recipe.name}: no usable scan is listed")
+    left = f", {len(found.skipped)} left out" if found.skipped else ""
+    return f"{len(found.scans)} scans are listed{left}; their files are not opened yet"
 
 
 def verify(
@@ -77,8 +104,21 @@ def inspect(
     duplicates: Annotated[
         bool, typer.Option("--duplicates", help="Look for people who are in a set twice.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="OUT.html", help="Write a page about a shard set."),
+    ] = None,
 ) -> None:
     """Say what a shard set, a run or a checkpoint holds, or who is in two sets."""
+    if html is not None:
+        if other is not None or duplicates:
+            raise InputError("--html: a page is about one set; leave the other arguments out")
+        from lcm_scale.report.set_page import write_set_page
+
+        write_set_page(path, html)
+        print(f"wrote {html}")
+        print_next(f"lcm-scale cost data={path}")
+        return
     if other is not None or duplicates:
         from lcm_scale.data.compare import compare
 
@@ -118,6 +158,7 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
             "atlas": _in_words(manifest.atlas),
             "connectivity": ", ".join(f"{k}={v}" for k, v in manifest.connectivity.items()),
             **{f"target {t.name}": _categories(t) for t in manifest.vocabulary.targets},
+            **{f"context {c.name}": _known(c) for c in manifest.context},
             "fingerprint": manifest.fingerprint,
             **_quality(manifest),
         }
@@ -127,9 +168,17 @@ def _print_manifest(manifest: ShardManifest, folder: Path) -> None:
 
 
 def _categories(target: Target) -> str:
-    """A target's categories, a scalar's unit."""
+    """A target's categories, a scalar's unit and that it is learnt as a logarithm."""
+    about = ", ".join(filter(None, (target.measured_in, "log scale" if target.log else "")))
     listed = ", ".join(target.categories)
-    return f"{listed} ({target.measured_in})" if target.measured_in else listed
+    return f"{listed} ({about})" if about else listed
+
+
+def _known(column: ContextColumn) -> str:
+    """Its categories with their counts, or its unit; how many scans have a value."""
+    counted = zip(column.categories, column.counts, strict=True)
+    listed = ", ".join(f"{category} {count}" for category, count in counted)
+    return f"{listed or column.unit or 'number'}; known of {column.known} scans"
 
 
 def _in_words(atlas: Atlas) -> str:

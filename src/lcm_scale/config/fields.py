@@ -95,6 +95,11 @@ def choice(
     )
 
 
+def one_of(*words: str) -> Any:
+    """One of a few words, or nothing."""
+    return _field(None, Constraint(choices=words))
+
+
 def some_of(choices: Iterable[str], default: Iterable[str], may_differ: bool = False) -> Any:
     """A list of a few words, none of them twice."""
     return _field(

@@ -180,6 +180,8 @@ class EvaluateConfig:
     stratify: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
+    # take the sites' effects out of the matrices, fitted on each fold's training scans
+    harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
@@ -216,6 +218,7 @@ EDGES = choices_of(DataConfig, "edges")
 INITS = choices_of(ModelConfig, "init")
 FORMULATIONS = tuple(word for word in choices_of(ModelConfig, "attention") if word != "auto")
 READOUTS = choices_of(PhaseConfig, "readout")
+HARMONISE = choices_of(EvaluateConfig, "harmonise")
 
 
 def may_differ(after_divergence: bool = False) -> frozenset[str]:

@@ -22,6 +22,7 @@ from lcm_scale.config.fields import (
     choice,
     dotted,
     free,
+    one_of,
     positive,
     sections,
     share,
@@ -37,7 +38,8 @@ class SourceConfig:
 
     dir: str | None = text(FILLED, None)  # folder of raw files
     phenotypes: str | None = text(FILLED, None)  # abide: the phenotype CSV
-    # table: the CSV that lists the files; mat, names, auckland: one of people, joined by subject
+    # table: the CSV that lists the files; mat, names, auckland, bids, fmriprep: one of people,
+    # joined by subject
     table: str | None = text(FILLED, None)
     pattern: str | None = text(GLOB, None)  # mat, names: glob of the files below dir
     # mat, npz: the variable; found where there is one candidate
@@ -48,8 +50,9 @@ class SourceConfig:
     # where they occur session, run, site and labels
     names: str | None = text(SUBJECT_GROUP, None)
     file: str | None = text(FILLED, None)  # stack: the .npy, .npz or .mat of many scans
-    # stack: which of the array's three sides counts the scans; it must be said
-    stack: str = choice("unset", "first", "last")
+    # stack: which of the array's three sides counts the scans, or that a row of a table is a scan's
+    # matrix; it must be said
+    stack: str = choice("unset", "first", "last", "rows")
     # stack: `rows`, the table's rows are the scans in their order; or the variable of ids
     ids: str | None = text(FILLED, None)
     # conn: the ROI file whose regions are taken, as CONN's names begin: atlas, networks
@@ -57,6 +60,12 @@ class SourceConfig:
     # dpabi: read ROICorrelation_FisherZ_* and turn z into r; without it such files are refused
     fisher_z: bool = False
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
+    # of text files with a header: names say which region a column is; position: their order does
+    order: str = choice("names", "position")
+    # of series whose sides cannot tell: as many volumes as regions
+    orientation: str = choice("auto", "time_by_region", "region_by_time")
+    # of ready matrices given as a vector: which triangle, row by row
+    triangle: str = choice("none", "upper", "lower")
     all_files: bool = False  # abide: also the files of people whose FILE_ID is no_filename
     age_unit: str = choice("years", "months")  # of the table's ages
     # the table's word -> M, F or '' (missing), beside m, male, f and female
@@ -69,6 +78,12 @@ class SourceConfig:
     # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
     on_error: str = choice("stop", "skip")
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
+    # fmriprep: the label image whose values are the atlas's indices (.nii, .nii.gz)
+    labels_image: str | None = text(FILLED, None)
+    # bids, fmriprep: entity -> the pattern that its word fits, '' for names without it ({desc: ''})
+    entities: dict[str, str] = free({})
+    # bids: a scan each; a person's runs of one task made one; or the file that a pipeline joined
+    runs: str = choice("apart", "average", "joined")
 
 
 @dataclass
@@ -90,6 +105,28 @@ class SimulationConfig:
 
 
 @dataclass
+class StrategyConfig:
+    """reader fmriprep: which of fMRIPrep's confounds are regressed out, as nilearn's
+    `load_confounds_strategy` chooses them. A parameter that is left empty is the strategy's own."""
+
+    name: str = choice("none", "simple", "scrubbing", "compcor", "ica_aroma")
+    motion: str | None = one_of("basic", "derivatives", "power2", "full")
+    wm_csf: str | None = one_of("basic", "derivatives", "power2", "full")
+    global_signal: str | None = one_of("basic", "derivatives", "power2", "full")
+    scrub: int | None = at_least(0, None)  # volumes: shorter stretches between outliers go too
+    fd_threshold: float | None = positive(None)  # mm of framewise displacement
+    std_dvars_threshold: float | None = positive(None)
+    compcor: str | None = one_of(
+        "anat_combined",
+        "anat_separated",
+        "temporal",
+        "temporal_anat_combined",
+        "temporal_anat_separated",
+    )
+    n_compcor: int | None = at_least(1, None)  # components; None: all that fMRIPrep kept
+
+
+@dataclass
 class CleanConfig:
     """What is done to the series before they are correlated, in this order; by default nothing.
 
@@ -106,6 +143,7 @@ class CleanConfig:
     high_pass: float | None = positive(None)  # Hz; slower changes are taken out. Needs the TR
     low_pass: float | None = positive(None)  # Hz; faster ones are
     nuisance: list[str] = texts()  # columns of a scan's confounds table that are regressed out
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)  # in place of nuisance
 
 
 @dataclass
@@ -183,8 +221,39 @@ class ScalarConfig:
     name: str = text(GROUP_NAME, "")
     column: str = text(COLUMN_NAME, "")  # default: the name
     unit: str = free("")  # in words, as the report puts it
+    # learn and predict its logarithm (reaction times, counts); reports stay in the unit
+    log: bool = False
     missing: list[float] = free([])  # values that mean nothing was measured, beside -9999
     optional: bool = False  # leave the scalar out, and say so, where the data have no such number
+
+
+@dataclass
+class ContextConfig:
+    """What is known of a scan's surroundings, neither predicted nor a token: its scanner, say,
+    a medication, its motion. Stored beside the labels."""
+
+    name: str = text(GROUP_NAME, "")
+    # default: the name; where the table has none of it, one of `context.FACTS` (mean_fd, tr ...)
+    column: str = text(COLUMN_NAME, "")
+    kind: str = choice("number", "category")
+    unit: str = free("")  # number: in words
+    # category: the table's word -> category, as in a group
+    map: dict[str, str] = free({})
+    missing: list[float] = free([])  # number: values that mean nothing was measured, beside -9999
+    optional: bool = False  # leave it out, and say so, where nobody has a value
+
+
+@dataclass
+class QualityConfig:
+    """Scans that are left out of the set, each with its reason; by default none (docs/data.md,
+    Quality). What is not known of a scan leaves it in."""
+
+    max_mean_fd: float | None = positive(None)  # mm of mean framewise displacement
+    max_missing_regions: int | None = at_least(0, None)  # regions without data
+    max_spikes: int | None = at_least(0, None)  # volumes at which the series jump
+    max_mean_abs_r: float | None = positive(None)  # mean |r| of the edges
+    # robust z of the distance from the mean of all scans that the others leave in
+    max_distance: float | None = positive(None)
 
 
 @dataclass
@@ -194,8 +263,8 @@ class ShardRecipe:
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
     reader: str = choice(
-        *("abide", "auckland", "conn", "dpabi", "giga_connectome", "mat", "names", "stack"),
-        *("table", "simulated"),
+        *("abide", "auckland", "bids", "conn", "dpabi", "fmriprep", "giga_connectome"),
+        *("mat", "names", "stack", "table", "simulated"),
     )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
@@ -203,8 +272,11 @@ class ShardRecipe:
     connectivity: ConnectivityConfig = field(default_factory=ConnectivityConfig)
     groups: list[GroupConfig] = sections()
     scalars: list[ScalarConfig] = sections()
+    context: list[ContextConfig] = sections()
+    quality: QualityConfig = field(default_factory=QualityConfig)
     sex: bool = True
     age: bool = True
+    age_log: bool = False  # learn and predict the logarithm of age
     shards_dir: str = text(FILLED, "shards")
     block: int = at_least(1, 128)  # scans a tar record
     shard_scans: int = at_least(1, 8192)  # scans a tar
@@ -212,7 +284,8 @@ class ShardRecipe:
     notes: list[str] = free([])
 
     def label_columns(self) -> list[str]:
-        """The columns of the table that groups and scalars name."""
+        """The columns of the table that groups, scalars and context name."""
         named = [group.column or group.name for group in self.groups]
         named += [scalar.column or scalar.name for scalar in self.scalars]
+        named += [context.column or context.name for context in self.context]
         return list(dict.fromkeys(named))

@@ -1,7 +1,7 @@
 """Cleaning of region series by recipe (`connectivity.clean`), in one fixed order.
 
-step (1) volumes without a number in any region, and those above the displacement threshold, are
-marked
+step (1) volumes without a number in any region, those above the displacement threshold, and those
+that a strategy for fMRIPrep's confounds leaves out are marked
 step (2) where a trend or frequencies are taken out, marked volumes between others are bridged by a
 cubic spline, in series and confounds alike; those at the ends are cut off
 step (3) detrend, then band-pass, series and confounds alike (nilearn)
@@ -16,7 +16,7 @@ too (docs/log.md). By default only volumes without any number are left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,17 @@ from lcm_scale.data.kinds import constant, summable
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 
+# What may be said of a strategy beside its name (nilearn's table in `load_confounds_strategy`).
+TAKES = {
+    "none": (),
+    "simple": ("motion", "wm_csf", "global_signal"),
+    "scrubbing": (
+        *("motion", "wm_csf", "global_signal"),
+        *("scrub", "fd_threshold", "std_dvars_threshold"),
+    ),
+    "compcor": ("motion", "global_signal", "compcor", "n_compcor"),
+    "ica_aroma": ("wm_csf", "global_signal"),
+}
 FILTER_VOLUMES = 34  # the least that the band-pass (Butterworth of order 5, both ways) can take
 GONE = 1e-9  # of its spread before: what is left of a region that was trend or confound alone
 
@@ -36,7 +47,7 @@ class Cleaned:
     """A scan's series (T, R) after cleaning.
 
     Attributes:
-        scrubbed: volumes above the displacement threshold.
+        scrubbed: volumes above the displacement threshold, or that the strategy leaves out.
         empty: volumes without a number in any region.
     """
 
@@ -59,8 +70,38 @@ def check_cleaning(config: CleanConfig) -> None:
             f"connectivity.clean.high_pass={high:g} is not below low_pass={low:g}: the band (Hz) "
             "that is kept lies between them"
         )
-    if config.detrend or config.nuisance or low is not None or high is not None:
+    _check_strategy(config)
+    strategy = config.strategy.name != "none"
+    if config.detrend or config.nuisance or strategy or _filters(config):
         _nilearn_clean()
+
+
+def _check_strategy(config: CleanConfig) -> None:
+    """Raises: InputError for a parameter that the strategy does not take, and for what would be
+    done twice."""
+    key, name = "connectivity.clean.strategy", config.strategy.name
+    for parameter in fields(config.strategy):
+        given = getattr(config.strategy, parameter.name) is not None
+        if parameter.name != "name" and given and parameter.name not in TAKES[name]:
+            taken = ", ".join(TAKES[name]) or "nothing; set its name first"
+            raise InputError(f"{key}.{parameter.name}: name={name} takes {taken}")
+    if name == "none":
+        return
+    if config.high_pass is not None:
+        raise InputError(
+            "connectivity.clean.high_pass: fMRIPrep's cosines, which clean.strategy regresses out, "
+            "take out slow changes already; leave one of the two out"
+        )
+    if config.nuisance:
+        raise InputError(
+            f"connectivity.clean.nuisance: clean.strategy.name={name} chooses the confounds; leave "
+            "one of the two out"
+        )
+    if config.scrub_mm is not None and name == "scrubbing":
+        raise InputError(
+            "connectivity.clean.scrub_mm: clean.strategy.name=scrubbing leaves volumes out already "
+            "(strategy.fd_threshold)"
+        )
 
 
 def clean(series: np.ndarray, recording: Recording, config: CleanConfig) -> Cleaned | Skipped:
@@ -76,13 +117,17 @@ def clean(series: np.ndarray, recording: Recording, config: CleanConfig) -> Clea
     moved = np.zeros(len(series), dtype=bool)
     if config.scrub_mm is not None:
         moved = ~empty & (given[config.fd_column] > config.scrub_mm)
+    regressors = [given[name] for name in config.nuisance]
+    if config.strategy.name != "none":
+        chosen, outliers = _chosen(recording, config.strategy.name)
+        regressors = list(chosen[: len(series)].T)
+        moved |= ~empty & outliers[: len(series)]
     keep = ~(empty | moved)
     if keep.sum() < 2:
-        return Skipped(recording.source, "no two volumes are left (connectivity.clean.scrub_mm)")
+        return Skipped(recording.source, "no two volumes are left (connectivity.clean)")
     kept = series if keep.all() else series[keep]
-    if config.detrend or _filters(config) or config.nuisance:
+    if config.detrend or _filters(config) or regressors:
         usable = summable(kept) & ~constant(kept)
-        regressors = [given[name] for name in config.nuisance]
         x = _cleaned(series[:, usable], regressors, keep, recording, config)
         if isinstance(x, Skipped):
             return x
@@ -123,7 +168,7 @@ def _cleaned(
     if len(x) < nuisance.shape[1] + 3:
         return Skipped(
             recording.source,
-            f"too few volumes for {nuisance.shape[1]} confounds (connectivity.clean.nuisance)",
+            f"too few volumes for {nuisance.shape[1]} confounds (connectivity.clean)",
         )
     return np.asarray(_nilearn_clean()(x, detrend=False, standardize=None, confounds=nuisance))
 
@@ -157,6 +202,23 @@ def _confound(name: str, recording: Recording) -> np.ndarray:
         row = int(np.flatnonzero(~np.isfinite(values))[0]) + 1
         raise InputError(f"{recording.source}: confound '{name}' has no value at volume {row}")
     return values
+
+
+def _chosen(recording: Recording, strategy: str) -> tuple[np.ndarray, np.ndarray]:
+    """A scan's regressors (T, C) and outliers (T,).  Raises: InputError where it has none."""
+    regressors, outliers = recording.regressors, recording.outliers
+    if regressors is None or outliers is None:
+        raise InputError(
+            f"{recording.source}: connectivity.clean.strategy.name={strategy} is for images with "
+            "fMRIPrep's confounds beside them (reader fmriprep)"
+        )
+    assert recording.series is not None
+    if len(regressors) != len(recording.series):
+        raise InputError(
+            f"{recording.source}: {len(recording.series)} volumes, but {len(regressors)} rows of "
+            "confounds"
+        )
+    return regressors, outliers
 
 
 def _bridged(x: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from lcm_scale.identity import normalised
 
 Labels = Sequence[Mapping[str, str | None]]
 
-LONGEST_STUDY = 25  # years between a person's scans; no study of one person is longer
+LONGEST_STUDY = 25  # years between a person's scans; beyond that a reused id is likelier
 ONE_SESSION = 1.0  # years by which a person's age may differ within a session: rounding
 FEW_CLASSES = 8  # so many different numbers or fewer may always be classes
 MANY_CLASSES = 30  # more different numbers are a score, however many people have them

@@ -18,13 +18,18 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
-from lcm_scale.data.kinds import constant, matrix_of, pearson, summable
+from lcm_scale.data.kinds import CORRELATIONS, constant, matrix_of, pearson, summable
+from lcm_scale.data.quality import spikes
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.recordings import Recording, Skipped
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 
 TOLERANCE = 1e-3  # by which a ready matrix may miss symmetry or the range of a correlation
 ROUNDING = 1e-9  # of the regions' median spread: a region below holds rounding alone
+FAR_FROM_POSITIVE = 0.1  # below 0: a ready matrix's smallest eigenvalue that no rounding makes
+ROUNDED = 0.01  # below 0: what rounding to two or three decimals makes
+NOT_POSITIVE = "the smallest eigenvalue is between -.1 and -.01, as after rounding to few decimals"
 OF_READY = (
     "kind",
     "pad",
@@ -45,6 +50,8 @@ class Matrix:
         constant: positions of the regions that never change, or are zero throughout a ready matrix.
         not_finite: positions of the regions with NaN or inf.
         scrubbed, empty: volumes that were left out of the scan (see `cleaning.Cleaned`).
+        remark: what the reports say of it, '' nothing.
+        spikes: volumes at which the series jump (see `quality.spikes`), -1 for a ready matrix.
     """
 
     values: np.ndarray
@@ -54,6 +61,8 @@ class Matrix:
     not_finite: tuple[int, ...]
     scrubbed: int = 0
     empty: int = 0
+    remark: str = ""
+    spikes: int = -1
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -80,10 +89,10 @@ def check_connectivity(config: ConnectivityConfig, atlas: Atlas) -> None:
             f"connectivity.lag={config.lag}: {shortest} volumes (window or min_volumes) have no "
             "pairs of volumes that far apart"
         )
-    if config.kind == "lagged" and config.clean.scrub_mm is not None:
+    scrubs = config.clean.scrub_mm is not None or config.clean.strategy.name == "scrubbing"
+    if config.kind == "lagged" and scrubs:
         raise InputError(
-            "connectivity.clean.scrub_mm: kind=lagged needs volumes in a row, and scrubbing leaves "
-            "gaps"
+            "connectivity.clean: kind=lagged needs volumes in a row, and scrubbing leaves gaps"
         )
     for key in ("accept_missing", "drop_regions"):
         try:
@@ -217,6 +226,7 @@ def _matrix(
         not_finite=_positions(~finite),
         scrubbed=cleaned.scrubbed,
         empty=cleaned.empty,
+        spikes=spikes(piece),
     )
 
 
@@ -230,6 +240,11 @@ def _ready(
         absent = order < 0
         given = np.where(absent | absent[:, None], np.nan, given[np.ix_(order, order)])
     given = _kept(_kept(given, atlas, config).T, atlas, config).T
+    if config.kind in CORRELATIONS and np.isinf(np.diag(given)).any():
+        raise InputError(
+            f"{recording.source}: its diagonal is infinite, so it holds Fisher z and no "
+            "correlations; expected tanh of it (source.kind=connectivity)"
+        )
     finite = np.isfinite(given)
     values = np.where(finite, given, 0.0)
     if config.kind == "covariance":
@@ -253,13 +268,36 @@ def _ready(
         raise InputError(f"{recording.source}: every correlation is 0; the file holds no data")
     if config.kind != "covariance":
         values = np.clip(values, -1.0, 1.0)
+    smallest = _smallest_eigenvalue(values) if config.kind in CORRELATIONS else 0.0
+    if smallest < -FAR_FROM_POSITIVE:
+        raise InputError(
+            f"{recording.source}: cannot be a {config.kind} matrix: its smallest eigenvalue is "
+            f"{smallest:.2g}, and none of one is below 0; was a triangle unpacked in another order "
+            "(source.triangle), or are its rows and columns not in one order?"
+        )
     return Matrix(
         values=values.astype(np.float32),
         window=0,
         volumes=0,
         constant=_positions(~off_diagonal.any(0) & finite.any(0)),
         not_finite=_positions(~finite.any(0)),
+        remark=NOT_POSITIVE if smallest < -ROUNDED else "",
     )
+
+
+def _smallest_eigenvalue(matrix: np.ndarray) -> float:
+    """Or 0 where it is above -`ROUNDED`, which a Cholesky decomposition tells for a fifth of the
+    time."""
+    try:
+        np.linalg.cholesky(_with_diagonal(matrix) + ROUNDED * np.eye(len(matrix)))
+    except np.linalg.LinAlgError:
+        return float(np.linalg.eigvalsh(_with_diagonal(matrix))[0])
+    return 0.0
+
+
+def _with_diagonal(matrix: np.ndarray) -> np.ndarray:
+    """With 1 where a diagonal was set to 0, as many programs leave correlations."""
+    return matrix + np.diag(np.where(np.diag(matrix) == 0, 1.0, 0.0))
 
 
 def _refuse_keys_of_series(source: str, config: ConnectivityConfig) -> None:
@@ -290,6 +328,8 @@ def _order(recording: Recording, width: int, atlas: Atlas) -> np.ndarray | None:
     Args: width: columns of the file.
     """
     named = recording.region_indices
+    if named is None:
+        named = indices_of(recording.columns, atlas, recording.source)
     if width != atlas.n_regions and not (named and set(named) <= set(atlas.indices)):
         raise InputError(
             f"{recording.source}: {width} columns, atlas {atlas.name} has {atlas.n_regions} "

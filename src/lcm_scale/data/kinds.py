@@ -18,6 +18,7 @@ import numpy as np
 
 Estimator = Callable[[np.ndarray, int], np.ndarray]  # usable series (T, R), lag -> (R, R)
 LARGEST = 1e300  # beyond it a value counts as inf: the sum of a longest series would become that
+MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
 CORRELATIONS = ("pearson", "ledoit-wolf")  # positive definite, with a diagonal of 1
 
 

@@ -22,6 +22,7 @@ from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of
 from lcm_scale.config.fields import choices_of
 from lcm_scale.data import stored
+from lcm_scale.data.context import ContextColumn
 from lcm_scale.errors import InputError
 from lcm_scale.files import inside
 from lcm_scale.identity import HASH_DIGITS
@@ -80,6 +81,8 @@ class ShardManifest:
         connectivity: the recipe of the matrices, as plain values.
         quality: constant regions by name and count, scans read and skipped, as plain values.
         notes: what a report must say about this set (confounds, terms of use).
+        context: columns of ``index.npz``'s context, in order.
+        quality_sha256: of ``quality.csv``; '' where an older version wrote the set.
     """
 
     name: str
@@ -99,6 +102,8 @@ class ShardManifest:
     quality: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] | None = None
+    context: tuple[ContextColumn, ...] = ()
+    quality_sha256: str = ""
 
     @property
     def kind(self) -> str:
@@ -123,15 +128,21 @@ class ShardManifest:
         parts += [shard.sha256 for shard in self.shards]
         if self.kind != "pearson":  # sets from before there were kinds keep theirs
             parts.append(self.kind)
+        if self.context:  # as do those without it
+            parts.append(json.dumps([column.to_json() for column in self.context]))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
+        for key in OPTIONAL:  # left out where there is none, as in older sets
+            if not data[key]:
+                del data[key]
         data.update(
             format=FORMAT,
             atlas=self.atlas.to_json(),
             vocabulary=self.vocabulary.to_json(),
             fingerprint=self.fingerprint,
+            **({"context": [each.to_json() for each in self.context]} if self.context else {}),
         )
         data["checksum"] = _checksum(data)
         return data
@@ -166,10 +177,22 @@ class ShardManifest:
             versions=None
             if own["versions"] is None
             else checked.members(own["versions"], "versions", each=checked.text),
+            context=_context(own.get("context", [])),
+            quality_sha256=_sha256(own["quality_sha256"], "quality_sha256")
+            if "quality_sha256" in own
+            else "",
         )
 
 
-_KEYS = tuple(each.name for each in fields(ShardManifest))
+OPTIONAL = ("context", "quality_sha256")
+_KEYS = tuple(each.name for each in fields(ShardManifest) if each.name not in OPTIONAL)
+
+
+def _context(value: object) -> tuple[ContextColumn, ...]:
+    columns = checked.entries(value, "context", ContextColumn.from_json)
+    if len({column.name for column in columns}) < len(columns):
+        raise InputError("context: a name stands twice")
+    return columns
 
 
 def _subjects(value: object) -> list[str]:
@@ -230,6 +253,7 @@ class ScanIndex:
         volumes: int32 (N,) volumes that entered the matrix, 0 where a ready matrix was given.
         scan: int32 (N,) which rows are windows of one scan; None where the file does not say,
             because each row is a scan of its own (or an older version wrote it).
+        context: float32 (N, columns of `ShardManifest.context`), NaN missing.
     """
 
     subject: np.ndarray
@@ -238,6 +262,7 @@ class ScanIndex:
     bei: np.ndarray
     mean_fd: np.ndarray
     volumes: np.ndarray
+    context: np.ndarray
     scan: np.ndarray | None = None
 
 
@@ -320,6 +345,7 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
             "again"
         )
     n, targets = manifest.scans, manifest.vocabulary.targets
+    width = len(manifest.context)
     with checked.damage_named(path, "not what the manifest says", "shard the data again"):
         arrays = stored.npz(
             data,
@@ -330,6 +356,7 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
                 "bei": ("<f4", (n, len(targets))),
                 "mean_fd": ("<f4", (n,)),
                 "volumes": ("<i4", (n,)),
+                **({"context": ("<f4", (n, width))} if width else {}),
             },
             optional={"scan": ("<i4", (n,))},
         )
@@ -340,6 +367,9 @@ def read_index(folder: Path, manifest: ShardManifest) -> ScanIndex:
         _within(arrays.get("scan", np.zeros(1)), "scan", 0, n - 1)
         for column, target in zip(arrays["bei"].T, targets, strict=True):
             _check_labels(column, target)
+        arrays.setdefault("context", np.empty((n, 0), np.float32))
+        for values, described in zip(arrays["context"].T, manifest.context, strict=True):
+            described.check(values)
     return ScanIndex(sites=sites, **arrays)
 
 
@@ -354,6 +384,6 @@ def _check_labels(column: np.ndarray, target: Target) -> None:
     if target.is_class:
         right = (known >= 0) & (known < target.n_tokens) & (known == np.floor(known))
     else:
-        right = np.isfinite(known)
+        right = np.isfinite(known) & ((known > 0) | (not target.log))
     if not right.all():
         raise InputError(f"bei: a label of {target.name} is not in the vocabulary")

@@ -29,12 +29,21 @@ class ScanArrays:
             does not.
         confounds: column of a confounds table -> (T,) its value at each volume, NaN missing; those
             that `cleaning.confound_columns` asks for, where the source has them.
+        regressors: (T, C) what `connectivity.clean.strategy` regresses out, None without one.
+        outliers: (T,) whether a volume is to be left out as that strategy says, or None.
+        columns: the columns' names as the file has them, empty where it has none; what they mean
+            is found out by `readers.columns` where the indices do not say it.
+        file_remarks: what was left out or taken for something, for the reports.
     """
 
     series: np.ndarray | None
     connectivity: np.ndarray | None
     region_indices: tuple[int, ...] | None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    regressors: np.ndarray | None = None
+    outliers: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
+    file_remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,10 @@ class Recording(Scan):
     connectivity: np.ndarray | None = None
     region_indices: tuple[int, ...] | None = None
     confounds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    regressors: np.ndarray | None = None
+    outliers: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
+    file_remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,6 +15,7 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas, edge_order
 from lcm_scale.config import DataConfig, expand
+from lcm_scale.data.context import ContextColumn, united
 from lcm_scale.data.manifest import (
     Record,
     ScanIndex,
@@ -57,6 +58,8 @@ class ShardSets:
         subjects: hashed ids; one person has one number, also over several sets.
         subject_ranks: int64 (S,) position among the sorted raw ids of the (first) set that holds
             the subject.
+        context: float32 (N, K) what is known of a scan's surroundings, in the codes of
+            `context_columns`, NaN missing; no target, and no token.
     """
 
     manifests: tuple[ShardManifest, ...]
@@ -76,6 +79,8 @@ class ShardSets:
     sites: tuple[str, ...]
     block: np.ndarray
     blocks: tuple[RecordPlace, ...]
+    context: np.ndarray
+    context_columns: tuple[ContextColumn, ...]
 
     @property
     def n_scans(self) -> int:
@@ -148,16 +153,12 @@ def open_sets(
     folders = tuple(set_folder(name, config.shards_dir) for name in config.sets)
     manifests = tuple(read_manifest(folder) for folder in folders)
     _check_names(manifests)
-    indices = [
-        read_index(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)
-    ]
+    indices = list(map(read_index, folders, manifests))
     _check_salts(manifests)
     _check_kinds(manifests, config)
     target_atlas = atlas or manifests[0].atlas
-    orders = tuple(
-        _edge_order(m, target_atlas, must_match=atlas is not None and not config.reorder)
-        for m in manifests
-    )
+    must_match = atlas is not None and not config.reorder
+    orders = tuple(_edge_order(m, target_atlas, must_match) for m in manifests)
     vocabularies = [(m.name, _chosen(m.vocabulary, config)) for m in manifests]
     _check_targets(config, manifests)
     merged = merge(([pretrained] if pretrained else []) + vocabularies)
@@ -169,6 +170,9 @@ def open_sets(
     subjects, ranks, subject = _numbered_subjects(manifests, indices)
     sites, site = _numbered_sites(indices)
     blocks, block = _blocks(manifests, folders)
+    columns, context = united(
+        [(m.name, m.context, i.context) for m, i in zip(manifests, indices, strict=True)]
+    )
     return ShardSets(
         manifests=manifests,
         folders=folders,
@@ -187,6 +191,8 @@ def open_sets(
         sites=sites,
         block=block,
         blocks=blocks,
+        context=context,
+        context_columns=columns,
     )
 
 

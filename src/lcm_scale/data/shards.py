@@ -16,9 +16,9 @@ import platform
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,21 @@ from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
-from lcm_scale.data.collect import ReadSummary, fill_store, report_odd
+from lcm_scale.data.collect import (
+    ReadSummary,
+    ask_about_missing_regions,
+    fill_store,
+    report_odd,
+)
 from lcm_scale.data.connectivity import check_connectivity
+from lcm_scale.data.context import encoded_context
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
+from lcm_scale.data.parts import Parts
+from lcm_scale.data.quality import judge, unknown_notes
+from lcm_scale.data.quality_table import TABLE, table_text
 from lcm_scale.data.readers.people import check_people
-from lcm_scale.data.store import ScanFacts
+from lcm_scale.data.store import QUALITY, ScanFacts
 from lcm_scale.data.targets import check_names, encoded, left_out, vocabulary_of
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256, write_atomic
@@ -48,22 +57,47 @@ ALIKE = "pairs of people with nearly the same scan"
 MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
 
 
-def write_shards(recipe: ShardRecipe) -> ShardManifest:
+def write_shards(recipe: ShardRecipe, jobs: int | None = None) -> ShardManifest:
     """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier
     one of that name.
 
+    Killed, it leaves what it has read in a hidden folder of shards_dir, and goes on from there when
+    called again; the set is the same to the last byte.
+    Args: jobs: processes that read files, None: as many as are worth it.
     Raises: InputError naming file, row or key; nothing is left behind then.
     """
     folder, atlas = prepare_shards(recipe)
-    with _built_aside(folder) as aside:
-        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5")
-        kept = atlas.without(recipe.connectivity.drop_regions)
+    parts = Parts(folder.with_name(f".{folder.name}.parts"))
+    with _built_aside(folder) as aside, _forgotten(parts):
+        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5", jobs, parts)
+        kept = summary.atlas
+        quality = _leave_bad_ones_out(recipe, aside, summary)
+        ask_about_missing_regions(recipe, kept, summary)
         report_odd(summary, recipe, kept)
         with h5py.File(aside / f"{recipe.name}.h5", "r") as file:
             manifest = write_set(recipe, kept, store.read(file), summary, aside)
+        manifest = replace(manifest, quality_sha256=quality)
         text = json.dumps(manifest.to_json(), indent=1, ensure_ascii=False)
         write_atomic(aside / MANIFEST, text.encode())
     return manifest
+
+
+def _leave_bad_ones_out(recipe: ShardRecipe, folder: Path, summary: ReadSummary) -> str:
+    """Apply the recipe's thresholds to the store, and write the table of all scans.
+
+    Returns: the table's SHA-256.
+    """
+    path = folder / f"{recipe.name}.h5"
+    with h5py.File(path, "r") as file:
+        content = store.read(file)
+        judged = judge(recipe.name, content, recipe.quality)
+    order = sorted(range(len(summary.keys)), key=summary.keys.__getitem__)
+    table = table_text(content.facts, judged, order).encode()
+    write_atomic(folder / TABLE, table)
+    if any(judged.reasons):
+        summary.leave_out(judged.reasons)
+        store.keep(path, np.flatnonzero([not why for why in judged.reasons]))
+    return hashlib.sha256(table).hexdigest()
 
 
 def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
@@ -85,6 +119,20 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     atlas = load_atlas(str(expand(recipe.atlas)))
     check_connectivity(recipe.connectivity, atlas)
     return folder, atlas
+
+
+@contextmanager
+def _forgotten(parts: Parts) -> Iterator[None]:
+    """What was read goes when the set is whole, and with an error of the data; not when a signal
+    ends it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        parts.forget()
+        raise
+    parts.forget()
 
 
 @contextmanager
@@ -155,6 +203,8 @@ def write_set(
     order = np.array(sorted(range(len(summary.keys)), key=summary.keys.__getitem__))
     vocabulary = vocabulary_of(recipe, content)
     bei = encoded(vocabulary, content)[order]
+    columns, context = encoded_context(recipe, content.labels, len(content.facts))
+    arrays = {"context": context[order]} if columns else {}
     facts = [content.facts[i] for i in order]
     subjects = tuple(dict.fromkeys(fact.subject for fact in facts))
     shards = []
@@ -169,7 +219,7 @@ def write_set(
             )
             advance(part.stop - part.start)
     windowed = recipe.connectivity.window is not None
-    index = _write_index(folder / INDEX, facts, subjects, bei, windowed)
+    index = _write_index(folder / INDEX, facts, subjects, bei, windowed, arrays)
     alike = _alike(content, order, facts, summary)
     return ShardManifest(
         name=recipe.name,
@@ -189,8 +239,9 @@ def write_set(
         quality=summary.quality(atlas) | ({ALIKE: len(alike)} if alike else {}),
         notes=(
             *recipe.notes,
-            *left_out(recipe, vocabulary),
+            *left_out(recipe, [*vocabulary.names, *(column.name for column in columns)]),
             *summary.notes(),
+            *unknown_notes(facts, recipe.quality),
             *_alike_note(alike),
         ),
         versions={
@@ -198,6 +249,7 @@ def write_set(
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        context=columns,
     )
 
 
@@ -285,10 +337,12 @@ def write_tar(
 
 
 def _meta(fact: ScanFacts) -> dict[str, Any]:
-    """A scan's facts as JSON; NaN is null."""
+    """A scan's facts as JSON; NaN is null. What newer stores know beside them stays out, so that
+    equal scans give equal tars for ever: it is in the table."""
     return {
         key: None if isinstance(value, float) and np.isnan(value) else value
         for key, value in asdict(fact).items()
+        if key not in QUALITY
     }
 
 
@@ -304,8 +358,13 @@ def _write_index(
     subjects: Sequence[str],
     bei: np.ndarray,
     windowed: bool,
+    more: Mapping[str, np.ndarray],
 ) -> str:
-    """`index.npz` without numpy's time stamps.  Returns: its SHA-256."""
+    """`index.npz` without numpy's time stamps.
+
+    Args: more: further arrays by name.
+    Returns: its SHA-256.
+    """
     number = {subject: i for i, subject in enumerate(subjects)}
     sites = sorted({fact.site for fact in facts if fact.site})
     arrays = {
@@ -315,6 +374,7 @@ def _write_index(
         "bei": bei,
         "mean_fd": np.array([fact.mean_fd for fact in facts], np.float32),
         "volumes": np.array([fact.volumes for fact in facts], np.int32),
+        **more,
     }
     if windowed:  # else each row is a scan of its own
         scans = [(fact.subject, fact.session, fact.run) for fact in facts]

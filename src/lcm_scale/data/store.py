@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -21,12 +21,19 @@ import numpy as np
 from lcm_scale.errors import InputError
 
 FORMAT = "lcm-scale-store/1"
+CHUNK = 128  # scans that are moved at once
 
 
 @dataclass(frozen=True)
 class ScanFacts:
     """What the store says of one scan beside its matrix; NaN and '' are missing, volumes 0 a ready
-    matrix."""
+    matrix. What has a default here, older stores do not know, and tars do not hold.
+
+    Attributes:
+        constant_regions, broken_regions: without data: never changing, and with NaN or inf.
+        spikes: volumes at which the series jump, -1 where there are no series (`quality.spikes`).
+        mean_abs_r: mean absolute value of the edges between regions with data.
+    """
 
     scan: str
     subject: str
@@ -40,6 +47,12 @@ class ScanFacts:
     sex: str
     mean_fd: float
     constant_regions: int
+    broken_regions: int = 0
+    spikes: int = -1
+    mean_abs_r: float = float("nan")
+
+
+QUALITY = tuple(each.name for each in fields(ScanFacts) if each.default is not MISSING)
 
 
 @dataclass(frozen=True)
@@ -131,18 +144,41 @@ def read(file: h5py.File, scans: int | None = None) -> Store:
     if file.attrs.get("format") != FORMAT:
         raise InputError(f"{file.filename}: not a store of this version ({FORMAT})")
     _refuse_elsewhere(file, len(file["fc"]) if scans is None else scans)
-    columns = [
-        _column(file[f"scans/{column.name}"], get_type_hints(ScanFacts)[column.name])
-        for column in fields(ScanFacts)
-    ]
+    columns = {
+        name: _column(file[f"scans/{name}"], get_type_hints(ScanFacts)[name])
+        for name in _fact_columns(file)
+    }
     labels = {
         name: [value or None for value in _column(data, str)]
         for name, data in file["labels"].items()
     }
     provenance = {key: value for key, value in file.attrs.items() if key != "format"}
-    return Store(
-        file["fc"], [ScanFacts(*row) for row in zip(*columns, strict=True)], labels, provenance
-    )
+    facts = [
+        ScanFacts(**dict(zip(columns, row, strict=True)))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return Store(file["fc"], facts, labels, provenance)
+
+
+def keep(path: Path, rows: np.ndarray) -> None:
+    """Leave these scans in a store, and no others.  Args: rows: ascending."""
+    with h5py.File(path, "r+") as file:
+        columns = [f"scans/{name}" for name in _fact_columns(file)]
+        for name in ("fc", *columns, *(f"labels/{label}" for label in file["labels"])):
+            data = file[name]
+            for start in range(0, len(rows), CHUNK):  # a row moves to where it, or one before, was
+                part = rows[start : start + CHUNK]
+                data[start : start + len(part)] = data[part]
+            data.resize(len(rows), axis=0)
+
+
+def _fact_columns(file: h5py.File) -> list[str]:
+    """Those that the file has; older ones know fewer."""
+    return [
+        each.name
+        for each in fields(ScanFacts)
+        if each.name not in QUALITY or each.name in set(file["scans"])
+    ]
 
 
 def _refuse_elsewhere(file: h5py.File, scans: int) -> None:
@@ -151,7 +187,7 @@ def _refuse_elsewhere(file: h5py.File, scans: int) -> None:
     Raises: InputError where a part is missing, a link, in another file, or not of that length.
     """
     groups = [_own(file, name) for name in ("scans", "labels")]
-    columns = [f"scans/{each.name}" for each in fields(ScanFacts)]
+    columns = [f"scans/{name}" for name in _fact_columns(file)]
     for name in ("fc", *columns, *(f"labels/{label}" for label in groups[1])):
         data = _own(file, name)
         if data.external or data.is_virtual:

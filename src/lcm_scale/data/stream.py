@@ -12,6 +12,7 @@ Expansion to R x R is the device's work. State is (epoch, step): nothing else is
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
@@ -85,6 +86,12 @@ class ResidentEdges:
         """(n,) scan numbers -> (n, E)."""
         rows = torch.from_numpy(self.edges)  # torch gathers with all its threads
         return rows.index_select(0, torch.from_numpy(scans)).numpy()
+
+    def holding(self, edges: np.ndarray) -> ResidentEdges:
+        """The same scans with other numbers (N, E)."""
+        other = copy.copy(self)
+        other.edges = edges
+        return other
 
 
 class StreamedEdges:

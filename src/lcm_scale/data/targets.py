@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from lcm_scale import vocabulary as environment
 from lcm_scale.config import GroupConfig, ScalarConfig, ShardRecipe
+from lcm_scale.data.context import check_context, context_of
 from lcm_scale.data.readers.cells import number_of
 from lcm_scale.data.recordings import Scan
 from lcm_scale.data.store import Store
@@ -26,18 +27,24 @@ def names_of(recipe: ShardRecipe) -> list[str]:
     return [group.name for group in recipe.groups] + [scalar.name for scalar in recipe.scalars]
 
 
+def stored_names(recipe: ShardRecipe) -> list[str]:
+    """Whatever the store holds in words: targets, then context."""
+    return names_of(recipe) + [each.name for each in recipe.context]
+
+
 def check_names(recipe: ShardRecipe) -> None:
-    """Raises: InputError where two groups or scalars have one name."""
+    """Raises: InputError where two groups, scalars or columns of context have one name."""
     for name, count in Counter(names_of(recipe)).items():
         if count > 1:
             raise InputError(f"{recipe.name}: two targets are called '{name}' (groups, scalars)")
+    check_context(recipe, {*names_of(recipe), environment.SEX, environment.AGE})
 
 
 def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
-    """Group or scalar -> its label, mapped and checked as the recipe says.
+    """Group, scalar or context -> its label, mapped and checked as the recipe says.
 
     Raises: InputError for a column that is not there, a label that the recipe does not know, or a
-        scalar that is no number.
+        scalar that is no number, or has no logarithm where the recipe wants it.
     """
     where = scan.row or scan.source
     labels: dict[str, str | None] = {}
@@ -49,7 +56,9 @@ def labels_of(scan: Scan, recipe: ShardRecipe) -> dict[str, str | None]:
         column = scalar.column or scalar.name
         value = _cell(scan, column, scalar)
         labels[scalar.name] = None if value is None else _number(value, column, scalar, where)
-    return labels
+    if recipe.age and recipe.age_log and scan.age is not None and scan.age <= 0:
+        raise InputError(f"{where}: age is {scan.age:g}, which has no logarithm (age_log)")
+    return labels | context_of(scan, recipe)
 
 
 def _cell(scan: Scan, column: str, wanted: GroupConfig | ScalarConfig) -> str | None:
@@ -109,6 +118,11 @@ def _number(value: str, column: str, scalar: ScalarConfig, where: str) -> str | 
         )
     if not math.isfinite(number) or number in scalar.missing:
         return None
+    if scalar.log and np.float32(number) <= 0:  # as it will be stored
+        raise InputError(
+            f"{where}: {column} is {value}, which has no logarithm (scalar '{scalar.name}'); leave "
+            "log out, or list the value under missing"
+        )
     return value.replace(",", ".")
 
 
@@ -130,7 +144,7 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
     if recipe.sex and any(fact.sex for fact in content.facts):
         targets.append(environment.sex())
     if recipe.age and any(np.isfinite(fact.age) for fact in content.facts):
-        targets.append(environment.scalar())
+        targets.append(environment.scalar(log=recipe.age_log))
     for scalar in recipe.scalars:
         found = [value for value in content.labels[scalar.name] if value is not None]
         if not found and scalar.optional:
@@ -140,15 +154,18 @@ def vocabulary_of(recipe: ShardRecipe, content: Store) -> Vocabulary:
                 f"{recipe.name}: scalar '{scalar.name}' has no value in any scan; check its "
                 "column, or leave it out"
             )
-        targets.append(environment.scalar(scalar.name, scalar.unit))
+        targets.append(environment.scalar(scalar.name, scalar.unit, scalar.log))
     if not targets:
         raise InputError(f"{recipe.name}: no label at all; name a group, or give sex or age")
     return Vocabulary(tuple(targets))
 
 
-def left_out(recipe: ShardRecipe, vocabulary: Vocabulary) -> list[str]:
-    """What every report says of optional targets that the data do not have."""
-    names = [name for name in names_of(recipe) if name not in vocabulary.names]
+def left_out(recipe: ShardRecipe, found: Collection[str]) -> list[str]:
+    """What every report says of optional targets and context that the data do not have.
+
+    Args: found: the names of those that they have.
+    """
+    names = [name for name in stored_names(recipe) if name not in found]
     return [f"Left out, since nobody has such a label: {', '.join(names)}."] if names else []
 
 

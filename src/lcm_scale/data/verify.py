@@ -22,6 +22,7 @@ from lcm_scale.data.manifest import (
     read_index,
     read_manifest,
 )
+from lcm_scale.data.quality_table import read_table
 from lcm_scale.errors import InputError
 from lcm_scale.files import inside, sha256
 
@@ -103,8 +104,8 @@ def _facts(value: object, name: str) -> dict[str, Any]:
 
 
 def verify_shards(folder: Path) -> ShardManifest:
-    """Check every byte of a set against its manifest, and that tars, index and manifest tell the
-    same of each scan.
+    """Check every byte of a set against its manifest, and that tars, index, manifest and table of
+    quality tell the same of each scan.
 
     Raises: InputError naming the first damaged file and what to do.
     """
@@ -128,6 +129,7 @@ def verify_shards(folder: Path) -> ShardManifest:
                     )
                     row += record.scans
                     advance(record.scans)
+    read_table(folder, manifest, index)
     return manifest
 
 

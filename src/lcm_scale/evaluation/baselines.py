@@ -11,10 +11,9 @@ Shapes: n training scans, m test scans, E edges, R regions, C classes.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,28 +23,34 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.svm import SVC
 
+from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.features import (
+    Features,
+    Inner,
+    fisher_features,
+    inner_products,
+    plain_features,
+    products_without_sites,
+    tangent_features,
+)
 
 INNER_FOLDS = 5
 MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifier is as good there
 SVM_COSTS = np.logspace(-0.8, 0.4, 7)  # against inner products whose training diagonal averages 1
 RIDGE_ALPHAS = np.logspace(-2.5, 1.5, 13)
 TEMPERATURES = np.logspace(-1, 2, 61)
-# Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; from matrices alone it
-# cannot be had, so one value near its median stands for all.
-SHRINKAGE = 0.1
-MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
-MEAN_STEPS = 10
-MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region
-
-Features = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Problem:
     """One target in one fold, as inner products: `train` (n, n), `test` (m, n), their training
-    diagonal averaging 1."""
+    diagonal averaging 1.
+
+    Attributes: inner: as `part`, where the features of a part of the training scans are others than
+        in the whole; None where they are the same.
+    """
 
     train: np.ndarray
     test: np.ndarray
@@ -53,6 +58,13 @@ class Problem:
     subject: np.ndarray
     n_classes: int
     seed: int
+    inner: Inner | None = None
+
+    def part(self, fit: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inner products of some training scans, and of others with them."""
+        if self.inner is not None:
+            return self.inner(fit, held)
+        return self.train[np.ix_(fit, fit)], self.train[np.ix_(held, fit)]
 
 
 def fit_predict(
@@ -65,6 +77,8 @@ def fit_predict(
     n_classes: int,
     seed: int,
     connectivity: Collection[str] = ("pearson",),
+    sites: SiteEffects | None = None,
+    log: bool = False,
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
@@ -75,13 +89,20 @@ def fit_predict(
         subject_train: (n,) groups of the inner cross-validation.
         kind: ``class`` or ``scalar``.   n_classes: width of the result; ignored for a scalar.
         connectivity: the kinds of the matrices (`ShardSets.kinds_of`).
+        sites: of the training scans, then the test scans: their effects are taken out of the
+            features, fitted on the training scans.
+        log: fit the logarithm of a scalar; what is given and returned is in its unit.
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
     model = BASELINES[name]
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)
-    return model(edges_train, truth_train, subject_train, edges_test, kind, n_classes, seed)
+    if name != "majority" and sites is not None:
+        model = partial(model, sites=sites)
+    learnt = np.log(truth_train) if log else truth_train
+    answer = model(edges_train, learnt, subject_train, edges_test, kind, n_classes, seed)
+    return np.exp(answer) if log else answer
 
 
 def check_baselines(names: Iterable[str], connectivity: Collection[str], key: str) -> None:
@@ -120,111 +141,17 @@ def tuned_linear(
     kind: str,
     n_classes: int,
     seed: int,
+    sites: SiteEffects | None = None,
 ) -> np.ndarray:
     """A tuned linear model on some features of the edges: SVM (ridge beyond 8 classes), or ridge
     for a scalar."""
-    train, test = _inner_products(features, edges_train, edges_test)
-    return _tuned(Problem(train, test, truth_train, subject_train, n_classes, seed), kind)
-
-
-# -- features --------------------------------------------------------------------------------------
-
-
-def fisher_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fisher z of the edges, centred on the training mean: (n, E), (m, E)."""
-    train_z, test_z = (
-        np.arctanh(np.clip(e.astype(np.float64), -MAX_FISHER, MAX_FISHER)) for e in (train, test)
-    )
-    centre = train_z.mean(0)
-    return train_z - centre, test_z - centre
-
-
-def plain_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges that have no Fisher z, centred on the training mean: (n, E), (m, E)."""
-    centre = train.astype(np.float64).mean(0)
-    return train - centre, test - centre
-
-
-def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tangent vectors log(G^-1/2 C G^-1/2) about the geometric mean G of the *training* matrices,
-    (n, E + R), (m, E + R).
-
-    nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
-    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the
-    series; we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the
-    identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of
-    zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals
-    carry sqrt 2, so that a vector's norm is its matrix's. Nothing is centred further, because the
-    mean tangent vector is about zero.
-    """
-    train_spd, test_spd = _positive_definite(train), _positive_definite(test)
-    values, vectors = np.linalg.eigh(geometric_mean(train_spd))
-    whitening = (vectors / np.sqrt(values)) @ vectors.T
-    return _tangent_vectors(train_spd, whitening), _tangent_vectors(test_spd, whitening)
-
-
-def geometric_mean(matrices: np.ndarray) -> np.ndarray:
-    """The geometric (Karcher) mean of symmetric positive definite matrices (n, R, R), by
-    fixed-point iteration.
-
-    Starts from the arithmetic mean; each step moves along the mean tangent vector and is halved
-    where that grows.
-    """
-    mean = matrices.mean(0)
-    step, last = 1.0, np.inf
-    for _ in range(MEAN_STEPS):
-        values, vectors = np.linalg.eigh(mean)
-        root = (vectors * np.sqrt(values)) @ vectors.T
-        inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        gradient = sum(
-            _spectral(inverse_root @ part @ inverse_root, np.log).sum(0)
-            for part in _parts(matrices)
-        ) / len(matrices)
-        norm = float(np.linalg.norm(gradient))
-        if norm / len(mean) < MEAN_TOLERANCE:
-            break
-        step = step / 2 if norm > last else step
-        last = norm
-        mean = root @ _spectral(step * gradient, np.exp) @ root
-        mean = (mean + mean.T) / 2
-    return mean
-
-
-def _parts(matrices: np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
-    """Slices that keep the temporary arrays small."""
-    for start in range(0, len(matrices), size):
-        yield matrices[start : start + size]
-
-
-def _spectral(matrix: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of symmetric matrices (..., R, R) through their eigenvalues."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
-
-
-def _positive_definite(edges: np.ndarray) -> np.ndarray:
-    n_regions = int((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
-    rows, columns = np.triu_indices(n_regions, 1)
-    matrices = np.zeros((len(edges), n_regions, n_regions))
-    matrices[:, rows, columns] = (1 - SHRINKAGE) * edges
-    matrices += np.swapaxes(matrices, 1, 2) + np.eye(n_regions)
-    # Rounded to fp16, or padded as published, a correlation matrix may be a little or far from
-    # positive definite.
-    if np.linalg.eigvalsh(matrices)[:, 0].min() < SHRINKAGE / 10:
-        matrices = np.concatenate(
-            [_spectral(p, lambda v: np.maximum(v, SHRINKAGE / 10)) for p in _parts(matrices)]
-        )
-    return matrices
-
-
-def _tangent_vectors(matrices: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    rows, columns = np.triu_indices(matrices.shape[1])
-    scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
-    logs = (
-        _spectral(whitening @ part @ whitening, np.log)[:, rows, columns]
-        for part in _parts(matrices)
-    )
-    return np.concatenate(list(logs)) * scale
+    inner = None
+    if sites is None:
+        train, test = inner_products(features, edges_train, edges_test)
+    else:
+        train, test, inner = products_without_sites(features, edges_train, edges_test, sites)
+    p = Problem(train, test, truth_train, subject_train, n_classes, seed, inner)
+    return _tuned(p, kind)
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
@@ -236,29 +163,6 @@ BASELINES: dict[str, Callable[..., np.ndarray]] = {
         tuned_linear, tangent_features
     ),  # the tangent space of the training scans' geometric mean
 }
-
-_LATEST: dict[
-    str, tuple[bytes, tuple[np.ndarray, np.ndarray]]
-] = {}  # features -> what was asked last, and the answer
-
-
-def _inner_products(
-    features: Features, train: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, n) and (m, n) inner products over the mean training norm. The targets of one fold share
-    the latest answer: no label enters it, and the tangent space of 884 scans takes seconds."""
-    digest = hashlib.sha256(repr((train.shape, test.shape, train.dtype)).encode())
-    for array in (train, test):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    key, answer = _LATEST.get(features.__name__, (b"", None))
-    if answer is None or key != digest.digest():
-        a, b = features(train, test)
-        gram = a @ a.T
-        scale = max(float(np.trace(gram)) / len(gram), 1e-12)
-        answer = (gram / scale, b @ a.T / scale)
-        _LATEST[features.__name__] = (digest.digest(), answer)
-    return answer
-
 
 # -- models ----------------------------------------------------------------------------------------
 
@@ -272,7 +176,7 @@ def _tuned(p: Problem, kind: str) -> np.ndarray:
     if len(present) == 1:
         scores[:, present[0]] = 1.0
         return scores
-    known = Problem(p.train, p.test, position, p.subject, len(present), p.seed)
+    known = replace(p, truth=position, n_classes=len(present))
     scores[:, present] = (_svm if len(present) <= MAX_SVM_CLASSES else _ridge_classes)(known)
     return scores
 
@@ -299,12 +203,13 @@ def _svm(p: Problem) -> np.ndarray:
     frequencies, as the model's cross-entropy does.
     """
     folds = _inner_folds(p, stratified=True)
+    parts = [(fit, held, *p.part(fit, held)) for fit, held in folds]
     columns = [1] if p.n_classes == 2 else list(range(p.n_classes))
     inner = np.zeros((len(p.truth), len(columns)))
     outer = np.zeros((len(p.test), len(columns)))
     for j, column in enumerate(columns):
         positive = p.truth == column
-        margins = np.stack([_held_out_margins(p, positive, cost, folds) for cost in SVM_COSTS])
+        margins = np.stack([_held_out_margins(p, positive, cost, parts) for cost in SVM_COSTS])
         best = int(np.argmax([_mean_auroc(positive, m, folds) for m in margins]))
         inner[:, j] = margins[best]
         outer[:, j] = _margins(p.train, p.test, positive, SVM_COSTS[best], p.seed)
@@ -323,13 +228,12 @@ def _margins(
 
 
 def _held_out_margins(
-    p: Problem, positive: np.ndarray, cost: float, folds: list[tuple[np.ndarray, np.ndarray]]
+    p: Problem, positive: np.ndarray, cost: float, parts: Sequence[tuple[np.ndarray, ...]]
 ) -> np.ndarray:
+    """Args: parts: of each inner fold who is fitted and who is held out, and `Problem.part`."""
     margins = np.zeros(len(positive))
-    for fit, held in folds:
-        margins[held] = _margins(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], positive[fit], cost, p.seed
-        )
+    for fit, held, own, theirs in parts:
+        margins[held] = _margins(own, theirs, positive[fit], cost, p.seed)
     return margins
 
 
@@ -366,10 +270,7 @@ def ridge_path(
 def _held_out_path(p: Problem, truth: np.ndarray, stratified: bool) -> np.ndarray:
     out = np.zeros((len(RIDGE_ALPHAS), *truth.shape))
     for fit, held in _inner_folds(p, stratified):
-        path = ridge_path(
-            p.train[np.ix_(fit, fit)], p.train[np.ix_(held, fit)], truth[fit], RIDGE_ALPHAS
-        )
-        out[:, held] = path
+        out[:, held] = ridge_path(*p.part(fit, held), truth[fit], RIDGE_ALPHAS)
     return out
 
 

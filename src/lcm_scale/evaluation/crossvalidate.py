@@ -9,12 +9,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.harmonise import harmonised, site_effects
 from lcm_scale.evaluation.metrics import (
     PRIMARY,
     Predictions,
@@ -34,6 +36,7 @@ from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
+Answers = dict[str, np.ndarray]  # model or baseline -> (m, answers) or (m,) of a fold's test scans
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -49,77 +52,82 @@ def evaluate(prepared: PreparedEvaluation) -> Report:
 def _evaluate(prepared: PreparedEvaluation) -> Report:
     if is_first():
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
-    predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
-    asked = [(question.target.name, question.codes) for question in prepared.questions]
+    asked = [question.asked for question in prepared.questions]
+    names = [name for name, _ in asked]
+    edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
-    held_out: list[list[np.ndarray]] = []
-    for number, fold in enumerate(prepared.folds):
+    answers: list[Sequence[Answers]] = []
+    for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
         test = prepared.scans[fold.test]
+        opened = harmonised(prepared.opened, train, names)
+        predictor = Predictor(opened.sets, opened.source, prepared.recipe)
         scores = []
         if prepared.fixed is not None:
             scores.append(predictor.answers(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
-            results.append(fit(run))
-            model = checkpoints.load(results[-1].checkpoint)
+            results.append(fit(replace(run, opened=opened)))
+            model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers(model, test, asked))
-        held_out.append([np.mean(same, axis=0) for same in zip(*scores, strict=True)])
-    targets = _measure(prepared, predictor.edges(prepared.scans), held_out)
+        ours = [np.mean(same, axis=0) for same in zip(*scores, strict=True)]
+        plain = _baselines(prepared, number, edges)
+        answers.append([{MODEL: mine, **rest} for mine, rest in zip(ours, plain, strict=True)])
+    targets = [
+        _result(prepared, question, of_folds)
+        for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
+    ]
     return summarise(prepared, targets, results)
 
 
-def _measure(
-    prepared: PreparedEvaluation,
-    edges: np.ndarray,
-    held_out: Sequence[Sequence[np.ndarray]],
-) -> list[TargetResult]:
-    """Metrics of the model and of every baseline, target by target, on the same held-out scans.
+def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> list[Answers]:
+    """What every baseline answers of a fold's held-out scans, one a question.
+
+    The targets of a fold follow each other, so that they share the features.
 
     Args:
-        edges: (n, E) of the evaluated scans.   held_out: the model's answers, by fold and question.
+        number: the fold's, from 0.   edges: (n, E) of the evaluated scans.
     """
     sets, config = prepared.opened.sets, prepared.recipe.evaluate
-    results = []
-    steps = len(prepared.questions) * len(config.baselines) * len(prepared.folds)
-    with progress.stage("baselines", steps) as advance:
-        for number, question in enumerate(prepared.questions):
+    fold = prepared.folds[number]
+    names = [question.target.name for question in prepared.questions]
+    effects = site_effects(config.harmonise, sets, prepared.scans, names)
+    found: list[Answers] = []
+    label = f"fold {number + 1}/{len(prepared.folds)}: baselines"
+    with progress.stage(label, len(prepared.questions) * len(config.baselines)) as advance:
+        for question in prepared.questions:
             truth = question.truth(sets.labels[prepared.scans])
-            scores = {MODEL: [fold_scores[number] for fold_scores in held_out]}
+            train = np.concatenate([fold.train, fold.validation])
+            train = train[np.isfinite(truth[train])]
+            sites = effects and effects.of(np.concatenate([train, fold.test]))
+            found.append({})
             for baseline in config.baselines:
-                scores[baseline] = []
-                for fold in prepared.folds:
-                    train = np.concatenate([fold.train, fold.validation])
-                    train = train[np.isfinite(truth[train])]
-                    scores[baseline].append(
-                        fit_predict(
-                            baseline,
-                            edges[train],
-                            truth[train],
-                            sets.subject[prepared.scans[train]],
-                            edges[fold.test],
-                            question.kind,
-                            len(question.categories),
-                            config.seed,
-                            sets.kinds_of(prepared.scans),
-                        )
-                    )
-                    advance(1, note=f"{question.target.name}: {baseline}")
-            results.append(_result(prepared, question, truth, scores))
-    return results
+                found[-1][baseline] = fit_predict(
+                    baseline,
+                    edges[train],
+                    truth[train],
+                    sets.subject[prepared.scans[train]],
+                    edges[fold.test],
+                    question.kind,
+                    len(question.categories),
+                    config.seed,
+                    sets.kinds_of(prepared.scans),
+                    sites,
+                    question.target.log,
+                )
+                advance(1, note=f"{question.target.name}: {baseline}")
+    return found
 
 
 def _result(
     prepared: PreparedEvaluation,
     question: Question,
-    truth: np.ndarray,
-    scores: Mapping[str, Sequence[np.ndarray]],
+    answers: Sequence[Answers],
 ) -> TargetResult:
     """One target's metrics and paired differences.
 
-    Args:
-        truth: (n,) of the evaluated scans, NaN where missing.
-        scores: model or baseline -> its answers to each fold's held-out scans.
+    Args: answers: one a fold.
     """
     sets, folds, config = prepared.opened.sets, prepared.folds, prepared.recipe.evaluate
+    truth = question.truth(sets.labels[prepared.scans])
     tested = np.concatenate([fold.test for fold in folds])
     fold_of = np.repeat(np.arange(1, len(folds) + 1), [len(fold.test) for fold in folds])
     known = np.isfinite(truth[tested])
@@ -133,7 +141,7 @@ def _result(
                 kind=question.kind,
                 categories=question.categories,
                 truth=codes.astype(np.int64) if question.target.is_class else codes,
-                scores=np.concatenate(parts)[known],
+                scores=np.concatenate([of_fold[model] for of_fold in answers])[known],
                 subject=np.array(sets.subjects)[sets.subject[scans]],
                 fold=fold_of[known],
                 scan=scans,
@@ -141,7 +149,7 @@ def _result(
             config.unit,
             sets,
         )
-        for model, parts in scores.items()
+        for model in answers[0]
     }
     primary = PRIMARY[question.kind]
     bootstrap, seed = config.bootstrap, config.seed

@@ -15,6 +15,7 @@ from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, check_baselines
 from lcm_scale.evaluation.folds import Fold
+from lcm_scale.evaluation.harmonise import check_harmonise
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.evaluation.units import check_unit
@@ -50,6 +51,13 @@ class PreparedEvaluation:
     @property
     def recipe(self) -> Recipe:
         return self.opened.recipe
+
+    @property
+    def training(self) -> list[np.ndarray]:
+        """Of each fold, the scans that its model trains on (of a fixed model: would)."""
+        if self.runs:
+            return [of_fold[0].train for of_fold in self.runs]
+        return [self.scans[fold.train] for fold in self.folds]
 
 
 def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
@@ -88,7 +96,10 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
             tuple(_prepare_fold(opened, folder, scans, fold, number, repeat) for repeat in repeats)
             for number, fold in enumerate(folds, 1)
         )
-    return PreparedEvaluation(opened, folder, fixed, scans, questions, folds, runs)
+    prepared = PreparedEvaluation(opened, folder, fixed, scans, questions, folds, runs)
+    if recipe.evaluate.harmonise != "none":
+        check_harmonise(opened, scans, folds, prepared.training, questions)
+    return prepared
 
 
 def _prepare_fold(
@@ -118,6 +129,11 @@ def _fixed_model(recipe: Recipe) -> Checkpoint | None:
         raise InputError(
             "evaluate.checkpoint and init_from exclude each other: a fixed model is not trained "
             "further"
+        )
+    if recipe.evaluate.harmonise != "none":
+        raise InputError(
+            "evaluate.checkpoint and evaluate.harmonise exclude each other: a fixed model knows "
+            "matrices as they are"
         )
     return checkpoints.load(expand(recipe.evaluate.checkpoint))
 

@@ -33,6 +33,11 @@ class Question:
     def kind(self) -> str:
         return "class" if self.target.is_class else "scalar"
 
+    @property
+    def asked(self) -> tuple[str, tuple[str, ...]]:
+        """As a `Predictor` is asked: the target, and the categories that are answers."""
+        return self.target.name, self.categories if self.target.is_class else ()
+
     def truth(self, labels: np.ndarray) -> np.ndarray:
         """(n,) position in `categories` or value, NaN where missing or no answer."""
         column = labels[:, self.column]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.evaluation.folds import class_shortages
+from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.protocols import SENTENCES
 from lcm_scale.evaluation.questions import Question, evaluated_set
@@ -60,9 +61,19 @@ def summarise(
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     for question in prepared.questions:
+        if question.target.log:
+            notes.append(
+                f"{question.target.name} is learnt and predicted on its log scale, by the model "
+                "and the baselines; errors are in its own unit."
+            )
         if question.target.is_class:
             notes += _shortage_note(prepared, question)
     notes += _kind_notes(prepared) + _missing_notes(prepared)
+    if prepared.recipe.evaluate.harmonise != "none":
+        asked = [question.target.name for question in prepared.questions]
+        notes.append(
+            sentence(prepared.opened, prepared.scans, prepared.folds, prepared.training, asked)
+        )
     if prepared.recipe.evaluate.unit != "window":
         unit = prepared.recipe.evaluate.unit
         notes.append(f"Predictions are averaged over a {unit}'s windows: each {unit} counts once.")

@@ -1,5 +1,5 @@
-"""Real task fMRI for everybody: `python -m lcm_scale.fetch.ds000140 FOLDER` fetches the region
-series of OpenNeuro ds000140.
+"""Real task fMRI for everybody: `lcm-scale fetch ds000140` fetches the region series of OpenNeuro
+ds000140 (also `python -m lcm_scale.fetch.ds000140 FOLDER`).
 
 Heat pain with self-regulation, 33 people, 98 runs, 122 regions of MIST-122, shipped in the wheel
 `connattractor==0.1.0` (GPL-3, data from ds000140). The wheel is downloaded from the package index,
@@ -32,6 +32,7 @@ from lcm_scale.terminal import print
 
 REQUIREMENT = "connattractor==0.1.0"
 SHA256 = "01172a7dfd28bfe18590c96d422cda08b1a9574a8364a911e41e12977f4440b1"
+BYTES = 24_018_708  # of the wheel with that sum
 INSIDE = "resources/ex_timeseries_task/"
 STATE_COLUMN = "regulate-up/down"
 TR = 2.0  # seconds

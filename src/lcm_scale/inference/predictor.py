@@ -141,10 +141,13 @@ class Predictor:
         return self.source.gather(scans).astype(np.float32)
 
     def answers(
-        self, model: Checkpoint, scans: np.ndarray, questions: Sequence[tuple[str, tuple[int, ...]]]
+        self, model: Checkpoint, scans: np.ndarray, questions: Sequence[tuple[str, tuple[str, ...]]]
     ) -> list[np.ndarray]:
-        """Per question (target name, codes of the allowed answers; none for a scalar): (n, answers)
-        or (n,).
+        """Per question (target name, categories that are allowed answers; none for a scalar): (n,
+        answers) or (n,).
+
+        The categories are looked up in the model's own vocabulary: the sets may have them in
+        another order.
 
         Raises: InputError where the weights are not those of the checkpoint's model, or it knows
             the regions in another order than the sets.
@@ -158,6 +161,10 @@ class Predictor:
             network = LCM(model.model)
         fill(network, fitted(model.model, model.state, str(model.path)), self.device)
         reading = Reading.of(model)
+        columns = [
+            [model.vocabulary[name].categories.index(category) for category in categories]
+            for name, categories in questions
+        ]
         parts: list[list[np.ndarray]] = [[] for _ in questions]
         for start in range(0, len(scans), self.batch):
             edges = torch.from_numpy(self.source.gather(scans[start : start + self.batch]))
@@ -165,7 +172,7 @@ class Predictor:
                 torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
             ):
                 found = scores(network, reading, edges.to(self.device))
-            for part, (name, codes) in zip(parts, questions, strict=True):
+            for part, (name, _), allowed in zip(parts, questions, columns, strict=True):
                 score = found[name].cpu()
-                part.append((score[:, list(codes)].softmax(1) if codes else score[:, 0]).numpy())
+                part.append((score[:, allowed].softmax(1) if allowed else score[:, 0]).numpy())
         return [np.concatenate(part) for part in parts]

@@ -212,7 +212,7 @@ def _model(
         result = fit(run)
     except Diverged as error:
         return _diverged(prepared, run, error), []
-    asked = [(question.target.name, question.codes) for question in prepared.questions]
+    asked = [question.asked for question in prepared.questions]
     scores = predictor.answers(checkpoints.load(result.checkpoint), prepared.test, asked)
     last = checkpoints.newest(result.folder / "checkpoints")
     assert last is not None
@@ -294,6 +294,7 @@ def _baseline(
                 len(question.categories),
                 prepared.recipe.evaluate.seed,
                 sets.kinds_of(prepared.train),
+                log=question.target.log,
             )
         except ValueError as error:
             raise InputError(

@@ -144,7 +144,12 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     }
     sweep = Sweep(recipe, base, base_path, (*points.values(), *baselines.values()), tuple(left_out))
     for one in points.values():
-        sweep.recipe_of(one)  # every key and value is known to be right before anything runs
+        # Every key and value is known to be right before anything runs.
+        if sweep.recipe_of(one).evaluate.harmonise != "none":
+            raise InputError(
+                f"{path}: evaluate.harmonise: a sweep takes its scans as they are; leave the key "
+                "out, and harmonise in `lcm-scale evaluate`"
+            )
     return sweep
 
 

@@ -87,7 +87,12 @@ class LCMModule(L.LightningModule):
     @torch.no_grad()
     def validation_losses(self, batch: Batch) -> Tensor:
         """(active targets,): the batch's loss terms, read as at evaluation."""
-        return losses(self.scores(batch), batch["labels"], batch["weights"], self.active_terms())
+        terms = self.active_terms()
+        values = [
+            score if term.target.is_class else term.learnt(score)
+            for term, score in zip(terms, self.scores(batch), strict=True)
+        ]
+        return losses(values, batch["labels"], batch["weights"], terms)
 
     def configure_optimizers(self) -> TwoStage:
         recipe = self.recipe
@@ -126,6 +131,7 @@ class LCMModule(L.LightningModule):
             ),
             salt_id=opened.sets.manifests[0].salt_id,
             fingerprints=opened.sets.fingerprints,
+            harmonised=opened.harmonised,
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

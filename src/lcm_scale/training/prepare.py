@@ -28,6 +28,7 @@ from lcm_scale.training.schedule import Phase, decay_epoch, schedule
 from lcm_scale.training.transfer import check_fit, check_weights
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Opened:
         start: the checkpoint of `init_from`, None where the run starts from nothing.
         source: the scans' edges; resident ones are in memory already.
         model: with the tokens of the whole vocabulary, those of later phases included.
+        harmonised: what was done to the source's edges, one of config.run.HARMONISE.
     """
 
     recipe: Recipe
@@ -46,6 +48,7 @@ class Opened:
     start: Checkpoint | None
     model: LCMConfig
     phases: tuple[Phase, ...]
+    harmonised: str = "none"
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,9 @@ def prepare_split(
         epoch_steps += [steps] * (phase.end_epoch - phase.first_epoch)
     resume = checkpoints.newest(folder / "checkpoints")
     if resume:
-        state = checkpoints.read_file(resume)["ConnectomeData"]
+        saved = checkpoints.read_file(resume)
+        state = saved["ConnectomeData"]
+        _check_vocabulary(resume, saved["lcm"], opened.sets)
         check_state(state, recipe.seed, len(train), recipe.data.window, opened.sets.fingerprints)
     return PreparedRun(
         opened=opened,
@@ -193,12 +198,27 @@ def loss_terms(
         centre, scale = 0.0, 1.0
         known = sets.labels[train, column]
         known = known[np.isfinite(known)]
+        known = np.log(known) if target.log else known
         if start and target.name in start.scalars:
             centre, scale = start.scalars[target.name]
         elif not target.is_class and recipe.objective.scalar_scale == "standardised" and len(known):
             centre, scale = float(known.mean()), max(float(known.std()), 1e-6)
         terms.append(TargetLoss(target, weight, centre, scale))
     return tuple(terms)
+
+
+def _check_vocabulary(resume: Path, meaning: object, sets: ShardSets) -> None:
+    """Versions up to 0.1.0 put the categories of a group that a later set widened in another order.
+
+    Raises: InputError where the tokens of a checkpoint to go on from stand for other things.
+    """
+    old = Meaning.from_json(meaning, CHECKPOINT, str(resume)).vocabulary
+    tokens = [(target.kind, target.categories, target.log) for target in old.targets]
+    if tokens != [(t.kind, t.categories, t.log) for t in sets.vocabulary.targets]:
+        raise InputError(
+            f"{resume}: its categories stand in another order than this version gives them; go on "
+            "with the version that began the run, or begin anew (init_from takes it as it is)"
+        )
 
 
 def _check_pseudo_targets(

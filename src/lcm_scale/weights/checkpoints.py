@@ -183,12 +183,23 @@ def _not_finite(checkpoint: Path, mtime_ns: int) -> str:
     return not_finite(weights) if are_weights(weights) else "damaged"
 
 
-def load(path: Path) -> Checkpoint:
-    """Load a model from a file or run folder.  Raises: InputError as `find` and `read_file`, where
-    the file does not say in full what its weights mean, and where a weight is not finite."""
+def load(path: Path, harmonised: bool = False) -> Checkpoint:
+    """Load a model from a file or run folder.
+
+    Args: harmonised: whether a model will do that saw matrices which its fold harmonised.
+    Raises: InputError as `find` and `read_file`, where the file does not say in full what its
+        weights mean, where a weight is not finite, and where the model is a harmonised one and
+        that will not do: it would misread matrices as they are.
+    """
     file = find(path)
     data = read_file(file)
     meaning = Meaning.from_json(data["lcm"], CHECKPOINT, str(file))
+    if meaning.harmonised != "none" and not harmonised:
+        raise InputError(
+            f"{file}: a fold's model, trained on matrices that the fold harmonised "
+            f"(evaluate.harmonise={meaning.harmonised}); it answers in that evaluation only. Train "
+            "one without it"
+        )
     weights = data.get("state_dict")
     if not are_weights(weights):
         raise InputError(f"{file}: damaged: its state_dict holds no weights; use an earlier one")

@@ -18,7 +18,7 @@ from torch import Tensor
 from lcm_scale import checked
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import kind_of
-from lcm_scale.config.run import EDGES, FORMULATIONS, INITS, READOUTS
+from lcm_scale.config.run import EDGES, FORMULATIONS, HARMONISE, INITS, READOUTS
 from lcm_scale.errors import InputError
 from lcm_scale.limits import MOST_REGIONS
 from lcm_scale.model.presets import LCMConfig
@@ -65,7 +65,8 @@ class Meaning:
         model: the shape of the network; its regions are the atlas's, its tokens the vocabulary's.
         edges: what the model sees of a correlation, one of EDGES.   readout: of the last phase, one
             of READOUTS.   active: names of the targets it answers, at least one.
-        scalars: scalar target -> (centre, scale) in the target's own unit; scale is above 0.
+        scalars: scalar target -> (centre, scale) in the target's own unit, of its logarithm where
+            it has a log scale; scale is above 0.
         subjects: hashed ids of everybody who took part in training or in choosing the epoch.
         n_unnamed: how many more are known by their number alone, as an exported file gives it.
         unknown_subjects: whether it, or what it started from, was imported, so that it saw others
@@ -76,6 +77,8 @@ class Meaning:
         recipe: the run's resolved recipe as YAML.   phase: the name of its last phase.
         versions: of the program that wrote it and its libraries.
         official: what the published model's files need to be written back; None for ours.
+        harmonised: what a fold did to the matrices that it saw, one of HARMONISE; only checkpoints
+            say it, since nothing else is made of such a model.
     Raises: InputError where a value does not fit the others.
     """
 
@@ -97,6 +100,7 @@ class Meaning:
     phase: str = ""
     versions: Mapping[str, str] = field(default_factory=versions)
     official: Official | None = None
+    harmonised: str = "none"
 
     def __post_init__(self) -> None:
         checked.choice(self.edges, "edges", EDGES)
@@ -157,10 +161,13 @@ class Meaning:
             "subjects": sorted(self.subjects),
             "salt_id": self.salt_id,
         }
-        if self.official is None:
-            return _in_order({**own, **shared}, _CHECKPOINT_KEYS)
-        kept = {each.name: getattr(self.official, each.name) for each in fields(Official)}
-        return {**_in_order({**own, **shared}, _CHECKPOINT_KEYS), "official": kept}
+        result = _in_order({**own, **shared}, _CHECKPOINT_KEYS)
+        if self.harmonised != "none":
+            result["harmonised"] = self.harmonised
+        if self.official is not None:
+            kept = {each.name: getattr(self.official, each.name) for each in fields(Official)}
+            result["official"] = kept
+        return result
 
     @classmethod
     def from_json(cls, data: object, layout: str, where: str) -> Meaning:
@@ -224,6 +231,7 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
     result["subjects"] = frozenset(checked.all_of(own["subjects"], "subjects", str))
     for key in ("recipe", "phase", "salt_id"):
         result[key] = checked.text(own[key], key)
+    result["harmonised"] = checked.choice(own.get("harmonised", "none"), "harmonised", HARMONISE)
     if "official" in own:
         result["official"] = _official(own["official"])
     return result

@@ -239,6 +239,11 @@ def export_official(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
             f"{loaded.path}: the official format ends in male, female and age; this one's targets "
             f"are {', '.join(loaded.vocabulary.names)}"
         )
+    if loaded.vocabulary[AGE].log:
+        raise InputError(
+            f"{loaded.path}: predicts the logarithm of age, the published model years; it cannot "
+            "be told so"
+        )
     if tuple(loaded.scalars.get(AGE, (0.0, 1.0))) != (0.0, 1.0):
         raise InputError(
             f"{loaded.path}: predicts standardised ages, the published model years; it cannot be "

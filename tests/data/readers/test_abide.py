@@ -14,7 +14,7 @@ from lcm_scale.errors import InputError
 def test_tabs_crlf_and_a_hashed_header_are_read(abide_folder, recipe, read_all, bold) -> None:
     (first, *_), skipped = read_all(recipe(dir=abide_folder()))
     assert np.array_equal(first.series, bold(0))
-    assert first.region_indices == (1, 2, 3, 4, 5, 6)
+    assert first.columns == ("1", "2", "3", "4", "5", "6")
     assert skipped == []
 
 
@@ -75,8 +75,8 @@ def test_all_files_takes_such_a_person_by_the_number_in_the_files_name_and_remar
     scans, skipped = read_all(recipe(dir=folder, all_files=True))
     assert [scan.subject for scan in scans] == ["50000", "50001", "50002", "50003"]
     assert skipped == []
-    assert [bool(scan.remark) for scan in scans] == [False, False, True, False]
-    assert "no_filename" in scans[2].remark
+    assert [bool(scan.remarks) for scan in scans] == [False, False, True, False]
+    assert "no_filename" in scans[2].remarks[0]
 
 
 def test_without_a_file_id_in_the_table_the_number_decides(abide_folder, recipe, read_all) -> None:
@@ -135,7 +135,7 @@ def test_of_several_atlases_in_one_folder_the_fitting_one_is_read(
             {"AGE_AT_SCAN": "eleven"},
             r"phenotypes\.csv, row 3: AGE_AT_SCAN is 'eleven', expected a number",
         ),
-        ({"SEX": "3"}, r"row 3: SEX is '3', expected 1 \(M\), 2 \(F\) or nothing"),
+        ({"SEX": "3"}, r"row 3: SEX is '3', expected 1 \(M\), 2 \(F\), m"),
         ({"DX_GROUP": "ASD"}, r"row 3: DX_GROUP is 'ASD'"),
         ({"SUB_ID": ""}, r"row 3: SUB_ID is empty"),
     ],
@@ -167,3 +167,19 @@ def test_two_tables_in_one_folder_are_not_guessed_between(abide_folder, recipe, 
     with pytest.raises(InputError, match=r"phenotypes\.csv, second\.csv"):
         read_all(recipe(dir=folder))
     assert len(read_all(recipe(dir=folder, phenotypes=folder / "second.csv"))[0]) == 4
+
+
+def test_one_file_of_two_people_is_refused(abide_folder, recipe, read_all) -> None:
+    folder = abide_folder(changes={1: {"FILE_ID": "Site_0050000"}})
+    with pytest.raises(InputError, match="rows 2 and 3 name one file, FILE_ID Site_0050000, for"):
+        read_all(recipe(dir=folder))
+
+
+def test_the_columns_may_be_in_lower_case(abide_folder, recipe, read_all) -> None:
+    folder = abide_folder()
+    table = folder / "phenotypes.csv"
+    header, _, rows = table.read_text().partition("\n")
+    table.write_text(f"{header.lower()}\n{rows}")
+    scans, _ = read_all(recipe(dir=folder))
+    assert (scans[0].age, scans[0].sex, scans[0].site) == (10.0, "M", "PITT")
+    assert scans[0].labels["diagnosis"] == "Autism"

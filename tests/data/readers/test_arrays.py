@@ -12,12 +12,13 @@ import scipy.io
 from lcm_scale.atlas import Atlas, numbered
 from lcm_scale.data.readers.arrays import (
     Table,
+    as_matrix,
     as_series,
     read_array,
-    read_text,
-    region_indices,
     without,
 )
+from lcm_scale.data.readers.columns import indices_of
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.errors import InputError
 
 VALUES = np.array([[1.5, -2.0, 3e-3], [4.0, 5.25, 6.0]])
@@ -80,10 +81,10 @@ def test_nan_in_a_text_file_is_a_number_to_be_dealt_with_later(tmp_path) -> None
         ("", "empty"),
         ("\n\n", "empty"),
         ("#1\t#2\n", "empty"),
-        ("#1\t#2\n1\t2\n3\tx\n", r"row 3, column 2 \(#2\) is 'x', expected a number"),
-        ("1,2\n\n3,\n", "row 3, column 2 is '', expected a number"),
+        ("#1\t#2\n1\t2\n3\tx\n", r"row 3, column 2 \(2\) is 'x', expected a number"),
+        ("1,2\n\n3,-\n", "row 3, column 2 is '-', expected a number"),
         ("1,2\n3,4,5\n", "row 2 has 3 columns, the rows above have 2"),
-        ("#1\t#2\t#3\n1\t2\n", "3 column names and 2 columns of numbers"),
+        ("a\tb\tc\n1\t2\n", "3 column names and 2 columns of numbers"),
     ],
 )
 def test_a_table_that_is_none_is_named_by_row_and_column(text: str, message: str, tmp_path) -> None:
@@ -179,19 +180,29 @@ TWICE = Atlas("twice", (7, 8, 9), ("A", "B", "B"))
         (("9", "7", "8"), ATLAS, (9, 7, 8)),
         (("C", "A", "B"), ATLAS, (9, 7, 8)),
         (("A", "B", "B"), TWICE, (7, 8, 9)),
-        (("x", "y", "z"), ATLAS, None),
-        (("7", "8", "\u00b2"), ATLAS, None),
-        (("x", "y", "z"), numbered("n", 3), None),
+        (("2", "0", "1"), ATLAS, (9, 7, 8)),
+        (("1", "2", "3"), ATLAS, (7, 8, 9)),
+        (("Mean_2", "Mean_3", "Mean_1"), ATLAS, (8, 9, 7)),
+        (("b", "c", "a "), ATLAS, (8, 9, 7)),
+        (("C", "A"), ATLAS, (9, 7)),
+        (("V1", "V2", "V3"), numbered("n", 3), (1, 2, 3)),
+        (("1", "2"), numbered("n", 3), None),
+        (("1", "3"), numbered("n", 3), (1, 3)),
     ],
 )
 def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) -> None:
-    assert region_indices(Table(VALUES, columns), atlas, HERE) == expected
+    assert indices_of(columns, atlas, "scan.csv") == expected
 
 
 @pytest.mark.parametrize(
     ("columns", "atlas", "message"),
     [
         (("A", "B", "D"), ATLAS, "column 'D' is no region of atlas named"),
+        (("x", "y", "z"), ATLAS, "none is a region of atlas named.*source.order=position"),
+        (("x", "y", "z"), numbered("n", 3), "first file does not"),
+        (("7", "8", "\u00b2"), ATLAS, "none is a region of atlas named"),
+        (("V1", "V2"), ATLAS, "none is a region of atlas named"),
+        (("4", "5", "6"), ATLAS, "region index 4 .* not numbered 0..2 or 1..3"),
         (("7", "8", "9" * 5000), ATLAS, "more digits than a region's index"),
         (("B", "A", "B"), TWICE, "occur twice"),
         (("A", "A", "B"), ATLAS, "occur twice"),
@@ -199,7 +210,7 @@ def test_columns_are_regions_by_code_or_name(columns, atlas: Atlas, expected) ->
 )
 def test_columns_that_contradict_the_atlas_are_refused(columns, atlas: Atlas, message: str) -> None:
     with pytest.raises(InputError, match=rf"scan\.csv: .*{message}"):
-        region_indices(Table(VALUES, columns), atlas, HERE)
+        indices_of(columns, atlas, "scan.csv")
 
 
 def test_columns_are_dropped_by_name() -> None:
@@ -209,3 +220,29 @@ def test_columns_are_dropped_by_name() -> None:
     assert np.array_equal(kept.values, VALUES[:, [0, 2]])
     with pytest.raises(InputError, match=r"no column 'GlobSg' to drop .*did you mean 'GlobSig'\?"):
         without(table, ["GlobSg"], HERE)
+
+
+@pytest.mark.parametrize("triangle", ["upper", "lower"])
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("lies", [True, False])
+def test_a_vector_of_a_triangle_becomes_the_matrix_it_is_of(
+    triangle: str, diagonal: bool, lies: bool
+) -> None:
+    whole = np.corrcoef(np.random.default_rng(0).normal(size=(5, 30)))
+    offset = 0 if diagonal else 1
+    rows, columns = (
+        np.triu_indices(5, offset) if triangle == "upper" else np.tril_indices(5, -offset)
+    )
+    vector = whole[rows, columns][None] if lies else whole[rows, columns][:, None]
+    assert np.allclose(as_matrix(vector, 5, triangle, HERE), whole)
+    with pytest.raises(InputError, match=r"scan\.csv: .*say which: source.triangle=upper"):
+        as_matrix(vector, 5, "none", HERE)
+    assert as_matrix(whole, 5, "none", HERE) is whole
+
+
+def test_the_recipe_says_which_side_is_time_where_the_sides_cannot() -> None:
+    square = np.arange(9.0).reshape(3, 3)
+    assert as_series(square, 3, HERE, "time_by_region") is square
+    assert np.array_equal(as_series(square, 3, HERE, "region_by_time"), square.T)
+    with pytest.raises(InputError, match=r"source\.orientation"):
+        as_series(np.ones((3, 5)), 3, HERE, "time_by_region")

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import scipy.io
 
+from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ShardRecipe
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.errors import InputError
 
 
@@ -75,7 +77,7 @@ def conn(tmp_path: Path, bold, recipe, write_csv) -> Callable[..., ShardRecipe]:
     return make
 
 
-def test_regions_are_read_and_the_rest_is_left_out_and_said(conn, read_all, bold, capfd) -> None:
+def test_regions_are_read_and_the_rest_is_left_out_and_said(conn, read_all, bold) -> None:
     scans, skipped = read_all(conn())
     assert [scan.subject for scan in scans] == ["sub-X1", "sub-X2"]
     assert [scan.session for scan in scans] == ["condition001"] * 2
@@ -85,7 +87,9 @@ def test_regions_are_read_and_the_rest_is_left_out_and_said(conn, read_all, bold
     assert {skip.why for skip in skipped} == {
         "file of all conditions together, each of which has its own"
     }
-    assert "left out, as in ROI_Subject001_Condition000.mat: Grey Matter" in capfd.readouterr().err
+    remark = "left out, no regions of the set: Grey Matter, White Matter, CSF, networks.DefaultMode"
+    assert scans[0].file_remarks[0].startswith(remark)
+    assert "Effect of rest" in scans[0].file_remarks[0]
 
 
 def test_names_decide_the_order(conn, read_all, bold, write_csv, tmp_path) -> None:
@@ -93,9 +97,9 @@ def test_names_decide_the_order(conn, read_all, bold, write_csv, tmp_path) -> No
     table = [{"index": 10 + i, "name": f"r{i}"} for i in reversed(range(n))]
     atlas = str(write_csv(tmp_path / "mine.tsv", table))
     scans, _ = read_all(conn(atlas=atlas))
-    assert scans[0].region_indices == tuple(10 + i for i in range(n))
-    with pytest.raises(InputError, match=r"'q0.*' is no region of atlas mine"):
-        read_all(conn(names=[f"atlas.q{i} (Q)" for i in range(n)], atlas=atlas))
+    assert scans[0].columns == tuple(f"r{i}" for i in range(n))
+    assert indices_of(scans[0].columns, load_atlas(atlas), "x") == tuple(10 + i for i in range(n))
+    assert read_all(conn(atlas=atlas, order="position"))[0][0].columns == ()
 
 
 def test_the_series_before_denoising_are_said_to_be_so(conn, read_all, bold) -> None:
@@ -123,7 +127,6 @@ def test_subjects_without_a_table_are_conns_numbers(conn, read_all) -> None:
             r"several ROI files, atlas .*networks \(1 regions\); name one: source\.rois",
         ),
         ({"rois": "atls"}, r"no regions of 'atls' \(source\.rois\), did you mean 'atlas'"),
-        ({"rois": "networks"}, r"1 regions, atlas tiny has"),
         ({"pattern": "x*"}, r"no file fits 'x\*'"),
         ({"dir": "gone"}, r"source\.dir: gone: no such folder"),
     ],

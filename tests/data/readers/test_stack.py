@@ -139,6 +139,49 @@ def test_a_cell_of_matrices_and_a_struct_array_are_stacks(
     assert [scan.subject for scan in scans] == ["s0", "s1", "s2"]
 
 
+@pytest.mark.parametrize("shape", ["whole", "upper", "lower"])
+@pytest.mark.parametrize("suffix", [".txt", ".npy", ".npz", ".mat"])
+def test_a_row_of_edges_is_a_scan(
+    shape: str, suffix: str, stacked, read_all, bold, tmp_path
+) -> None:
+    matrices = [np.corrcoef(bold(i).T) for i in range(3)]
+    upper, lower = np.triu_indices(len(matrices[0]), 1), np.tril_indices(len(matrices[0]), -1)
+    cut = {"whole": np.ravel, "upper": lambda m: m[upper], "lower": lambda m: m[lower]}[shape]
+    rows = np.stack([cut(matrix) for matrix in matrices])
+    path = tmp_path / f"netmats{suffix}"
+    if suffix == ".txt":
+        np.savetxt(path, rows, fmt="%.17g")
+    elif suffix == ".npy":
+        np.save(path, rows)
+    elif suffix == ".npz":
+        np.savez(path, netmats=rows)
+    else:
+        scipy.io.savemat(path, {"netmats": rows})
+    triangle = "none" if shape == "whole" else shape
+    made = stacked(file=path, stack="rows", kind="connectivity", triangle=triangle)
+    scans, _ = read_all(made)
+    assert [np.allclose(s.connectivity, m) for s, m in zip(scans, matrices, strict=True)] == [
+        True
+    ] * 3
+    if shape != "whole":
+        made.source.triangle = "none"
+        with pytest.raises(InputError, match=r"say which: source\.triangle=upper"):
+            read_all(made)
+
+
+@pytest.mark.parametrize("key", [None, "tc"])
+def test_a_list_of_names_in_the_file_names_the_regions(
+    key, stacked, read_all, bold, tmp_path
+) -> None:
+    names = np.array([[f"left {i}"] for i in range(bold(0).shape[1])], dtype=object).T
+    stack = np.stack([bold(i) for i in range(3)])
+    scipy.io.savemat(tmp_path / "all.mat", {"tc": stack, "roi_names": names, "ids": cells(IDS)})
+    scans, _ = read_all(stacked(file=tmp_path / "all.mat", key=key))
+    assert scans[0].columns == tuple(names[0])
+    scans, _ = read_all(stacked(file=tmp_path / "all.mat", key=key, order="position"))
+    assert scans[0].columns == ()
+
+
 def test_scans_of_one_person_are_runs(stacked, read_all, write_csv, tmp_path) -> None:
     made = stacked()
     write_csv(tmp_path / "people.csv", [{"subject": name} for name in ("a", "b", "a")])
@@ -155,6 +198,7 @@ def test_scans_of_one_person_are_runs(stacked, read_all, write_csv, tmp_path) ->
         ({"rows": 4}, r"4 rows, .*all\.npy holds 3 scans"),
         ({"last": True, "stack": "first"}, r"3 rows, .*all\.npy holds 40 scans"),
         ({"last": True, "stack": "first", "ready": True}, r"scans of 6 x 3; .*not fit 6 regions"),
+        ({"stack": "rows"}, r"source\.stack=rows holds matrices"),
         ({"ids": "ids"}, r"an \.npy lists no ids; source\.ids=rows"),
         ({"write": npz, "ids": "idz"}, r"all\.npz: no variable 'idz' \(source\.ids\)"),
         ({"write": mat, "ids": "tc"}, r"'tc' is no list of words or numbers"),

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import scipy.io
 
+from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ShardRecipe
 from lcm_scale.data.connectivity import pearson
+from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.errors import InputError
 
 SUFFIXES = [".npy", ".npz", ".csv", ".tsv", ".1D", ".mat"]
@@ -127,10 +129,11 @@ def test_files_may_lie_elsewhere_and_behind_links(tmp_path, listed, read_all, bo
     assert [scan.subject for scan in scans] == ["1", "2"] and skipped == []
 
 
-def test_what_is_no_file_is_not_opened(tmp_path, listed, read_all) -> None:
+def test_what_is_no_file_is_not_opened(tmp_path, listed, read_all, bold) -> None:
     os.mkfifo(tmp_path / "pipe.npy")
-    rows = [{"file": "/dev/zero", "subject": "1"}, {"file": "pipe.npy", "subject": "2"}]
-    _, skipped = read_all(listed(rows))
+    np.save(tmp_path / "scan.npy", bold(0))
+    files = ["scan.npy", "/dev/zero", "pipe.npy"]
+    _, skipped = read_all(listed([{"file": f, "subject": i} for i, f in enumerate(files)]))
     assert [skip.why for skip in skipped] == ["table row without a file"] * 2
 
 
@@ -145,7 +148,7 @@ def test_named_columns_are_matched_and_dropped_by_name(tmp_path, listed, read_al
         comments="",
     )
     (scan,), _ = read_all(listed([{"file": "scan.csv", "subject": "1"}], drop_columns=["global"]))
-    assert scan.region_indices == (3, 1, 2, 6, 5, 4)
+    assert indices_of(scan.columns, load_atlas("tiny:6"), "") == (3, 1, 2, 6, 5, 4)
     assert np.allclose(scan.series, bold(0)[:, order])
 
 
@@ -168,7 +171,7 @@ def test_a_wrong_cell_is_named_by_row_and_column(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no column 'file'"),
+        ("", "no rows below the header"),
         ("file,subjct\na.npy,1\n", r"no column 'subject', did you mean 'subjct'\?"),
         ("file,subject\n", "no rows below the header"),
         ("file,subject\na.npy,1,2\n", "row 2: more cells than the header has columns"),

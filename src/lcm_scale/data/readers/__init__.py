@@ -10,8 +10,10 @@ from lcm_scale.config import ShardRecipe
 from lcm_scale.data.readers import (
     abide,
     auckland,
+    bids,
     conn,
     dpabi,
+    fmriprep,
     giga_connectome,
     mat,
     names,
@@ -24,8 +26,10 @@ from lcm_scale.data.recordings import Skipped, Unread
 READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] = {
     "abide": abide.read,
     "auckland": auckland.read,
+    "bids": bids.read,
     "conn": conn.read,
     "dpabi": dpabi.read,
+    "fmriprep": fmriprep.read,
     "giga_connectome": giga_connectome.read,
     "mat": mat.read,
     "names": names.read,
@@ -33,3 +37,8 @@ READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] =
     "table": table.read,
     "simulated": simulated.read,
 }
+
+
+def brings_its_files(recipe: ShardRecipe) -> bool:
+    """Whether reading makes the raw files, which no dry run does."""
+    return recipe.reader == "simulated"

@@ -4,7 +4,7 @@ one phenotype CSV.
 Recipe keys: source.dir, source.phenotypes (default: the CSV in dir or above), source.pattern (where
 dir holds the files of several atlases), source.tr, source.all_files. Labels: diagnosis (CN,
 Autism), site, eye_status (open, closed), and any column of the CSV that a group or scalar names.
-Without source.dir the files are downloaded through nilearn.
+Without source.dir the folder is raw/abide, where `lcm-scale fetch abide` puts the files.
 
 The project's own checks decide who belongs to the set: a person whose FILE_ID is `no_filename`
 failed them. Copies of the release hold files of such people too (67 beside the 1,035); they are
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
-from lcm_scale.data.readers.arrays import read_text, region_indices
 from lcm_scale.data.readers.files import matching
 from lcm_scale.data.readers.people import SEX_WORDS, Entry, both, united
 from lcm_scale.data.readers.phenotypes import (
@@ -30,12 +29,13 @@ from lcm_scale.data.readers.phenotypes import (
     abide_table,
     read_abide,
 )
+from lcm_scale.data.readers.text_tables import read_text
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.limits import first_line
 
-DOWNLOAD = "raw/abide"
+FETCHED = "raw/abide"
 NO_FILE = "no_filename"
 FAILED = f"FILE_ID is {NO_FILE}, the project's checks were not passed"
 
@@ -46,7 +46,13 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     Raises: InputError for a missing folder or table, or a file or cell that cannot be read.
     """
     source = recipe.source
-    folder = expand(source.dir) if source.dir else _download()
+    folder = expand(source.dir or FETCHED)
+    if not source.dir and not folder.is_dir():
+        raise InputError(
+            f"source.dir is not set, and there is no {FETCHED}: `lcm-scale fetch abide` downloads "
+            "it; or name the folder of its *_rois_aal.1D files and phenotype CSV (make shard "
+            "DATA=abide ABIDE_DIR=FOLDER)"
+        )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder (source.dir; make: ABIDE_DIR=folder)")
     files = _files(folder, source.pattern, atlas)
@@ -103,7 +109,7 @@ def _scan(
 
 def _load(path: Path, atlas: Atlas) -> ScanArrays:
     data = read_text(path)
-    return ScanArrays(data.values, None, region_indices(data, atlas, path))
+    return ScanArrays(data.values, None, None, columns=data.columns, file_remarks=data.remarks)
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
@@ -163,32 +169,3 @@ def _match(files: Sequence[Path], rows: Sequence[Row]) -> dict[Path, Row]:
         if found is not None:
             matched[path] = found
     return matched
-
-
-def _download() -> Path:
-    """Band-passed CPAC series with global signal regression, as most published ABIDE work uses,
-    through nilearn."""
-    advice = (
-        "source.dir is not set, and ABIDE cannot be downloaded here ({}); fetch its *_rois_aal.1D "
-        "files and phenotype CSV elsewhere and name the folder: source.dir=FOLDER (make shard "
-        "DATA=abide ABIDE_DIR=FOLDER)"
-    )
-    try:
-        from nilearn.datasets import fetch_abide_pcp
-    except ImportError as error:
-        raise InputError(
-            advice.format("nilearn is not installed: pip install 'lcm-scale[imaging]'")
-        ) from error
-    try:
-        fetch_abide_pcp(
-            data_dir=DOWNLOAD,
-            pipeline="cpac",
-            band_pass_filtering=True,
-            global_signal_regression=True,
-            derivatives=["rois_aal"],
-            quality_checked=False,
-            verbose=0,
-        )
-    except Exception as error:  # nilearn passes on whatever its transport raises
-        raise InputError(advice.format(type(error).__name__)) from error
-    return next(Path(DOWNLOAD).glob("ABIDE_pcp/cpac/*"))

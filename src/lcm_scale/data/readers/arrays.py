@@ -1,14 +1,13 @@
 """Array files: text tables (.1D .csv .tsv .txt), .npy, .npz and MATLAB, as (time, regions) or
 (regions, regions).
 
-Nothing here unpickles, and no more is read than `limits.py` allows. A value that is no number is
-named by its row and column.
+Nothing here unpickles, and no more is read than `limits.py` allows. Text is read by
+`text_tables.py`, names of columns by `columns.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,26 +18,21 @@ from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers import numpy_files
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.numpy_files import Variable
+from lcm_scale.data.readers.text_tables import (
+    COUNTS_ROWS,
+    LONGEST_SHOWN,
+    Table,
+    counts_rows,
+    read_text,
+)
 from lcm_scale.data.recordings import ScanArrays
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.limits import read_text as text_of
-from lcm_scale.limits import refuse_too_many
 
 TEXT = (".1d", ".csv", ".tsv", ".txt")
-SUFFIXES = (*TEXT, ".npy", ".npz", ".mat")
+HDF5 = (".h5", ".hdf5")
+SUFFIXES = (*TEXT, ".npy", ".npz", ".mat", *HDF5)
 Parsed = TypeVar("Parsed")
 LISTED = 20  # variables of a file that a message names
-DIGITS = 18  # of a region's index, which is 64 bits wide at most
-LONGEST_SHOWN = 64  # characters of a name or cell in a message; MATLAB's names have 63
-
-
-@dataclass(frozen=True)
-class Table:
-    """Numbers of a file: `values` (rows, columns) and the names of its columns, empty where the
-    file names none."""
-
-    values: np.ndarray
-    columns: tuple[str, ...] = ()
 
 
 def read_array(
@@ -83,7 +77,7 @@ def _binary_table(path: Path, key: str | None, fits: Callable[[Variable], bool] 
     kind = path.suffix.lower()
     if kind == ".npy":
         return Table(numpy_files.read_npy(path))
-    if kind == ".mat":
+    if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
         return _matlab_table(path, key, fits)
     chosen = choose(numpy_files.npz_variables(path), path, key, fits)
     return Table(numpy_files.read_npz(path, chosen.name))
@@ -101,38 +95,6 @@ def _matlab_table(path: Path, key: str | None, fits: Callable[[Variable], bool] 
     return Table(values if len(names) == values.shape[1] else values.T, names)
 
 
-def read_text(path: Path) -> Table:
-    """A table of numbers, tab, comma or blank between them, with or without one line of column
-    names.
-
-    Raises: InputError where it is empty, ragged or holds text, naming row (as an editor counts) and
-        column.
-    """
-    lines = text_of(path).split("\n")
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = next((mark for mark in ("\t", ",") if mark in first), None)
-    header = _cells(first, delimiter)
-    start = lines.index(first) + 1 if first else 0
-    named = _is_header(
-        header, _cells(next((line for line in lines[start:] if line.strip()), ""), delimiter)
-    )
-    start = start if named else 0
-    body = [line for line in lines[start:] if line.strip()]
-    if not body:
-        raise InputError(f"{path}: empty; expected one row a volume and one column a region")
-    refuse_too_many((len(body), len(header)), str(path))
-    try:
-        values = np.loadtxt(body, dtype=np.float64, delimiter=delimiter, comments=None, ndmin=2)
-    except ValueError as error:
-        raise _bad_cell(path, lines, start, delimiter, header if named else ()) from error
-    columns = tuple(cell.lstrip("#").strip().strip('"') for cell in header) if named else ()
-    if columns and len(columns) != values.shape[1]:
-        raise InputError(
-            f"{path}: {len(columns)} column names and {values.shape[1]} columns of numbers"
-        )
-    return Table(values, columns)
-
-
 def without(table: Table, names: Sequence[str], path: Path) -> Table:
     """The table without the named columns.  Raises: InputError where it has no such column."""
     for name in names:
@@ -143,67 +105,55 @@ def without(table: Table, names: Sequence[str], path: Path) -> Table:
             )
     keep = [i for i, column in enumerate(table.columns) if column not in names]
     return (
-        table if not names else Table(table.values[:, keep], tuple(table.columns[i] for i in keep))
+        table
+        if not names
+        else Table(table.values[:, keep], tuple(table.columns[i] for i in keep), table.remarks)
     )
-
-
-def region_indices(table: Table, atlas: Atlas, path: Path) -> tuple[int, ...] | None:
-    """Atlas indices of the columns as their names say, or None where they say nothing.
-
-    Names are codes (``#2001``) or region names; names that occur twice are only accepted in the
-    atlas's own order.
-    Raises: InputError where names and atlas contradict each other.
-    """
-    columns = table.columns
-    if not columns:
-        return None
-    if all(column.isascii() and column.isdigit() for column in columns):
-        if max(map(len, columns)) > DIGITS:
-            raise InputError(f"{path}: a column's name has more digits than a region's index")
-        return tuple(int(column) for column in columns)
-    if columns == atlas.names:
-        return atlas.indices
-    if len(columns) != atlas.n_regions or not set(columns) & set(atlas.names):
-        return None
-    by_name = dict(zip(atlas.names, atlas.indices, strict=True))
-    strange = next((column for column in columns if column not in by_name), None)
-    if strange is not None:
-        raise InputError(
-            f"{path}: column '{strange[:LONGEST_SHOWN]}' is no region of atlas "
-            f"{atlas.name}{nearest(strange, by_name)}"
-        )
-    if len(set(columns)) != len(columns) or len(by_name) != atlas.n_regions:
-        raise InputError(
-            f"{path}: columns stand in another order than atlas {atlas.name}, and some names occur "
-            "twice, so they cannot be matched; name the columns by atlas index"
-        )
-    return tuple(by_name[column] for column in columns)
 
 
 def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
-    """One scan's file, as the recipe's source says (key, drop_columns, kind).
+    """One scan's file, as the recipe's source says (key, drop_columns, kind, columns, orientation,
+    triangle).
 
-    Raises: InputError as `read_array`, `without`, `region_indices` and `as_series`.
+    Raises: InputError as `read_array`, `without`, `as_series` and `as_matrix`.
     """
     n, ready = atlas.n_regions, source.kind == "connectivity"
     data = without(read_array(path, source.key, shape_of_scan(n, ready)), source.drop_columns, path)
+    if not data.columns and data.values.shape[1] == n + 1 and counts_rows(data.values):
+        data = Table(data.values[:, 1:], (), (*data.remarks, COUNTS_ROWS))
+    columns = data.columns if source.order == "names" else ()
     if ready:
-        return ScanArrays(None, data.values, region_indices(data, atlas, path))
+        matrix = as_matrix(data.values, n, source.triangle, path)
+        if matrix is not data.values:
+            columns = ()  # names of edges, if any
+        return ScanArrays(None, matrix, None, columns=columns, file_remarks=data.remarks)
     # Named columns are regions, so a table with a header is never turned.
-    series = data.values if data.columns else as_series(data.values, n, path)
-    return ScanArrays(series, None, region_indices(data, atlas, path))
+    series = data.values
+    if not data.columns:
+        series = as_series(series, n, path, source.orientation)
+    return ScanArrays(series, None, None, columns=columns, file_remarks=data.remarks)
 
 
 def shape_of_scan(n_regions: int, ready: bool) -> Callable[[Variable], bool]:
-    """Which of a file's arrays may be a scan's.  Args: ready: a matrix, no series."""
-    return lambda array: (
-        array.shape == (n_regions, n_regions) if ready else n_regions in array.shape
-    )
+    """Which of a file's arrays may be a scan's.  Args: ready: a matrix, or a triangle of one, no
+    series."""
+    sizes = {n_regions * (n_regions - 1) // 2, n_regions * (n_regions + 1) // 2}
+
+    def fits(array: Variable) -> bool:
+        if not ready:
+            return n_regions in array.shape
+        is_vector = len(array.shape) == 2 and 1 in array.shape
+        return array.shape == (n_regions, n_regions) or (is_vector and max(array.shape) in sizes)
+
+    return fits
 
 
-def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:
+def as_series(
+    values: np.ndarray, n_regions: int, path: Path, orientation: str = "auto"
+) -> np.ndarray:
     """(T, R) from (T, R) or (R, T): the side as long as the atlas is the regions'.
 
+    Args: orientation: ``time_by_region`` or ``region_by_time`` where the sides cannot tell.
     Raises: InputError where neither side is, or both are.
     """
     if values.ndim != 2 or n_regions not in values.shape:
@@ -212,13 +162,51 @@ def as_series(values: np.ndarray, n_regions: int, path: Path) -> np.ndarray:
             f"{path}: array of {shape}; expected one side of {n_regions} regions (recipe key "
             "'atlas')"
         )
-    if values.shape[0] == values.shape[1]:
+    if orientation == "auto" and values.shape[0] == values.shape[1]:
         raise InputError(
             f"{path}: {n_regions} x {n_regions}: time and regions cannot be told apart; set "
-            "source.kind=connectivity "
-            "if it is a ready matrix"
+            "source.orientation=time_by_region or region_by_time, or source.kind=connectivity if "
+            "it is a ready matrix"
         )
-    return values if values.shape[1] == n_regions else values.T
+    if orientation == "auto":
+        return values if values.shape[1] == n_regions else values.T
+    turned = values if orientation == "time_by_region" else values.T
+    if turned.shape[1] != n_regions:
+        raise InputError(
+            f"{path}: {values.shape[0]} x {values.shape[1]} is not {orientation} of {n_regions} "
+            "regions (source.orientation)"
+        )
+    return turned
+
+
+def as_matrix(values: np.ndarray, n_regions: int, triangle: str, path: Path) -> np.ndarray:
+    """(R, R) from itself, or from a vector of its triangle.
+
+    Args:
+        triangle: ``upper`` or ``lower``, row by row; its length says whether the diagonal is in it.
+    Raises: InputError where a vector's triangle is not said.
+    """
+    without_diagonal = n_regions * (n_regions - 1) // 2
+    if values.size not in (without_diagonal, without_diagonal + n_regions) or (
+        1 not in values.shape
+    ):
+        return values
+    if triangle == "none":
+        raise InputError(
+            f"{path}: a vector of {values.size} values, as many as a triangle of {n_regions} "
+            "regions has; say which: source.triangle=upper (row by row above the diagonal, as "
+            "numpy.triu_indices) or lower (row by row below it, which is MATLAB's column by "
+            "column above it)"
+        )
+    offset = 1 if values.size == without_diagonal else 0
+    matrix = np.eye(n_regions) if offset else np.zeros((n_regions, n_regions))
+    if triangle == "upper":
+        rows, columns = np.triu_indices(n_regions, offset)
+    else:
+        rows, columns = np.tril_indices(n_regions, -offset)
+    matrix[rows, columns] = values.ravel()
+    matrix[columns, rows] = values.ravel()
+    return matrix
 
 
 def choose(
@@ -289,52 +277,3 @@ def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(name[:LONGEST_SHOWN] for name in names[:LISTED]) + more
-
-
-def _cells(line: str, delimiter: str | None) -> list[str]:
-    return [cell.strip() for cell in line.split(delimiter)] if line else []
-
-
-def _is_header(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line names columns: `#2001 ...`, words, or whole numbers (`0,1,2`) above
-    decimal ones."""
-    if not first:
-        return False
-    numbered = all(cell.isdigit() for cell in first) and any("." in cell for cell in second)
-    return (
-        first[0].startswith("#")
-        or not any(map(_is_number, first))
-        or (numbered and len(set(first)) == len(first))
-    )
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _bad_cell(
-    path: Path, lines: list[str], start: int, delimiter: str | None, header: Sequence[str]
-) -> InputError:
-    """The first cell that is no number, or the first row of another length."""
-    width = None
-    for number, line in enumerate(lines[start:], start + 1):
-        if not line.strip():
-            continue
-        cells = _cells(line, delimiter)
-        for column, cell in enumerate(cells):
-            if not _is_number(cell):
-                name = f" ({header[column][:LONGEST_SHOWN]})" if column < len(header) else ""
-                return InputError(
-                    f"{path}: row {number}, column {column + 1}{name} is '{cell[:LONGEST_SHOWN]}', "
-                    "expected a number"
-                )
-        width = width or len(cells)
-        if len(cells) != width:
-            return InputError(
-                f"{path}: row {number} has {len(cells)} columns, the rows above have {width}"
-            )
-    return InputError(f"{path}: not a table of numbers")

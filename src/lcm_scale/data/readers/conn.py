@@ -2,7 +2,7 @@
 
 Such a file holds `names`, and `data`, a cell of (volumes, dimensions) a name: regions called after
 the ROI file that they come from (`atlas.FP r (Frontal Pole Right)`), and what are no regions:
-tissue, covariates, effects. Those are left out, and said.
+tissue, covariates, effects. Those are left out, and every report says so. Names decide the order.
 
 Recipe keys: source.dir, source.pattern (default: the denoised series,
 ROI_Subject*_Condition*.mat), source.rois (the ROI file, where there are several), source.tr,
@@ -13,22 +13,20 @@ subject in the column `conn_subject`, or in the subject's where there is no such
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lcm_scale.atlas import Atlas, numbered
-from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import ShardRecipe, SourceConfig, expand
 from lcm_scale.data.readers.files import files_of
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.names import refuse_strangers, scan_of
 from lcm_scale.data.readers.people import Entry, People, read_people
 from lcm_scale.data.recordings import ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.terminal import print
 
 FILE = re.compile(r"ROI_Subject(?P<subject>\d+)_(?P<what>Condition|Session)(?P<number>\d+)\.mat")
 NUMBER = "conn_subject"  # the table's column of CONN's numbers
@@ -53,7 +51,6 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
         refuse_strangers(people, files, numbers, source.table or "")
     elif not {int(number) for number in numbers} & set(by_number):
         raise InputError(f"{source.table}: column {NUMBER} has none of the files' subjects")
-    _say_left_out(recipe, next((p for p, m in zip(files, found, strict=True) if m), None))
     for path, match in zip(files, found, strict=True):
         if match is None:
             yield Skipped(path.name, "file name that is not CONN's (ROI_Subject*_Condition*.mat)")
@@ -93,23 +90,8 @@ def _scan(
     }
     scan = scan_of(recipe, path, said, entry, atlas)
     raw = ("series before CONN's denoising",) if match["what"] == "Session" else ()
-    load = partial(_load, path, recipe.source.rois, atlas)
+    load = partial(_load, path, recipe.source, atlas)
     return replace(scan, load=load, remarks=(*scan.remarks, *raw))
-
-
-def _say_left_out(recipe: ShardRecipe, path: Path | None) -> None:
-    if path is None:
-        return
-    names = _names(path)
-    chosen = _chosen(names, recipe.source.rois, path)
-    others = [name for i, name in enumerate(names) if i not in chosen]
-    if others:
-        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-        print(
-            f"{recipe.name}: {len(chosen)} regions; left out, as in {path.name}: "
-            f"{', '.join(name[:64] for name in others[:SHOWN])}{more}",
-            file=sys.stderr,
-        )
 
 
 def _names(path: Path) -> list[str]:
@@ -144,33 +126,24 @@ def _chosen(names: Sequence[str], rois: str | None, path: Path) -> list[int]:
     return [i for i, file in enumerate(files) if file == (rois or next(iter(counts)))]
 
 
-def _load(path: Path, rois: str | None, atlas: Atlas) -> ScanArrays:
+def _load(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
     names = _names(path)
-    chosen = _chosen(names, rois, path)
+    chosen = _chosen(names, source.rois, path)
     series = MATLAB.read(path, "data", cells=chosen)
-    return ScanArrays(series, None, _indices([names[i] for i in chosen], atlas, path))
+    columns = tuple(_in_atlas(names[i].partition(".")[2], atlas) for i in chosen)
+    others = [name[:64] for i, name in enumerate(names) if i not in chosen]
+    more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    remark = f"left out, no regions of the set: {', '.join(others[:SHOWN])}{more}"
+    return ScanArrays(
+        series,
+        None,
+        None,
+        columns=columns if source.order == "names" else (),
+        file_remarks=(remark,) if others else (),
+    )
 
 
-def _indices(names: Sequence[str], atlas: Atlas, path: Path) -> tuple[int, ...] | None:
-    """Atlas indices of the regions by their names, with or without what CONN puts in brackets; None
-    for an atlas of numbers alone.
-
-    Raises: InputError where the atlas has another number of regions, or lacks a name.
-    """
-    if len(names) != atlas.n_regions:
-        raise InputError(
-            f"{path}: {len(names)} regions, atlas {atlas.name} has {atlas.n_regions} (recipe key "
-            "'atlas', source.rois)"
-        )
-    if atlas.names == numbered(atlas.name, atlas.n_regions).names:
-        return None
-    own = [name.partition(".")[2] for name in names]
-    by_name = dict(zip(atlas.names, atlas.indices, strict=True))
-    found = [by_name.get(name, by_name.get(name.partition(" (")[0])) for name in own]
-    strange = next((name for name, index in zip(own, found, strict=True) if index is None), None)
-    if strange is not None or len(set(found)) < len(found):
-        raise InputError(
-            f"{path}: '{(strange or 'a name')[:64]}' is no region of atlas {atlas.name}, or is one "
-            "twice; write CONN's names into a table index,name and set atlas to it"
-        )
-    return tuple(index for index in found if index is not None)
+def _in_atlas(name: str, atlas: Atlas) -> str:
+    """A region's name, without what CONN puts in brackets where the atlas has it so."""
+    short = name.partition(" (")[0]
+    return short if name not in atlas.names and short in atlas.names else name

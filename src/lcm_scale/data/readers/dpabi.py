@@ -5,8 +5,8 @@
 read. `ROI_OrderKey_ID.tsv` (.csv in DPARSF) tells the regions' codes.
 
 Recipe keys: source.dir, source.kind, source.fisher_z (read the z files and turn them into r, where
-nothing else is there), source.pattern, source.tr, source.site, and source.table: a table of people
-(`people.py`), joined by subject.
+nothing else is there), source.order (position: the order key is not asked), source.pattern,
+source.tr, source.site, and source.table: a table of people (`people.py`), joined by subject.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _load(
     matrix = arrays.connectivity
     if source.fisher_z and matrix is not None:
         matrix = np.tanh(matrix)  # its diagonal is inf, which becomes 1
-    codes = _codes(path.parent, subject, atlas)
+    codes = _codes(path.parent, subject, atlas) if source.order == "names" else None
     return replace(arrays, connectivity=matrix, region_indices=codes or arrays.region_indices)
 
 

@@ -42,11 +42,13 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     if not source.dir or not folder.is_dir():
         raise InputError(f"source.dir: {source.dir or 'not set'}: no such folder")
     pattern = source.pattern or "**/*"
-    files = [p for p in matching(folder, pattern) if p.suffix.lower() in SUFFIXES]
+    table = expand(source.table) if source.table else None
+    found = [p for p in matching(folder, pattern) if p.suffix.lower() in SUFFIXES]
+    files = [p for p in found if table is None or p.absolute() != table.absolute()]
     if not files:
         raise InputError(f"{folder}: no file of series or matrices fits '{pattern}'")
     wanted = recipe.label_columns()
-    people = read_people(expand(source.table), source, wanted) if source.table else People()
+    people = read_people(table, source, wanted) if table else People()
     twice = set(re.compile(source.names).groupindex) & set(people.columns)
     if twice:
         raise InputError(f"source.names: '{min(twice)}' is a column of {source.table} too")

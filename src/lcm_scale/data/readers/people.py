@@ -115,29 +115,32 @@ def require(fact: str, column_of: Mapping[str, str], rows: Sequence[Row], path: 
         )
 
 
+def subject_of(row: Row, column_of: Mapping[str, str]) -> str:
+    """Raises: InputError where the cell is empty."""
+    subject = row.text(column_of["subject"])
+    if subject is None:
+        raise InputError(f"{row.where}: {column_of['subject']} is empty")
+    return subject
+
+
 def person_of(
+    subject: str,
     row: Row,
     column_of: Mapping[str, str],
     source: SourceConfig,
     wanted: Collection[str],
-    spelling: Callable[[str], str] = str.strip,
 ) -> Person:
-    """What a row says of its person.
+    """What a row says of a person.
 
     Args:
         column_of: as `columns_of` finds them.
         wanted: columns that the recipe names, which are labels whatever else they say.
-        spelling: a subject's cell -> the id as the files' names have it.
-    Raises: InputError naming row and column where the subject is missing or a cell is not of its
-        kind.
+    Raises: InputError naming row and column where a cell is not of its kind.
     """
-    subject = row.text(column_of["subject"])
-    if subject is None:
-        raise InputError(f"{row.where}: {column_of['subject']} is empty")
     age = column_of.get("age", "")
     used = {column for fact, column in column_of.items() if _plain(column) == fact} - set(wanted)
     return Person(
-        subject=spelling(subject),
+        subject=subject,
         site=row.text(column_of.get("site", "")) or "",
         age=row.age(age, source.age_unit),
         sex=sex_of(row, column_of.get("sex", ""), source),
@@ -177,18 +180,31 @@ def read_people(
     """The people of a table; of several rows of one, cell by cell what the first one that knows it
     says.
 
-    Args: wanted, spelling: as of `person_of`; rows of one person must agree in wanted columns.
+    Args:
+        wanted: as of `person_of`; rows of one person must agree in these columns.
+        spelling: a subject's cell -> the id as the files' names have it.
     Raises: InputError for a table without subjects, a cell that cannot be read, or two rows that
         contradict each other.
     """
-    rows = read_rows(path, ())
+    return people_of(read_rows(path, ()), path, source, wanted, spelling)
+
+
+def people_of(
+    rows: Sequence[Row],
+    path: Path,
+    source: SourceConfig,
+    wanted: Collection[str],
+    spelling: Callable[[str], str] = str.strip,
+) -> People:
+    """The people of a table's rows, as `read_people` gives them."""
     if not rows:
         raise InputError(f"{path}: no rows below the header")
     column_of = columns_of(rows, path, source, OF_PEOPLE)
     require("subject", column_of, rows, path)
-    entries = [
-        Entry(person_of(row, column_of, source, wanted, spelling), row.where) for row in rows
-    ]
+    entries = []
+    for row in rows:
+        subject = spelling(subject_of(row, column_of))
+        entries.append(Entry(person_of(subject, row, column_of, source, wanted), row.where))
     columns = [*entries[0].person.labels, *(["site"] if "site" in column_of else [])]
     return People(united(entries, wanted), tuple(dict.fromkeys(columns)))
 

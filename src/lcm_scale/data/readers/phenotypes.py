@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
 
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
+COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")  # a decimal one, where it parts no cells
 ABIDE_OWN = (
     *ABIDE_COLUMNS,
     *("FILE_ID", "SITE_ID", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"),
@@ -35,10 +37,12 @@ EYES = {"1": "open", "2": "closed"}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: its cells by column name, and where it stands."""
+    """One line of a table: its cells by column name, where it stands, and whether a comma in a
+    number is its decimal point, as where semicolons or tabs stand between cells."""
 
     cells: Mapping[str, str]
     where: str
+    decimal_comma: bool = False
 
     def text(self, column: str) -> str | None:
         """A cell, None where it is missing."""
@@ -49,6 +53,8 @@ class Row:
         cell = self.text(column)
         if cell is None:
             return None
+        if self.decimal_comma and COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
         value = number_of(cell)
         if value is None:
             raise InputError(f"{self.where}: {column} is '{cell[:SHOWN]}', expected a number")
@@ -100,7 +106,7 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     if not is_file(path):
         raise InputError(f"{path}: no such table")
     text = read_text(path, "utf-8-sig", "latin-1")
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    delimiter = delimiter_of(text.partition("\n")[0])
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
     try:
         columns = [(column or "").strip() for column in reader.fieldnames or ()]
@@ -114,10 +120,15 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
             where = f"{path}, row {reader.line_num}"
             if None in cells:
                 raise InputError(f"{where}: more cells than the header has columns")
-            rows.append(Row(cells, where))
+            rows.append(Row(cells, where, delimiter != ","))
     except csv.Error as error:
         raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
     return rows
+
+
+def delimiter_of(header: str) -> str:
+    """What stands between the cells of a table, by its first line: tabs, semicolons or commas."""
+    return next((mark for mark in ("\t", ";") if mark in header), ",")
 
 
 def read_abide(path: Path) -> list[Row]:
@@ -195,7 +206,8 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        header = first_line(path).strip().split(",")
+        line = first_line(path).strip()
+        header = [cell.strip(' "') for cell in line.split(delimiter_of(line))]
     except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
     return set(ABIDE_COLUMNS) <= {column.strip().upper() for column in header}

@@ -23,7 +23,7 @@ from lcm_scale.config import ShardRecipe, SourceConfig, expand
 from lcm_scale.data.cleaning import confound_columns
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.files import instead_of
-from lcm_scale.data.readers.people import columns_of, person_of, require
+from lcm_scale.data.readers.people import columns_of, person_of, require, subject_of
 from lcm_scale.data.readers.phenotypes import Person, Row, read_rows
 from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
 from lcm_scale.errors import InputError
@@ -96,7 +96,7 @@ def scan_row(
     def text(fact: str) -> str:
         return row.text(column_of.get(fact, "")) or ""
 
-    person = person_of(row, column_of, source, wanted)
+    person = person_of(subject_of(row, column_of), row, column_of, source, wanted)
     return ScanRow(
         person=replace(person, labels={"site": person.site or None} | dict(person.labels)),
         file=text("file"),
