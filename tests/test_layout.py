@@ -29,6 +29,7 @@ ROOMS = [
     "atlas",
     "config",
     "vocabulary",
+    "linear",
     "data",
     "layouts",
     "fetch",

@@ -41,6 +41,7 @@ from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
 from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
@@ -78,14 +79,18 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.readout": set(READOUTS),
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
+    "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": set(BASELINES),
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
     "SweepRecipe.assume.law": set(LAWS),
     "SweepRecipe.fit.laws": set(LAWS),
 }
-# Choices whose words whole sweeps tell apart: the tests that run them.
-SHOWN_BY = {"SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py")}
+# Choices whose words whole runs or sweeps tell apart: the tests that run them.
+SHOWN_BY = {
+    "Recipe.model.people_memory": ("tests/training/test_remember.py",),
+    "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
+}
 
 
 def pad(word: str) -> object:
@@ -276,6 +281,7 @@ def harmonise(word: str) -> object:
 
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
+    "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,
