@@ -1,4 +1,4 @@
-"""giga_connectome's HDF5 files, up to 0.5.
+"""giga_connectome's HDF5 files, up to 0.4.
 
 Layout: bids-apps/giga_connectome at 59d83806 (the commit before it wrote tables):
 giga_connectome/postprocess.py writes {subject}[/{session}]/{attribute}_timeseries, with the

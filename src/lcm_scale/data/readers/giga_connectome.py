@@ -1,5 +1,5 @@
-"""giga_connectome up to 0.5: HDF5 files `[sub-ID_]atlas-NAME_desc-STRATEGY.h5`, of one participant
-or of all. (Later versions write tables in BIDS names: reader `names`.)
+"""giga_connectome up to 0.4: HDF5 files `[sub-ID_]atlas-NAME_desc-STRATEGY.h5`, of one participant
+or of all. (Later versions write tables in BIDS names: reader `bids`.)
 
 A file has a group a participant, and in it a group a session where there are sessions. In those lie
 `sub-ID_[ses-S_]task-T[_run-R]_atlas-NAME_desc-PARCELS_timeseries` (volumes, regions) and the same

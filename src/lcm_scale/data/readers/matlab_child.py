@@ -3,7 +3,7 @@
 SciPy's and HDF5's parsers can be crashed, or sent round for ever, by a file made for it; here that
 ends this process alone. It imports nothing of the package, so that it starts in a fraction of a
 second. What a variable holds, cells and structs among it, is the business of `matlab_parts.py`
-beside it.
+and `matlab_hdf5.py` beside it.
 
 Requests come as lines of JSON: {"path": ..., "ask": ..., ...}; `ANSWERS` has what can be asked. An
 answer is a letter and a length of eight bytes, then so many bytes:
@@ -49,15 +49,19 @@ NUMBERS = frozenset(
 )
 
 
-# By its path, not by its name: the readers beside it are no modules of this process.
-_where = importlib.util.spec_from_file_location(
-    "matlab_parts", Path(__file__).with_name("matlab_parts.py")
-)
-assert _where is not None and _where.loader is not None
-parts_of = importlib.util.module_from_spec(_where)
-sys.modules["matlab_parts"] = parts_of
-_where.loader.exec_module(parts_of)
-Refused = parts_of.Refused
+def _beside(name: str) -> Any:
+    """A module that lies beside this file, and by its path: the readers there are no modules of
+    this process."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+matlab_parts = _beside("matlab_parts")
+Refused = matlab_parts.Refused
 Answer = tuple[bytes, list[bytes | memoryview]]
 
 
@@ -86,7 +90,7 @@ def variables(path: str, most_numbers: int) -> Answer:
     """Name, shape, kind and whether it holds real numbers, of each variable; no data are read."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            return _listed([_described(file, name) for name in parts_of.names(file)])
+            return _listed([_described(file, name) for name in _hdf5_parts().names(file)])
     beginnings = _beginnings(path)
     if beginnings is None:
         found = scipy.io.whosmat(path, appendmat=False)
@@ -105,7 +109,7 @@ def variables(path: str, most_numbers: int) -> Answer:
 def inside(path: str, name: str, most_numbers: int) -> Answer:
     """The same of what one variable holds: fields by a full stop, cells by their number."""
     with _variable(path, name, most_numbers) as part:
-        return _listed(parts_of.described(name, part))
+        return _listed(matlab_parts.described(name, part))
 
 
 def read(
@@ -124,8 +128,8 @@ def read(
         joined, counted from 0.
     """
     with _variable(path, name, most_numbers) as part:
-        part = parts_of.found(part, within)
-        values = parts_of.table(part, f"{name}{within}", slab, cells, most_numbers)
+        part = matlab_parts.found(part, within)
+        values = matlab_parts.table(part, f"{name}{within}", slab, cells, most_numbers)
         values = np.ascontiguousarray(values, dtype=np.float64)
         return b"A", [struct.pack("<QQ", *values.shape), values.data.cast("B")]
 
@@ -133,7 +137,7 @@ def read(
 def words(path: str, name: str, within: str, most_numbers: int) -> Answer:
     """What a list of texts or of numbers says, as words."""
     with _variable(path, name, most_numbers) as part:
-        return _listed(parts_of.words(parts_of.found(part, within), f"{name}{within}"))
+        return _listed(matlab_parts.words(matlab_parts.found(part, within), f"{name}{within}"))
 
 
 @contextlib.contextmanager
@@ -141,9 +145,9 @@ def _variable(path: str, name: str, most_numbers: int) -> Iterator[Any]:
     """One variable as a part; in HDF5 it can be read as long as the file is open."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            yield parts_of.of_hdf5(file, name, most_numbers)
+            yield _hdf5_parts().of_hdf5(file, name, most_numbers)
     else:
-        yield parts_of.of_scipy(*_loaded(path, name))
+        yield matlab_parts.of_scipy(*_loaded(path, name))
 
 
 def _loaded(path: str, name: str) -> tuple[Any, Any]:
@@ -217,8 +221,13 @@ def _is_hdf5(path: str) -> bool:
     return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
 
 
+def _hdf5_parts() -> Any:
+    """HDF5 takes as long to load as all else here, and few files need it."""
+    return sys.modules.get("matlab_hdf5") or _beside("matlab_hdf5")
+
+
 def _hdf5(path: str) -> h5py.File:
-    import h5py  # takes as long as all else here, and few files need it
+    import h5py  # as late as its parts
 
     return h5py.File(path, "r")
 
@@ -228,11 +237,11 @@ def _described(file: h5py.File, name: str) -> list[Any]:
 
     item = file.get(name)  # None where it is damaged; another variable may still be read
     if not isinstance(item, h5py.Dataset):
-        return [name, [], parts_of.kind_of(item), False]
-    kind = parts_of.kind_of(item)
+        return [name, [], _hdf5_parts().kind_of(item), False]
+    kind = _hdf5_parts().kind_of(item)
     # The axes lie the other way round.
     shape = list(map(int, item.shape or ()))[::-1]
-    return [name, shape, kind, parts_of.holds_numbers(item)]
+    return [name, shape, kind, _hdf5_parts().holds_numbers(item)]
 
 
 ANSWERS: dict[str, Callable[..., Answer]] = {

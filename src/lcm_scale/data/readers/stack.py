@@ -73,8 +73,8 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     if source.stack not in SIDES:
         raise InputError(
             "source.stack is not set: first where scans x volumes x regions (or x regions x "
-            "regions), last where the scans are the third side, rows where a row holds the edges of "
-            "a scan"
+            "regions), last where the scans are the third side, rows where a row holds the edges "
+            "of a scan"
         )
     if not source.ids:
         raise InputError(
@@ -91,8 +91,9 @@ def read(recipe: ShardRecipe, atlas: Atlas) -> Iterator[Unread | Skipped]:
     ready = source.kind == "connectivity"
     if of_rows and not ready:
         raise InputError("source.stack=rows holds matrices; set source.kind=connectivity")
+    columns: tuple[str, ...] = ()
     if of_rows:
-        stack, columns = _rows(path, source.key, atlas.n_regions), ()
+        stack = _rows(path, source.key, atlas.n_regions)
     else:
         stack, columns = guarded(_stack, path, source.key, side, ready, atlas.n_regions)
     columns = columns if source.order == "names" else ()
@@ -146,8 +147,8 @@ def _rows(path: Path, key: str | None, n_regions: int) -> Variable:
     lengths = (edges, edges + n_regions, n_regions**2)
     if values.shape[1] not in lengths:
         raise InputError(
-            f"{path}: rows of {values.shape[1]} values; {n_regions} regions have {lengths[0]} edges, "
-            f"{lengths[1]} with the diagonal, {lengths[2]} as a whole matrix"
+            f"{path}: rows of {values.shape[1]} values; {n_regions} regions have {lengths[0]} "
+            f"edges, {lengths[1]} with the diagonal, {lengths[2]} as a whole matrix"
         )
     return Variable(key or "", values.shape, "float64", True)
 
