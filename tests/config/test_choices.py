@@ -33,7 +33,7 @@ from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
-from lcm_scale.data.readers import READERS, bids, table
+from lcm_scale.data.readers import READERS, bids, stack, table
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.readers.strategies import load_strategy
@@ -145,6 +145,27 @@ def said_of_a_file(key: str) -> Callable[..., object]:
         return found.columns, values.tobytes()
 
     return read
+
+
+def side_of_scans(word: str, folder: Path) -> object:
+    """What a stack's scans are by the side that counts them."""
+    np.save(folder / "all.npy", np.arange(6.0 * 36).reshape(6, 6, 6))
+    np.savetxt(folder / "rows.txt", np.linspace(-0.4, 0.4, 6 * 15).reshape(6, 15))
+    rows = "subject\n" + "\n".join("abcdef")
+    (folder / "people.csv").write_text(rows)
+    source = SourceConfig(
+        file=str(folder / ("rows.txt" if word == "rows" else "all.npy")),
+        stack=word,
+        ids="rows",
+        table=str(folder / "people.csv"),
+        kind="connectivity",
+        triangle="upper",
+    )
+    try:
+        listed = stack.read(ShardRecipe(source=source), load_atlas("toy:6"))
+        return [i.read().connectivity.tobytes() for i in listed if isinstance(i, Unread)]
+    except InputError as error:
+        return str(error)
 
 
 def context_kind(word: str) -> object:
@@ -288,6 +309,7 @@ DOES: dict[str, Callable[..., object]] = {
     "ShardRecipe.source.runs": runs,
     "ShardRecipe.source.order": said_of_a_file("order"),
     "ShardRecipe.source.orientation": said_of_a_file("orientation"),
+    "ShardRecipe.source.stack": side_of_scans,
     "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     **{
@@ -356,6 +378,7 @@ def test_each_word_does_something_of_its_own(
         "ShardRecipe.source.runs": tmp_path,
         "ShardRecipe.source.order": tmp_path,
         "ShardRecipe.source.orientation": tmp_path,
+        "ShardRecipe.source.stack": tmp_path,
         "ShardRecipe.source.triangle": tmp_path,
         "Recipe.trainer.accelerator": monkeypatch,
     }

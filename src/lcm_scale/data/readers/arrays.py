@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from lcm_scale.errors import InputError, nearest
 TEXT = (".1d", ".csv", ".tsv", ".txt")
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (*TEXT, ".npy", ".npz", ".mat", *HDF5)
+Parsed = TypeVar("Parsed")
 LISTED = 20  # variables of a file that a message names
 
 
@@ -49,26 +51,49 @@ def read_array(
     kind = path.suffix.lower()
     if kind in TEXT:
         return read_text(path)
+    if kind not in SUFFIXES:
+        raise InputError(
+            f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
+        )
+    return guarded(_binary_table, path, key, fits)
+
+
+def guarded(parse: Callable[..., Parsed], path: Path, *asked: Any) -> Parsed:
+    """What a parser makes of a file.
+
+    Raises: InputError in place of whatever a damaged file makes the parsers of three formats raise.
+    """
     try:
-        if kind == ".npy":
-            return Table(numpy_files.read_npy(path))
-        if kind == ".npz":
-            name = _choose(numpy_files.npz_variables(path), path, key, fits)
-            return Table(numpy_files.read_npz(path, name))
-        if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
-            name = _choose(MATLAB.variables(path), path, key, fits)
-            return Table(MATLAB.read(path, name))
+        return parse(path, *asked)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # the parsers of three formats raise whatever a damaged file makes them
+    except Exception as error:
+        kind = path.suffix.lower()
         raise InputError(
             f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})"
         ) from error
-    raise InputError(
-        f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
-    )
+
+
+def _binary_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        return Table(numpy_files.read_npy(path))
+    if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
+        return _matlab_table(path, key, fits)
+    chosen = choose(numpy_files.npz_variables(path), path, key, fits)
+    return Table(numpy_files.read_npz(path, chosen.name))
+
+
+def _matlab_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
+    """A variable of a .mat with the names of its regions, where a list of them lies beside it."""
+    variables = MATLAB.candidates(path, key)
+    chosen = choose(variables, path, key, fits)
+    values = MATLAB.read(path, chosen.name)
+    names = tuple(MATLAB.names_beside(path, chosen, variables))
+    square = values.shape[0] == values.shape[1]
+    if not names or (square and not np.array_equal(values, values.T)):
+        return Table(values)  # a square of volumes and regions: nobody says which are which
+    return Table(values if len(names) == values.shape[1] else values.T, names)
 
 
 def without(table: Table, names: Sequence[str], path: Path) -> Table:
@@ -196,13 +221,18 @@ def as_matrix(values: np.ndarray, n_regions: int, triangle: str, path: Path) -> 
     return matrix
 
 
-def _choose(
+def choose(
     variables: Sequence[Variable],
     path: Path,
     key: str | None,
     fits: Callable[[Variable], bool] | None,
-) -> str:
-    """The name of the one that is meant, which is a table of numbers of a size that is read."""
+    sides: int = 2,
+) -> Variable:
+    """The one that is meant, which is a table of numbers of a size that is read.
+
+    Args: key, fits: as of `read_array`.   sides: that it has; 3 of a stack of tables.
+    Raises: InputError where none is meant, or several could be.
+    """
     named = {variable.name: variable for variable in variables}
     if key is not None:
         if key not in named:
@@ -210,27 +240,49 @@ def _choose(
                 f"{path}: no variable '{key}'{nearest(key, named)} (it holds {_listed(named)})"
             )
         chosen = named[key]
+        within = [v for v in variables if v.name.startswith((f"{key}.", f"{key}{{"))]
+        if within and not chosen.numbers:
+            raise InputError(
+                f"{path}: '{key}' is a {chosen.kind}; name a part of it with source.key (it holds "
+                f"{_listed(map(_sized, within))})"
+            )
     else:
-        chosen = _only(list(named.values()), path, fits)
-    numpy_files.refuse_no_table(chosen, path)
-    return chosen.name
+        chosen = _only(list(named.values()), path, fits, sides)
+    numpy_files.refuse_no_table(chosen, path, sides)
+    return chosen
 
 
 def _only(
-    variables: Sequence[Variable], path: Path, fits: Callable[[Variable], bool] | None
+    variables: Sequence[Variable],
+    path: Path,
+    fits: Callable[[Variable], bool] | None,
+    sides: int,
 ) -> Variable:
-    candidates = [v for v in variables if v.numbers and len(v.shape) == 2]
+    candidates = [
+        v for v in variables if v.numbers and len(v.shape) == sides and v.kind != "sparse"
+    ]
     if fits is not None:
         candidates = [variable for variable in candidates if fits(variable)]
+    # A row or column of numbers is a list, where something else may be the scan.
+    tables = [variable for variable in candidates if 1 not in variable.shape]
+    candidates = tables or candidates
     if len(candidates) == 1:
         return candidates[0]
-    held = _listed([f"{v.name} {'x'.join(map(str, v.shape))}" for v in variables]) or "nothing"
+    held = _listed(map(_sized, candidates or variables)) or "nothing"
     found = (
         "several variables fit"
         if candidates
         else "no variable of numbers fits the atlas's number of regions"
     )
     raise InputError(f"{path}: {found}; name one with source.key (it holds {held})")
+
+
+def _sized(variable: Variable) -> str:
+    """As a message names it: what is no array of numbers is called by its kind."""
+    shape = "x".join(map(str, variable.shape))
+    return f"{variable.name} {shape}{'' if variable.numbers else f' {variable.kind}'}".replace(
+        "  ", " "
+    )
 
 
 def _listed(names: Iterable[str]) -> str:
