@@ -163,7 +163,8 @@ def side_of_scans(word: str, folder: Path) -> object:
     )
     try:
         listed = stack.read(ShardRecipe(source=source), load_atlas("toy:6"))
-        return [i.read().connectivity.tobytes() for i in listed if isinstance(i, Unread)]
+        scans = [scan.read().connectivity for scan in listed if isinstance(scan, Unread)]
+        return tuple(matrix.tobytes() for matrix in scans if matrix is not None)
     except InputError as error:
         return str(error)
 
