@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lcm_scale import config
+from lcm_scale import cli, config
 from lcm_scale.config import Recipe, ShardRecipe
 from lcm_scale.sweep import run as sweeps
 from lcm_scale.sweep.plan import Plan, plan
@@ -30,6 +31,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/golden/*.txt anew instead of comparing",
     )
+
+
+@pytest.fixture
+def lcm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    """`lcm("cost model=1b")` -> (exit code, stdout, stderr), in this process and the test's
+    folder."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lcm-scale", *shlex.split(line)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = caught.value.code
+        return (code if isinstance(code, int) else 0), out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from lcm_scale.delimited import is_number
+
 # Signs that open a formula, their wide forms, and what spreadsheets skip in front of one.
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -40,12 +42,4 @@ def _cell(value: object) -> object:
         return value
     # The module does not quote a carriage return, behind which spreadsheets begin another row.
     value = value.replace("\r", "\n")
-    return f"'{value}" if value.startswith(_FORMULA) and not _is_number(value) else value
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return f"'{value}" if value.startswith(_FORMULA) and not is_number(value) else value

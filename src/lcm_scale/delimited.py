@@ -22,6 +22,15 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 ROOM = 4096  # characters of the text that they may take, beyond the first line
 
 
+def is_number(word: str) -> bool:
+    """Whether Python reads it as a number; NaN and infinities are."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def read_delimited(path: Path, *encodings: str) -> tuple[str, str | None]:
     """A file's text and its mark, as `marked`.
 

@@ -4,7 +4,6 @@ well under a second."""
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -33,21 +32,6 @@ VERBS = [
     "export",
     "sweep",
 ]
-
-
-@pytest.fixture
-def lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`lcm("cost model=1b")` -> (exit code, stdout, stderr), in this process."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lcm-scale", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy() -> None:

@@ -4,16 +4,13 @@ spellings of release 0.1.0, which go on working."""
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from lcm_scale.cli import app as cli
 from lcm_scale.weights import checkpoints, hub
 
 Call = Callable[[str], tuple[int, str, str]]
@@ -22,24 +19,12 @@ KINDS = ("import hub", "import official", "export hub", "export plain", "export 
 
 
 @pytest.fixture
-def lcm(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    """`lcm("export plain run w.safetensors")` -> (exit code, stdout, stderr), in a folder with a
-    run and a hub folder."""
+def lcm(lcm: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """`lcm("export plain run w.safetensors")`, in a folder with a run and a hub folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(RELEASE / "runs" / "run", "run")
     shutil.copytree(RELEASE / "hub", "given")
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lcm-scale", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
+    return lcm
 
 
 @pytest.fixture

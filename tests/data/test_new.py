@@ -7,7 +7,6 @@ The layouts are those of the readers' tests, which name their sources.
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +17,6 @@ import pytest
 import scipy.io
 
 from lcm_scale import config
-from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe, ShardRecipe
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.layouts.names import expression_of
@@ -26,21 +24,6 @@ from lcm_scale.layouts.recipes import value_of
 
 NAMES = [f"region {i}" for i in range(1, 7)]
 GORDON = "gordon333"
-
-
-@pytest.fixture
-def lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`lcm("new raw")` -> (exit code, stdout, stderr), in this process and the test's folder."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lcm-scale", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import shlex
-import sys
 import urllib.error
 import urllib.parse
 from collections.abc import Callable
@@ -39,7 +37,6 @@ import numpy as np
 import pytest
 
 from lcm_scale import config
-from lcm_scale.cli import app as cli
 from lcm_scale.cli import fetch as verb
 from lcm_scale.config import ShardRecipe
 from lcm_scale.data.shards import write_shards
@@ -148,21 +145,6 @@ def abide(source: Source) -> Source:
         csv.encode(),
     )
     return source
-
-
-@pytest.fixture
-def lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """`lcm("fetch abide")` -> (exit code, stdout, stderr), in this process."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lcm-scale", *shlex.split(line)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = caught.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from lcm_scale.config import GroupConfig, ShardRecipe
 from lcm_scale.data.readers.people import both
 from lcm_scale.data.recordings import Scan
+from lcm_scale.delimited import is_number
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 
@@ -131,7 +132,7 @@ def _refuse_score(group: GroupConfig, words: Sequence[str | None], people: Seque
     if group.labels or group.map or len(found) <= FEW_CLASSES:
         return
     owners = len({person for person, _ in known})
-    numbers = all(_is_number(word) for word in found)
+    numbers = all(is_number(word) for word in found)
     fractions = numbers and not all(float(word).is_integer() for word in found)
     many = len(found) > MANY_CLASSES or len(found) > SHARE_OF_PEOPLE * owners
     each_own = len(found) > 0.8 * owners
@@ -153,8 +154,8 @@ def _spelled_alike(group: GroupConfig, words: Sequence[str | None]) -> dict[str,
     for word in counts:
         alike["".join(word.casefold().split())].append(word)
     for word in counts:
-        if _is_number(word):
-            same = [other for other in counts if _is_number(other) and float(other) == float(word)]
+        if is_number(word):
+            same = [other for other in counts if is_number(other) and float(other) == float(word)]
             alike[f"number {float(word)}"] = same
     said: dict[str, list[str]] = {}
     for spellings in alike.values():
@@ -188,14 +189,6 @@ def _changed(
         f"Group '{group.name}' changes between the scans of {len(changed)} of {compared} people "
         "with several.": changed
     }
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _short(value: object) -> str:

@@ -221,13 +221,18 @@ def fill_store(
             if triangles:
                 store.append(path, np.stack(triangles), facts, labels)
     summary.skipped += failed
+    _refuse_nothing(recipe, summary)
+    return summary
+
+
+def _refuse_nothing(recipe: ShardRecipe, summary: ReadSummary) -> None:
+    """Raises: InputError where no scan is usable."""
     if not summary.keys:
         reasons = Counter(s.why for s in summary.skipped)
         raise InputError(
             f"{recipe.name}: no usable scan "
             f"({'; '.join(f'{n} {why}' for why, n in reasons.items()) or 'no files'})"
         )
-    return summary
 
 
 def _chunks(

@@ -47,8 +47,6 @@ class Parts:
             with np.load(self.folder / f"{key}.npz", allow_pickle=False) as file:
                 values, text = file["values"], bytes(file["facts"])
             return _opened(json.loads(text), values, scans)
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
-            return None
         except Exception:  # zip and JSON raise whatever damaged bytes make them
             return None
 

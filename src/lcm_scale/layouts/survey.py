@@ -18,6 +18,7 @@ from lcm_scale.config.fields import COLUMN_NAME
 from lcm_scale.data.readers import READERS
 from lcm_scale.data.readers.people import USUAL
 from lcm_scale.data.recordings import Skipped, Unread
+from lcm_scale.delimited import is_number
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
 from lcm_scale.layouts.found import Found
@@ -41,7 +42,7 @@ class Column:
 
     @property
     def is_scalar(self) -> bool:
-        return len(self.words) >= FEWEST_NUMBERS and all(map(_is_number, self.words))
+        return len(self.words) >= FEWEST_NUMBERS and all(map(is_number, self.words))
 
     @property
     def is_group(self) -> bool:
@@ -121,11 +122,3 @@ def _columns(scans: Sequence[Unread]) -> tuple[list[Column], list[Column], list[
         else:
             others.append(column)
     return list(groups.values()), scalars, [column for column in others if column.words]
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

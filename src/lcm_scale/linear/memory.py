@@ -1,8 +1,8 @@
 """People memory as a part of a model: one tangent space, and a collapsed answer for every target.
 
 Fitted in closed form on a run's training scans, all of which are its bank, labelled or not. What is
-kept is a reference, a centre and a weight vector a target: no person is stored. The arrays go into
-checkpoints as tensors named `memory.*`, what they mean as plain values beside them.
+kept is a reference, a centre and a weight vector a target: no person is stored. In checkpoints
+`model.people` holds the arrays.
 Shapes: n training scans, m others, E edges, R regions, F = E + R tangent features, K classes of a
 target, or 1.
 """
@@ -21,7 +21,6 @@ from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 ABSENT = -30.0  # logit of a class that no training scan has
-PREFIX = "memory."
 
 
 @dataclass(frozen=True)
@@ -74,19 +73,16 @@ class PeopleMemory:
     Attributes:
         whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
         targets: by name.
-        order: (E,) positions of its own edges in those that it is given; None: they are the same.
     """
 
     whitening: np.ndarray
     centre: np.ndarray
     targets: Mapping[str, Remembered]
-    order: np.ndarray | None = None
 
     def scores(self, edges: np.ndarray) -> dict[str, np.ndarray]:
         """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
         (m, E)."""
-        own = edges if self.order is None else edges[:, self.order]
-        vectors = TangentSpace(self.whitening).vectors(own) - self.centre
+        vectors = TangentSpace(self.whitening).vectors(edges) - self.centre
         return {name: _scores(target, vectors) for name, target in self.targets.items()}
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.data.readers.text_tables import LONGEST_SHOWN
 from lcm_scale.errors import InputError, nearest
 
-LONGEST_SHOWN = 64
 DIGITS = 18  # of a region's index, which is 64 bits wide at most
 # What programs put in front of a number where they know no names.
 COUNTED = re.compile(

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.data.readers.cells import is_missing
-from lcm_scale.delimited import DECIMAL_COMMA, marked, rows_of
+from lcm_scale.delimited import DECIMAL_COMMA, is_number, marked, rows_of
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import read_text as text_of
 from lcm_scale.limits import refuse_too_many
@@ -321,16 +321,8 @@ def counts_rows(values: np.ndarray) -> bool:
 
 def _is_word(cell: str) -> bool:
     """Neither a number nor missing."""
-    return not _is_number(cell) and not DECIMAL_COMMA.fullmatch(cell) and not is_missing(cell)
+    return not is_number(cell) and not DECIMAL_COMMA.fullmatch(cell) and not is_missing(cell)
 
 
 def _is_decimal(cell: str) -> bool:
-    return (_is_number(cell) and not cell.isdigit()) or DECIMAL_COMMA.fullmatch(cell) is not None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return (is_number(cell) and not cell.isdigit()) or DECIMAL_COMMA.fullmatch(cell) is not None
