@@ -21,10 +21,22 @@ if TYPE_CHECKING:
     from lcm_scale.weights.checkpoints import Checkpoint
 
 
-def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def shard(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that read files; by default as many as there are processors and help.",
+        ),
+    ] = None,
+) -> None:
     """Turn raw files into a shard set.
 
-    FC matrices and BEI labels go into tars, with a manifest beside them.
+    FC matrices and BEI labels go into tars, with a manifest beside them. One that was killed goes
+    on where it was.
     """
     from lcm_scale import config
 
@@ -37,7 +49,7 @@ def shard(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fal
         print(config.dump(composed), end="")
         print(f"would write {folder}; {listed}")
         return
-    _print_manifest(write_shards(composed), folder)
+    _print_manifest(write_shards(composed, jobs), folder)
     print_next(f"lcm-scale verify {folder}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.data.readers.columns import are_names, is_numbered
-from lcm_scale.data.recordings import Recording, Unread
+from lcm_scale.data.recordings import Unread
 from lcm_scale.errors import InputError
 
 
@@ -40,13 +40,15 @@ class Naming:
     named: str = ""
     unnamed: str = ""
 
-    def see(self, recording: Recording) -> None:
-        """Raises: InputError where some files do and others do not: nobody can tell whether they
+    def see(self, names: bool, source: str) -> None:
+        """Args: names: whether a file names its columns.   source: the file.
+
+        Raises: InputError where some files do and others do not: nobody can tell whether they
         stand in one order."""
-        if are_names(recording.columns) or recording.region_indices:
-            self.named = self.named or recording.source
+        if names:
+            self.named = self.named or source
         else:
-            self.unnamed = self.unnamed or recording.source
+            self.unnamed = self.unnamed or source
         if self.named and self.unnamed:
             raise InputError(
                 f"{self.named} names its columns and {self.unnamed} does not, so whether they "

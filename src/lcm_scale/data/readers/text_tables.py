@@ -86,8 +86,8 @@ def read_text(path: Path) -> Table:
 
 
 def _lines(path: Path) -> _Lines:
-    lines = list(enumerate(text_of(path).split("\n"), 1))
-    filled = [(n, line) for n, line in lines if line.strip()]
+    lines = enumerate(text_of(path).split("\n"), 1)
+    filled = [(n, line) for n, line in lines if line and not line.isspace()]
     numbered = [(n, line) for n, line in filled if not line.lstrip().startswith("#")]
     first = numbered[0][0] if numbered else 0
     above = [line for n, line in filled if n < first]
