@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ALONE = 1.0  # seconds of work after which this process looks whether others would help
-EACH = 1.0  # seconds of work that each of them should have
+EACH = 2.0  # seconds of work that each of them should have, to be worth its start
 MOST = 16  # processes, where the user does not say how many: this one has to keep up with them
 BATCH = 4  # items that are sent at once
 AHEAD = 4  # batches a process that wait for it, or for this process to take them
