@@ -34,7 +34,7 @@ from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, subject_folds
 from lcm_scale.evaluation.harmonise import site_effects
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions, paired_difference
+from lcm_scale.evaluation.metrics import Draws, Predictions, resampled
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -115,6 +115,11 @@ def answers(
     }
 
 
+def drawn(found: dict[str, Predictions]) -> dict[str, Draws]:
+    """Every metric of every baseline on every resample."""
+    return {name: resampled(predictions, BOOTSTRAP, SEED) for name, predictions in found.items()}
+
+
 def measured(
     sets: ShardSets,
     edges: np.ndarray,
@@ -124,8 +129,8 @@ def measured(
     harmonise: str = "none",
 ) -> dict[str, Any]:
     """One row of the table, of one draw of folds: every baseline's metrics with intervals."""
-    found = answers(sets, edges, target, truth, folds, harmonise)
-    any_of_them = next(iter(found.values()))
+    found = drawn(answers(sets, edges, target, truth, folds, harmonise))
+    any_of_them = next(iter(found.values())).predictions
     row: dict[str, Any] = {
         "target": target.name,
         "scans": len(any_of_them.truth),
@@ -136,21 +141,16 @@ def measured(
         labels = any_of_them.categories
         row["labels"] = {label: int((truth == k).sum()) for k, label in enumerate(labels)}
     row["results"] = {
-        name: {
-            m.name: [m.value, m.low, m.high]
-            for m in evaluate_predictions(predictions, BOOTSTRAP, SEED)
-        }
-        for name, predictions in found.items()
+        name: {m.name: [m.value, m.low, m.high] for m in draws.metrics()}
+        for name, draws in found.items()
     }
     if harmonise != "none":
-        plain = answers(sets, edges, target, truth, folds, "none")
+        plain = drawn(answers(sets, edges, target, truth, folds, "none"))
         row["minus_none"] = {
             name: {
                 m.name: [m.value, m.low, m.high]
-                for m in (
-                    paired_difference(found[name], plain[name], metric, BOOTSTRAP, SEED)
-                    for metric in SHOWN[any_of_them.kind]
-                )
+                for m in found[name].minus(plain[name])
+                if m.name in SHOWN[any_of_them.kind]
             }
             for name in BASELINES
         }

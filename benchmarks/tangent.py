@@ -10,7 +10,7 @@ training scans and transform both parts, with one thread and with two. Sides tak
 figure is the median turn. Run it on an idle machine: two threads on two busy cores measure the wait
 for each other. The sides are:
 
-- `ours`: `baselines.geometric_mean`, which stops at a gradient of 1e-3 a region, then the tangent
+- `ours`: `linear.tangent.geometric_mean`, which stops at a gradient of 1e-3 a region, then the tangent
   vectors;
 - `pyriemann`: `TangentSpace` as it is, whose mean goes on to a gradient of 1e-8;
 - `pyriemann, our tolerance`: `mean_riemann` told to stop where ours does, then `tangent_space`;
@@ -38,7 +38,7 @@ from pyriemann.geometry.tangentspace import tangent_space
 from pyriemann.tangentspace import TangentSpace
 from threadpoolctl import threadpool_limits
 
-from lcm_scale.evaluation import baselines
+from lcm_scale.linear import tangent
 from model import RESULTS, device_name  # benchmarks/model.py
 
 Vectors = tuple[np.ndarray, np.ndarray]
@@ -46,23 +46,19 @@ CONVERGED = 1e-8  # pyriemann's default, of the gradient's norm
 
 
 def ours(train: np.ndarray, test: np.ndarray) -> Vectors:
-    values, vectors = np.linalg.eigh(baselines.geometric_mean(train))
-    whitening = (vectors / np.sqrt(values)) @ vectors.T
-    return (
-        baselines._tangent_vectors(train, whitening),
-        baselines._tangent_vectors(test, whitening),
-    )
+    space = tangent.TangentSpace.about(train)
+    return space.vectors_of(train), space.vectors_of(test)
 
 
 @contextmanager
 def converging(n_regions: int) -> Iterator[None]:
     """Our mean goes on as long as pyriemann's does."""
-    kept = baselines.MEAN_STEPS, baselines.MEAN_TOLERANCE
-    baselines.MEAN_STEPS, baselines.MEAN_TOLERANCE = 50, CONVERGED / n_regions
+    kept = tangent.MEAN_STEPS, tangent.MEAN_TOLERANCE
+    tangent.MEAN_STEPS, tangent.MEAN_TOLERANCE = 50, CONVERGED / n_regions
     try:
         yield
     finally:
-        baselines.MEAN_STEPS, baselines.MEAN_TOLERANCE = kept
+        tangent.MEAN_STEPS, tangent.MEAN_TOLERANCE = kept
 
 
 def ours_converged(train: np.ndarray, test: np.ndarray) -> Vectors:
@@ -77,7 +73,7 @@ def theirs(train: np.ndarray, test: np.ndarray) -> Vectors:
 
 def theirs_at_our_tolerance(train: np.ndarray, test: np.ndarray) -> Vectors:
     mean = mean_riemann(
-        train, tol=baselines.MEAN_TOLERANCE * train.shape[1], maxiter=baselines.MEAN_STEPS
+        train, tol=tangent.MEAN_TOLERANCE * train.shape[1], maxiter=tangent.MEAN_STEPS
     )
     return tangent_space(train, mean), tangent_space(test, mean)
 
@@ -112,7 +108,7 @@ def scaled_products(vectors: Vectors) -> np.ndarray:
 def compare(edges: np.ndarray, n_train: int, n_test: int, repeats: int) -> dict[str, object]:
     """All sides on one fold: seconds, and how far their numbers lie from ours."""
     chosen = np.random.default_rng(0).permutation(len(edges))[: n_train + n_test]
-    matrices = baselines._positive_definite(edges[chosen].astype(np.float64))
+    matrices = tangent.positive_definite(edges[chosen].astype(np.float64))
     train, test = matrices[:n_train], matrices[n_train:]
     found: dict[str, Vectors] = {}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "lcm_scale"
 ROOMS = [
     "errors",
     "limits",
+    "delimited",
     "terminal",
     "checked",
     "ranks",
@@ -29,6 +30,7 @@ ROOMS = [
     "atlas",
     "config",
     "vocabulary",
+    "linear",
     "data",
     "layouts",
     "fetch",

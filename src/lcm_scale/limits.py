@@ -25,12 +25,21 @@ MOST_NUMBERS = MOST_REGIONS**2  # of one array: also the largest ready matrix
 LARGEST_TEXT = 256 * 2**20  # bytes
 LONGEST_LINE = 2**20  # characters: 8,192 names of 128 each
 MOST_LINES = 2**22  # of a text file: four million scans, or a month at a TR of 0.7 s
+# The mark in front of a text says its encoding. UTF-32's begins as UTF-16's does, so it is first.
+ENCODING_OF = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 def read_text(path: Path, *encodings: str) -> str:
     """The text of a file, its line ends as ``\\n``.
 
-    Args: encodings: tried one after the other; UTF-8 where none is named.
+    Args: encodings: tried one after the other, where no mark in front of the text says which; UTF-8
+        where none is named.
     Raises: InputError where it cannot be read, is no text, or is larger than the bounds above.
     """
     raw = _bytes_of(path)
@@ -59,13 +68,12 @@ def first_line(path: Path) -> str:
     """
     _refuse_no_file(path)
     try:
-        with open(path, "rb") as raw:
-            marked = raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        encoding = "utf-16" if marked else "utf-8-sig"
-        with open(path, encoding=encoding, errors="replace") as handle:
-            return handle.readline(LONGEST_LINE)
+        with open(path, "rb") as handle:
+            raw = handle.read(LONGEST_LINE)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    text = raw.decode(_marked(raw) or "utf-8", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n").partition("\n")[0]
 
 
 def is_file(path: Path) -> bool:
@@ -104,11 +112,15 @@ def _refuse_no_file(path: Path) -> None:
         raise InputError(f"{path}: no such file")
 
 
+def _marked(raw: bytes) -> str | None:
+    """The encoding that a mark in front of the text says, None where there is none."""
+    return next((name for mark, name in ENCODING_OF.items() if raw.startswith(mark)), None)
+
+
 def _decoded(raw: bytes, encodings: tuple[str, ...], path: Path) -> str:
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ("utf-16",)  # a byte order mark is no guess
     failure: UnicodeDecodeError | None = None
-    for encoding in encodings:
+    marked = _marked(raw)
+    for encoding in (marked,) if marked else encodings:
         try:
             return raw.decode(encoding)
         except UnicodeDecodeError as error:

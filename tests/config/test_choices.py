@@ -29,18 +29,19 @@ from lcm_scale.config import (
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.data.cleaning import TAKES
-from lcm_scale.data.collect import _read
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
 from lcm_scale.data.harmonise import fit_harmoniser
 from lcm_scale.data.kinds import ESTIMATORS
-from lcm_scale.data.readers import READERS, bids, table
+from lcm_scale.data.readers import READERS, bids, stack, table
 from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.cells import age_in_years
 from lcm_scale.data.readers.strategies import load_strategy
+from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
 from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
@@ -78,14 +79,18 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.readout": set(READOUTS),
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
+    "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": set(BASELINES),
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
     "SweepRecipe.assume.law": set(LAWS),
     "SweepRecipe.fit.laws": set(LAWS),
 }
-# Choices whose words whole sweeps tell apart: the tests that run them.
-SHOWN_BY = {"SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py")}
+# Choices whose words whole runs or sweeps tell apart: the tests that run them.
+SHOWN_BY = {
+    "Recipe.model.people_memory": ("tests/training/test_remember.py",),
+    "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
+}
 
 
 def pad(word: str) -> object:
@@ -116,7 +121,7 @@ def on_error(word: str, folder: Path) -> object:
     (scan,) = table.read(recipe, load_atlas("toy:6"))
     assert isinstance(scan, Unread)
     try:
-        return type(_read(scan, recipe, load_atlas("toy:6")))
+        return type(read_file(scan, recipe, load_atlas("toy:6")))
     except InputError:
         return "refused"
 
@@ -140,6 +145,28 @@ def said_of_a_file(key: str) -> Callable[..., object]:
         return found.columns, values.tobytes()
 
     return read
+
+
+def side_of_scans(word: str, folder: Path) -> object:
+    """What a stack's scans are by the side that counts them."""
+    np.save(folder / "all.npy", np.arange(6.0 * 36).reshape(6, 6, 6))
+    np.savetxt(folder / "rows.txt", np.linspace(-0.4, 0.4, 6 * 15).reshape(6, 15))
+    rows = "subject\n" + "\n".join("abcdef")
+    (folder / "people.csv").write_text(rows)
+    source = SourceConfig(
+        file=str(folder / ("rows.txt" if word == "rows" else "all.npy")),
+        stack=word,
+        ids="rows",
+        table=str(folder / "people.csv"),
+        kind="connectivity",
+        triangle="upper",
+    )
+    try:
+        listed = stack.read(ShardRecipe(source=source), load_atlas("toy:6"))
+        scans = [scan.read().connectivity for scan in listed if isinstance(scan, Unread)]
+        return tuple(matrix.tobytes() for matrix in scans if matrix is not None)
+    except InputError as error:
+        return str(error)
 
 
 def context_kind(word: str) -> object:
@@ -276,12 +303,14 @@ def harmonise(word: str) -> object:
 
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
+    "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,
     "ShardRecipe.source.runs": runs,
     "ShardRecipe.source.order": said_of_a_file("order"),
     "ShardRecipe.source.orientation": said_of_a_file("orientation"),
+    "ShardRecipe.source.stack": side_of_scans,
     "ShardRecipe.source.triangle": said_of_a_file("triangle"),
     "ShardRecipe.source.age_unit": lambda word: age_in_years("48", word, "a table"),
     **{
@@ -350,6 +379,7 @@ def test_each_word_does_something_of_its_own(
         "ShardRecipe.source.runs": tmp_path,
         "ShardRecipe.source.order": tmp_path,
         "ShardRecipe.source.orientation": tmp_path,
+        "ShardRecipe.source.stack": tmp_path,
         "ShardRecipe.source.triangle": tmp_path,
         "Recipe.trainer.accelerator": monkeypatch,
     }

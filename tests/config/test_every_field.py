@@ -230,7 +230,9 @@ def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_not
         "strategy offload accumulate threads keep_checkpoints checkpoint_layers compile"
     )
     places = {"name", "runs_dir", "data.shards_dir"}
-    beside = {"title", "evaluate.bootstrap", "evaluate.baselines", "evaluate.confounded"}
+    beside = {"title", "evaluate.bootstrap", "evaluate.baselines", "evaluate.confounded"} | {
+        "evaluate.primary"
+    }
     assert config.may_differ() == places | beside | {f"trainer.{key}" for key in keys.split()}
 
 

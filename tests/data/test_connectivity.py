@@ -410,3 +410,27 @@ def test_an_infinite_diagonal_says_fisher_z() -> None:
     np.fill_diagonal(ready, np.inf)
     with pytest.raises(InputError, match="diagonal is infinite, so it holds Fisher z"):
         only(scan(ready, True))
+
+
+def test_pairs_without_a_number_are_said_and_judge_nothing() -> None:
+    """Stored as 0 they could make a good matrix look like a wrong one."""
+    rng = np.random.default_rng(0)
+    right = np.corrcoef(rng.normal(size=(4, 9)) + 3 * rng.normal(size=9))
+    right[0, 1] = right[1, 0] = np.nan
+    matrix = only(scan(right, True))
+    assert "pairs of regions without a number" in matrix.remark and matrix.missing == ()
+    assert np.linalg.eigvalsh(np.nan_to_num(right))[0] < -0.1  # what is not asked
+
+
+def test_partial_correlations_may_be_negative_and_are_checked_by_what_they_mirror(bold) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 4)) + 3 * np.arange(40)[:, None] % 7
+    precision = np.linalg.inv(np.cov(x.T))
+    spread = np.sqrt(np.diag(precision))
+    partial = -precision / np.outer(spread, spread)
+    np.fill_diagonal(partial, 1)
+    config = ConnectivityConfig(kind="partial")
+    assert only(scan(partial, True), kind="partial").remark == ""
+    turned = np.full((4, 4), 0.9)
+    np.fill_diagonal(turned, 1)
+    with pytest.raises(InputError, match=r"the smallest eigenvalue of 2 minus it is -1.7"):
+        connectivity_matrices(scan(turned, True), config, ATLAS)

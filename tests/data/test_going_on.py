@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.config import ConnectivityConfig, QualityConfig, ShardRecipe
-from lcm_scale.data import building, collect, journal, marks, reading, shards, store
+from lcm_scale.data import building, journal, marks, reading, shards, store
 from lcm_scale.data.shards import prepare_shards, write_shards
 from lcm_scale.errors import InputError
 
@@ -64,14 +64,14 @@ def killed_at(monkeypatch, where: Any, name: str, call: int, before: bool, do: C
 def counted_reads(monkeypatch) -> Iterator[list[str]]:
     """The files that are opened meanwhile."""
     seen: list[str] = []
-    real = reading.read_scan
+    real = reading.read
 
     def counting(scan: Any, **keys: Any) -> Any:
         seen.append(Path(scan.source).name)
         return real(scan, **keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(collect, "read_scan", counting)
+        patch.setattr(reading, "read", counting)
         yield seen
 
 
@@ -91,8 +91,8 @@ def of_windows(tiny_recipe) -> ShardRecipe:
 @pytest.mark.parametrize(
     ("where", "name", "call", "before", "unread"),
     [
-        (collect, "read_scan", 1, True, PEOPLE),
-        (collect, "read_scan", 4, True, 3),
+        (reading, "read", 1, True, PEOPLE),
+        (reading, "read", 4, True, 3),
         (journal, "write_atomic", 4, True, 3),
         (journal, "write_atomic", 4, False, 2),
         (store, "append", 1, True, 0),
@@ -130,7 +130,7 @@ def test_a_kill_between_two_renames_loses_neither_set(
 
 def test_it_says_that_it_goes_on_and_where(tiny_recipe, monkeypatch, capsys) -> None:
     made = tiny_recipe(people=PEOPLE)
-    killed_at(monkeypatch, collect, "read_scan", 5, True, lambda: write_shards(made))
+    killed_at(monkeypatch, reading, "read", 5, True, lambda: write_shards(made))
     write_shards(made)
     assert (
         f"tiny: goes on where an earlier run ended: 4 of {PEOPLE} scans are read already"

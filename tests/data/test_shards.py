@@ -245,7 +245,7 @@ def test_a_fingerprint_holds_the_kind(tiny_recipe) -> None:
         np.save(file, pearson(np.load(file)))
     made.source.kind = "connectivity"
     marks = set()
-    for kind in ("pearson", "ledoit-wolf", "partial"):
+    for kind in ("pearson", "ledoit-wolf", "covariance"):
         made.connectivity = ConnectivityConfig(kind=kind)
         marks.add(write_shards(made).fingerprint)
     assert len(marks) == 3

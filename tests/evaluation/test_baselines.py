@@ -7,20 +7,9 @@ import inspect
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge, RidgeClassifier
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.svm import SVC, LinearSVC
 
-from lcm_scale.evaluation import baselines, features
-from lcm_scale.evaluation.baselines import (
-    BASELINES,
-    Problem,
-    fisher_features,
-    fit_predict,
-    ridge_path,
-    tangent_features,
-)
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.baselines import BASELINES, fisher_features, fit_predict
+from lcm_scale.evaluation.metrics import Predictions, resampled
 
 REGIONS = 12
 EDGES = REGIONS * (REGIONS - 1) // 2
@@ -43,15 +32,6 @@ def correlations(
 def labelled(n: int = 120, seed: int = 0, n_classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
     truth = np.random.default_rng(seed).permutation(np.arange(n) % n_classes)
     return correlations(n, seed, 0.7 * truth), truth
-
-
-def problem(n: int = 90, m: int = 30, seed: int = 0) -> tuple[Problem, np.ndarray, np.ndarray]:
-    """A two-class problem as inner products, and the features behind it, scaled alike."""
-    edges, truth = labelled(n + m, seed)
-    train, test = fisher_features(edges[:n], edges[n:])
-    scale = np.sqrt((train**2).sum(1).mean())
-    train, test = train / scale, test / scale
-    return Problem(train @ train.T, test @ train.T, truth[:n], np.arange(n), 2, seed), train, test
 
 
 # -- what they are ---------------------------------------------------------------------------------
@@ -86,135 +66,6 @@ def test_fisher_features_are_arctanh_centred_on_the_training_mean() -> None:
 def test_correlations_of_one_have_a_finite_fisher_z() -> None:
     edges = np.full((3, EDGES), [[1.0], [-1.0], [0.0]], np.float16)
     assert np.isfinite(fisher_features(edges, edges)[0]).all()
-
-
-def test_the_ridge_path_equals_scikit_learn_on_the_features() -> None:
-    p, train, test = problem()
-    truth = np.random.default_rng(1).normal(40, 9, (90, 2))
-    path = ridge_path(p.train, p.test, truth, baselines.RIDGE_ALPHAS)
-    for alpha, ours in zip(baselines.RIDGE_ALPHAS, path, strict=True):
-        expected = Ridge(alpha=alpha).fit(train, truth).predict(test)
-        assert np.allclose(ours, expected, rtol=1e-6, atol=1e-6), alpha
-
-
-def test_the_ridge_path_needs_no_centred_features() -> None:
-    p, train, test = problem()
-    train, test = train + 3, test + 3
-    truth = p.truth[:, None].astype(float)
-    ours = ridge_path(train @ train.T, test @ train.T, truth, np.array([0.3]))[0]
-    assert np.allclose(
-        ours[:, 0], Ridge(alpha=0.3).fit(train, truth[:, 0]).predict(test), atol=1e-6
-    )
-
-
-def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(baselines, "RIDGE_ALPHAS", np.array([0.3]))
-    p, train, test = problem()
-    ours = baselines._ridge_classes(p)
-    reference = RidgeClassifier(alpha=0.3).fit(train, p.truth)
-    assert np.array_equal(ours.argmax(1), reference.predict(test))
-    assert np.allclose(ours.sum(1), 1)
-
-
-@pytest.mark.parametrize("cost", baselines.SVM_COSTS)
-def test_svm_margins_equal_a_linear_svm_on_the_features(cost: float) -> None:
-    p, train, test = problem()
-    ours = baselines._margins(p.train, p.test, p.truth == 1, cost, 0)
-    assert np.allclose(
-        ours, SVC(C=cost, kernel="linear").fit(train, p.truth).decision_function(test), atol=2e-3
-    )
-
-
-def test_svm_margins_rank_as_liblinear_does() -> None:
-    """LinearSVC with the hinge penalises its intercept, hence a correlation, not equality."""
-    p, train, test = problem()
-    ours = baselines._margins(p.train, p.test, p.truth == 1, 1.0, 0)
-    machine = LinearSVC(
-        C=1.0, loss="hinge", intercept_scaling=10.0, max_iter=1_000_000, random_state=0
-    ).fit(train, p.truth)
-    assert np.corrcoef(ours, machine.decision_function(test))[0, 1] > 0.999
-
-
-def as_matrices(vectors: np.ndarray) -> np.ndarray:
-    """Undo the vectorisation: off-diagonals carry sqrt 2."""
-    rows, columns = np.triu_indices(REGIONS)
-    out = np.zeros((len(vectors), REGIONS, REGIONS))
-    out[:, rows, columns] = vectors / np.where(rows == columns, 1.0, np.sqrt(2.0))
-    return out + np.swapaxes(np.triu(out, 1), 1, 2)
-
-
-def test_tangent_vectors_equal_nilearns_where_the_covariances_are_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """nilearn shrinks by Ledoit-Wolf from the series; here it gets series whose empirical
-    covariance is our shrunk matrix."""
-    connectivity = pytest.importorskip("nilearn.connectome")
-    from sklearn.covariance import EmpiricalCovariance
-
-    monkeypatch.setattr(features, "MEAN_STEPS", 40)
-    monkeypatch.setattr(features, "MEAN_TOLERANCE", 1e-10)
-    edges = correlations(14)
-    shrunk = features._positive_definite(edges)
-    series = []
-    for number, matrix in enumerate(shrunk):
-        noise = np.random.default_rng(number).normal(size=(50, REGIONS))
-        noise -= noise.mean(0)
-        white = noise @ np.linalg.inv(np.linalg.cholesky(noise.T @ noise / 50)).T
-        series.append(white @ np.linalg.cholesky(matrix).T)
-    measure = connectivity.ConnectivityMeasure(
-        cov_estimator=EmpiricalCovariance(), kind="tangent", standardize=False
-    )
-    train, test = measure.fit_transform(series[:10]), measure.transform(series[10:])
-    ours_train, ours_test = tangent_features(edges[:10], edges[10:])
-    assert np.allclose(as_matrices(ours_train), train, atol=1e-5)
-    assert np.allclose(as_matrices(ours_test), test, atol=1e-5)
-
-
-def test_the_tangent_space_equals_pyriemanns_where_both_converge(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    space = pytest.importorskip("pyriemann.tangentspace").TangentSpace(metric="riemann")
-    monkeypatch.setattr(features, "MEAN_STEPS", 50)
-    monkeypatch.setattr(features, "MEAN_TOLERANCE", 1e-9)
-    edges = correlations(14)
-    matrices = features._positive_definite(edges)
-    train = space.fit(matrices[:10]).transform(matrices[:10])
-    ours_train, ours_test = tangent_features(edges[:10], edges[10:])
-    assert np.abs(ours_train - train).max() < 1e-7
-    assert np.abs(ours_test - space.transform(matrices[10:])).max() < 1e-7
-
-
-def test_shrinkage_is_a_tenth_of_the_way_to_the_identity() -> None:
-    edges = correlations(2)
-    matrices = features._positive_definite(edges)
-    rows, columns = np.triu_indices(REGIONS, 1)
-    assert np.allclose(matrices[:, rows, columns], 0.9 * edges) and np.allclose(
-        np.einsum("nii->ni", matrices), 1
-    )
-
-
-def test_the_geometric_mean_of_commuting_matrices_is_that_of_their_eigenvalues() -> None:
-    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
-    spectra = np.random.default_rng(1).uniform(0.2, 5, (7, 5))
-    mean = features.geometric_mean((basis * spectra[:, None, :]) @ basis.T)
-    assert np.allclose(mean, (basis * np.exp(np.log(spectra).mean(0))) @ basis.T, atol=1e-2)
-
-
-def test_tangent_vectors_average_to_about_zero_and_keep_the_norm() -> None:
-    train, _ = tangent_features(correlations(30), correlations(2))
-    assert np.abs(train.mean(0)).max() < 0.02
-    assert np.allclose((train**2).sum(1), (as_matrices(train) ** 2).sum((1, 2)))
-
-
-def test_a_matrix_that_is_not_positive_definite_and_a_constant_region_are_survived() -> None:
-    edges = correlations(6)
-    edges[0] = np.random.default_rng(0).uniform(-1, 1, EDGES)  # no correlation matrix at all
-    rows, columns = np.triu_indices(REGIONS, 1)
-    edges[:, (rows == 3) | (columns == 3)] = 0
-    train, test = tangent_features(edges[:4], edges[4:])
-    assert np.isfinite(train).all() and np.isfinite(test).all()
 
 
 @pytest.mark.parametrize("name", [*FITTED, "majority"])
@@ -271,14 +122,6 @@ def test_what_is_remembered_between_targets_never_answers_for_other_scans(name: 
     assert np.allclose(reordered, fresh[::-1], atol=1e-9)
 
 
-def test_a_person_never_stands_on_both_sides_of_the_tuning() -> None:
-    subject = np.repeat(np.arange(20), 3)
-    p = Problem(np.eye(60), np.eye(60), np.repeat(np.arange(20) % 2, 3), subject, 2, 0)
-    for stratified in (True, False):
-        for fit, held in baselines._inner_folds(p, stratified):
-            assert not set(subject[fit]) & set(subject[held])
-
-
 # -- what they give --------------------------------------------------------------------------------
 
 
@@ -326,7 +169,7 @@ def test_noise_is_told_from_signal_by_nobody(name: str) -> None:
     scores = fit_predict(name, edges[:100], truth[:100], np.arange(100), edges[100:], "class", 2, 0)
     n = np.arange(100)
     p = Predictions(name, "t", "class", ("a", "b"), truth[100:], scores, n, np.zeros(100), n)
-    auroc = next(m for m in evaluate_predictions(p, 500, 0) if m.name == "auroc")
+    auroc = next(m for m in resampled(p, 500, 0).metrics() if m.name == "auroc")
     assert auroc.low < 0.5 < auroc.high
     assert np.abs(scores[:, 1] - truth[:100].mean()).max() < 0.35
 
@@ -362,40 +205,6 @@ def test_probabilities_keep_the_frequency_of_a_rare_class() -> None:
         "linear", edges[:240], truth[:240], np.arange(240), edges[240:], "class", 2, 0
     )
     assert scores[:, 1].mean() == pytest.approx(1 / 6, abs=0.06)
-
-
-def test_the_cost_is_chosen_by_inner_auroc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tuned by hand with scikit-learn on the features: the same C, hence the same margins."""
-    p, train, _ = problem(seed=3)
-    used: list[float] = []
-    original = baselines._margins
-
-    def spy(
-        a: np.ndarray, b: np.ndarray, positive: np.ndarray, cost: float, seed: int
-    ) -> np.ndarray:
-        used.append(cost)
-        return original(a, b, positive, cost, seed)
-
-    monkeypatch.setattr(baselines, "_margins", spy)
-    baselines._svm(p)
-    means = []
-    splits = list(
-        StratifiedGroupKFold(5, shuffle=True, random_state=p.seed).split(
-            p.truth, p.truth, p.subject
-        )
-    )
-    for cost in baselines.SVM_COSTS:
-        aurocs = []
-        for fit, held in splits:
-            margin = (
-                SVC(C=cost, kernel="linear")
-                .fit(train[fit], p.truth[fit])
-                .decision_function(train[held])
-            )
-            up, down = margin[p.truth[held] == 1], margin[p.truth[held] == 0]
-            aurocs.append((up[:, None] > down).mean())
-        means.append(np.mean(aurocs))
-    assert means[list(baselines.SVM_COSTS).index(used[-1])] == pytest.approx(max(means), abs=5e-3)
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:

@@ -277,3 +277,39 @@ def test_a_fixed_models_evaluation_knows_data_and_model_by_what_they_hold(
     other = run.pretrain(recipe("name=other", "data.targets=[sex, age]", "trainer.max_steps=2"))
     with pytest.raises(InputError, match=r"another evaluation \(evaluate\.checkpoint differ"):
         prepare_evaluation(recipe(*asked, f"evaluate.checkpoint={other}"))
+
+
+def test_people_memory_is_shown_by_part_and_no_part_is_a_baseline(recipe: Make) -> None:
+    words = ("name=eval", *QUICK, "model.people_memory=linear", "evaluate.targets=[diagnosis, age]")
+    report = evaluate(recipe(*words))
+    data = json.loads((report.parent / "results.json").read_text())
+    parts = ["people memory", "decoder"]
+    for target in data["targets"]:
+        assert target["parts"] == parts
+        assert set(target["results"]) == {"LCM", *parts, "majority", "linear", "tangent"}
+        assert set(target["differences"]) == set(target["results"]) - {"LCM"}
+    page = report.read_text()
+    assert "Of its parts, its people memory alone" in page and "its decoder alone" in page
+    assert "people memory beside the decoder: ours, not part of the published LCM" in page
+    rows = list(csv.DictReader((report.parent / "results.csv").open()))
+    assert {row["model"] for row in rows} >= set(parts)
+    assert {row["minus"] for row in rows} >= set(parts)
+    fixed = f"evaluate.checkpoint={report.parent / 'folds' / 'fold-1'}"
+    again = (
+        "name=fixed",
+        "data=second",
+        fixed,
+        *QUICK[:2],
+        "evaluate.target=age",
+        "evaluate.targets=[age]",
+    )
+    data = json.loads((evaluate(recipe(*again)).parent / "results.json").read_text())
+    assert data["targets"][0]["parts"] == parts, "a fixed model's memory answers too"
+
+
+def test_people_memory_and_harmonised_folds_are_refused_before_anything_is_trained(
+    recipe: Make,
+) -> None:
+    words = ("model.people_memory=linear", "evaluate.harmonise=site-centre")
+    with pytest.raises(InputError, match=r"set model\.people_memory=none, or"):
+        prepare_evaluation(recipe("name=eval", *QUICK, *words))

@@ -14,8 +14,7 @@ from lcm_scale.evaluation.metrics import (
     METRICS,
     Metric,
     Predictions,
-    evaluate_predictions,
-    paired_difference,
+    resampled,
 )
 
 
@@ -64,7 +63,7 @@ def point(p: Predictions, name: str) -> float:
 
 
 def measured(p: Predictions, name: str, n_bootstrap: int = 1000, seed: int = 1) -> Metric:
-    return next(m for m in evaluate_predictions(p, n_bootstrap, seed) if m.name == name)
+    return next(m for m in resampled(p, n_bootstrap, seed).metrics() if m.name == name)
 
 
 def doubled(p: Predictions) -> Predictions:
@@ -234,6 +233,11 @@ def test_a_flipped_sign_is_seen(p: Predictions) -> None:
             ), name
 
 
+def minus(a: Predictions, b: Predictions, name: str, n_bootstrap: int) -> Metric:
+    found = resampled(a, n_bootstrap, 1).minus(resampled(b, n_bootstrap, 1))
+    return next(m for m in found if m.name == name)
+
+
 def test_the_difference_is_paired() -> None:
     """A model that is right on two people more, the same otherwise: unpaired intervals overlap, the
     paired excludes 0."""
@@ -242,25 +246,23 @@ def test_the_difference_is_paired() -> None:
     wrong = np.flatnonzero(p.predicted != p.truth)[:12]
     scores[wrong] = np.eye(2)[p.truth[wrong]]
     better = replace(p, scores=scores)
-    difference = paired_difference(better, p, "accuracy", 1000, 1)
+    difference = minus(better, p, "accuracy", 1000)
     assert difference.value == pytest.approx(12 / 300) and difference.low > 0
     assert measured(better, "accuracy").low < measured(p, "accuracy").high
-    back = paired_difference(p, better, "accuracy", 1000, 1)
+    back = minus(p, better, "accuracy", 1000)
     assert (back.value, back.low, back.high) == pytest.approx(
         (-difference.value, -difference.high, -difference.low)
     )
 
 
 def test_a_model_minus_itself_is_zero() -> None:
-    difference = paired_difference(values(), values(), "mae", 200, 0)
+    difference = minus(values(), values(), "mae", 200)
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
 def test_predictions_of_other_scans_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different scans"):
-        paired_difference(
-            classes(), replace(classes(), scan=np.arange(200)[::-1]), "accuracy", 10, 0
-        )
+        minus(classes(), replace(classes(), scan=np.arange(200)[::-1]), "accuracy", 10)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:
@@ -286,7 +288,7 @@ def test_what_is_undefined_is_nan_and_never_a_guess() -> None:
 
 def test_a_target_that_nobody_has_is_named() -> None:
     with pytest.raises(InputError, match="target diagnosis: no scan to evaluate has this label"):
-        evaluate_predictions(
+        resampled(
             replace(
                 classes(1),
                 **{

@@ -16,16 +16,12 @@ import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.metrics import (
-    PRIMARY,
-    Predictions,
-    evaluate_predictions,
-    paired_difference,
-)
+from lcm_scale.evaluation.metrics import METRICS, Predictions, primary, resampled
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.report import plots
-from lcm_scale.report.wording import MINUS
-from lcm_scale.report.write import verdict, write_report
+from lcm_scale.report.verdict import verdict
+from lcm_scale.report.wording import MINUS, better
+from lcm_scale.report.write import write_report
 
 N = 120
 REASON = "all patients come from one scanner."
@@ -64,18 +60,16 @@ def result(
         model: predictions(target, model, skill, categories) for model, skill in skills.items()
     }
     ours = by_model["LCM"]
+    draws = {model: resampled(p, 100, 0) for model, p in by_model.items()}
     return TargetResult(
         target=target,
         kind=ours.kind,
         categories=categories,
         n_scans=N,
         n_subjects=N,
-        results={model: tuple(evaluate_predictions(p, 100, 0)) for model, p in by_model.items()},
-        differences={
-            m: paired_difference(ours, p, PRIMARY[ours.kind], 100, 0)
-            for m, p in by_model.items()
-            if m != "LCM"
-        },
+        results={model: drawn.metrics() for model, drawn in draws.items()},
+        differences={m: draws["LCM"].minus(d) for m, d in draws.items() if m != "LCM"},
+        deciding=primary(ours.kind, len(categories)),
         confounded=confounded,
         predictions=tuple(by_model.values()),
         unit="years" if target == "age" else "",
@@ -189,7 +183,7 @@ def test_the_first_screen_holds_n_interval_baseline_and_difference(page: str) ->
     card = text_of(page[page.index('<section class="card') : page.index("</section>")])
     assert re.search(r"120 simulated scans, 120 people", card)
     assert re.search(
-        r"a linear model on the edges has accuracy 0\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has "
+        r"a linear model on the edges has AUROC \d\.\d{3} \[0\.\d{3}, \d\.\d{3}\], LCM has "
         r"0\.\d{3} \[",
         card,
     )
@@ -301,7 +295,7 @@ def test_constant_regions_are_named_or_counted(page: str) -> None:
 def test_pseudo_labels_have_readable_headings_and_name_their_agreement(page: str) -> None:
     table = text_of(page[page.index("<h2>Pseudo-labels") : page.index("<h2>Data and protocol")])
     assert (
-        "Phase Target Scans without it Filled in Mean confidence What was filled in Scans with it "
+        "Phase Target Scans without it Filled in Mean confidence What was filled in Validation scans with it "
         "Agreement" in table
     )
     assert (
@@ -357,7 +351,11 @@ def test_no_path_of_this_machine_is_written(folder: Path) -> None:
     [
         (LOSES, "behind", "A plain baseline beats LCM on t "),
         (WINS, "ahead", "LCM beats the best baseline on t "),
-        ({"LCM": 0.0, "majority": 0.0}, "level", "LCM is level with the best baseline on t "),
+        (
+            {"LCM": 0.0, "majority": 0.0},
+            "level",
+            "No difference can be shown between LCM and the best baseline on t ",
+        ),
         ({"LCM": 1.0}, "alone", "On t "),
     ],
 )
@@ -371,10 +369,19 @@ def test_the_verdict_says_who_wins(
 
 def test_a_lead_within_the_interval_is_no_victory() -> None:
     t = result("t", ("a", "b"), {"LCM": 1.5, "linear": 1.4, "majority": 0.0})
-    assert t.differences["linear"].low < 0 < t.differences["linear"].high, "the case must be close"
+    difference = t.difference("linear", "auroc")
+    assert difference.low < 0 < difference.high, "the case must be close"
     found = verdict(t)
-    assert not found.certain and "beats" not in found.sentence and "is ahead of" in found.sentence
+    assert found.standing == "level" and found.sentence.startswith("No difference can be shown")
     assert "it includes zero, so who leads may be an accident" in found.detail
+
+
+def test_constant_guesses_win_no_prize_for_calibration() -> None:
+    """They are calibrated by construction."""
+    t = report().targets[1]
+    assert t.metric("majority", "calibration_error").value < 0.01
+    kind = METRICS["class"]["calibration_error"]
+    assert better(t.results, kind, "calibration_error") in ("LCM", "linear")
 
 
 def test_the_best_baseline_is_the_one_compared_with() -> None:
@@ -413,7 +420,7 @@ def test_the_json_is_plain_and_holds_every_number(folder: Path) -> None:
 
 def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "results.csv").open()))
-    assert len(rows) == 3 * (3 + 5 + 5) + 3 * 2
+    assert len(rows) == (3 + 2) * (3 + 5 + 5)
     assert {(r["model"], r["minus"]) for r in rows if r["minus"]} == {
         ("LCM", "majority"),
         ("LCM", "linear"),
@@ -486,3 +493,13 @@ def test_a_single_epoch_without_validation_can_be_drawn() -> None:
         [{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}]
     )
     assert figure.axes[0].lines
+
+
+def test_a_part_that_leads_is_not_the_best_baseline() -> None:
+    """People memory alone may be the best of the table; the verdict is about plain models."""
+    skills = {"LCM": 3.0, "people memory": 9.0, "decoder": 1.0, "majority": 0.0, "linear": 2.0}
+    whole = result("diagnosis", ("CN", "Autism"), skills)
+    parted = replace(whole, parts=("people memory", "decoder"))
+    assert whole.best_baseline == "people memory" and parted.best_baseline == "linear"
+    assert "Of its parts, its people memory alone" in verdict(parted).detail
+    assert "parts" not in verdict(whole).detail

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from lcm_scale.atlas.regions import Atlas, numbered
+from lcm_scale.delimited import marked
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.limits import MOST_REGIONS, is_file, read_text
 
@@ -68,9 +69,9 @@ def _meant(name: str) -> str:
 def _parse(name: str, text: str, where: str) -> Atlas:
     while text.startswith("# "):
         text = text.partition("\n")[2]
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    text, mark = marked(text)
     try:
-        reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
+        reader = csv.DictReader(io.StringIO(text.lstrip()), delimiter=mark or ",", restval="")
         header = [column.strip() for column in reader.fieldnames or ()]
         for word, ours in OTHER_WORDS.items():
             if word in header and ours not in header:

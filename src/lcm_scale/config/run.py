@@ -26,6 +26,10 @@ from lcm_scale.config.fields import (
 )
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
+METRICS = (
+    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
+    *("mae", "r2", "pearson_r"),
+)
 BASELINES = ("majority", "linear", "tangent")
 
 
@@ -68,6 +72,9 @@ class ModelConfig:
     # ours, not LCM: a linear map from the edges added to every layer's logits
     edge_branch: bool = False
     edge_dropout: float = share(0.5)  # on that branch's input
+    # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
+    # decoder's
+    people_memory: str = choice("none", "linear")
 
 
 @dataclass
@@ -180,6 +187,9 @@ class EvaluateConfig:
     stratify: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
+    # the metric that says who wins; usual: AUROC for two classes, accuracy for more, the mean
+    # absolute error of a number
+    primary: str = choice("usual", *METRICS, may_differ=True)
     # take the sites' effects out of the matrices, fitted on each fold's training scans
     harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged

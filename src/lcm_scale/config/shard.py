@@ -49,6 +49,16 @@ class SourceConfig:
     # names: regular expression on a file's path below dir; its groups by name are the subject, and
     # where they occur session, run, site and labels
     names: str | None = text(SUBJECT_GROUP, None)
+    file: str | None = text(FILLED, None)  # stack: the .npy, .npz or .mat of many scans
+    # stack: which of the array's three sides counts the scans, or that a row of a table is a scan's
+    # matrix; it must be said
+    stack: str = choice("unset", "first", "last", "rows")
+    # stack: `rows`, the table's rows are the scans in their order; or the variable of ids
+    ids: str | None = text(FILLED, None)
+    # conn: the ROI file whose regions are taken, as CONN's names begin: atlas, networks
+    rois: str | None = text(FILLED, None)
+    # dpabi: read ROICorrelation_FisherZ_* and turn z into r; without it such files are refused
+    fisher_z: bool = False
     kind: str = choice("series", "connectivity")  # mat, table, names, auckland: what files hold
     # of text files with a header: names say which region a column is; position: their order does
     order: str = choice("names", "position")
@@ -256,7 +266,8 @@ class ShardRecipe:
     name: str = text(SET_NAME, "")
     cohort: str = free("")  # default: the name
     reader: str = choice(
-        "abide", "auckland", "bids", "fmriprep", "mat", "names", "table", "simulated"
+        *("abide", "auckland", "bids", "conn", "dpabi", "fmriprep", "giga_connectome"),
+        *("mat", "names", "stack", "table", "simulated"),
     )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

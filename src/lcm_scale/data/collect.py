@@ -22,7 +22,7 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of, parameters
-from lcm_scale.data import store
+from lcm_scale.data import reading, store
 from lcm_scale.data.cohort import check_cohort
 from lcm_scale.data.duplicates import joined, left_out
 from lcm_scale.data.journal import Journal
@@ -31,7 +31,7 @@ from lcm_scale.data.marks import Marks
 from lcm_scale.data.naming import Naming, named_by_files
 from lcm_scale.data.pool import in_order
 from lcm_scale.data.readers import READERS
-from lcm_scale.data.reading import Piece, ScanRead, read_scan
+from lcm_scale.data.reading import Piece, ScanRead
 from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
@@ -281,7 +281,7 @@ def _all_read(
         for scan, mark in zip(scans, own, strict=True)
         if mark not in journal
     ]
-    with closing(in_order(partial(read_scan, recipe=recipe, atlas=atlas), unread, jobs)) as read:
+    with closing(in_order(partial(reading.read, recipe=recipe, atlas=atlas), unread, jobs)) as read:
         for scan, mark in zip(scans, own, strict=True):
             if mark in journal:
                 yield journal.get(mark, scan.source)

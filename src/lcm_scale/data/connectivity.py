@@ -30,6 +30,7 @@ ROUNDING = 1e-9  # of the regions' median spread: a region below holds rounding 
 FAR_FROM_POSITIVE = 0.1  # below 0: a ready matrix's smallest eigenvalue that no rounding makes
 ROUNDED = 0.01  # below 0: what rounding to two or three decimals makes
 NOT_POSITIVE = "the smallest eigenvalue is between -.1 and -.01, as after rounding to few decimals"
+PAIRS_MISSING = "pairs of regions without a number are stored as 0"
 OF_READY = (
     "kind",
     "pad",
@@ -240,7 +241,7 @@ def _ready(
         absent = order < 0
         given = np.where(absent | absent[:, None], np.nan, given[np.ix_(order, order)])
     given = _kept(_kept(given, atlas, config).T, atlas, config).T
-    if config.kind in CORRELATIONS and np.isinf(np.diag(given)).any():
+    if config.kind != "covariance" and np.isinf(np.diag(given)).any():
         raise InputError(
             f"{recording.source}: its diagonal is infinite, so it holds Fisher z and no "
             "correlations; expected tanh of it (source.kind=connectivity)"
@@ -268,36 +269,61 @@ def _ready(
         raise InputError(f"{recording.source}: every correlation is 0; the file holds no data")
     if config.kind != "covariance":
         values = np.clip(values, -1.0, 1.0)
-    smallest = _smallest_eigenvalue(values) if config.kind in CORRELATIONS else 0.0
-    if smallest < -FAR_FROM_POSITIVE:
-        raise InputError(
-            f"{recording.source}: cannot be a {config.kind} matrix: its smallest eigenvalue is "
-            f"{smallest:.2g}, and none of one is below 0; was a triangle unpacked in another order "
-            "(source.triangle), or are its rows and columns not in one order?"
-        )
     return Matrix(
         values=values.astype(np.float32),
         window=0,
         volumes=0,
         constant=_positions(~off_diagonal.any(0) & finite.any(0)),
         not_finite=_positions(~finite.any(0)),
-        remark=NOT_POSITIVE if smallest < -ROUNDED else "",
+        remark=_remark(values, finite, config.kind, recording.source),
     )
 
 
-def _smallest_eigenvalue(matrix: np.ndarray) -> float:
+def _remark(values: np.ndarray, finite: np.ndarray, kind: str, source: str) -> str:
+    """What the reports say of a ready matrix, '' nothing.
+
+    Args: finite: where the file has numbers.
+    Raises: InputError where it cannot be of its kind.
+    """
+    present = finite.any(0) & (values * (1 - np.eye(len(values)))).any(0)
+    pairs = finite[np.ix_(present, present)] | np.eye(present.sum(), dtype=bool)
+    whole = np.flatnonzero(present)[pairs.all(0)]
+    smallest = _smallest_eigenvalue(values[np.ix_(whole, whole)], kind)
+    if smallest < -FAR_FROM_POSITIVE:
+        whose = (
+            "the smallest eigenvalue of 2 minus it"
+            if kind == "partial"
+            else ("its smallest eigenvalue")
+        )
+        raise InputError(
+            f"{source}: cannot be a {kind} matrix: {whose} is "
+            f"{smallest:.2g}, and none of one is below 0; was a triangle unpacked in "
+            "another order (source.triangle), or are its rows and columns not in one order?"
+        )
+    remarks = [NOT_POSITIVE] if smallest < -ROUNDED else []
+    remarks += [] if pairs.all() else [PAIRS_MISSING]
+    return "; ".join(remarks)
+
+
+def _smallest_eigenvalue(matrix: np.ndarray, kind: str) -> float:
     """Or 0 where it is above -`ROUNDED`, which a Cholesky decomposition tells for a fifth of the
-    time."""
+    time, and where a matrix of that kind may have any.
+
+    Partial correlations are minus an inverse that is scaled to a diagonal of 1, with the diagonal
+    turned about: they may have eigenvalues below 0, but 2 minus them, that inverse, has none.
+    """
+    if kind not in (*CORRELATIONS, "partial") or not len(matrix):
+        return 0.0
+    # Many programs set a diagonal of correlations to 0.
+    matrix = matrix + np.diag(np.where(np.diag(matrix) == 0, 1.0, 0.0))
+    identity = np.eye(len(matrix))
+    if kind == "partial":
+        matrix = 2 * identity - matrix
     try:
-        np.linalg.cholesky(_with_diagonal(matrix) + ROUNDED * np.eye(len(matrix)))
+        np.linalg.cholesky(matrix + ROUNDED * identity)
     except np.linalg.LinAlgError:
-        return float(np.linalg.eigvalsh(_with_diagonal(matrix))[0])
+        return float(np.linalg.eigvalsh(matrix)[0])
     return 0.0
-
-
-def _with_diagonal(matrix: np.ndarray) -> np.ndarray:
-    """With 1 where a diagonal was set to 0, as many programs leave correlations."""
-    return matrix + np.diag(np.where(np.diag(matrix) == 0, 1.0, 0.0))
 
 
 def _refuse_keys_of_series(source: str, config: ConnectivityConfig) -> None:

@@ -3,7 +3,7 @@
 Few items, or quick ones, are worked on here: a process takes half a second to start. The others
 end with this one, however it ends: they wait on a pipe that the system closes when this process is
 gone. They start anew (`spawn`), so that nothing is forked while threads run, and have one thread
-each.
+each, as this one while it works, so that products are the same whoever makes them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from lcm_scale.errors import InputError
 
@@ -48,20 +50,18 @@ def in_order(
     """
     rest = deque(items)
     spent = 0.0
-    while rest and jobs is None and spent < ALONE:
-        start = time.monotonic()
-        result = work(rest.popleft())
-        spent += time.monotonic() - start
-        yield result
-    if jobs is None:
-        done = len(items) - len(rest)
-        expected = len(rest) * spent / max(done, 1)
-        jobs = min(len(os.sched_getaffinity(0)), MOST, int(expected / EACH))
-    jobs = min(jobs, len(rest))
-    if jobs > 1:
-        yield from _spread(work, rest, jobs)
-    else:
-        yield from map(work, rest)
+    with threadpool_limits(1):
+        while rest and jobs is None and spent < ALONE:
+            start = time.monotonic()
+            result = work(rest.popleft())
+            spent += time.monotonic() - start
+            yield result
+        if jobs is None:
+            done = len(items) - len(rest)
+            expected = len(rest) * spent / max(done, 1)
+            jobs = min(len(os.sched_getaffinity(0)), MOST, int(expected / EACH))
+        jobs = min(jobs, len(rest))
+        yield from _spread(work, rest, jobs) if jobs > 1 else map(work, rest)
 
 
 def _spread(

@@ -58,7 +58,7 @@ class ScanRead:
     pieces: tuple[Piece | Skipped, ...]
 
 
-def read_scan(scan: Unread, recipe: ShardRecipe, atlas: Atlas) -> ScanRead | Skipped:
+def read(scan: Unread, recipe: ShardRecipe, atlas: Atlas) -> ScanRead | Skipped:
     """A scan's file opened and correlated.
 
     Args: atlas: of the files.

@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,18 +17,13 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
-from lcm_scale.evaluation.metrics import (
-    PRIMARY,
-    Predictions,
-    evaluate_predictions,
-    paired_difference,
-)
+from lcm_scale.evaluation.metrics import Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.evaluation.units import averaged
-from lcm_scale.inference.predictor import Predictor
+from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
 from lcm_scale.training.fit import FitResult, fit
@@ -36,7 +31,9 @@ from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
-Answers = dict[str, np.ndarray]  # model or baseline -> (m, answers) or (m,) of a fold's test scans
+PARTS = (PEOPLE, DECODER)
+# model, part of it or baseline -> (m, answers) or (m,) of a fold's test scans
+Answers = dict[str, np.ndarray]
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -63,19 +60,34 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         predictor = Predictor(opened.sets, opened.source, prepared.recipe)
         scores = []
         if prepared.fixed is not None:
-            scores.append(predictor.answers(prepared.fixed, test, asked))
+            scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
             results.append(fit(replace(run, opened=opened)))
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
-            scores.append(predictor.answers(model, test, asked))
-        ours = [np.mean(same, axis=0) for same in zip(*scores, strict=True)]
+            scores.append(predictor.answers_of_parts(model, test, asked))
+        ours = _averaged(scores)
         plain = _baselines(prepared, number, edges)
-        answers.append([{MODEL: mine, **rest} for mine, rest in zip(ours, plain, strict=True)])
+        answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
     return summarise(prepared, targets, results)
+
+
+def _averaged(scores: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> list[Answers]:
+    """The mean answers of a fold's models, one a question.
+
+    Args: scores: of each model, by part and question.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for part in scores[0]:
+        of_models = zip(*(each[part] for each in scores), strict=True)
+        parts[_named(part)] = [np.mean(same, axis=0) for same in of_models]
+    return [
+        dict(zip(parts, of_question, strict=True))
+        for of_question in zip(*parts.values(), strict=True)
+    ]
 
 
 def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> list[Answers]:
@@ -151,24 +163,25 @@ def _result(
         )
         for model in answers[0]
     }
-    primary = PRIMARY[question.kind]
-    bootstrap, seed = config.bootstrap, config.seed
+    draws = {model: resampled(p, config.bootstrap, config.seed) for model, p in predictions.items()}
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
         n_scans=len(next(iter(predictions.values())).truth),
         n_subjects=len(np.unique(sets.subject[scans])),
-        results={
-            model: tuple(evaluate_predictions(p, bootstrap, seed))
-            for model, p in predictions.items()
-        },
+        results={model: drawn.metrics() for model, drawn in draws.items()},
         differences={
-            model: paired_difference(predictions[MODEL], p, primary, bootstrap, seed)
-            for model, p in predictions.items()
-            if model != MODEL
+            model: draws[MODEL].minus(drawn) for model, drawn in draws.items() if model != MODEL
         },
+        deciding=primary(question.kind, len(question.categories), config.primary),
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
         unit=question.target.measured_in,
+        parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
     )
+
+
+def _named(part: str) -> str:
+    """Of the model, or of a part of it, in tables."""
+    return MODEL if part == WHOLE else part

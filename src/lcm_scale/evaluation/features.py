@@ -10,24 +10,17 @@ Shapes: n training scans, m test scans, E edges, R regions, F features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.data.kinds import MAX_FISHER
-
-# Ledoit-Wolf gives .05 to .14 (median .08) on the series of 884 ABIDE scans; from matrices alone it
-# cannot be had, so one value near its median stands for all.
-SHRINKAGE = 0.1
-MEAN_STEPS = 10
-MEAN_TOLERANCE = 1e-3  # of the gradient's norm per region
+from lcm_scale.linear.problem import Inner
+from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 # (n, E) and (m, E) edges -> (n, F) and (m, F)
 Features = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-# positions of some training scans and of others -> the inner products of the former, and of the
-# latter with them
-Inner = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def fisher_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,85 +50,11 @@ def centred(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def tangent_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tangent vectors log(G^-1/2 C G^-1/2) about the geometric mean G of the *training* matrices,
-    (n, E + R), (m, E + R).
-
-    nilearn's definition (`ConnectivityMeasure(kind="tangent")`; Varoquaux et al. 2010, Ng et al.
-    2014) with one difference. nilearn shrinks each scan's covariance by Ledoit-Wolf from the
-    series; we have correlation matrices alone and move each a fixed `SHRINKAGE` towards the
-    identity, C = (1 - s) FC + s I, eigenvalues floored at s / 10. A constant region (a row of
-    zeros) becomes a row of the identity, so it neither fails nor tells anything. Off-diagonals
-    carry sqrt 2, so that a vector's norm is its matrix's. Nothing is centred further, because the
-    mean tangent vector is about zero.
-    """
-    train_spd, test_spd = _positive_definite(train), _positive_definite(test)
-    values, vectors = np.linalg.eigh(geometric_mean(train_spd))
-    whitening = (vectors / np.sqrt(values)) @ vectors.T
-    return _tangent_vectors(train_spd, whitening), _tangent_vectors(test_spd, whitening)
-
-
-def geometric_mean(matrices: np.ndarray) -> np.ndarray:
-    """The geometric (Karcher) mean of symmetric positive definite matrices (n, R, R), by
-    fixed-point iteration.
-
-    Starts from the arithmetic mean; each step moves along the mean tangent vector and is halved
-    where that grows.
-    """
-    mean = matrices.mean(0)
-    step, last = 1.0, np.inf
-    for _ in range(MEAN_STEPS):
-        values, vectors = np.linalg.eigh(mean)
-        root = (vectors * np.sqrt(values)) @ vectors.T
-        inverse_root = (vectors / np.sqrt(values)) @ vectors.T
-        gradient = sum(
-            _spectral(inverse_root @ part @ inverse_root, np.log).sum(0)
-            for part in _parts(matrices)
-        ) / len(matrices)
-        norm = float(np.linalg.norm(gradient))
-        if norm / len(mean) < MEAN_TOLERANCE:
-            break
-        step = step / 2 if norm > last else step
-        last = norm
-        mean = root @ _spectral(step * gradient, np.exp) @ root
-        mean = (mean + mean.T) / 2
-    return mean
-
-
-def _parts(matrices: np.ndarray, size: int = 128) -> Iterator[np.ndarray]:
-    """Slices that keep the temporary arrays small."""
-    for start in range(0, len(matrices), size):
-        yield matrices[start : start + size]
-
-
-def _spectral(matrix: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A function of symmetric matrices (..., R, R) through their eigenvalues."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray((vectors * function(values)[..., None, :]) @ np.swapaxes(vectors, -1, -2))
-
-
-def _positive_definite(edges: np.ndarray) -> np.ndarray:
-    n_regions = int((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
-    rows, columns = np.triu_indices(n_regions, 1)
-    matrices = np.zeros((len(edges), n_regions, n_regions))
-    matrices[:, rows, columns] = (1 - SHRINKAGE) * edges
-    matrices += np.swapaxes(matrices, 1, 2) + np.eye(n_regions)
-    # Rounded to fp16, or padded as published, a correlation matrix may be a little or far from
-    # positive definite.
-    if np.linalg.eigvalsh(matrices)[:, 0].min() < SHRINKAGE / 10:
-        matrices = np.concatenate(
-            [_spectral(p, lambda v: np.maximum(v, SHRINKAGE / 10)) for p in _parts(matrices)]
-        )
-    return matrices
-
-
-def _tangent_vectors(matrices: np.ndarray, whitening: np.ndarray) -> np.ndarray:
-    rows, columns = np.triu_indices(matrices.shape[1])
-    scale = np.where(rows == columns, 1.0, np.sqrt(2.0))
-    logs = (
-        _spectral(whitening @ part @ whitening, np.log)[:, rows, columns]
-        for part in _parts(matrices)
-    )
-    return np.concatenate(list(logs)) * scale
+    """Tangent vectors about the geometric mean of the *training* matrices, (n, E + R), (m, E + R).
+    Nothing is centred further, because the mean tangent vector is about zero."""
+    train_spd = positive_definite(train)
+    space = TangentSpace.about(train_spd)
+    return space.vectors_of(train_spd), space.vectors(test)
 
 
 _LATEST: dict[

@@ -45,6 +45,12 @@ def check_harmonise(
     Raises: InputError.
     """
     method, sets = opened.recipe.evaluate.harmonise, opened.sets
+    if opened.recipe.model.people_memory != "none":
+        raise InputError(
+            f"evaluate.harmonise={method}: people memory is tuned on parts of the training scans, "
+            "which would have to be harmonised anew; set model.people_memory=none, or "
+            "evaluate.harmonise=none"
+        )
     if not isinstance(opened.source, ResidentEdges):
         raise InputError(
             f"evaluate.harmonise={method}: fitted in memory, and these sets are above "

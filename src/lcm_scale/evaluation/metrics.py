@@ -183,11 +183,54 @@ METRICS: Mapping[str, Mapping[str, MetricKind]] = {
         "pearson_r": MetricKind("Pearson r", pearson_r, True, 1),
     },
 }
-PRIMARY = {"class": "accuracy", "scalar": "mae"}  # decides who wins
 
 
-def evaluate_predictions(p: Predictions, n_bootstrap: int, seed: int) -> list[Metric]:
-    """Every metric of the target's kind, in the order of `METRICS`, with its interval.
+def primary(kind: str, n_classes: int, wanted: str = "") -> str:
+    """The metric that says who wins a target: `wanted` where the kind has it, else AUROC for two
+    classes, accuracy for more and the mean absolute error of a scalar."""
+    if wanted in METRICS[kind]:
+        return wanted
+    if kind == "scalar":
+        return "mae"
+    return "auroc" if n_classes == 2 else "accuracy"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Every metric of some predictions on every resample.
+
+    Attributes: values: metric -> (1 + B,), the first of them the point estimate.
+    """
+
+    predictions: Predictions
+    values: Mapping[str, np.ndarray]
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """In the order of `METRICS`, with their intervals."""
+        return tuple(_with_interval(n, v, self.predictions) for n, v in self.values.items())
+
+    def minus(self, baseline: Draws) -> tuple[Metric, ...]:
+        """Paired differences, metric by metric, on the same resamples of the same scans. For an
+        error (MAE, calibration error) a negative difference favours the model.
+
+        Raises: ValueError where the two are of different scans.
+        """
+        ours, theirs = self.predictions, baseline.predictions
+        if not (
+            np.array_equal(ours.scan, theirs.scan) and np.array_equal(ours.truth, theirs.truth)
+        ):
+            raise ValueError(
+                f"{ours.model} and {theirs.model}: predictions of different scans cannot be "
+                "compared"
+            )
+        return tuple(
+            _with_interval(name, values - baseline.values[name], ours)
+            for name, values in self.values.items()
+        )
+
+
+def resampled(p: Predictions, n_bootstrap: int, seed: int) -> Draws:
+    """Every metric of the target's kind on all scans and on `n_bootstrap` resamples of people.
 
     Raises: InputError where no scan has a known truth.
     """
@@ -195,27 +238,7 @@ def evaluate_predictions(p: Predictions, n_bootstrap: int, seed: int) -> list[Me
     for weights in _weightings(p, n_bootstrap, seed):
         for name, metric in METRICS[p.kind].items():
             values[name].append(metric.compute(p, weights))
-    return [_with_interval(name, np.concatenate(parts), p) for name, parts in values.items()]
-
-
-def paired_difference(
-    model: Predictions, baseline: Predictions, metric: str, n_bootstrap: int, seed: int
-) -> Metric:
-    """`metric` of the model minus that of the baseline, on the same resamples of the same scans.
-
-    For an error (MAE, calibration error) a negative difference favours the model.
-    """
-    if not (
-        np.array_equal(model.scan, baseline.scan) and np.array_equal(model.truth, baseline.truth)
-    ):
-        raise ValueError(
-            f"{model.model} and {baseline.model}: predictions of different scans cannot be compared"
-        )
-    compute = METRICS[model.kind][metric].compute
-    parts = [
-        compute(model, w) - compute(baseline, w) for w in _weightings(model, n_bootstrap, seed)
-    ]
-    return _with_interval(metric, np.concatenate(parts), model)
+    return Draws(p, {name: np.concatenate(parts) for name, parts in values.items()})
 
 
 def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:

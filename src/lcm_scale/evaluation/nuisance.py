@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.folds import subject_folds
-from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, evaluate_predictions
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, resampled
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 FOLDS = 5
@@ -87,7 +87,7 @@ def _told(
         predicted = _predictions(sets, scans, target, truth[scans], np.hstack(parts))
     except InputError as error:
         return Told(target.name, words, label, None, str(error))
-    metrics = evaluate_predictions(predicted, DRAWS, SEED)
+    metrics = resampled(predicted, DRAWS, SEED).metrics()
     return Told(target.name, words, label, next(m for m in metrics if m.name == ASKED[kind]))
 
 

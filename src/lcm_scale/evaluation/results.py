@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lcm_scale.evaluation.metrics import METRICS, PRIMARY, Metric, Predictions
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,12 @@ class TargetResult:
 
     Attributes:
         results: model name -> its metrics; baselines under their names in `baselines.BASELINES`.
-        differences: baseline -> model minus that baseline, paired, in one metric: the one that
-            decides.
+        differences: baseline -> model minus that baseline, paired, metric by metric.
+        deciding: the metric that says who wins.
         confounded: why its numbers must not be believed, or None.
         predictions: of the model and the baselines.
         unit: of a scalar, in words, '' where nobody said.
+        parts: names of the model's parts, which stand in `results` and `differences` too.
     """
 
     target: str
@@ -28,29 +29,34 @@ class TargetResult:
     n_scans: int
     n_subjects: int
     results: Mapping[str, tuple[Metric, ...]]
-    differences: Mapping[str, Metric]
+    differences: Mapping[str, tuple[Metric, ...]]
+    deciding: str
     confounded: str | None
     predictions: tuple[Predictions, ...]
     unit: str = ""
+    parts: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
         """Ours: the first that is no baseline."""
         return next(name for name in self.results if name not in self.differences)
 
-    @property
-    def deciding(self) -> str:
-        """The metric that says who wins."""
-        return next((d.name for d in self.differences.values()), PRIMARY[self.kind])
-
     def metric(self, model: str, name: str) -> Metric:
         return next(m for m in self.results[model] if m.name == name)
 
+    def difference(self, baseline: str, name: str) -> Metric:
+        return next(m for m in self.differences[baseline] if m.name == name)
+
     @property
     def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric; None where no baseline was run."""
+        """By point estimate in the deciding metric, parts of the model left out; None where no
+        baseline was run."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
-        values = {name: sign * self.metric(name, self.deciding).value for name in self.differences}
+        values = {
+            name: sign * self.metric(name, self.deciding).value
+            for name in self.differences
+            if name not in self.parts
+        }
         return max(values, key=values.__getitem__, default=None)
 
 

@@ -16,6 +16,7 @@ from lcm_scale.evaluation.questions import Question, evaluated_set
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
+from lcm_scale.training.remember import sentence as sentence_of_memory
 
 UNKNOWN_SUBJECTS = (
     "The model starts from imported weights, which do not say whom they saw: whether people "
@@ -24,6 +25,10 @@ UNKNOWN_SUBJECTS = (
 EDGE_BRANCH = (
     "The model has a linear branch from the edges beside the decoder: ours, not part of the "
     "published LCM."
+)
+PEOPLE_MEMORY = (
+    "The model has people memory beside the decoder: ours, not part of the published LCM. The "
+    "tables show what each of the two answers alone."
 )
 
 
@@ -79,10 +84,21 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
         notes.append(f"Predictions are averaged over a {unit}'s windows: each {unit} counts once.")
     if prepared.recipe.model.edge_branch:
         notes.append(EDGE_BRANCH)
+    notes += _people_notes(prepared)
     model = prepared.opened.start or prepared.fixed
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)
     return tuple(dict.fromkeys(notes))
+
+
+def _people_notes(prepared: PreparedEvaluation) -> list[str]:
+    if prepared.fixed is not None:
+        return [PEOPLE_MEMORY] if prepared.fixed.model.people_memory else []
+    if prepared.recipe.model.people_memory == "none":
+        return []
+    of_folds = (sentence_of_memory(run) for of_fold in prepared.runs for run in of_fold)
+    said = next(filter(None, of_folds), "")
+    return [PEOPLE_MEMORY, *([f"In each fold {said}."] if said else [])]
 
 
 def _kind_notes(prepared: PreparedEvaluation) -> list[str]:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from lcm_scale.data.stream import Edges
 
 
+# A target's name, and the categories that are allowed answers; none of a scalar.
+Question = tuple[str, tuple[str, ...]]
+WHOLE, PEOPLE, DECODER = "whole", "people memory", "decoder"
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a network is asked and how its outputs are read.
@@ -77,6 +82,15 @@ def scores(
     Returns: target name -> fp32 (B, classes) logits, or (B, 1) values in the target's own unit, in
         vocabulary order.
     """
+    return scores_of_parts(network, reading, edges_BE, valid_B)[WHOLE]
+
+
+@torch.no_grad()
+def scores_of_parts(
+    network: LCM, reading: Reading, edges_BE: Tensor, valid_B: Tensor | None = None
+) -> dict[str, dict[str, Tensor]]:
+    """As `scores`, by part: `WHOLE`, and of a network with people memory also what `PEOPLE` and
+    `DECODER` answer alone."""
     was_training = network.training
     network.eval()
     try:
@@ -85,8 +99,26 @@ def scores(
         )
     finally:
         network.train(was_training)
-    names = [term.target.name for term in reading.terms]
-    return dict(zip(names, evaluation_read(logits, reading.terms, reading.readout), strict=True))
+    decoder = evaluation_read(logits, reading.terms, reading.readout)
+    return {
+        part: dict(zip((term.target.name for term in reading.terms), found, strict=True))
+        for part, found in _parts(network, reading, edges_BE, decoder).items()
+    }
+
+
+def _parts(
+    network: LCM, reading: Reading, edges_BE: Tensor, decoder: list[Tensor]
+) -> dict[str, list[Tensor]]:
+    """Answers by part, one a target."""
+    if network.people is None:
+        return {WHOLE: decoder}
+    # Decompositions are not for bf16.
+    with torch.autocast(edges_BE.device.type, enabled=False):
+        memory = network.people(edges_BE)
+    scalar = [not term.target.is_class for term in reading.terms]
+    whole = network.people.combine(memory, decoder, reading.active, scalar)
+    alone = network.people.alone(memory, decoder, reading.active)
+    return {WHOLE: whole, PEOPLE: alone, DECODER: decoder}
 
 
 def answers(network: LCM, reading: Reading, edges_BE: Tensor) -> dict[str, Tensor]:
@@ -141,13 +173,35 @@ class Predictor:
         return self.source.gather(scans).astype(np.float32)
 
     def answers(
-        self, model: Checkpoint, scans: np.ndarray, questions: Sequence[tuple[str, tuple[str, ...]]]
+        self, model: Checkpoint, scans: np.ndarray, questions: Sequence[Question]
     ) -> list[np.ndarray]:
-        """Per question (target name, categories that are allowed answers; none for a scalar): (n,
-        answers) or (n,).
+        """Per question (n, answers) probabilities or (n,) values.  Raises: InputError as
+        `scores`."""
+        return self.answers_of_parts(model, scans, questions)[WHOLE]
+
+    def answers_of_parts(
+        self, model: Checkpoint, scans: np.ndarray, questions: Sequence[Question]
+    ) -> dict[str, list[np.ndarray]]:
+        """As `answers`, by part of the model as in `scores_of_parts`.
 
         The categories are looked up in the model's own vocabulary: the sets may have them in
-        another order.
+        another order.  Raises: InputError as `scores`.
+        """
+
+        def answer(name: str, score: np.ndarray, categories: tuple[str, ...]) -> np.ndarray:
+            if not categories:
+                return score[:, 0]
+            own = model.vocabulary[name].categories
+            chosen = score[:, [own.index(category) for category in categories]]
+            return torch.from_numpy(chosen).softmax(1).numpy()
+
+        return {
+            part: [answer(name, by_target[name], asked) for name, asked in questions]
+            for part, by_target in self.scores(model, scans).items()
+        }
+
+    def scores(self, model: Checkpoint, scans: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Part -> target -> fp32 (n, classes) logits, or (n, 1) values, as `scores_of_parts`.
 
         Raises: InputError where the weights are not those of the checkpoint's model, or it knows
             the regions in another order than the sets.
@@ -161,18 +215,18 @@ class Predictor:
             network = LCM(model.model)
         fill(network, fitted(model.model, model.state, str(model.path)), self.device)
         reading = Reading.of(model)
-        columns = [
-            [model.vocabulary[name].categories.index(category) for category in categories]
-            for name, categories in questions
-        ]
-        parts: list[list[np.ndarray]] = [[] for _ in questions]
+        collected: dict[str, dict[str, list[np.ndarray]]] = {}
         for start in range(0, len(scans), self.batch):
             edges = torch.from_numpy(self.source.gather(scans[start : start + self.batch]))
             with (
                 torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
             ):
-                found = scores(network, reading, edges.to(self.device))
-            for part, (name, _), allowed in zip(parts, questions, columns, strict=True):
-                score = found[name].cpu()
-                part.append((score[:, allowed].softmax(1) if allowed else score[:, 0]).numpy())
-        return [np.concatenate(part) for part in parts]
+                found = scores_of_parts(network, reading, edges.to(self.device))
+            for part, by_target in found.items():
+                for name, score in by_target.items():
+                    pieces = collected.setdefault(part, {}).setdefault(name, [])
+                    pieces.append(score.float().cpu().numpy())
+        return {
+            part: {name: np.concatenate(pieces) for name, pieces in by_target.items()}
+            for part, by_target in collected.items()
+        }

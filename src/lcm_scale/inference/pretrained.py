@@ -62,7 +62,7 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         same.
 
         Rows carry no position in the model; columns are inputs of the embedding, so its weight's
-        columns move.
+        columns move. What belongs to pairs of regions moves with both.
         Raises: InputError where the regions differ.
         """
         place = torch.from_numpy(self.meaning.atlas.order_from(atlas))
@@ -73,6 +73,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
             branch = self.edge_branch
             for table in (branch.centre, branch.scale, *branch.table.parameters()):
                 table.copy_(_moved(table, -1, edges))
+        if self.people is not None:
+            self.people.reorder(place)
         self.meaning = replace(self.meaning, atlas=atlas)
         # what `save_pretrained` writes
         self._hub_mixin_config = {

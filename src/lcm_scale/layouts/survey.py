@@ -16,6 +16,7 @@ from lcm_scale.atlas import load_atlas
 from lcm_scale.config import ShardRecipe
 from lcm_scale.config.fields import COLUMN_NAME
 from lcm_scale.data.readers import READERS
+from lcm_scale.data.readers.people import USUAL
 from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
@@ -24,6 +25,10 @@ from lcm_scale.layouts.found import Found
 MOST_WORDS = 30  # of a group: ABIDE has 20 sites
 FEWEST_NUMBERS = 10  # different ones, of a scalar
 NOT_TARGETS = ("ses", "acq", "dir", "acq_time")  # how a scan was made
+
+
+# Columns that readers take as what they say of a scan; the site is a label as well.
+FACTS = frozenset(name for names in USUAL.values() for name in names) - {"site"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,8 @@ def _columns(scans: Sequence[Unread]) -> tuple[list[Column], list[Column], list[
     groups: dict[tuple[int, ...], Column] = {}  # by how they divide the scans
     scalars, others = [], []
     for name in dict.fromkeys(name for scan in scans for name in scan.labels):
+        if name.lower() in FACTS:
+            continue
         cells = [scan.labels.get(name) for scan in scans]
         known = Counter(cell for cell in cells if cell is not None)
         column = Column(name, known, len(cells) - sum(known.values()))

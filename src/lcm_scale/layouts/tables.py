@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lcm_scale import delimited
 from lcm_scale.data.readers.people import USUAL
 from lcm_scale.errors import InputError
-from lcm_scale.limits import first_line
 
 ENDINGS = (".csv", ".tsv")
 
@@ -14,11 +14,9 @@ ENDINGS = (".csv", ".tsv")
 def header_of(path: Path) -> list[str]:
     """A table's column names in lower case; nothing for a file that is no text."""
     try:
-        line = first_line(path)
+        return [word.lower() for word in delimited.header_of(path)]
     except InputError:
         return []
-    mark = "\t" if "\t" in line else ";" if ";" in line and "," not in line else ","
-    return [word.strip().strip('"').lower() for word in line.split(mark)]
 
 
 def tables_in(folder: Path) -> list[Path]:

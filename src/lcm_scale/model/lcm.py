@@ -9,7 +9,8 @@ starts at zero;
   scalar is its category's logit (or, for age, the prediction), and all L layers' logits come out;
 - tokens are kept one parameter a target, so that a phase can leave whole targets out and nothing
 moves them meanwhile;
-- ours and off by default: dropout on the input, and a linear branch from the edges (`edge_branch`).
+- ours and off by default: dropout on the input, a linear branch from the edges (`edge_branch`), and
+  people memory, whose answer joins the decoder's outside of this forward (`model.people`).
 
 Legend: B scans, R regions, D width, M active tokens, L layers, E edges. Neither Lightning nor disk
 is known here.
@@ -29,6 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lcm_scale.model.attention import Attention, SelfAttention
 from lcm_scale.model.batchnorm import MaskedBatchNorm
+from lcm_scale.model.people import PeopleMemory
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.model.products import Dropout, Linear
 
@@ -170,6 +172,9 @@ class LCM(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
+        self.people = (
+            PeopleMemory(config.n_regions, config.target_tokens) if config.people_memory else None
+        )
         self.checkpointing = (
             False  # a layer keeps its input alone in training and runs again in backward
         )

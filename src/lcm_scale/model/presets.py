@@ -32,6 +32,7 @@ class LCMConfig:
     mask_constant: bool = False
     edge_branch: bool = False
     edge_dropout: float = 0.5
+    people_memory: bool = False  # fitted once training is done
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

@@ -17,7 +17,13 @@ from markupsafe import Markup, escape
 from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 
-LABELS = {"majority": "Majority", "linear": "Linear, edges", "tangent": "Linear, tangent"}
+LABELS = {
+    "majority": "Majority",
+    "linear": "Linear, edges",
+    "tangent": "Linear, tangent",
+    "people memory": "People memory alone",
+    "decoder": "Decoder alone",
+}
 LONG = 8  # entries; a longer mapping is folded away
 AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "phase": "Phase",
@@ -26,7 +32,7 @@ AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "given": "Filled in",
     "mean_confidence": "Mean confidence",
     "categories": "What was filled in",
-    "known": "Scans with it",
+    "known": "Validation scans with it",
     "agreement": "Agreement on those",
 }
 MINUS = "\N{MINUS SIGN}"
@@ -61,9 +67,13 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
 
 
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
-    """The model with the best point estimate of a metric, '' where several share it."""
+    """The model with the best point estimate of a metric, '' where several share it. The
+    frequencies of the classes are calibrated by construction, so majority wins no calibration."""
     values = {
-        model: m.value for model, metrics in results.items() for m in metrics if m.name == name
+        model: m.value
+        for model, metrics in results.items()
+        for m in metrics
+        if m.name == name and not (name == "calibration_error" and model == "majority")
     }
     finite = {model: v for model, v in values.items() if math.isfinite(v)}
     best = (max if kind.higher_is_better else min)(finite.values(), default=math.nan)

@@ -30,7 +30,7 @@ from lcm_scale.data.sets import ShardSets
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import Diverged, InputError
 from lcm_scale.evaluation.baselines import check_baselines, fit_predict
-from lcm_scale.evaluation.metrics import Predictions, evaluate_predictions
+from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
@@ -317,7 +317,7 @@ def _measured(prepared: PreparedPoint, scores: list[np.ndarray]) -> dict[str, An
     finite = all(np.isfinite(score).all() for score in scores)
     for question, score in zip(prepared.questions, scores, strict=True) if finite else ():
         predictions = predictions_of(prepared, question, score)
-        for m in evaluate_predictions(predictions, BOOTSTRAP, prepared.recipe.evaluate.seed):
+        for m in resampled(predictions, BOOTSTRAP, prepared.recipe.evaluate.seed).metrics():
             metrics.append(
                 {
                     "target": question.target.name,

@@ -18,7 +18,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
-from lcm_scale.ranks import rank
+from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.meter import Meter
@@ -33,6 +33,7 @@ from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
 from lcm_scale.training.pseudo_labels import AuditRow
+from lcm_scale.training.remember import remember
 from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
@@ -123,14 +124,23 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         if resume and done >= steps:
             pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
         else:
+            if is_first():
+                # Of weights that are trained further it says nothing any more.
+                (folder / "checkpoints" / checkpoints.FINAL).unlink(missing_ok=True)
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             done = trainer.global_step
     if step.stopped and done < steps:
         raise Stopped(
             f"{folder}: stopped by a signal at step {done} of {steps} with a good checkpoint"
         )
+    if recipe.model.people_memory != "none":
+        if is_first():
+            with together.alone():
+                remember(prepared, checkpoints.find(folder))
+        together.agree(trainer.strategy)
+    chosen = checkpoints.find(folder)
     rows = tuple(epochs_of(folder / "log.jsonl"))
-    return FitResult(folder, checkpoints.find(folder), rows, tuple(pseudo.audit), done)
+    return FitResult(folder, chosen, rows, tuple(pseudo.audit), done)
 
 
 def batches_of(prepared: PreparedRun) -> ConnectomeData:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.data.module import check_state, scans_to_train
 from lcm_scale.data.order import BatchPlan
 from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
@@ -138,6 +139,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
     for name in recipe.objective.weights:
         sets.vocabulary[name]
     _check_pseudo_targets(recipe, phases, sets, start)
+    _check_people_memory(recipe, sets)
     choose_hardware(recipe.trainer, model.width)
     if start:
         check_fit(recipe, sets, start)
@@ -219,6 +221,16 @@ def _check_vocabulary(resume: Path, meaning: object, sets: ShardSets) -> None:
             f"{resume}: its categories stand in another order than this version gives them; go on "
             "with the version that began the run, or begin anew (init_from takes it as it is)"
         )
+
+
+def _check_people_memory(recipe: Recipe, sets: ShardSets) -> None:
+    for manifest in sets.manifests:
+        if recipe.model.people_memory != "none" and manifest.kind not in CORRELATIONS:
+            raise InputError(
+                f"model.people_memory={recipe.model.people_memory}: a tangent space needs positive "
+                f"definite matrices ({' or '.join(CORRELATIONS)}), and set {manifest.name} holds "
+                f"{manifest.kind} ones; set model.people_memory=none"
+            )
 
 
 def _check_pseudo_targets(

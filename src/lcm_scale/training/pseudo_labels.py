@@ -3,8 +3,9 @@ stands in (paper, finetuning).
 
 Made once, at the start of a phase that asks for them, from the weights of that moment and training
 scans alone; the confidence is the predicted class's probability, times the recipe's weight. The
-audit table says who got what, and how often the same predictions were right on training scans whose
-label is known.
+audit table says who got what, and how often the same weights are right about validation people, of
+whom no label was ever trained on: on training people whose label they have learnt they agree with
+themselves, 100 % of the time.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class AuditRow:
         mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have
             none.
         categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
-        known: training scans with a recorded label.   agreement: share of them predicted right
-            (scalars: MAE).
+        known: validation scans with a recorded label, of people whom the pretrained model did not
+            see.   agreement: share of them predicted right (scalars: MAE), NaN without any.
     """
 
     phase: str
@@ -53,12 +54,14 @@ def make_pseudo_labels(
     module: LCMModule,
     data: ConnectomeData,
     scans: np.ndarray,
+    unseen: np.ndarray,
     pretrained: Sequence[str],
     config: PseudoConfig,
 ) -> list[AuditRow]:
     """Predict every pretrained target of `scans` and fill in what is missing.
 
     Args:
+        scans: training scans.   unseen: scans that nothing was fitted on; the audit asks them.
         pretrained: targets that the weights have learnt; others cannot be predicted.
     Returns: the audit table.
     """
@@ -67,8 +70,9 @@ def make_pseudo_labels(
     values = np.full((len(scans), len(module.vocabulary.targets)), np.nan, dtype=np.float32)
     confidence = np.zeros_like(values)
     predictions = predict(module, data, scans)
+    checks = predict(module, data, unseen) if len(unseen) else [np.empty((0, 1))] * len(columns)
     audit = []
-    for column, scores in zip(columns, predictions, strict=True):
+    for column, scores, check in zip(columns, predictions, checks, strict=True):
         target = module.vocabulary.targets[column]
         if target.name not in names:
             continue
@@ -78,7 +82,11 @@ def make_pseudo_labels(
         take = missing & (certainty >= config.min_confidence)
         values[take, column] = guess[take]
         confidence[take, column] = config.weight * certainty[take]
-        audit.append(_audit(module.phase.name, target, recorded, guess, certainty, take))
+        given = _given(target, guess[take], certainty[take])
+        known, agreement = _agreement(target, data.sets.labels[unseen, column], check)
+        audit.append(
+            AuditRow(module.phase.name, target.name, int(missing.sum()), *given, known, agreement)
+        )
     data.set_pseudo_labels(scans, values, confidence)
     return audit
 
@@ -122,38 +130,27 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
 
 
-def _audit(
-    phase: str,
-    target: Target,
-    recorded: np.ndarray,
-    guess: np.ndarray,
-    certainty: np.ndarray,
-    take: np.ndarray,
-) -> AuditRow:
+def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[int, float, str]:
+    """How many labels were filled in, their mean confidence, and which."""
+    if not target.is_class:
+        return (
+            len(guess),
+            float("nan"),
+            f"{guess.min():.1f} to {guess.max():.1f}" if len(guess) else "",
+        )
+    counts = Counter(target.categories[int(code)] for code in guess)
+    text = ", ".join(f"{c}: {counts[c]}" for c in target.categories if counts[c])
+    return len(guess), float(certainty.mean()) if len(guess) else float("nan"), text
+
+
+def _agreement(target: Target, recorded: np.ndarray, scores: np.ndarray) -> tuple[int, float]:
+    """Over scans with a recorded label: their number, and the share predicted right (MAE)."""
     known = np.isfinite(recorded)
-    if target.is_class:
-        counts = Counter(target.categories[int(c)] for c in guess[take])
-        text = ", ".join(
-            f"{category}: {counts[category]}" for category in target.categories if counts[category]
-        )
-        agreement = float((guess[known] == recorded[known]).mean()) if known.any() else float("nan")
-        mean = float(certainty[take].mean()) if take.any() else float("nan")
-    else:
-        text = f"{guess[take].min():.1f} to {guess[take].max():.1f}" if take.any() else ""
-        agreement = (
-            float(np.abs(guess[known] - recorded[known]).mean()) if known.any() else float("nan")
-        )
-        mean = float("nan")
-    return AuditRow(
-        phase,
-        target.name,
-        int((~known).sum()),
-        int(take.sum()),
-        mean,
-        text,
-        int(known.sum()),
-        agreement,
-    )
+    if not known.any():
+        return 0, float("nan")
+    guess = _decide(target, scores)[0][known]
+    errors = guess != recorded[known] if target.is_class else np.abs(guess - recorded[known])
+    return int(known.sum()), float(1 - errors.mean() if target.is_class else errors.mean())
 
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:

@@ -66,12 +66,17 @@ def check_weights(start: Checkpoint, model: LCMConfig) -> None:
     for name in shapes:
         if name not in start.state and ".target_" not in name:
             raise InputError(f"{start.path}: lacks the weight {name}")
-    for name, value in start.state.items():
+    for name, value in decoder_of(start).items():
         if ".target_" not in name and shapes.get(name) != value.shape:
             raise InputError(
                 f"{start.path}: weight {name} of shape {tuple(value.shape)} has no place in this "
                 "model"
             )
+
+
+def decoder_of(start: Checkpoint) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights without its people memory, which a new run fits on its own people."""
+    return {k: v for k, v in start.state.items() if not k.startswith("people.")}
 
 
 @torch.no_grad()
@@ -85,7 +90,7 @@ def transfer(
         renames: the checkpoint's target names -> names in `vocabulary`.
     """
     state = model.state_dict()
-    for name, value in start.state.items():
+    for name, value in decoder_of(start).items():
         table, of_target, number = name.rpartition(".target_")
         if not of_target:
             state[name].copy_(value)

@@ -30,6 +30,7 @@ from lcm_scale.terminal import one_line, print
 from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 BEST = "best.ckpt"
+FINAL = "final.ckpt"  # of a finished run with people memory: what it answers with
 STABLE = "stable"  # folder of a run: where its decay began
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -133,12 +134,15 @@ def write_file(data: Mapping[str, Any], path: Path) -> None:
 
 
 def find(path: Path) -> Path:
-    """A checkpoint by file, or by run folder: its best, else its newest.  Raises: InputError."""
+    """A checkpoint by file, or by run folder: its final one, its best, else its newest.
+
+    Raises: InputError where there is none.
+    """
     if path.is_file():
         return path
-    best = path / "checkpoints" / BEST
-    if best.is_file():
-        return best
+    for name in (FINAL, BEST):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
     found = newest(path / "checkpoints")
     if found is None:
         raise InputError(

@@ -143,7 +143,7 @@ def _write_weights(
     state: Mapping[str, Tensor], dtype: torch.dtype, shard_gb: float, folder: Path
 ) -> None:
     def narrowed(name: str, tensor: Tensor) -> Tensor:
-        kept = not tensor.is_floating_point() or "running_" in name
+        kept = not tensor.is_floating_point() or name.startswith("people.") or "running_" in name
         return tensor.contiguous() if kept else tensor.to(dtype).contiguous()
 
     # By what they will weigh: mapped tensors are not read for that.

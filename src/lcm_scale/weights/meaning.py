@@ -136,7 +136,7 @@ class Meaning:
         """As plain values in one of the two layouts, CHECKPOINT or EXPORTED; a checkpoint's may
         hold the tensors of `official`."""
         shared: dict[str, Any] = {
-            "model": asdict(self.model),
+            "model": _of_model(self.model),
             "vocabulary": self.vocabulary.to_json(),
             "atlas": self.atlas.to_json(),
             "edges": self.edges,
@@ -197,6 +197,9 @@ _EXPORTED_KEYS = (
     *("format", "run", "model", "vocabulary", "active", "atlas", "edges", "readout", "scalars"),
     *("subjects", "unknown_subjects", "data", "fingerprints", "versions"),
 )
+# Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
+# the others and refuses these.
+_ADDED_TO_MODEL = ("people_memory",)
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -237,8 +240,13 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
     return result
 
 
+def _of_model(config: LCMConfig) -> dict[str, Any]:
+    return {k: v for k, v in asdict(config).items() if v or k not in _ADDED_TO_MODEL}
+
+
 def _model(value: object) -> LCMConfig:
-    own = checked.members(value, "model", [each.name for each in fields(LCMConfig)])
+    required = [each.name for each in fields(LCMConfig) if each.name not in _ADDED_TO_MODEL]
+    own = checked.members(value, "model", required)
     unknown = set(own) - {each.name for each in fields(LCMConfig)}
     if unknown:
         raise InputError(f"model has an unknown {min(unknown)}")
@@ -251,13 +259,14 @@ def _model(value: object) -> LCMConfig:
         checked.whole(own[key], f"model.{key}", 2 if key == "n_regions" else 1, high)
     for key in ("dropout", "input_dropout", "edge_dropout"):
         checked.number(own[key], f"model.{key}", 0, 1)
-    for key in ("mask_constant", "edge_branch"):
-        checked.flag(own[key], f"model.{key}")
+    for key in ("mask_constant", "edge_branch", *_ADDED_TO_MODEL):
+        checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
     checked.choice(own["attention"], "model.attention", ("auto", *FORMULATIONS))
     D, R, M = own["width"], own["n_regions"], sum(own["target_tokens"])
     weights = own["layers"] * D * (8 * D + 2 * own["ffn"]) + (R + M) * D
     weights += M * R * (R - 1) // 2 if own["edge_branch"] else 0
+    weights += (M + 1) * R * (R + 1) // 2 + R * R if own.get("people_memory") else 0
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)

@@ -128,6 +128,11 @@ def to_official(
         raise InputError(
             f"this model has {extra}: the published model has no linear branch (model.edge_branch)"
         )
+    if any(key.startswith("people.") for key in state):
+        raise InputError(
+            "this model has people memory, and the published model has none; export the decoder "
+            "alone: checkpoints/best.ckpt of the run"
+        )
     numbers = sorted(
         int(k.removeprefix("tokens.target_")) for k in state if k.startswith("tokens.target_")
     )

@@ -10,15 +10,18 @@ import pytest
 import scipy.io
 
 from lcm_scale.atlas import Atlas, numbered
+from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers.arrays import (
     Table,
     as_matrix,
     as_series,
     read_array,
+    read_scan,
     without,
 )
 from lcm_scale.data.readers.columns import indices_of
 from lcm_scale.data.readers.text_tables import read_text
+from lcm_scale.data.recordings import ScanArrays
 from lcm_scale.errors import InputError
 
 VALUES = np.array([[1.5, -2.0, 3e-3], [4.0, 5.25, 6.0]])
@@ -246,3 +249,54 @@ def test_the_recipe_says_which_side_is_time_where_the_sides_cannot() -> None:
     assert np.array_equal(as_series(square, 3, HERE, "region_by_time"), square.T)
     with pytest.raises(InputError, match=r"source\.orientation"):
         as_series(np.ones((3, 5)), 3, HERE, "time_by_region")
+
+
+def scan_of(path: Path, values: np.ndarray, header: object = (), **source: object) -> ScanArrays:
+    np.savetxt(path, values, delimiter=",", header=",".join(map(str, header)), comments="")  # type: ignore[call-overload]
+    return read_scan(path, SourceConfig(**source), numbered("x", 6))  # type: ignore[arg-type]
+
+
+def test_a_header_that_counts_volumes_does_not_make_them_regions(tmp_path) -> None:
+    """pandas writes 0 .. T-1 above a frame of regions by time."""
+    values = np.random.default_rng(0).normal(size=(9, 6))
+    for turned, source in ((values.T, {}), (values[:6].T, {"orientation": "region_by_time"})):
+        found = scan_of(tmp_path / "s.csv", turned, range(turned.shape[1]), **source)
+        assert found.series is not None and np.allclose(found.series, turned.T)
+        assert found.columns == ()
+    with pytest.raises(InputError, match=r"set source\.orientation"):
+        scan_of(tmp_path / "s.csv", values[:6], range(6))
+    with pytest.raises(InputError, match=r"its columns have names .* not volumes"):
+        scan_of(tmp_path / "s.csv", values[:6], "abcdef", orientation="region_by_time")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_triangle_may_be_a_vector(suffix: str, tmp_path) -> None:
+    """`np.save(matrix[np.triu_indices(R, 1)])` has one side only."""
+    matrix = np.corrcoef(np.random.default_rng(0).normal(size=(6, 40)))
+    path = tmp_path / f"scan{suffix}"
+    vector = matrix[np.triu_indices(6, 1)]
+    np.save(path, vector) if suffix == ".npy" else np.savez(path, z=vector)
+    source = SourceConfig(kind="connectivity", triangle="upper")
+    found = read_scan(path, source, numbered("x", 6)).connectivity
+    assert found is not None and np.allclose(found, matrix)
+    with pytest.raises(InputError, match=r"a vector of 15 values.*source\.triangle=upper"):
+        read_scan(path, SourceConfig(kind="connectivity"), numbered("x", 6))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("r0", "r1", "r3", "r4", "r5"), (1, 2, 4, 5, 6)),  # a 0: they count from it
+        (("r1", "r2", "r4", "r5", "r6"), (1, 2, 4, 5, 6)),
+        (("0", "1", "2", "3", "4"), None),  # counted when one had gone: nobody knows which
+    ],
+)
+def test_numbers_by_position_tell_which_region_is_missing(columns, expected) -> None:
+    assert indices_of(columns, numbered("x", 6), "scan.csv") == expected
+
+
+def test_positions_that_could_be_codes_are_a_question() -> None:
+    gap = Atlas("gap", (1, 2, 4), ("A", "B", "C"))
+    with pytest.raises(InputError, match=r"region index 3 .*set source\.order=position"):
+        indices_of(("1", "2", "3"), gap, "scan.csv")
+    assert indices_of(("0", "1", "2"), gap, "scan.csv") == (1, 2, 4)

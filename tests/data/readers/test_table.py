@@ -211,3 +211,17 @@ def test_a_table_from_excel_in_latin1_or_with_a_mark_in_front_is_read(
         )
         (scan,), _ = read_all(recipe(reader="table", table=tmp_path / "scans.csv"))
         assert scan.site == "Zürich"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_lists_of_any_mark_and_encoding_are_read(
+    mark: str, encoding: str, tmp_path, recipe, read_all, bold
+) -> None:
+    """As spreadsheets save them, with an index and empty cells at the end of each line."""
+    np.save(tmp_path / "scan.npy", bold(0))
+    lines = [["", "file", "subject", "site", ""], ["0", "scan.npy", "1", "Zürich", ""]]
+    text = "\r".join([mark.join(line) for line in lines])
+    (tmp_path / "scans.csv").write_bytes(text.encode(encoding))
+    (scan,), _ = read_all(recipe(reader="table", table=tmp_path / "scans.csv"))
+    assert (scan.subject, scan.labels) == ("1", {"site": "Zürich"})

@@ -129,3 +129,77 @@ def test_an_empty_last_column_is_none(read, mark: str) -> None:
 def test_other_text_stays_an_error(read, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read(text)
+
+
+def test_rs_write_csv2_and_write_table(read) -> None:
+    """Semicolons, decimal commas and quoted names; blanks, and a header that lacks the first."""
+    rows = [
+        [f'"{i + 1}"', *(str(v).replace(".", ",") for v in row)] for i, row in enumerate(VALUES)
+    ]
+    found = read(text_of([('""', '"V 1"', '"V\n2"', '"V3"'), *rows], ";"))
+    assert found.columns == ("V 1", "V\n2", "V3") and np.array_equal(found.values, VALUES)
+    rows = [[f'"{i + 1}"', *row] for i, row in enumerate(VALUES)]
+    found = read(text_of([('"V 1"', '"V2"', '"V3"'), *rows], "  "), "scan.txt")
+    assert found.columns == ("V 1", "V2", "V3") and np.array_equal(found.values, VALUES)
+
+
+@pytest.mark.parametrize("codes", [(2001, 2002, 2101), (2101, 2001, 2002)])
+def test_an_atlass_codes_above_whole_numbers_are_no_volume(
+    codes: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.tsv"
+    path.write_text(text_of([codes, (900, 1100, 800), (950, 1000, 870)]))
+    assert read_text(path, (2001, 2002, 2101)).columns == tuple(map(str, codes))
+    assert read_text(path, (1, 2, 3)).values.shape == (3, 3)  # of another atlas: who knows
+
+
+def test_columns_are_dropped_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "scan.csv"
+    path.write_text(text_of([("A", "note", "B"), *((a, "hello", b) for a, b, _ in VALUES)]))
+    with pytest.raises(InputError, match=r"row 2, column 2 \(note\) is 'hello'"):
+        read_text(path)
+    found = read_text(path, drop=["note"])
+    assert found.columns == ("A", "B") and np.array_equal(found.values, VALUES[:, :2])
+    path.write_text(text_of([("File", "A"), *(("rest", a) for a, _, _ in VALUES)]))
+    assert read_text(path, drop=["File"]).columns == ("A",)
+    with pytest.raises(InputError, match=r"no column 'Fil' to drop .*did you mean 'File'"):
+        read_text(path, drop=["Fil"])
+
+
+def test_a_lone_mark_of_comment_in_front_of_the_names(read) -> None:
+    """C-PAC writes `#`, a tab, and the names."""
+    found = read("# 3dROIstats\n#\t" + text_of([("Mean_1", "Mean_2", "Mean_3"), *VALUES]))
+    assert found.columns == ("Mean_1", "Mean_2", "Mean_3") and np.array_equal(found.values, VALUES)
+
+
+def test_a_row_that_begins_with_a_spreadsheets_error_is_no_comment(read) -> None:
+    found = read(text_of([("A", "B"), ("#N/A", 1), (2, 3)]))
+    assert np.array_equal(found.values, [[np.nan, 1], [2, 3]], equal_nan=True)
+    with pytest.raises(InputError, match=r"row 2, column 1 .A. is '#DIV/0!'"):
+        read(text_of([("A", "B"), ("#DIV/0!", 1), (2, 3)]))
+
+
+def test_numeric_row_labels_call_for_the_columns_order(read) -> None:
+    matrix = np.array([[1, 0.2, 0.3], [0.2, 1, 0.4], [0.3, 0.4, 1]])
+    rows = [[code, *row] for code, row in zip((2001, 2002, 2101), matrix, strict=True)]
+    found = read(text_of([("Node", 2001, 2002, 2101), *rows[::-1]]))
+    assert found.columns == ("2001", "2002", "2101") and np.array_equal(found.values, matrix)
+
+
+def test_row_labels_that_are_half_the_columns_are_refused(read) -> None:
+    rows = [[name, 1, 2, 3] for name in "ABX"]
+    with pytest.raises(InputError, match="row 'X' has no column of that name"):
+        read(text_of([("Node", "A", "B", "C"), *rows]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("artefact,2\n3,4\n", "row 1, column 1 is 'artefact'"),
+        ("A,,C\n1,2,3\n4,5,7\n", "column 2 of the numbers has no name"),
+        ("#1\t#2\t#3\n1\t2\n", "3 column names and 2 columns of numbers"),
+    ],
+)
+def test_a_header_that_is_none_is_not_guessed(read, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(text)

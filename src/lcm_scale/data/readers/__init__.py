@@ -7,16 +7,33 @@ from collections.abc import Callable, Iterator
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe
-from lcm_scale.data.readers import abide, auckland, bids, fmriprep, mat, names, simulated, table
+from lcm_scale.data.readers import (
+    abide,
+    auckland,
+    bids,
+    conn,
+    dpabi,
+    fmriprep,
+    giga_connectome,
+    mat,
+    names,
+    simulated,
+    stack,
+    table,
+)
 from lcm_scale.data.recordings import Skipped, Unread
 
 READERS: dict[str, Callable[[ShardRecipe, Atlas], Iterator[Unread | Skipped]]] = {
     "abide": abide.read,
     "auckland": auckland.read,
     "bids": bids.read,
+    "conn": conn.read,
+    "dpabi": dpabi.read,
     "fmriprep": fmriprep.read,
+    "giga_connectome": giga_connectome.read,
     "mat": mat.read,
     "names": names.read,
+    "stack": stack.read,
     "table": table.read,
     "simulated": simulated.read,
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, expand
+from lcm_scale.data.readers.arrays import read_scan
 from lcm_scale.data.readers.files import matching
 from lcm_scale.data.readers.people import SEX_WORDS, Entry, both, united
 from lcm_scale.data.readers.phenotypes import (
@@ -29,11 +30,10 @@ from lcm_scale.data.readers.phenotypes import (
     abide_table,
     read_abide,
 )
-from lcm_scale.data.readers.text_tables import read_text
-from lcm_scale.data.recordings import SIMULATED_MARKER, ScanArrays, Skipped, Unread
+from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
+from lcm_scale.delimited import header_of
 from lcm_scale.errors import InputError
 from lcm_scale.identity import normalised
-from lcm_scale.limits import first_line
 
 FETCHED = "raw/abide"
 NO_FILE = "no_filename"
@@ -94,7 +94,7 @@ def _scan(
         cohort=recipe.cohort or recipe.name,
         subject=person.subject,
         source=str(path),
-        load=partial(_load, path, atlas),
+        load=partial(read_scan, path, recipe.source, atlas),
         site=person.site or recipe.source.site or "",
         tr=recipe.source.tr,
         age=person.age,
@@ -105,11 +105,6 @@ def _scan(
         remarks=(*person.remarks, *([FAILED] if _failed(row) else [])),
         simulated=(path.parent / SIMULATED_MARKER).is_file(),
     )
-
-
-def _load(path: Path, atlas: Atlas) -> ScanArrays:
-    data = read_text(path)
-    return ScanArrays(data.values, None, None, columns=data.columns, file_remarks=data.remarks)
 
 
 def _files(folder: Path, pattern: str | None, atlas: Atlas) -> list[Path]:
@@ -136,7 +131,7 @@ def _kind(path: Path) -> str:
 
 
 def _fits(path: Path, atlas: Atlas) -> bool:
-    return len(first_line(path).split()) == atlas.n_regions
+    return len(header_of(path)) == atlas.n_regions
 
 
 def _failed(row: Row) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import SourceConfig
 from lcm_scale.data.readers import numpy_files
+from lcm_scale.data.readers.columns import is_counted
 from lcm_scale.data.readers.matlab import MATLAB
 from lcm_scale.data.readers.numpy_files import Variable
 from lcm_scale.data.readers.text_tables import (
@@ -30,6 +32,7 @@ from lcm_scale.errors import InputError, nearest
 TEXT = (".1d", ".csv", ".tsv", ".txt")
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (*TEXT, ".npy", ".npz", ".mat", *HDF5)
+Parsed = TypeVar("Parsed")
 LISTED = 20  # variables of a file that a message names
 
 
@@ -48,26 +51,49 @@ def read_array(
     kind = path.suffix.lower()
     if kind in TEXT:
         return read_text(path)
+    if kind not in SUFFIXES:
+        raise InputError(
+            f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
+        )
+    return guarded(_binary_table, path, key, fits)
+
+
+def guarded(parse: Callable[..., Parsed], path: Path, *asked: Any) -> Parsed:
+    """What a parser makes of a file.
+
+    Raises: InputError in place of whatever a damaged file makes the parsers of three formats raise.
+    """
     try:
-        if kind == ".npy":
-            return Table(numpy_files.read_npy(path))
-        if kind == ".npz":
-            name = _choose(numpy_files.npz_variables(path), path, key, fits)
-            return Table(numpy_files.read_npz(path, name))
-        if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
-            name = _choose(MATLAB.variables(path), path, key, fits)
-            return Table(MATLAB.read(path, name))
+        return parse(path, *asked)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # the parsers of three formats raise whatever a damaged file makes them
+    except Exception as error:
+        kind = path.suffix.lower()
         raise InputError(
             f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})"
         ) from error
-    raise InputError(
-        f"{path}: unknown kind of file '{path.suffix}'; expected one of {', '.join(SUFFIXES)}"
-    )
+
+
+def _binary_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        return Table(numpy_files.read_npy(path))
+    if kind == ".mat" or kind in HDF5:  # MATLAB's version 7.3 is HDF5, too
+        return _matlab_table(path, key, fits)
+    chosen = choose(numpy_files.npz_variables(path), path, key, fits)
+    return Table(numpy_files.read_npz(path, chosen.name))
+
+
+def _matlab_table(path: Path, key: str | None, fits: Callable[[Variable], bool] | None) -> Table:
+    """A variable of a .mat with the names of its regions, where a list of them lies beside it."""
+    variables = MATLAB.candidates(path, key)
+    chosen = choose(variables, path, key, fits)
+    values = MATLAB.read(path, chosen.name)
+    names = tuple(MATLAB.names_beside(path, chosen, variables))
+    square = values.shape[0] == values.shape[1]
+    if not names or (square and not np.array_equal(values, values.T)):
+        return Table(values)  # a square of volumes and regions: nobody says which are which
+    return Table(values if len(names) == values.shape[1] else values.T, names)
 
 
 def without(table: Table, names: Sequence[str], path: Path) -> Table:
@@ -87,13 +113,17 @@ def without(table: Table, names: Sequence[str], path: Path) -> Table:
 
 
 def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
-    """One scan's file, as the recipe's source says (key, drop_columns, kind, columns, orientation,
+    """One scan's file, as the recipe's source says (key, drop_columns, kind, order, orientation,
     triangle).
 
     Raises: InputError as `read_array`, `without`, `as_series` and `as_matrix`.
     """
     n, ready = atlas.n_regions, source.kind == "connectivity"
-    data = without(read_array(path, source.key, shape_of_scan(n, ready)), source.drop_columns, path)
+    if path.suffix.lower() in TEXT:
+        data = read_text(path, atlas.indices, source.drop_columns)
+    else:
+        data = read_array(path, source.key, shape_of_scan(n, ready))
+        data = without(data, source.drop_columns, path)
     if not data.columns and data.values.shape[1] == n + 1 and counts_rows(data.values):
         data = Table(data.values[:, 1:], (), (*data.remarks, COUNTS_ROWS))
     columns = data.columns if source.order == "names" else ()
@@ -102,10 +132,17 @@ def read_scan(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
         if matrix is not data.values:
             columns = ()  # names of edges, if any
         return ScanArrays(None, matrix, None, columns=columns, file_remarks=data.remarks)
-    # Named columns are regions, so a table with a header is never turned.
+    # Names say that columns are regions. Numbers 0, 1, 2 ... that pandas writes say nothing.
     series = data.values
-    if not data.columns:
+    if not is_counted(data.columns):
+        if source.orientation == "region_by_time":
+            raise InputError(
+                f"{path}: its columns have names ({data.columns[0][:LONGEST_SHOWN]} ...), so they "
+                "are regions, and not volumes (source.orientation=region_by_time)"
+            )
+    elif not data.columns or n in series.shape:
         series = as_series(series, n, path, source.orientation)
+        columns = columns if series is data.values else ()
     return ScanArrays(series, None, None, columns=columns, file_remarks=data.remarks)
 
 
@@ -184,13 +221,18 @@ def as_matrix(values: np.ndarray, n_regions: int, triangle: str, path: Path) -> 
     return matrix
 
 
-def _choose(
+def choose(
     variables: Sequence[Variable],
     path: Path,
     key: str | None,
     fits: Callable[[Variable], bool] | None,
-) -> str:
-    """The name of the one that is meant, which is a table of numbers of a size that is read."""
+    sides: int = 2,
+) -> Variable:
+    """The one that is meant, which is a table of numbers of a size that is read.
+
+    Args: key, fits: as of `read_array`.   sides: that it has; 3 of a stack of tables.
+    Raises: InputError where none is meant, or several could be.
+    """
     named = {variable.name: variable for variable in variables}
     if key is not None:
         if key not in named:
@@ -198,27 +240,49 @@ def _choose(
                 f"{path}: no variable '{key}'{nearest(key, named)} (it holds {_listed(named)})"
             )
         chosen = named[key]
+        within = [v for v in variables if v.name.startswith((f"{key}.", f"{key}{{"))]
+        if within and not chosen.numbers:
+            raise InputError(
+                f"{path}: '{key}' is a {chosen.kind}; name a part of it with source.key (it holds "
+                f"{_listed(map(_sized, within))})"
+            )
     else:
-        chosen = _only(list(named.values()), path, fits)
-    numpy_files.refuse_no_table(chosen, path)
-    return chosen.name
+        chosen = _only(list(named.values()), path, fits, sides)
+    numpy_files.refuse_no_table(chosen, path, sides)
+    return chosen
 
 
 def _only(
-    variables: Sequence[Variable], path: Path, fits: Callable[[Variable], bool] | None
+    variables: Sequence[Variable],
+    path: Path,
+    fits: Callable[[Variable], bool] | None,
+    sides: int,
 ) -> Variable:
-    candidates = [v for v in variables if v.numbers and len(v.shape) == 2]
+    candidates = [
+        v for v in variables if v.numbers and len(v.shape) == sides and v.kind != "sparse"
+    ]
     if fits is not None:
         candidates = [variable for variable in candidates if fits(variable)]
+    # A row or column of numbers is a list, where something else may be the scan.
+    tables = [variable for variable in candidates if 1 not in variable.shape]
+    candidates = tables or candidates
     if len(candidates) == 1:
         return candidates[0]
-    held = _listed([f"{v.name} {'x'.join(map(str, v.shape))}" for v in variables]) or "nothing"
+    held = _listed(map(_sized, candidates or variables)) or "nothing"
     found = (
         "several variables fit"
         if candidates
         else "no variable of numbers fits the atlas's number of regions"
     )
     raise InputError(f"{path}: {found}; name one with source.key (it holds {held})")
+
+
+def _sized(variable: Variable) -> str:
+    """As a message names it: what is no array of numbers is called by its kind."""
+    shape = "x".join(map(str, variable.shape))
+    return f"{variable.name} {shape}{'' if variable.numbers else f' {variable.kind}'}".replace(
+        "  ", " "
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -42,7 +42,8 @@ def indices_of(columns: Sequence[str], atlas: Atlas, source: str) -> tuple[int, 
     found = [exact.get(name, plain.get(_plain(name))) for name in columns]
     if all(index is None for index in found):
         counted = [COUNTED.fullmatch(name) for name in columns]
-        if all(counted) and len(columns) == atlas.n_regions:
+        as_many = len(columns) == atlas.n_regions
+        if all(counted) and (as_many or (len(columns) < atlas.n_regions and is_numbered(atlas))):
             return _numbered([int(m[1]) for m in counted if m], atlas, source)
         if is_numbered(atlas):
             raise InputError(
@@ -76,6 +77,11 @@ def are_names(columns: Sequence[str]) -> bool:
     return bool(columns) and not all(COUNTED.fullmatch(name) for name in columns)
 
 
+def is_counted(columns: Sequence[str]) -> bool:
+    """Whether columns have no names, or numbers from 0 or 1 on as pandas writes them."""
+    return any(tuple(columns) == tuple(map(str, range(s, s + len(columns)))) for s in (0, 1))
+
+
 def is_numbered(atlas: Atlas) -> bool:
     """Whether only the number of its regions is known (`name:R`)."""
     return atlas.names == tuple(f"region {index}" for index in atlas.indices)
@@ -88,20 +94,24 @@ def _numbered(numbers: Sequence[int], atlas: Atlas, source: str) -> tuple[int, .
     Raises: InputError where they are neither.
     """
     own, R = set(atlas.indices), atlas.n_regions
-    if len(numbers) < R and list(numbers) == list(range(1, len(numbers) + 1)):
+    if len(numbers) < R and any(
+        list(numbers) == list(range(start, start + len(numbers))) for start in (0, 1)
+    ):
         return None  # counted by whoever wrote them: which region is missing they do not say
     if set(numbers) <= own:
         return tuple(numbers)
+    # No region is called 0, so a 0 is the first position, and regions may be missing behind it.
+    from_0 = 0 in numbers and 0 not in own and max(numbers) < R
+    from_1 = sorted(numbers) == list(range(1, R + 1)) and not own & set(numbers)
+    if from_0 or from_1:
+        return tuple(atlas.indices[number - from_1] for number in numbers)
     if len(numbers) != R:
         return None
-    for start in (0, 1):
-        if sorted(numbers) == list(range(start, start + R)):
-            return tuple(atlas.indices[number - start] for number in numbers)
     strange = next(number for number in numbers if number not in own)
     raise InputError(
         f"{source}: region index {strange} of its header is not in atlas {atlas.name}, and the "
-        f"columns are not numbered 0..{R - 1} or 1..{R} either; if they stand in the atlas's "
-        "order, set source.order=position"
+        f"columns are not numbered 0..{R - 1} or 1..{R} either; if they stand in the "
+        "atlas's order, set source.order=position"
     )
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PureWindowsPath
 
-from lcm_scale.errors import nearest
+from lcm_scale.config import SourceConfig, expand
+from lcm_scale.errors import InputError, nearest
 from lcm_scale.identity import normalised
 from lcm_scale.limits import is_file
 
@@ -57,3 +58,19 @@ def _perhaps(path: Path, subject: str, pattern: str) -> str:
     if found is None or normalised(found[1]) != subject:
         return f"; {path.name} is perhaps row {subject}"
     return f"; {path.name} is perhaps row {subject}: source.subject_pattern={pattern}"
+
+
+def files_of(source: SourceConfig, usual: str) -> list[Path]:
+    """The files of source.dir that fit source.pattern.
+
+    Args: usual: the pattern where the recipe names none.
+    Raises: InputError where the folder or every file is missing.
+    """
+    folder = expand(source.dir or "")
+    if not source.dir or not folder.is_dir():
+        raise InputError(f"source.dir: {source.dir or 'not set'}: no such folder")
+    pattern = source.pattern or usual
+    files = matching(folder, pattern)
+    if not files:
+        raise InputError(f"{folder}: no file fits '{pattern}' (source.pattern)")
+    return files

@@ -13,12 +13,15 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +38,9 @@ MEMORY = 4 * MOST_NUMBERS * 8
 LARGEST_ARRAY = 16 + 8 * MOST_NUMBERS  # bytes of an answer: its two lengths, and the numbers
 LONGEST_TEXT = 2**22  # bytes of any other answer
 PIPE = 2**20  # bytes that it holds, so that most answers are one turn of the two processes
+CONTAINERS = ("struct", "cell")
+# What may name the columns of an array beside it: `names`, `roi_labels`, `regions`.
+NAMES = re.compile(r"name|label|region|roi", re.IGNORECASE)
 HEAD = struct.Struct("<cQ")  # of an answer: its kind, and how many bytes follow
 # One thread is enough to parse. HDF5 shall load no filters from plug-ins; MATLAB uses none.
 ENVIRONMENT = {
@@ -70,20 +76,84 @@ class MatlabFiles:
 
         Raises: InputError where it cannot be read, or refers to data outside the file.
         """
-        return [
-            Variable(name, tuple(shape), kind, numbers)
-            for name, shape, kind, numbers in json.loads(self._ask(path, None))
-        ]
+        return _variables(self._ask(path, ask="variables"))
 
-    def read(self, path: Path, name: str) -> np.ndarray:
-        """One variable.
+    def inside(self, path: Path, name: str) -> list[Variable]:
+        """One variable and all that it holds: fields as `subj.tc`, cells as `data{2}`. Cells of one
+        shape are one array (`matlab_parts.py`).
 
+        Raises: InputError as `variables`.
+        """
+        return _variables(self._ask(path, ask="inside", name=name))
+
+    def candidates(self, path: Path, key: str | None) -> list[Variable]:
+        """The variables, with what structs and cells hold: all of them, or the one into which the
+        key leads.
+
+        Raises: InputError as `variables`.
+        """
+        first = None if key is None else _parted(key)[0]
+        found = []
+        for variable in self.variables(path):
+            opened = variable.kind in CONTAINERS and key is None
+            led_into = variable.kind in (*CONTAINERS, "sparse") and variable.name == first
+            found += self.inside(path, variable.name) if opened or led_into else [variable]
+        return found
+
+    def read(
+        self,
+        path: Path,
+        name: str,
+        slab: tuple[int, int] | None = None,
+        cells: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """One table of numbers.
+
+        Args:
+            name: of a variable, or of a place in it as `inside` names it.
+            slab: (side, place along it), of an array of three sides.
+            cells: of an array of cells, those to be joined, counted from 0.
         Returns: float64 (rows, columns).
         Raises: InputError as `variables`, or where it is no table of numbers.
         """
-        answer = self._ask(path, name)
+        variable, within = _parted(name)
+        chosen = None if cells is None else list(cells)
+        answer = self._ask(path, ask="read", name=variable, within=within, slab=slab, cells=chosen)
         shape = struct.unpack_from("<QQ", answer)
         return np.frombuffer(answer, np.float64, offset=16).reshape(shape)
+
+    def words(self, path: Path, name: str) -> list[str]:
+        """A list of texts, or of numbers as one would write them.
+
+        Raises: InputError as `variables`, or where it is no such list.
+        """
+        variable, within = _parted(name)
+        words: list[str] = json.loads(self._ask(path, ask="words", name=variable, within=within))
+        return words
+
+    def names_beside(self, path: Path, of: Variable, variables: Sequence[Variable]) -> list[str]:
+        """What the file calls the regions of an array: the list of as many texts as it has columns
+        or rows that lies beside it; empty where there is none, or there are several and none is
+        called `names`.
+
+        Raises: InputError as `variables`.
+        """
+        place = of.name.rpartition(".")[0]
+        beside = {
+            variable.name.rpartition(".")[2]: variable
+            for variable in variables
+            if variable.name.rpartition(".")[0] == place
+            and variable.kind.partition(" of ")[0] in ("cell", "char")
+            and NAMES.search(variable.name.rpartition(".")[2])
+            and max(variable.shape, default=0) in of.shape
+        }
+        found = {}
+        for name, variable in beside.items():
+            with contextlib.suppress(InputError):  # cells of other things, under such a name
+                words = self.words(path, variable.name)
+                if len(words) in of.shape and all(words):
+                    found[name] = words
+        return next(iter(found.values())) if len(found) == 1 else found.get("names", [])
 
     def close(self) -> None:
         """End the child, if there is one.  It holds nothing that could be lost."""
@@ -97,8 +167,8 @@ class MatlabFiles:
                 with contextlib.suppress(BrokenPipeError):  # of a request that nobody reads now
                     pipe.close()
 
-    def _ask(self, path: Path, name: str | None) -> bytearray:
-        request = json.dumps({"path": str(path.absolute()), "name": name}).encode() + b"\n"
+    def _ask(self, path: Path, **asked: Any) -> bytearray:
+        request = json.dumps({"path": str(path.absolute()), **asked}).encode() + b"\n"
         with self._lock:
             try:
                 kind, answer = self._answer(request, path)
@@ -194,6 +264,19 @@ class MatlabFiles:
             f"cannot be read as .mat (the parser crashed: {name}); the file is damaged, or made to "
             "crash what reads it"
         )
+
+
+def _variables(answer: bytearray) -> list[Variable]:
+    return [
+        Variable(name, tuple(shape), kind, numbers)
+        for name, shape, kind, numbers in json.loads(answer)
+    ]
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """`subj{2}.tc` as the variable, `subj`, and the place in it, `{2}.tc`."""
+    variable = re.split(r"[.{]", name, maxsplit=1)[0]
+    return variable, name[len(variable) :]
 
 
 MATLAB = MatlabFiles()

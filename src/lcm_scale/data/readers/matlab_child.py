@@ -2,13 +2,14 @@
 
 SciPy's and HDF5's parsers can be crashed, or sent round for ever, by a file made for it; here that
 ends this process alone. It imports nothing of the package, so that it starts in a fraction of a
-second.
+second. What a variable holds, cells and structs among it, is the business of `matlab_parts.py`
+and `matlab_hdf5.py` beside it.
 
-Requests come as lines of JSON: {"path": ..., "name": null or a variable}. An answer is a letter and
-a length of eight bytes, then so many bytes:
+Requests come as lines of JSON: {"path": ..., "ask": ..., ...}; `ANSWERS` has what can be asked. An
+answer is a letter and a length of eight bytes, then so many bytes:
 
 - S, started;
-- V, the variables as JSON: [[name, shape, kind, whether it holds numbers], ...];
+- V, values as JSON: [[name, shape, kind, whether it holds numbers], ...], or words;
 - A, an array: rows and columns as eight bytes each, then float64 row by row;
 - R, refused, with the reason;
 - F, failed, with the parser's words.
@@ -18,6 +19,8 @@ Arguments: the most numbers of an array, seconds of processor time for a request
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import json
 import math
@@ -26,6 +29,7 @@ import resource
 import struct
 import sys
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -35,8 +39,9 @@ import scipy.io
 if TYPE_CHECKING:
     import h5py
 
-MOST_VARIABLES = 10_000  # of one file
+MOST_VARIABLES = 10_000  # of one file; as in matlab_parts.py
 BEGINNING = 4096  # bytes of a variable that hold its name and shape
+OPAQUE = 17  # the class of an object of newer kind
 COMPRESSED = 15  # the tag of a compressed variable in version 5
 LONGEST_LIST = 2**22  # bytes: 400 for each of them; MATLAB's names have 63 characters
 NUMBERS = frozenset(
@@ -44,8 +49,20 @@ NUMBERS = frozenset(
 )
 
 
-class Refused(Exception):
-    """The file can be read, and will not be; the message says why."""
+def _beside(name: str) -> Any:
+    """A module that lies beside this file, and by its path: the readers there are no modules of
+    this process."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+matlab_parts = _beside("matlab_parts")
+Refused = matlab_parts.Refused
+Answer = tuple[bytes, list[bytes | memoryview]]
 
 
 def main() -> None:
@@ -60,11 +77,7 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
         try:
-            if request["name"] is None:
-                kind, parts = b"V", [_listed(variables(request["path"]))]
-            else:
-                values = read(request["path"], request["name"], most_numbers)
-                kind, parts = b"A", [struct.pack("<QQ", *values.shape), values.data.cast("B")]
+            kind, parts = ANSWERS[request.pop("ask")](**request, most_numbers=most_numbers)
         except Refused as reason:
             kind, parts = b"R", [str(reason)[:1000].encode(errors="replace")]
         except Exception as error:  # both parsers raise whatever a damaged file makes them
@@ -73,38 +86,91 @@ def main() -> None:
         _answer(answers, kind, *parts)
 
 
-def variables(path: str) -> list[list[Any]]:
+def variables(path: str, most_numbers: int) -> Answer:
     """Name, shape, kind and whether it holds real numbers, of each variable; no data are read."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            return [_described(file, name) for name in _names(file)]
-    found = scipy.io.whosmat(_beginnings(path) or path, appendmat=False)
-    return [
-        [name, list(map(int, shape)), kind, kind in NUMBERS]
-        for name, shape, kind in found
-        if not name.startswith("__")
-    ]
+            return _listed([_described(file, name) for name in _hdf5_parts().names(file)])
+    beginnings = _beginnings(path)
+    if beginnings is None:
+        found = scipy.io.whosmat(path, appendmat=False)
+    else:
+        head, *variables = beginnings
+        found = [listed for begin in variables for listed in _header(head, begin)]
+    return _listed(
+        [
+            [name, list(map(int, shape)), kind, kind in NUMBERS]
+            for name, shape, kind in found
+            if not name.startswith("__")
+        ]
+    )
 
 
-def read(path: str, name: str, most_numbers: int) -> np.ndarray:
-    """One variable.  Returns: float64 (rows, columns)."""
+def inside(path: str, name: str, most_numbers: int) -> Answer:
+    """The same of what one variable holds: fields by a full stop, cells by their number."""
+    with _variable(path, name, most_numbers) as part:
+        return _listed(matlab_parts.described(name, part))
+
+
+def read(
+    path: str,
+    name: str,
+    within: str,
+    slab: list[int] | None,
+    cells: list[int] | None,
+    most_numbers: int,
+) -> Answer:
+    """A table of numbers.
+
+    Args:
+        within: where in the variable, as `inside` names it, without the variable's own name.
+        slab: side and place along it, of three sides.   cells: those of an array of cells that are
+        joined, counted from 0.
+    """
+    with _variable(path, name, most_numbers) as part:
+        part = matlab_parts.found(part, within)
+        values = matlab_parts.table(part, f"{name}{within}", slab, cells, most_numbers)
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        return b"A", [struct.pack("<QQ", *values.shape), values.data.cast("B")]
+
+
+def words(path: str, name: str, within: str, most_numbers: int) -> Answer:
+    """What a list of texts or of numbers says, as words."""
+    with _variable(path, name, most_numbers) as part:
+        return _listed(matlab_parts.words(matlab_parts.found(part, within), f"{name}{within}"))
+
+
+@contextlib.contextmanager
+def _variable(path: str, name: str, most_numbers: int) -> Iterator[Any]:
+    """One variable as a part; in HDF5 it can be read as long as the file is open."""
     if _is_hdf5(path):
         with _hdf5(path) as file:
-            values = _dataset(file, name, most_numbers)
+            yield _hdf5_parts().of_hdf5(file, name, most_numbers)
     else:
-        values = scipy.io.loadmat(path, variable_names=[name], appendmat=False)[name]
-    # What it is was told from its header; what came out of its data may be something else.
-    table = isinstance(values, np.ndarray) and values.ndim == 2 and values.size > 0
-    if not table or values.dtype.kind not in "fiu":
-        raise Refused(f"'{name}' is no table of real numbers")
-    if values.size > most_numbers:
-        raise Refused(f"'{name}' holds {values.size:,} numbers; at most {most_numbers:,} are read")
-    return np.ascontiguousarray(values, dtype=np.float64)
+        yield matlab_parts.of_scipy(*_loaded(path, name))
 
 
-def _beginnings(path: str) -> io.BytesIO | None:
-    """A version 5 file of the beginnings of its variables, uncompressed: names and shapes stand
-    there. SciPy would unpack far more to tell them, which takes as long as reading the numbers.
+def _loaded(path: str, name: str) -> tuple[Any, Any]:
+    """A variable of version 4 to 7, and the same with the types that MATLAB has: SciPy gives truth
+    values as whole numbers, or complex numbers as real ones. The last variable is kept: many scans
+    may be read of one array."""
+    about = Path(path).stat()
+    which = (path, name, about.st_mtime_ns, about.st_size)
+    if which not in KEPT:
+        KEPT.clear()
+        options = {"variable_names": [name], "appendmat": False}
+        values = scipy.io.loadmat(path, **options)[name]
+        holds = getattr(values, "dtype", np.dtype("f8"))
+        container = holds.names is not None or holds.kind == "O"
+        typed = scipy.io.loadmat(path, mat_dtype=True, **options)[name] if container else values
+        KEPT[which] = values, typed
+    return KEPT[which]
+
+
+def _beginnings(path: str) -> list[bytes] | None:
+    """The head of a version 5 file, and the beginnings of its variables, uncompressed: names and
+    shapes stand there. SciPy would unpack far more to tell them, which takes as long as reading the
+    numbers.
 
     Returns: None where the file is of version 4.
     """
@@ -122,17 +188,30 @@ def _beginnings(path: str) -> io.BytesIO | None:
             if kind == COMPRESSED:
                 begin = zlib.decompressobj().decompress(begin, BEGINNING)
                 kind, begin = tag.unpack_from(begin)[0], begin[tag.size :]
-            parts += [tag.pack(kind, len(begin)), begin]
-            if len(parts) > 2 * MOST_VARIABLES:
+            parts.append(tag.pack(kind, len(begin)) + begin)
+            if len(parts) > MOST_VARIABLES:
                 raise Refused(f"more than {MOST_VARIABLES:,} variables")
-    return io.BytesIO(b"".join(parts))
+    return parts
 
 
-def _listed(found: list[list[Any]]) -> bytes:
+def _header(head: bytes, begin: bytes) -> list[tuple[str, tuple[int, ...], str]]:
+    """What SciPy tells of one variable; of MATLAB's newer objects, tables among them, it tells
+    nothing, and they have no shape."""
+    order = "<" if head[126:] == b"IM" else ">"
+    # Tag of the variable, tag of its flags, the flags; then, of such an object, its name.
+    if len(begin) >= 32 and struct.unpack_from(f"{order}I", begin, 16)[0] & 0xFF == OPAQUE:
+        first, size = struct.unpack_from(f"{order}II", begin, 24)
+        small = first >> 16  # a name of up to four letters stands in its own tag
+        name = begin[28 : 28 + small] if small else begin[32 : 32 + size]
+        return [(name.decode("latin-1"), (), "opaque")]
+    return scipy.io.whosmat(io.BytesIO(head + begin), appendmat=False)
+
+
+def _listed(found: list[Any]) -> Answer:
     text = json.dumps(found).encode()
     if len(text) > LONGEST_LIST:
         raise Refused("the names of its variables are too long")
-    return text
+    return b"V", [text]
 
 
 def _is_hdf5(path: str) -> bool:
@@ -142,29 +221,15 @@ def _is_hdf5(path: str) -> bool:
     return b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:])
 
 
+def _hdf5_parts() -> Any:
+    """HDF5 takes as long to load as all else here, and few files need it."""
+    return sys.modules.get("matlab_hdf5") or _beside("matlab_hdf5")
+
+
 def _hdf5(path: str) -> h5py.File:
-    import h5py  # takes as long as all else here, and few files need it
+    import h5py  # as late as its parts
 
     return h5py.File(path, "r")
-
-
-def _names(file: h5py.File) -> list[str]:
-    """The root's members.  Raises: Refused where one lies outside the file, or may."""
-    import h5py
-
-    if len(file) > MOST_VARIABLES:
-        raise Refused(f"{len(file):,} variables; at most {MOST_VARIABLES:,} are looked at")
-    names = [
-        name for name in file if not name.startswith("#")
-    ]  # MATLAB's own are #refs# and the like
-    for name in names:
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            kind = "an external" if isinstance(link, h5py.ExternalLink) else "a soft"
-            raise Refused(
-                f"'{name}' is {kind} link; it may lead out of the file, and MATLAB writes none"
-            )
-    return names
 
 
 def _described(file: h5py.File, name: str) -> list[Any]:
@@ -172,30 +237,20 @@ def _described(file: h5py.File, name: str) -> list[Any]:
 
     item = file.get(name)  # None where it is damaged; another variable may still be read
     if not isinstance(item, h5py.Dataset):
-        return [name, [], "struct" if isinstance(item, h5py.Group) else "damaged", False]
-    label = item.attrs.get("MATLAB_class", b"")
-    kind = label.decode("ascii", "replace") if isinstance(label, bytes) and label else ""
-    # MATLAB marks text and truth values, which lie there as whole numbers.
-    numbers = item.dtype.kind in "fiu" and (not kind or kind in NUMBERS)
+        return [name, [], _hdf5_parts().kind_of(item), False]
+    kind = _hdf5_parts().kind_of(item)
     # The axes lie the other way round.
-    return [name, list(map(int, item.shape or ()))[::-1], kind or str(item.dtype)[:40], numbers]
+    shape = list(map(int, item.shape or ()))[::-1]
+    return [name, shape, kind, _hdf5_parts().holds_numbers(item)]
 
 
-def _dataset(file: h5py.File, name: str, most_numbers: int) -> np.ndarray:
-    """Raises: Refused where the numbers lie in other files, or their pieces are too large."""
-    import h5py
-
-    item = file.get(name) if name in _names(file) else None
-    if not isinstance(item, h5py.Dataset) or item.shape is None:
-        raise Refused(f"'{name}' is no table of real numbers")
-    if item.external or item.is_virtual:
-        raise Refused(f"the numbers of '{name}' lie in other files; none of them is opened")
-    piece = math.prod(item.chunks or ())
-    if max(item.size, piece) > most_numbers:
-        raise Refused(
-            f"'{name}' claims {max(item.size, piece):,} numbers; at most {most_numbers:,} are read"
-        )
-    return np.asarray(item[()]).T
+ANSWERS: dict[str, Callable[..., Answer]] = {
+    "variables": variables,
+    "inside": inside,
+    "read": read,
+    "words": words,
+}
+KEPT: dict[tuple[str, str, int, int], tuple[Any, Any]] = {}
 
 
 def _own_pipe() -> BinaryIO:

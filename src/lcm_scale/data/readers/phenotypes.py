@@ -3,12 +3,9 @@ and column."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lcm_scale.data.readers.cells import (
@@ -21,11 +18,11 @@ from lcm_scale.data.readers.cells import (
     is_open_ended,
     number_of,
 )
+from lcm_scale.delimited import DECIMAL_COMMA, header_of, read_delimited, rows_of
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.limits import first_line, is_file, read_text, refuse_too_many
+from lcm_scale.limits import is_file, refuse_too_many
 
 ABIDE_COLUMNS = ("SUB_ID", "DX_GROUP")
-COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")  # a decimal one, where it parts no cells
 ABIDE_OWN = (
     *ABIDE_COLUMNS,
     *("FILE_ID", "SITE_ID", "AGE_AT_SCAN", "SEX", "EYE_STATUS_AT_SCAN", "func_mean_fd"),
@@ -38,7 +35,7 @@ EYES = {"1": "open", "2": "closed"}
 @dataclass(frozen=True)
 class Row:
     """One line of a table: its cells by column name, where it stands, and whether a comma in a
-    number is its decimal point, as where semicolons or tabs stand between cells."""
+    number is its decimal point, as where semicolons stand between cells."""
 
     cells: Mapping[str, str]
     where: str
@@ -53,7 +50,7 @@ class Row:
         cell = self.text(column)
         if cell is None:
             return None
-        if self.decimal_comma and COMMA.fullmatch(cell):
+        if self.decimal_comma and DECIMAL_COMMA.fullmatch(cell):
             cell = cell.replace(",", ".")
         value = number_of(cell)
         if value is None:
@@ -105,30 +102,22 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     missing, or a row cannot be read."""
     if not is_file(path):
         raise InputError(f"{path}: no such table")
-    text = read_text(path, "utf-8-sig", "latin-1")
-    delimiter = delimiter_of(text.partition("\n")[0])
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restval="")
-    try:
-        columns = [(column or "").strip() for column in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        for column in required:
-            if column not in columns:
-                raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
-        refuse_too_many((text.count("\n"), len(columns)), str(path))
-        rows = []
-        for cells in reader:
-            where = f"{path}, row {reader.line_num}"
-            if None in cells:
-                raise InputError(f"{where}: more cells than the header has columns")
-            rows.append(Row(cells, where, delimiter != ","))
-    except csv.Error as error:
-        raise InputError(f"{path}, row {reader.line_num + 1}: {error}") from error
+    text, mark = read_delimited(path, "utf-8-sig", "latin-1")
+    lines = rows_of(text, mark or ",", path)
+    columns = next(lines, (0, []))[1]
+    for column in required:
+        if column not in columns:
+            raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
+    refuse_too_many((text.count("\n"), len(columns)), str(path))
+    rows = []
+    for number, cells in lines:
+        where = f"{path}, row {number}"
+        if any(cells[len(columns) :]):
+            raise InputError(f"{where}: more cells than the header has columns")
+        # A column without a name is an index, or the end of lines that end in a delimiter.
+        named = zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False)
+        rows.append(Row({column: cell for column, cell in named if column}, where, mark == ";"))
     return rows
-
-
-def delimiter_of(header: str) -> str:
-    """What stands between the cells of a table, by its first line: tabs, semicolons or commas."""
-    return next((mark for mark in ("\t", ";") if mark in header), ",")
 
 
 def read_abide(path: Path) -> list[Row]:
@@ -149,7 +138,7 @@ def read_abide(path: Path) -> list[Row]:
     for column in ABIDE_COLUMNS:
         if column not in own.values():
             raise InputError(f"{path}: no column '{column}'{nearest(column, columns)}")
-    return [Row({own[key]: cell for key, cell in row.cells.items()}, row.where) for row in rows]
+    return [replace(row, cells={own[key]: cell for key, cell in row.cells.items()}) for row in rows]
 
 
 def abide_person(
@@ -206,8 +195,7 @@ def abide_table(folder: Path) -> Path:
 
 def _is_abide(path: Path) -> bool:
     try:
-        line = first_line(path).strip()
-        header = [cell.strip(' "') for cell in line.split(delimiter_of(line))]
+        header = header_of(path)
     except InputError:  # some other thing of that name, above a folder that has its table elsewhere
         return False
     return set(ABIDE_COLUMNS) <= {column.strip().upper() for column in header}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 import lightning as L
+import numpy as np
 
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.ranks import is_first
@@ -39,7 +41,14 @@ class PseudoLabels(L.Callback):
             learnt |= {module.vocabulary.names[number] for number in phase.active}
         scans = self.data.selection(trainer.current_epoch)
         config = self.prepared.recipe.pseudo
-        self.audit += make_pseudo_labels(module, self.data, scans, sorted(learnt), config)
+        unseen = self._unseen(start.subjects if start else frozenset())
+        self.audit += make_pseudo_labels(module, self.data, scans, unseen, sorted(learnt), config)
         if is_first():
             with self.together.alone():
                 write_audit(self.audit, self.prepared.folder / "pseudo_labels.csv")
+
+    def _unseen(self, pretrained_on: Collection[str]) -> np.ndarray:
+        """Validation scans of people whom the model that the run starts from did not see."""
+        sets, scans = self.data.sets, self.data.validation
+        seen = [sets.subjects[person] in pretrained_on for person in sets.subject[scans]]
+        return scans[~np.array(seen, dtype=bool)]

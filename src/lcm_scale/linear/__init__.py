@@ -1,0 +1,1 @@
+"""Linear models of connectomes, fitted on inner products between scans."""

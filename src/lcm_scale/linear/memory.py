@@ -1,0 +1,206 @@
+"""People memory as a part of a model: one tangent space, and a collapsed answer for every target.
+
+Fitted in closed form on a run's training scans, all of which are its bank, labelled or not. What is
+kept is a reference, a centre and a weight vector a target: no person is stored. The arrays go into
+checkpoints as tensors named `memory.*`, what they mean as plain values beside them.
+Shapes: n training scans, m others, E edges, R regions, F = E + R tangent features, K classes of a
+target, or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import log_softmax
+
+from lcm_scale.linear.calibration import Calibration, calibrate
+from lcm_scale.linear.people import Bank, Weights, choose, collapse
+from lcm_scale.linear.tangent import TangentSpace, positive_definite
+
+GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+ABSENT = -30.0  # logit of a class that no training scan has
+PREFIX = "memory."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a target.
+
+    Attributes:
+        truth: (n,) class codes or values, NaN where missing.
+        n_classes: width of its logits, 0 for a scalar.
+        log: the scalar is learnt on its log scale; its values are in its own unit all the same.
+    """
+
+    truth: np.ndarray
+    n_classes: int
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A target's answer.
+
+    Attributes:
+        common: (F, k), k the classes with a training scan, or 1.   intercept: (k,).
+        classes: codes of the k; empty for a scalar.   n_classes: K, 0 for a scalar.
+        slopes, offsets: (k,) of the calibration; empty for a scalar.
+        log: the ridge is of the scalar's logarithm.
+        beta, alpha, gain, error: as in `people.Choice`.
+        gate: share of the decoder's answer, `combined` has the formula; 0: the memory answers
+            alone.
+    """
+
+    common: np.ndarray
+    intercept: np.ndarray
+    classes: tuple[int, ...]
+    n_classes: int
+    slopes: np.ndarray
+    offsets: np.ndarray
+    log: bool
+    beta: float
+    alpha: float
+    gain: float
+    error: float
+    gate: float = 0.0
+
+
+@dataclass(frozen=True)
+class PeopleMemory:
+    """A fitted memory.
+
+    Attributes:
+        whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
+        targets: by name.
+        order: (E,) positions of its own edges in those that it is given; None: they are the same.
+    """
+
+    whitening: np.ndarray
+    centre: np.ndarray
+    targets: Mapping[str, Remembered]
+    order: np.ndarray | None = None
+
+    def scores(self, edges: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
+        (m, E)."""
+        own = edges if self.order is None else edges[:, self.order]
+        vectors = TangentSpace(self.whitening).vectors(own) - self.centre
+        return {name: _scores(target, vectors) for name, target in self.targets.items()}
+
+    def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
+        """The same with other gates."""
+        targets = {n: replace(t, gate=gates.get(n, t.gate)) for n, t in self.targets.items()}
+        return replace(self, targets=targets)
+
+
+def fit_memory(
+    edges: np.ndarray, subject: np.ndarray, asked: Mapping[str, Asked], seed: int
+) -> PeopleMemory:
+    """Fit a memory on training scans.
+
+    Args:
+        edges: (n, E).   subject: (n,) people, who never stand on both sides of an inner fold.
+        asked: by target; one without two classes, or two values, is left out.
+        seed: of the inner folds.
+    """
+    matrices = positive_definite(edges)
+    space = TangentSpace.about(matrices)
+    vectors = space.vectors_of(matrices)
+    centre = vectors.mean(0)
+    vectors -= centre
+    bank = Bank(vectors @ vectors.T, subject, np.zeros((len(edges), 0), np.int64))
+    targets = {}
+    for name, each in asked.items():
+        labelled = np.flatnonzero(np.isfinite(each.truth))
+        if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
+            targets[name] = _fit(bank, vectors, labelled, each, seed)
+    return PeopleMemory(space.whitening, centre, targets)
+
+
+def _fit(
+    bank: Bank, vectors: np.ndarray, labelled: np.ndarray, asked: Asked, seed: int
+) -> Remembered:
+    truth = asked.truth[labelled]
+    classes: tuple[int, ...] = ()
+    nothing = np.zeros(0)
+    curve = Calibration(nothing, nothing, 0.0)
+    if asked.n_classes:
+        present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
+        classes = tuple(present.tolist())
+        wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
+        choice = choose(bank, labelled, wanted, codes, seed)
+        curve = calibrate(choice.held_out, codes)
+    else:
+        wanted = truth[:, None].astype(np.float64)
+        choice = choose(bank, labelled, wanted, None, seed, asked.log)
+    weights: Weights = collapse(bank, vectors, labelled, wanted, choice)
+    return Remembered(
+        common=weights.common,
+        intercept=weights.intercept,
+        classes=classes,
+        n_classes=asked.n_classes,
+        slopes=curve.slopes,
+        offsets=curve.intercepts,
+        log=choice.log,
+        beta=choice.beta,
+        alpha=choice.alpha,
+        gain=choice.gain,
+        error=choice.error,
+    )
+
+
+def _scores(target: Remembered, vectors: np.ndarray) -> np.ndarray:
+    weights = Weights(target.common, (), target.intercept, target.log)
+    found = weights.answers(vectors, np.zeros((len(vectors), 0), np.int64))
+    if not target.n_classes:
+        return found
+    logits = np.full((len(vectors), target.n_classes), ABSENT)
+    logits[:, list(target.classes)] = found * target.slopes + target.offsets
+    return logits
+
+
+# -- the two parts together ------------------------------------------------------------------------
+
+
+def combined(memory: np.ndarray, decoder: np.ndarray, gate: float, is_class: bool) -> np.ndarray:
+    """One answer of two: logits add, the decoder's times the gate; of a scalar the mean of both
+    values, the decoder's with the gate as its weight."""
+    if is_class:
+        return memory + gate * decoder
+    return (1 - gate) * memory + gate * decoder
+
+
+def fit_gate(
+    memory: np.ndarray,
+    decoder: np.ndarray,
+    truth: np.ndarray,
+    subject: np.ndarray,
+    is_class: bool,
+) -> float:
+    """The gate of `GATES` whose answers fit validation scans best, 0 unless another is better by
+    one standard error over people.
+
+    Args:
+        memory, decoder: (n, K) logits, or (n, 1) values, of scans that neither was fitted on.
+        truth: (n,) codes or values, none missing.   subject: (n,).
+    """
+    people = np.unique(subject, return_inverse=True)[1]
+    counts = np.bincount(people)
+
+    def losses(gate: float) -> np.ndarray:
+        answer = combined(memory, decoder, gate, is_class)
+        if is_class:
+            each = -log_softmax(answer, axis=1)[np.arange(len(truth)), truth.astype(np.int64)]
+        else:
+            each = (answer[:, 0] - truth) ** 2
+        return np.bincount(people, each) / counts
+
+    plain, best, gain = losses(0.0), 0.0, 0.0
+    for gate in GATES:
+        saved = plain - losses(gate)
+        error = saved.std() / np.sqrt(len(saved))
+        if saved.mean() > max(gain, error):
+            best, gain = gate, float(saved.mean())
+    return best

@@ -1,0 +1,57 @@
+"""One target in one fold as inner products between scans, and how it is split for tuning."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+INNER_FOLDS = 5
+
+Folds = list[tuple[np.ndarray, np.ndarray]]
+# positions of some training scans and of others -> the inner products of the former, and of the
+# latter with them
+Inner = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Scans as their inner products, over the mean of the training diagonal.
+
+    Attributes:
+        train: (n, n).   test: (m, n).   truth: (n,) class codes or values.
+        subject: (n,) who must not stand on both sides of an inner split.
+        n_classes: C of class codes.   seed: of the inner splits.
+        inner: as `part`, where the features of a part of the training scans are others than in the
+            whole; None where they are the same.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    truth: np.ndarray
+    subject: np.ndarray
+    n_classes: int
+    seed: int
+    inner: Inner | None = None
+
+    def part(self, fit: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inner products of some training scans, and of others with them."""
+        if self.inner is not None:
+            return self.inner(fit, held)
+        return self.train[np.ix_(fit, fit)], self.train[np.ix_(held, fit)]
+
+
+def inner_folds(p: Problem, stratified: bool) -> Folds:
+    """(fitted, held out) positions of the inner cross-validation, by person."""
+    n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
+    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
+        n_splits, shuffle=True, random_state=p.seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # classes smaller than the number of inner folds are fine here
+        return list(splitter.split(p.truth, p.truth if stratified else None, p.subject))

@@ -1,0 +1,109 @@
+"""A report's numbers as files: results.json, and the rows of results.csv and predictions.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lcm_scale.evaluation.results import Report
+from lcm_scale.report.verdict import verdict
+
+
+def results(report: Report) -> dict[str, Any]:
+    """What results.json holds."""
+    data = {k: v for k, v in report.__dict__.items() if k != "targets"}
+    data["verdict"] = asdict(
+        verdict(next(t for t in report.targets if t.target == report.headline), report.simulated)
+    )
+    data["targets"] = [
+        {
+            **{
+                k: v
+                for k, v in t.__dict__.items()
+                if k not in ("predictions", "results", "differences")
+            },
+            "model": t.model,
+            "results": {name: [asdict(m) for m in metrics] for name, metrics in t.results.items()},
+            "differences": {
+                name: [asdict(m) for m in metrics] for name, metrics in t.differences.items()
+            },
+        }
+        for t in report.targets
+    ]
+    return data
+
+
+def result_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """A row a model and metric, then a row a paired difference and metric."""
+    for t in report.targets:
+        common = {
+            "target": t.target,
+            "simulated": report.simulated,
+            "confounded": t.confounded or "",
+        }
+        for model, metrics in t.results.items():
+            for m in metrics:
+                yield {
+                    **common,
+                    "model": model,
+                    "minus": "",
+                    **{"metric" if k == "name" else k: v for k, v in asdict(m).items()},
+                }
+        for baseline, metrics in t.differences.items():
+            for m in metrics:
+                yield {
+                    **common,
+                    "model": t.model,
+                    "minus": baseline,
+                    **{"metric" if k == "name" else k: v for k, v in asdict(m).items()},
+                }
+
+
+def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """A row a model and held-out scan."""
+    for t in report.targets:
+        for p in t.predictions:
+            for i in range(len(p.truth)):
+                row = {
+                    "target": p.target,
+                    "simulated": report.simulated,
+                    "model": p.model,
+                    "fold": p.fold[i],
+                    "subject": p.subject[i],
+                    "scan": p.scan[i],
+                }
+                if p.kind == "scalar":
+                    yield {
+                        **row,
+                        "truth": f"{p.truth[i]:.6g}",
+                        "predicted": f"{p.scores[i]:.6g}",
+                        "scores": "",
+                    }
+                else:
+                    scores = ";".join(
+                        f"{c}={s:.5f}" for c, s in zip(p.categories, p.scores[i], strict=True)
+                    )
+                    truth, predicted = (
+                        p.categories[int(p.truth[i])],
+                        p.categories[int(p.predicted[i])],
+                    )
+                    yield {**row, "truth": truth, "predicted": predicted, "scores": scores}
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON: numpy unwrapped, NaN as null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, (str, int, bool, type(None))) else str(value)

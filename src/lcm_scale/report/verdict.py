@@ -1,0 +1,79 @@
+"""Who wins on a target, in plain words: nobody is ahead where the paired interval holds zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lcm_scale.evaluation.metrics import METRICS
+from lcm_scale.evaluation.results import TargetResult
+from lcm_scale.report import wording
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`standing` is ahead, behind, level (no difference can be shown) or alone (no baseline)."""
+
+    standing: str
+    sentence: str
+    detail: str
+
+
+def verdict(t: TargetResult, simulated: bool = False) -> Verdict:
+    """The sentence that stands first: the model against the baseline that is best by point
+    estimate, in the deciding metric."""
+    kind = METRICS[t.kind][t.deciding]
+    ours = t.metric(t.model, t.deciding)
+    where = (
+        f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, "
+        f"{ours.n_subjects} people)"
+    )
+    label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
+    mine = f"{t.model} has {wording.show(ours, kind)}"
+    best = t.best_baseline
+    if best is None:
+        sentence = f"On {where} {t.model} has {label} {wording.show(ours, kind)}."
+        return Verdict("alone", sentence, "No baseline was run.")
+    name = wording.baseline_phrase(best, t.kind)
+    theirs = f"{name} has {label} {wording.show(t.metric(best, t.deciding), kind)}"
+    difference = t.difference(best, t.deciding)
+    low, high = difference.low, difference.high
+    lowest, highest = (low, high) if kind.higher_is_better else (-high, -low)
+    if lowest > 0:
+        standing, sentence = (
+            "ahead",
+            f"{t.model} beats the best baseline on {where}: {label} {wording.show(ours, kind)}, "
+            f"{name} {wording.show(t.metric(best, t.deciding), kind)}.",
+        )
+    elif highest < 0:
+        standing, sentence = (
+            "behind",
+            f"A plain baseline beats {t.model} on {where}: {theirs}, {mine}.",
+        )
+    else:
+        standing, sentence = (
+            "level",
+            f"No difference can be shown between {t.model} and the best baseline on {where}: "
+            f"{theirs}, {mine}.",
+        )
+    ending = (
+        "it includes zero, so who leads may be an accident of who was scanned"
+        if standing == "level"
+        else "it excludes zero, so the lead is hardly an accident of who was scanned"
+    )
+    detail = (
+        f"The paired difference, {t.model} minus {name}, is "
+        f"{wording.show(difference, kind, signed=True)}: {ending}."
+    )
+    return Verdict(standing, sentence, detail + _of_parts(t))
+
+
+def _of_parts(t: TargetResult) -> str:
+    """Which part of the model does the work, '' where it has one only."""
+    if not t.parts:
+        return ""
+    kind = METRICS[t.kind][t.deciding]
+    alone = [
+        f"its {wording.words(part)} alone {wording.show(t.metric(part, t.deciding), kind)}"
+        for part in t.parts
+    ]
+    return f" Of its parts, {' and '.join(alone)}."

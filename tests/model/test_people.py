@@ -1,0 +1,121 @@
+"""People memory in torch is the plain formulation of `linear.memory`, number by number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lcm_scale.linear.memory import ABSENT, Asked, PeopleMemory, combined, fit_memory
+from lcm_scale.model.people import PeopleMemory as MemoryPart
+
+REGIONS, SCANS, NEW = 9, 60, 7
+EDGES = REGIONS * (REGIONS - 1) // 2
+# Logits or values of each: a class without a training scan is the last of the first target's.
+NAMES, TOKENS = ("group", "sex", "age", "unknown", "dose"), (4, 2, 1, 3, 1)
+
+
+def correlations(scans: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    series = rng.normal(size=(scans, 40, REGIONS)) + 0.7 * rng.normal(size=(scans, 40, 1))
+    rows, columns = np.triu_indices(REGIONS, 1)
+    return np.stack([np.corrcoef(s.T)[rows, columns] for s in series]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PeopleMemory:
+    rng, edges = np.random.default_rng(0), correlations(SCANS, 0)
+    group = rng.integers(1, 3, SCANS).astype(float)
+    group[rng.random(SCANS) < 0.2] = np.nan
+    age = 40 + 30 * edges[:, 0] + rng.normal(size=SCANS)
+    asked = {
+        "group": Asked(group, 4),
+        "sex": Asked((edges[:, 1] > np.median(edges[:, 1])).astype(float), 2),
+        "age": Asked(age, 0),
+        "unknown": Asked(np.full(SCANS, np.nan), 3),
+        "dose": Asked(np.exp(3 + 2 * edges[:, 2].astype(float)), 0, log=True),
+    }
+    memory = fit_memory(edges, np.arange(SCANS) // 2, asked, 0)
+    assert set(memory.targets) == {"group", "sex", "age", "dose"} and memory.targets["dose"].log
+    return memory.gated({"group": 0.0, "sex": 0.5, "age": 0.35, "dose": 0.2})
+
+
+@pytest.fixture(scope="module")
+def part(fitted: PeopleMemory) -> MemoryPart:
+    made = MemoryPart(REGIONS, TOKENS)
+    made.fill(fitted, NAMES)
+    return made
+
+
+@pytest.fixture(scope="module")
+def edges() -> np.ndarray:
+    """New scans: the second is no correlation matrix at all, the third has a constant region."""
+    found = correlations(NEW, 1)
+    found[1] = np.random.default_rng(2).uniform(-1, 1, EDGES)
+    rows, columns = np.triu_indices(REGIONS, 1)
+    found[2, (rows == 3) | (columns == 3)] = 0
+    return found
+
+
+def test_it_answers_as_the_plain_formulation(
+    fitted: PeopleMemory, part: MemoryPart, edges: np.ndarray
+) -> None:
+    plain = fitted.scores(edges)
+    found = dict(zip(NAMES, part(torch.from_numpy(edges)).split(TOKENS, dim=1), strict=True))
+    for name, expected in plain.items():
+        tolerance = {"rtol": 1e-4, "atol": 1e-3}
+        np.testing.assert_allclose(found[name].numpy(), expected, **tolerance, err_msg=name)
+    assert (found["group"][:, [0, 3]] == ABSENT).all(), "classes without a training scan"
+    assert (found["dose"] > 0).all()
+
+
+def decoder(seed: int = 5) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(NEW, tokens, generator=generator) for tokens in TOKENS]
+
+
+def test_both_parts_together_are_the_plain_sum(
+    fitted: PeopleMemory, part: MemoryPart, edges: np.ndarray
+) -> None:
+    memory, own = part(torch.from_numpy(edges)), decoder()
+    scalar = [name in ("age", "dose") for name in NAMES]
+    both = part.combine(memory, own, range(len(NAMES)), scalar)
+    plain = fitted.scores(edges)
+    for name, found, theirs in zip(NAMES, both, own, strict=True):
+        target = fitted.targets.get(name)
+        if target is None:
+            assert torch.equal(found, theirs), "a target that it does not know is the decoder's"
+            continue
+        expected = combined(plain[name], theirs.numpy(), target.gate, target.n_classes > 0)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+def test_some_targets_alone_are_theirs_of_all(part: MemoryPart, edges: np.ndarray) -> None:
+    memory, own = part(torch.from_numpy(edges)), decoder()
+    everything = part.combine(memory, own, range(5), [False, False, True, False, True])
+    some = part.combine(memory, [own[1], own[2]], (1, 2), [False, True])
+    assert torch.equal(some[0], everything[1]) and torch.equal(some[1], everything[2])
+
+
+def test_a_gate_of_0_is_the_memory_alone(part: MemoryPart, edges: np.ndarray) -> None:
+    memory, own = part(torch.from_numpy(edges)), decoder()
+    (both,) = part.combine(memory, [own[0]], (0,), [False])
+    assert torch.equal(both, part.alone(memory, [own[0]], (0,))[0])
+    (sex,) = part.combine(memory, [own[1]], (1,), [False])
+    assert not torch.equal(sex, part.alone(memory, [own[1]], (1,))[0])
+
+
+def test_regions_in_another_order_get_the_same_answers(
+    fitted: PeopleMemory, edges: np.ndarray
+) -> None:
+    moved = MemoryPart(REGIONS, TOKENS)
+    moved.fill(fitted, NAMES)
+    expected = moved(torch.from_numpy(edges))
+    order = np.random.default_rng(3).permutation(REGIONS)
+    rows, columns = np.triu_indices(REGIONS, 1)
+    matrices = np.zeros((NEW, REGIONS, REGIONS), np.float32)
+    matrices[:, rows, columns] = matrices[:, columns, rows] = edges
+    turned = matrices[:, order][:, :, order][:, rows, columns]
+    assert not torch.allclose(moved(torch.from_numpy(turned)), expected, atol=1e-2)
+    moved.reorder(torch.from_numpy(np.argsort(order)))
+    torch.testing.assert_close(moved(torch.from_numpy(turned)), expected, rtol=1e-4, atol=1e-3)

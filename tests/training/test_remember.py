@@ -1,0 +1,176 @@
+"""People memory of a run (`model.people_memory: linear`): when its file is there, when it is not, and
+whom it knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from lcm_scale.config import Recipe
+from lcm_scale.errors import InputError
+from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.training import fit as run
+from lcm_scale.training import remember
+from lcm_scale.training.folder import run_folder
+from lcm_scale.training.prepare import PreparedRun, prepare
+from lcm_scale.weights import checkpoints
+
+Make = Callable[..., Recipe]
+MEMORY = ("model.people_memory=linear", "data.validation=0.2", "phases=[{name: one, epochs: 2}]")
+
+
+def people(path: Path) -> dict[str, torch.Tensor]:
+    state = checkpoints.load(path).state
+    return {name: value for name, value in state.items() if name.startswith("people.")}
+
+
+def not_again(*args: object) -> None:
+    raise AssertionError("fitted anew")
+
+
+def test_a_finished_run_has_a_memory_which_is_fitted_once(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run.pretrain(recipe(*MEMORY))
+    final = folder / "checkpoints" / checkpoints.FINAL
+    assert checkpoints.find(folder) == final
+    best = checkpoints.load(folder / "checkpoints" / checkpoints.BEST)
+    found = checkpoints.load(final)
+    assert found.model == replace(best.model, people_memory=True)
+    assert all(torch.equal(found.state[name], value) for name, value in best.state.items())
+    assert people(final)["people.knows"].sum() == len(found.vocabulary.names)
+    monkeypatch.setattr(remember, "fit_memory", not_again)
+    assert run.pretrain(recipe(*MEMORY)) == folder and checkpoints.find(folder) == final
+
+
+def test_a_run_that_is_trained_further_forgets_first(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A final checkpoint of earlier weights must not stand for later ones, also where the longer
+    run is stopped."""
+    folder = run.pretrain(recipe(*MEMORY, "trainer.max_steps=2"))
+    final = folder / "checkpoints" / checkpoints.FINAL
+    before = checkpoints.load(final).state["readout.weight"].clone()
+    there: list[bool] = []
+    real = L.Trainer.fit
+
+    def fit(*args: Any, **words: Any) -> None:
+        there.append(final.exists())
+        real(*args, **words)
+
+    monkeypatch.setattr(L.Trainer, "fit", fit)
+    run.pretrain(recipe(*MEMORY))
+    assert there == [False]
+    assert not torch.equal(checkpoints.load(final).state["readout.weight"], before)
+
+
+@pytest.mark.parametrize("memory", ["none", "linear"])
+def test_another_run_starts_from_its_decoder_and_remembers_its_own_people(
+    memory: str, recipe: Make
+) -> None:
+    start = run.pretrain(recipe(*MEMORY, "name=pre"))
+    words = (
+        "name=tune",
+        "data=second",
+        f"init_from={start}",
+        "phases=[{name: tune, epochs: 1}]",
+        "trainer.max_steps=1",
+        "optim.adaptive.lr=0.0",
+        f"model.people_memory={memory}",
+    )
+    tuned = checkpoints.find(run.finetune(recipe(*words)))
+    own, theirs = checkpoints.load(tuned), checkpoints.load(start)
+    assert torch.equal(own.state["readout.weight"], theirs.state["readout.weight"])
+    assert own.model.people_memory == (memory == "linear") == bool(people(tuned))
+    if memory == "linear":
+        whitening = people(tuned)["people.whitening"]
+        assert not torch.equal(whitening, theirs.state["people.whitening"])
+
+
+def elsewhere(prepared: PreparedRun, folder: Path, held: np.ndarray) -> PreparedRun:
+    """The same run in another folder, had the held-out scans other matrices and labels."""
+    opened = prepared.opened
+    edges, labels = opened.source.edges.copy(), opened.sets.labels.copy()  # type: ignore[union-attr]
+    edges[held] = -edges[held] / 2
+    labels[held] = np.where(np.isfinite(labels[held]), 1 - labels[held], 1)
+    sets = replace(opened.sets, labels=labels)
+    source = opened.source.holding(edges)  # type: ignore[union-attr]
+    return replace(prepared, folder=folder, opened=replace(opened, sets=sets, source=source))
+
+
+def test_no_held_out_scan_enters(recipe: Make, tmp_path: Path) -> None:
+    words = ("name=eval", "evaluate.folds=3", "evaluate.stratify=diagnosis", *MEMORY)
+    whole = prepare_evaluation(recipe(*words))
+    usual, held = whole.runs[0][0], whole.scans[whole.folds[0].test]
+    first = people(run.fit(usual).checkpoint)
+    second = people(run.fit(elsewhere(usual, tmp_path / "other", held)).checkpoint)
+    assert first and all(torch.equal(second[name], value) for name, value in first.items())
+    other = elsewhere(usual, tmp_path / "third", usual.train[:3])
+    other = replace(other, opened=replace(other.opened, sets=usual.opened.sets))
+    third = people(run.fit(other).checkpoint)
+    assert not torch.equal(third["people.weight"], first["people.weight"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_memory_that_has_no_room_is_told_and_the_decoder_stays(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held where it happens and raised where all ranks meet (`training.together`)."""
+    met: list[bool] = []
+    real = run.Together.agree
+
+    def agree(self: run.Together, strategy: Any) -> None:
+        met.append(self.held is not None)
+        real(self, strategy)
+
+    monkeypatch.setattr(run.Together, "agree", agree)
+    write = checkpoints.write_file
+
+    def full(data: dict[str, Any], path: Path) -> None:
+        if path.name == checkpoints.FINAL:
+            path.with_name(f".{path.name}.{os.getpid()}.partial").symlink_to("/dev/full")
+        write(data, path)
+
+    monkeypatch.setattr(checkpoints, "write_file", full)
+    with pytest.raises(InputError, match=r"final\.ckpt: cannot be written \(No space left"):
+        run.pretrain(recipe(*MEMORY))
+    assert met[-1], "every rank comes to the meeting"
+    monkeypatch.undo()
+    folder = run_folder(recipe(*MEMORY))
+    assert checkpoints.find(folder).name == checkpoints.BEST
+    run.pretrain(recipe(*MEMORY))
+    assert checkpoints.find(folder).name == checkpoints.FINAL
+
+
+def test_above_the_most_scans_people_are_drawn_whole_and_that_is_said(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = prepare(recipe(*MEMORY))
+    everybody = np.sort(np.concatenate([prepared.train, prepared.validation]))
+    assert np.array_equal(remember.remembered(prepared), everybody)
+    assert remember.sentence(prepared) == ""
+    monkeypatch.setattr(remember, "MOST_SCANS", 20)
+    drawn = remember.remembered(prepared)
+    subject = prepared.opened.sets.subject
+    assert 15 < len(drawn) <= 20 and set(drawn) <= set(everybody)
+    assert np.isin(subject[everybody], subject[drawn]).sum() == len(drawn), "whole people"
+    run.fit(prepared)
+    said = f"people memory is fitted on {len(drawn)} of {len(everybody)} scans"
+    assert said in capsys.readouterr().out
+
+
+def test_matrices_without_a_tangent_space_are_refused_before_anything_is_trained(
+    recipe: Make, make_set: Callable[[Path, str, list[str]], None], tmp_path: Path
+) -> None:
+    make_set(tmp_path, "partial", ["simulation.subjects=12", "connectivity.kind=partial"])
+    made = recipe(*MEMORY, f"data.shards_dir={tmp_path}/shards", "data=partial")
+    with pytest.raises(InputError, match="set partial holds partial ones"):
+        prepare(made)

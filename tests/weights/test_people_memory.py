@@ -1,0 +1,123 @@
+"""People memory given away: every export answers as the checkpoint does, in fp32 whatever the other
+weights are, or says that it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from lcm_scale.atlas import Atlas
+from lcm_scale.config import Recipe
+from lcm_scale.errors import InputError
+from lcm_scale.inference.predictor import Reading, answers, scores_of_parts
+from lcm_scale.inference.pretrained import load_model
+from lcm_scale.model.lcm import LCM
+from lcm_scale.training import fit as run
+from lcm_scale.weights import checkpoints, hub
+from lcm_scale.weights.checkpoints import fitted
+from lcm_scale.weights.hub import export_hub
+from lcm_scale.weights.meaning import EXPORTED, Meaning
+from lcm_scale.weights.official import export_official
+from lcm_scale.weights.plain import export_plain
+
+REGIONS = 12
+
+
+@pytest.fixture
+def trained(recipe: Callable[..., Recipe]) -> Path:
+    return run.pretrain(recipe("trainer.max_steps=3", "model.people_memory=linear"))
+
+
+def correlations(scans: int = 3) -> torch.Tensor:
+    generator = np.random.default_rng(0)
+    found = [np.corrcoef(generator.standard_normal((REGIONS, 80))) for _ in range(scans)]
+    return torch.from_numpy(np.stack(found)).float()
+
+
+def upper(fc: torch.Tensor) -> torch.Tensor:
+    rows, columns = torch.triu_indices(REGIONS, REGIONS, 1)
+    return fc[:, rows, columns]
+
+
+def network(meaning: Meaning, state: Mapping[str, torch.Tensor]) -> LCM:
+    made = LCM(meaning.model)
+    made.load_state_dict(dict(state))
+    return made.eval()
+
+
+def test_one_safetensors_file_answers_as_the_checkpoint(trained: Path, tmp_path: Path) -> None:
+    own = checkpoints.load(trained)
+    with safe_open(export_plain(trained, tmp_path / "w.safetensors"), "pt") as file:
+        meaning = Meaning.from_json(json.loads(file.metadata()["lcm"]), EXPORTED, "lcm")
+        state = {key: file.get_tensor(key) for key in sorted(file.keys())}
+    assert meaning.model.people_memory
+    expected = answers(network(own, own.state), Reading.of(own), upper(correlations()))
+    found = answers(network(meaning, state), Reading.of(meaning), upper(correlations()))
+    assert expected and all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_folder_answers_as_the_checkpoint(dtype: str, trained: Path, tmp_path: Path) -> None:
+    own = checkpoints.load(trained)
+    folder = export_hub(trained, tmp_path / "out", dtype=dtype)
+    with safe_open(folder / hub.WEIGHTS, "pt") as file:
+        for name in sorted(file.keys()):
+            kept = name.startswith("people.") or dtype == "fp32" or "running_" in name
+            number = file.get_tensor(name)
+            assert not number.is_floating_point() or (number.dtype == torch.float32) == kept, name
+            if name.startswith("people."):
+                assert torch.equal(number, own.state[name]), name
+    model, fc = load_model(folder), correlations()
+    expected = answers(network(own, own.state), Reading.of(own), upper(fc))
+    found = model.predict(fc)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-3)
+    parts = scores_of_parts(model, Reading.of(model.meaning), upper(fc))
+    assert not torch.allclose(parts["whole"]["age"], parts["decoder"]["age"])
+
+
+def test_another_order_of_regions_has_the_same_answers(trained: Path, tmp_path: Path) -> None:
+    folder = export_hub(trained, tmp_path / "out")
+    own = load_model(folder).meaning.atlas
+    order = np.random.default_rng(1).permutation(REGIONS)
+    other = Atlas("mine", tuple(own.indices[i] for i in order), tuple(own.names[i] for i in order))
+    fc = correlations()
+    moved = load_model(folder, atlas=other, reorder=True)
+    found = moved.predict(fc[:, order][:, :, order])
+    for name, expected in load_model(folder).predict(fc).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-4)
+    moved.save_pretrained(tmp_path / "saved")
+    again = load_model(tmp_path / "saved").predict(fc[:, order][:, :, order])
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+def test_the_published_format_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    raw = ("trainer.max_steps=1", "model.people_memory=linear", "objective.scalar_scale=raw")
+    trained = run.pretrain(recipe(*raw))
+    with pytest.raises(InputError, match="has people memory, and the published model has none"):
+        export_official(trained, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_promises_a_memory_and_has_none_is_one_clear_line(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    without = run.pretrain(recipe("name=plain", "trainer.max_steps=1"))
+    folder = export_hub(without, tmp_path / "out")
+    config = json.loads((folder / hub.CONFIG).read_text())
+    config["model"]["people_memory"] = True
+    (folder / hub.CONFIG).write_text(json.dumps(config))
+    (folder / hub.SUMS).unlink(missing_ok=True)
+    with pytest.raises(InputError, match=r"people\.whitening") as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+    loaded = checkpoints.load(without)
+    promised = Meaning.from_json(config, EXPORTED, "config").model
+    with pytest.raises(InputError, match=r"people\.whitening, expected \(12, 12\), found nothing"):
+        fitted(promised, loaded.state, "x")
