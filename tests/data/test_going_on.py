@@ -241,6 +241,15 @@ def test_quick_sets_keep_nothing_on_the_way(tiny_recipe, tmp_path, monkeypatch) 
     assert write_shards(made).scans == 3
 
 
+def test_what_a_killed_lock_left_beside_itself_goes_too(tiny_recipe, tmp_path) -> None:
+    work = tmp_path / "shards" / ".tiny.partial"
+    work.mkdir(parents=True)
+    (work / "lock.turn").write_bytes(b"")
+    (work / "lock.0a1b2c3d").write_bytes(b"")
+    write_shards(tiny_recipe(people=3))
+    assert hidden(tmp_path) == []
+
+
 def test_two_processes_cannot_shard_one_set(tiny_recipe, tmp_path, monkeypatch) -> None:
     made = tiny_recipe(people=3)
     lock = tmp_path / "shards" / ".tiny.partial" / "lock"

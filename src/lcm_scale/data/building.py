@@ -59,6 +59,8 @@ def building(folder: Path) -> Iterator[Building]:
                     part.unlink()
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
+                for left in work.glob(f"{LOCK}.*"):  # of a process killed while it took the lock
+                    left.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         # HDF5 turns a full disk into a RuntimeError where it closes a file
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
