@@ -502,7 +502,7 @@ def trial_sharding(number: int, truth: Truth, rng: random.Random, tally: Tally) 
 def judge_set(name: str, sets: Path, truth: Truth, tally: Tally) -> None:
     """A set under its name is the old one or the new one, whole; between two renames it may stand
     aside, whole."""
-    standing = [sets / "first"] if (sets / "first").exists() else list(sets.glob(".first.*.old"))
+    standing = [sets / "first"] if (sets / "first").exists() else list(sets.glob(".first.*old"))
     try:
         found = verify_shards(standing[0]).fingerprint if standing else "gone"
     except InputError as error:

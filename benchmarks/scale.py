@@ -94,7 +94,8 @@ def write_simulated(folder: Path, name: str, scans: int) -> None:
         for i in range(scans)
     ]
     labels: list[str | None] = [("CN", "Autism")[i % 2] for i in range(scans)]
-    summary = ReadSummary([(f"{i:08d}", "", "", 0) for i in range(scans)], simulated=True)
+    keys = [(f"{i:08d}", "", "", 0) for i in range(scans)]
+    summary = ReadSummary(load_atlas(recipe.atlas), keys, simulated=True)
     store = Store(fc, facts, {"diagnosis": labels}, {})  # type: ignore[arg-type]
     aside = folder / name
     aside.mkdir(parents=True)

@@ -68,6 +68,19 @@ def test_a_killed_holders_lock_is_taken_over_at_once(tmp_path: Path, held_elsewh
             assert living_holder(file) == Holder.me()
 
 
+def test_who_was_killed_while_taking_over_is_not_waited_for(
+    tmp_path: Path, held_elsewhere: Held
+) -> None:
+    file, turn = tmp_path / LOCK, tmp_path / f"{LOCK}.turn"
+    with held_elsewhere(file) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        turn.write_bytes(file.read_bytes())
+        with holding(file):
+            assert living_holder(file) == Holder.me()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_number_that_another_process_has_now_is_not_the_holder(tmp_path: Path) -> None:
     file = tmp_path / LOCK
     left_by(file, replace(Holder.me(), process=f"{os.getppid()}.1"))
@@ -202,3 +215,16 @@ def test_a_run_that_was_prepared_before_another_went_on_begins_nothing(recipe: M
     with pytest.raises(InputError, match="another run went on from here"):
         run.fit(prepared)
     assert (prepared.folder / "log.jsonl").read_bytes() == before
+
+
+def test_a_lock_that_could_not_be_written_is_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk: once there is room again, nobody is waited for."""
+    with monkeypatch.context() as patch:
+        patch.setattr(lock, "asdict", lambda holder: (_ for _ in ()).throw(OSError(28, "No space")))
+        with pytest.raises(InputError, match="cannot be written"), holding(tmp_path / "lock"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    with holding(tmp_path / "lock"):
+        pass

@@ -102,6 +102,11 @@ def hash_scan(salt: bytes, cohort: str, subject: str, session: str, run: str, wi
     return _hash(salt, cohort.strip().casefold(), normalised(subject), session, run, str(window))
 
 
+def hash_text(salt: bytes, text: str) -> str:
+    """16 hex digits that stand for a text which nobody without the salt can look up."""
+    return _hash(salt, text)
+
+
 def salt_id(salt: bytes) -> str:
     """The salt's fingerprint: equal where two sets were hashed alike; the salt cannot be had from
     it."""

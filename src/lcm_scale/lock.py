@@ -179,7 +179,8 @@ def _take(file: Path) -> Lock:
         # Whoever takes over must not remove the lock of somebody who was quicker, so only one at a
         # time may try.
         turn = file.with_name(f"{file.name}.turn")
-        if _silence(turn) > DEAD:
+        before = _holder(turn)
+        if before is not None and before.is_dead(me, _silence(turn)):
             turn.unlink(missing_ok=True)
         if _create(turn, me):
             try:
@@ -212,8 +213,12 @@ def _create(file: Path, me: Holder) -> bool:
         handle = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return False
-    with open(handle, "wb") as lock:
-        lock.write(json.dumps(asdict(me)).encode())
+    try:
+        with open(handle, "wb") as lock:
+            lock.write(json.dumps(asdict(me)).encode())
+    except OSError:  # a full disk: an empty lock would be somebody's who lives, for two minutes
+        file.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -90,6 +90,9 @@ def cases(schema: type, owner: type, prefix: str = "", listed: str = "") -> Iter
         if container is not None:
             kind = get_args(kind)[-1]
         wrap = wrapped(prefix, listed, name)
+        if get_origin(kind) is list:  # a list of lists: what is said of one list of them
+            kind, outer = get_args(kind)[0], wrap
+            wrap = lambda value, outer=outer: outer(f"[{value}]")  # noqa: E731
         yield Case(owner, key, kind, container, len(kinds) > 1, one.constraint, wrap)
 
 

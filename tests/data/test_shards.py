@@ -363,7 +363,7 @@ def test_where_the_last_rename_fails_the_older_set_is_put_back(
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if self.suffix == ".partial":
+        if self.name == "set":
             raise OSError(28, "No space left on device")
         return rename(self, target)
 

@@ -26,12 +26,17 @@ def shard(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes that read files.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that read files; by default as many as there are processors and help.",
+        ),
     ] = None,
 ) -> None:
     """Turn raw files into a shard set.
 
-    FC matrices and BEI labels go into tars, with a manifest beside them.
+    FC matrices and BEI labels go into tars, with a manifest beside them. One that was killed goes
+    on where it was.
     """
     from lcm_scale import config
 

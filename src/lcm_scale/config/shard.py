@@ -77,6 +77,9 @@ class SourceConfig:
     site: str | None = free(None)  # where the files do not say
     # a scan whose file cannot be read or used ends it all, or is skipped, listed and counted
     on_error: str = choice("stop", "skip")
+    # ids of one person each, as [[51450, 51451]]: on one side of every split
+    same_person: list[list[str]] = text(FILLED, [])
+    leave_out: list[str] = texts()  # ids, or files by name or end of path, that are not taken
     drop_columns: list[str] = texts()  # table: region columns to leave out (a global signal)
     # fmriprep: the label image whose values are the atlas's indices (.nii, .nii.gz)
     labels_image: str | None = text(FILLED, None)

@@ -20,7 +20,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from lcm_scale.config import CleanConfig
 from lcm_scale.data.kinds import constant, summable
@@ -225,6 +224,8 @@ def _bridged(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """(T, C) with the volumes that are not kept between those that are."""
     if keep.all():
         return x
+    from scipy.interpolate import CubicSpline  # a quarter of a second, for who scrubs alone
+
     times = np.arange(len(x))
     return np.where(keep[:, None], x, CubicSpline(times[keep], x[keep])(times))
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import compress, islice
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,16 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, kind_of, parameters
-from lcm_scale.data import store
+from lcm_scale.data import reading, store
 from lcm_scale.data.cohort import check_cohort
-from lcm_scale.data.connectivity import Matrix
+from lcm_scale.data.duplicates import joined, left_out
+from lcm_scale.data.journal import Journal
 from lcm_scale.data.manifest import BROKEN, CONSTANT
+from lcm_scale.data.marks import Marks
 from lcm_scale.data.naming import Naming, named_by_files
-from lcm_scale.data.parts import Parts, key_of
-from lcm_scale.data.quality import mean_abs_r
+from lcm_scale.data.pool import in_order
 from lcm_scale.data.readers import READERS
-from lcm_scale.data.reading import Numbers, read_all, usual_jobs
+from lcm_scale.data.reading import Piece, ScanRead
 from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.data.skipped import examples, report_skipped
 from lcm_scale.data.store import ScanFacts
@@ -156,25 +159,25 @@ def list_scans(recipe: ShardRecipe, atlas: Atlas) -> Listed:
         recipe does not allow, or for people who cannot be (`cohort.check_cohort`).
     """
     listed = list(READERS[recipe.reader](recipe, atlas))
-    scans = [item for item in listed if isinstance(item, Unread)]
+    scans, left = left_out(
+        [item for item in listed if isinstance(item, Unread)], recipe.source.leave_out
+    )
     labels = [labels_of(scan, recipe) for scan in scans]
-    skipped = [item for item in listed if isinstance(item, Skipped)]
-    return Listed(scans, labels, skipped, check_cohort(recipe, scans, labels))
+    skipped = [item for item in listed if isinstance(item, Skipped)] + left
+    odd = check_cohort(recipe, scans, labels)
+    scans, of_joined = joined(scans, labels, recipe.source.same_person)
+    return Listed(scans, labels, skipped, odd | of_joined)
 
 
 def fill_store(
-    recipe: ShardRecipe,
-    atlas: Atlas,
-    path: Path,
-    jobs: int | None = None,
-    parts: Parts | None = None,
+    recipe: ShardRecipe, atlas: Atlas, path: Path, journal: Journal, jobs: int | None
 ) -> ReadSummary:
     """Append the matrices and labels of all raw files to a new store, in the order of reading.
 
     Args:
         atlas: of the files; the store lacks the regions of `connectivity.drop_regions`.
-        jobs: processes that read, None: as many as are worth it; the store is the same.
-        parts: where what is read is kept, so that another run of this need not read it again.
+        journal: of scans that need not be read again.
+        jobs: processes that read, None: as many as help.
     Returns: what was seen, with the atlas of the store.
     Raises: InputError for a file that cannot be used, a scan that occurs twice, an unknown label,
         or where no scan is usable.
@@ -185,41 +188,36 @@ def fill_store(
     atlas = named_by_files(atlas, scans)
     kept = atlas.without(recipe.connectivity.drop_regions)
     summary = ReadSummary(kept, skipped=list(listed.skipped), odd=listed.odd)
-    naming, failed = Naming(), list[Skipped]()
     provenance = {
         "name": recipe.name,
         "atlas": json.dumps(kept.to_json()),
         "connectivity": json.dumps(parameters(recipe.connectivity)),
     }
     store.create(path, kept.n_edges, recipe.dtype, stored_names(recipe), provenance)
-    rows, columns_of_edges = np.triu_indices(kept.n_regions, 1)
-    with stage(f"read {recipe.name}", len(scans)) as advance:
-        for first, chunk in _chunks(recipe, atlas, scans, jobs, parts):
-            triangles: list[np.ndarray] = []
-            facts: list[ScanFacts] = []
-            labels: list[Mapping[str, str | None]] = []
-            for number, done in enumerate(chunk, first):
-                advance()
-                scan = scans[number]
-                if isinstance(done, Skipped):
-                    failed.append(done)
-                    _refuse_most(recipe, failed, len(scans))
+    rows = _Rows(path)
+    naming = Naming()
+    failed: list[Skipped] = []
+    with (
+        stage(f"read {recipe.name}", len(scans)) as advance,
+        closing(_all_read(recipe, atlas, scans, Marks(recipe, atlas, salt), journal, jobs)) as read,
+    ):
+        for scan, labels_of_scan, done in zip(scans, listed.labels, read, strict=True):
+            advance()
+            if isinstance(done, Skipped):
+                failed.append(done)
+                _refuse_most(recipe, failed, len(scans))
+                continue
+            naming.see(done.named, scan.source)
+            _refuse_one_scan_of_two_people(summary, scan, done.digest)
+            summary.simulated |= scan.simulated
+            _count_left_out(summary, done)
+            for piece in done.pieces:
+                if isinstance(piece, Skipped):
+                    summary.skipped.append(piece)
                     continue
-                naming.see(scan.source, done.named)
-                _refuse_one_scan_of_two_people(summary, scan, done.digest)
-                summary.simulated |= scan.simulated
-                _count_left_out(summary, done.matrices)
-                for matrix in done.matrices:
-                    if isinstance(matrix, Skipped):
-                        summary.skipped.append(matrix)
-                        continue
-                    _remember(summary, scan, done, matrix)
-                    triangle = matrix.values[rows, columns_of_edges]
-                    triangles.append(_stored(triangle, recipe.dtype, scan.source))
-                    facts.append(_facts(scan, matrix, salt))
-                    labels.append(listed.labels[number])
-            if triangles:
-                store.append(path, np.stack(triangles), facts, labels)
+                _remember(summary, scan, done, piece)
+                rows.add(piece.triangle, _facts(scan, piece, salt), labels_of_scan)
+    rows.flush()
     summary.skipped += failed
     _refuse_nothing(recipe, summary)
     return summary
@@ -235,58 +233,81 @@ def _refuse_nothing(recipe: ShardRecipe, summary: ReadSummary) -> None:
         )
 
 
-def _chunks(
+class _Rows:
+    """Rows on their way to a store, appended some at a time.  Args: path: of the store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._triangles: list[np.ndarray] = []
+        self._facts: list[ScanFacts] = []
+        self._labels: list[Mapping[str, str | None]] = []
+
+    def add(self, triangle: np.ndarray, facts: ScanFacts, labels: Mapping[str, str | None]) -> None:
+        self._triangles.append(triangle)
+        self._facts.append(facts)
+        self._labels.append(labels)
+        if len(self._triangles) >= CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._triangles:
+            store.append(self._path, np.stack(self._triangles), self._facts, self._labels)
+        for rows in (self._triangles, self._facts, self._labels):
+            rows.clear()
+
+
+def _all_read(
     recipe: ShardRecipe,
     atlas: Atlas,
     scans: Sequence[Unread],
+    marks: Marks,
+    journal: Journal,
     jobs: int | None,
-    parts: Parts | None,
-) -> Iterator[tuple[int, Iterable[Numbers | Skipped]]]:
-    """What was read, some scans at a time: the number of the first, and theirs. Of a set of one
-    chunk nothing is kept, since it would be kept when it is done."""
-    firsts = range(0, len(scans), CHUNK)
-    if parts is None or len(firsts) < 2:
-        stream = read_all(scans, recipe, atlas, jobs or usual_jobs(len(scans)))
-        for first in firsts:
-            yield first, islice(stream, CHUNK)
-        return
-    keys = [key_of(scans[first : first + CHUNK], recipe, atlas) for first in firsts]
-    there = [parts.has(key) for key in keys]
-    missing = [scan for number, scan in enumerate(scans) if not there[number // CHUNK]]
-    if len(missing) < len(scans):
-        print(f"{recipe.name}: {len(scans) - len(missing)} scans were read before", file=sys.stderr)
-    stream = read_all(missing, recipe, atlas, jobs or usual_jobs(len(missing)))
-    for key, first, was_there in zip(keys, firsts, there, strict=True):
-        chunk = scans[first : first + CHUNK]
-        done: Sequence[Numbers | Skipped] | None = parts.get(key, chunk) if was_there else None
-        if done is None:
-            again = read_all(chunk, recipe, atlas, 1) if was_there else stream  # it is damaged
-            done = list(islice(again, len(chunk)))
-            parts.put(key, chunk, done)
-        yield first, done
+) -> Generator[ScanRead | Skipped, None, None]:
+    """What each scan's file gives, in order: out of the journal, or read and put into it."""
+    own = [marks.of(scan) for scan in scans]
+    changed = journal.forget_others(set(own))
+    known = sum(mark in journal for mark in own)
+    if known:
+        print(
+            f"{recipe.name}: goes on where an earlier run ended: {known} of {len(scans)} scans are "
+            "read already",
+            file=sys.stderr,
+        )
+    if changed:
+        print(
+            f"{recipe.name}: {changed} scans that an earlier run had read are not taken from it: "
+            "their files, the recipe or lcm-scale changed since",
+            file=sys.stderr,
+        )
+    # Labels stay here: reading does not need them, and they may be many.
+    unread = [
+        replace(scan, labels={})
+        for scan, mark in zip(scans, own, strict=True)
+        if mark not in journal
+    ]
+    with closing(in_order(partial(reading.read, recipe=recipe, atlas=atlas), unread, jobs)) as read:
+        for scan, mark in zip(scans, own, strict=True):
+            if mark in journal:
+                yield journal.get(mark, scan.source)
+                continue
+            done = next(read)
+            if isinstance(done, ScanRead):
+                journal.add(mark, done, scan.source)
+            yield done
 
 
 def _refuse_one_scan_of_two_people(summary: ReadSummary, scan: Unread, digest: bytes) -> None:
     """Equal to the last bit: a file listed twice, or copied. Both people would be free to stand one
-    in training and one in the test.
-
-    Args: digest: of the scan's numbers.
-    """
+    in training and one in the test."""
     where = scan.source if not scan.row else f"{scan.row} ({scan.source})"
     person, place = summary.first_with.setdefault(digest, (scan.subject, where))
     if normalised(person) != normalised(scan.subject):
         raise InputError(
             f"{where}: subject {scan.subject} has the very numbers of subject {person} in "
-            f"{place}; a scan is of one person, leave one of them out"
+            f"{place}; a scan is of one person: source.leave_out=[{scan.subject}] drops one, "
+            f"source.same_person=[[{person}, {scan.subject}]] makes them one"
         )
-
-
-def _stored(triangle: np.ndarray, dtype: str, source: str) -> np.ndarray:
-    """In the recipe's dtype.  Raises: InputError where a number does not fit it."""
-    largest = float(np.abs(triangle).max())
-    if largest > float(np.finfo(dtype).max):
-        raise InputError(f"{source}: {largest:.3g} does not fit dtype={dtype}; set dtype=float32")
-    return triangle.astype(dtype)
 
 
 def ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSummary) -> None:
@@ -310,50 +331,43 @@ def ask_about_missing_regions(recipe: ShardRecipe, atlas: Atlas, summary: ReadSu
         )
 
 
-def _remember(summary: ReadSummary, scan: Unread, done: Numbers, matrix: Matrix) -> None:
-    key = (normalised(scan.subject), scan.session, scan.run, matrix.window)
-    summary.keys.append(key)
-    summary.constant.update(matrix.constant)
-    summary.broken.update(matrix.not_finite)
-    summary.not_finite += bool(matrix.not_finite)
-    said = (*scan.remarks, *done.remarks, *filter(None, [matrix.remark]))
-    summary.seen.append((scan.source, matrix.constant, matrix.not_finite, said))
+def _remember(summary: ReadSummary, scan: Unread, done: ScanRead, piece: Piece) -> None:
+    summary.keys.append((normalised(scan.subject), scan.session, scan.run, piece.window))
+    summary.constant.update(piece.constant)
+    summary.broken.update(piece.not_finite)
+    summary.not_finite += bool(piece.not_finite)
+    said = (*scan.remarks, *done.remarks, *filter(None, [piece.remark]))
+    summary.seen.append((scan.source, piece.constant, piece.not_finite, said))
     summary.remarks.update(said)
     summary.ready += done.ready
 
 
-def _count_left_out(summary: ReadSummary, matrices: Sequence[Matrix | Skipped]) -> None:
-    """Volumes are left out of a scan, whatever its number of windows."""
-    whole = next((matrix for matrix in matrices if isinstance(matrix, Matrix)), None)
-    for what, volumes in (
-        ("scrubbed", whole.scrubbed if whole else 0),
-        ("without any number", whole.empty if whole else 0),
-    ):
+def _count_left_out(summary: ReadSummary, done: ScanRead) -> None:
+    for what, volumes in (("scrubbed", done.scrubbed), ("without any number", done.empty)):
         summary.left_out[f"volumes {what}"] += volumes
         summary.left_out[f"scans with volumes {what}"] += volumes > 0
 
 
-def _facts(scan: Unread, matrix: Matrix, salt: bytes) -> ScanFacts:
+def _facts(scan: Unread, piece: Piece, salt: bytes) -> ScanFacts:
     def number(value: float | None) -> float:
         return float("nan") if value is None else float(value)
 
-    r = scan
     return ScanFacts(
-        scan=hash_scan(salt, r.cohort, r.subject, r.session, r.run, matrix.window),
-        subject=hash_subject(salt, r.cohort, r.subject),
-        session=r.session,
-        run=r.run,
-        site=r.site,
-        window=matrix.window,
-        volumes=matrix.volumes,
-        tr=number(r.tr),
-        age=number(r.age),
-        sex=r.sex or "",
-        mean_fd=number(r.mean_fd),
-        constant_regions=len(matrix.constant),
-        broken_regions=len(matrix.not_finite),
-        spikes=matrix.spikes,
-        mean_abs_r=mean_abs_r(matrix.values, matrix.missing),
+        scan=hash_scan(salt, scan.cohort, scan.subject, scan.session, scan.run, piece.window),
+        subject=hash_subject(salt, scan.cohort, scan.subject),
+        session=scan.session,
+        run=scan.run,
+        site=scan.site,
+        window=piece.window,
+        volumes=piece.volumes,
+        tr=number(scan.tr),
+        age=number(scan.age),
+        sex=scan.sex or "",
+        mean_fd=number(scan.mean_fd),
+        constant_regions=len(piece.constant),
+        broken_regions=len(piece.not_finite),
+        spikes=piece.spikes,
+        mean_abs_r=piece.mean_abs_r,
     )
 
 

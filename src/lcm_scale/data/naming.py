@@ -40,10 +40,12 @@ class Naming:
     named: str = ""
     unnamed: str = ""
 
-    def see(self, source: str, named: bool) -> None:
-        """Raises: InputError where some files do and others do not: nobody can tell whether they
+    def see(self, names: bool, source: str) -> None:
+        """Args: names: whether a file names its columns.   source: the file.
+
+        Raises: InputError where some files do and others do not: nobody can tell whether they
         stand in one order."""
-        if named:
+        if names:
             self.named = self.named or source
         else:
             self.unnamed = self.unnamed or source

@@ -7,17 +7,14 @@ built aside and renamed once, so that a folder with a manifest is whole.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
 import platform
-import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
 from lcm_scale.data import store
+from lcm_scale.data.building import building, check_nobody_builds
 from lcm_scale.data.collect import (
     ReadSummary,
     ask_about_missing_regions,
@@ -40,9 +38,9 @@ from lcm_scale.data.collect import (
 )
 from lcm_scale.data.connectivity import check_connectivity
 from lcm_scale.data.context import encoded_context
+from lcm_scale.data.duplicates import check_same_person
 from lcm_scale.data.fingerprints import Pair, Scans, alike_within
 from lcm_scale.data.manifest import INDEX, MANIFEST, Record, Shard, ShardManifest
-from lcm_scale.data.parts import Parts
 from lcm_scale.data.quality import judge, unknown_notes
 from lcm_scale.data.quality_table import TABLE, table_text
 from lcm_scale.data.readers.people import check_people
@@ -57,19 +55,19 @@ ALIKE = "pairs of people with nearly the same scan"
 MOST_PRODUCTS_AT_SHARDING = 2e11  # seconds; a larger set is compared by `inspect --duplicates`
 
 
-def write_shards(recipe: ShardRecipe, jobs: int | None = None) -> ShardManifest:
+def write_shards(recipe: ShardRecipe, jobs: int | None = 1) -> ShardManifest:
     """Read a recipe's raw files and write its shard set to shards_dir/name, in place of an earlier
     one of that name.
 
-    Killed, it leaves what it has read in a hidden folder of shards_dir, and goes on from there when
-    called again; the set is the same to the last byte.
-    Args: jobs: processes that read files, None: as many as are worth it.
-    Raises: InputError naming file, row or key; nothing is left behind then.
+    Args: jobs: processes that read, None: as many as help. A program that asks for more than one
+        starts its own work under `if __name__ == "__main__"`, as for any of `multiprocessing`'s.
+    Raises: InputError naming file, row or key. Then nothing is left behind, but what was read in
+        more than some seconds, from which the next call goes on, as it does after a kill.
     """
     folder, atlas = prepare_shards(recipe)
-    parts = Parts(folder.with_name(f".{folder.name}.parts"))
-    with _built_aside(folder) as aside, _forgotten(parts):
-        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5", jobs, parts)
+    with building(folder) as place:
+        aside = place.aside
+        summary = fill_store(recipe, atlas, aside / f"{recipe.name}.h5", place.journal, jobs)
         kept = summary.atlas
         quality = _leave_bad_ones_out(recipe, aside, summary)
         ask_about_missing_regions(recipe, kept, summary)
@@ -103,13 +101,15 @@ def _leave_bad_ones_out(recipe: ShardRecipe, folder: Path, summary: ReadSummary)
 def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
     """Where a set goes and its regions, as far as that can be known before raw files are read.
 
-    Raises: InputError for a value that means nothing, an unknown atlas, or a folder in the way.
+    Raises: InputError for a value that means nothing, an unknown atlas, a folder in the way,
+        or another process that is building this set.
     """
     check_section(asdict(recipe), ShardRecipe, "shard recipe", final=True)
     if not recipe.name:
         raise InputError("name is empty: the set's folder is shards_dir/name")
     check_names(recipe)
     check_people(recipe.source)
+    check_same_person(recipe.source)
     folder = expand(recipe.shards_dir) / recipe.name
     if folder.exists() and not (folder / MANIFEST).is_file():
         raise InputError(
@@ -118,78 +118,8 @@ def prepare_shards(recipe: ShardRecipe) -> tuple[Path, Atlas]:
         )
     atlas = load_atlas(str(expand(recipe.atlas)))
     check_connectivity(recipe.connectivity, atlas)
+    check_nobody_builds(folder)
     return folder, atlas
-
-
-@contextmanager
-def _forgotten(parts: Parts) -> Iterator[None]:
-    """What was read goes when the set is whole, and with an error of the data; not when a signal
-    ends it."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        parts.forget()
-        raise
-    parts.forget()
-
-
-@contextmanager
-def _built_aside(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` where all went well, and is gone otherwise."""
-    _tidy(folder)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    lock = None
-    try:
-        aside.mkdir(parents=True)
-        lock = os.open(
-            aside, os.O_RDONLY
-        )  # says that somebody builds there, as long as this process lives
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield aside
-        if folder.exists():
-            folder.rename(old)
-        try:
-            aside.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    except (OSError, RuntimeError) as error:
-        # HDF5 turns a full disk into a RuntimeError where it closes a file
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:80]
-        raise InputError(
-            f"{folder}: cannot be written ({reason}); check space and permissions"
-        ) from error
-    finally:
-        if lock is not None:
-            os.close(lock)
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _tidy(folder: Path) -> None:
-    """Put back the set that a kill between two renames left aside, and remove what killed processes
-    left half-built."""
-    for kind in ("old", "partial"):
-        for left in folder.parent.glob(f".{folder.name}.*.{kind}"):
-            try:
-                handle = os.open(left, os.O_RDONLY)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if kind == "old" and not folder.exists() and (left / MANIFEST).is_file():
-                    left.rename(folder)
-                else:
-                    shutil.rmtree(left, ignore_errors=True)
-            except OSError:
-                pass  # somebody builds there, or this file system has no locks: it is left alone
-            finally:
-                os.close(handle)
 
 
 def write_set(

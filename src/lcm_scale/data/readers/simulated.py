@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import lfilter
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SimulationConfig, expand
@@ -132,6 +131,8 @@ def simulate_scan(
 
 def _slow(rng: np.random.Generator, T: int, columns: int) -> np.ndarray:
     """(T, columns) autocorrelated noise of unit variance."""
+    from scipy.signal import lfilter  # half a second, for who simulates alone
+
     white = rng.standard_normal((T + 20, columns)) * np.sqrt(1 - SMOOTHNESS**2)
     return np.asarray(lfilter([1.0], [1.0, -SMOOTHNESS], white, axis=0)[20:])
 
