@@ -352,3 +352,12 @@ def test_what_nests_as_deep_as_it_may_is_dumped_as_well() -> None:
 def test_an_empty_file_is_a_recipe_of_defaults(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text)
     assert config.load(Recipe, tmp_path / "run.yaml").name == "run"
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-5, "x", "yes", "null", "a: b", "#", "", [None]]
+)
+def test_an_override_is_read_back_as_the_value_that_it_was_made_of(value: object) -> None:
+    key, _, text = config.override("axes.title", value).partition("=")
+    made = config.load(SweepRecipe, None, [f"{key}={text}"])
+    assert made.axes == {"title": value}

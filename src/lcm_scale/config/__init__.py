@@ -6,7 +6,7 @@ what its values may be, `check` sees that they are, `yaml_text` reads YAML, `com
 file holds which.
 """
 
-from lcm_scale.config.compose import dump, expand, load, read_yaml
+from lcm_scale.config.compose import dump, expand, load, override, read_yaml
 from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
@@ -66,6 +66,7 @@ __all__ = [
     "kind_of",
     "load",
     "may_differ",
+    "override",
     "parameters",
     "read_yaml",
 ]
