@@ -32,7 +32,7 @@ MOST_PARTS = 10  # of an override's key: its value nests below them
 MOST_LAYERS = 100  # files under one recipe, those that come twice counted twice
 MOST_REFERENCES = 20  # in one recipe: each may hold others, so many would unfold without end
 
-Schema = TypeVar("Schema")  # Recipe, ShardRecipe, SweepRecipe
+Schema = TypeVar("Schema")  # Recipe, ShardRecipe, SweepRecipe, AblationRecipe
 Layer = tuple[str, dict[str, Any]]  # where it comes from, what it says
 
 
