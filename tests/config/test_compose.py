@@ -13,8 +13,10 @@ from lcm_scale import config
 from lcm_scale.config import Recipe, ShardRecipe, StageConfig, SweepRecipe
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.points import open_sweep
+from lcm_scale.sweep.variants import open_ablation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+ABLATIONS = ("ablation", "ablation_abide")
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 
 
@@ -25,6 +27,8 @@ def test_every_shipped_recipe_composes(path: Path, tmp_path: Path) -> None:
         assert config.load(ShardRecipe, path).name
     elif path.stem.startswith("sweep_"):
         assert open_sweep(path).points
+    elif path.stem in ABLATIONS:
+        assert open_ablation(path).runs
     elif folder == ".":
         assert config.load(Recipe, path).name
     else:

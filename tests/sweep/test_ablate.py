@@ -78,6 +78,11 @@ def test_the_base_stands_first_and_a_variant_says_what_it_changes(make: Make) ->
     assert [(v.name, seed) for v, seed in made.runs][:6] == [*((n, 0) for n in names), ("base", 1)]
 
 
+def test_a_variant_that_is_null_is_left_out(make: Make) -> None:
+    made = make("variants.diagnosis alone=null")
+    assert [v.name for v in made.variants] == ["base", "adaptive readout"]
+
+
 def test_baselines_are_run_once_for_all(make: Make) -> None:
     made = make()
     with_baselines = [(v.name, s) for v, s in made.runs if made.recipe_of(v, s).evaluate.baselines]
@@ -125,7 +130,10 @@ def test_an_ablation_without_variants_is_refused(make: Make, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("variants.x.data.sets=[second]", "variant 'x': data.targets: no set has a target 'diagnosis'"),
+        (
+            "variants.x.data.sets=[second]",
+            "variant 'x': data.targets: no set has a target 'diagnosis'",
+        ),
         ("variants.x.init_from=nowhere", "variant 'x': .*nowhere"),
         ("variants.x.evaluate.targets=[diagnosis, agee]", "variant 'x': .*did you mean 'age'"),
     ],

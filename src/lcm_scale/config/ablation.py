@@ -26,5 +26,5 @@ class AblationRecipe:
     shards_dir: str = free("")  # of that recipe, where it is another
     # of weights and batches: the base and every variant is trained with each
     seeds: list[int] = between(0, LARGEST_SEED, [0, 1, 2])
-    # name -> keys of the run recipe and what they are in this variant
+    # name -> keys of the run recipe and what they are in this variant; null leaves it out
     variants: dict[str, Any] = free({})

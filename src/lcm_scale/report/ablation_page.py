@@ -276,15 +276,16 @@ def numbers(a: Ablated) -> dict[str, Any]:
 
 def differences(a: Ablated) -> Figure:
     """A panel a target: each row's difference from the base with its interval, a faint tick a
-    seed."""
-    names = list(dict.fromkeys(row.name for t in a.tables for row in t.rows[1:]))
+    seed. The majority is left to the tables: so far off, it would squeeze the others."""
+    drawn = {t.target: [r for r in t.rows[1:] if r.name != "majority"] for t in a.tables}
+    names = list(dict.fromkeys(row.name for rows in drawn.values() for row in rows))
     with plots.style():
         count = len(a.tables)
         figure = Figure(figsize=(2.2 + 2.7 * count, 1.1 + 0.34 * max(1, len(names))))
         panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
         for axes, t in zip(panels, a.tables, strict=True):
             axes.axvline(0, color=plots.MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-            for row in t.rows[1:]:
+            for row in drawn[t.target]:
                 _interval(axes, names.index(row.name), row, t)
             better = "right" if t.metric.higher_is_better else "left"
             axes.set_xlabel(f"{t.label}, minus base\n({better} is better)")

@@ -112,6 +112,7 @@ def open_ablation(path: Path, overrides: Sequence[str] = ()) -> Ablation:
     variants = [
         _variant(name, values, base, base_path, common, f"{path}: variants.{name}")
         for name, values in recipe.variants.items()
+        if values is not None  # left out on the command line
     ]
     return Ablation(recipe, (Variant(BASE, base, {}), *variants))
 
