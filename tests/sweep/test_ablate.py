@@ -296,6 +296,13 @@ def test_the_files_say_what_may_be_concluded(done: Ablation, tmp_path: Path) -> 
     assert (tmp_path / "ablation.png").stat().st_size > 5_000
 
 
+def test_a_variant_that_is_told_more_than_the_baselines_is_named(done: Ablation) -> None:
+    found = ablate.collect(done)
+    told = replace(found, changes={**found.changes, "told": {"model.context": ([], ["site"])}})
+    assert any(line.startswith("told: told something") for line in ablation_page.remarks(told))
+    assert not any("model.context" in line for line in ablation_page.remarks(found))
+
+
 def test_the_verdict_names_a_winner_only_where_the_interval_excludes_zero(done: Ablation) -> None:
     found = ablate.collect(done)
     table = found.tables[0]

@@ -174,6 +174,12 @@ def remarks(a: Ablated) -> list[str]:
         "Baselines are tuned linear models on the base's training people; their rows are minus the "
         "base too.",
     ]
+    told = [name for name, own in a.changes.items() if own.get("model.context", ("", ""))[1]]
+    if told:
+        lines.append(
+            f"{', '.join(told)}: told something (model.context) that the baselines here are not; "
+            "put it into the base, and a linear model that is told the same stands beside."
+        )
     if a.missing:
         lines.append(f"Not finished, and left out: {', '.join(a.missing)}.")
     return lines

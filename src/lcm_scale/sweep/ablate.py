@@ -7,19 +7,18 @@ is at is left to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lcm_scale.config import Recipe, dump
-from lcm_scale.config.run import BASELINES
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.crossvalidate import evaluate
 from lcm_scale.evaluation.metrics import Draws, resampled
-from lcm_scale.evaluation.paired import Compared, compared
+from lcm_scale.evaluation.paired import compared
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import InUse
@@ -176,8 +175,8 @@ def collect(ablation: Ablation) -> Ablated:
 def _table(
     asked: Asked, by_variant: Mapping[str, list[Asked]], bootstrap: int, seed: int
 ) -> TargetTable:
-    """One target. The model stands first among its answers; its parts and the baselines, which are
-    the base's, behind it.
+    """One target. The model stands first among its answers, the baselines, which are the base's,
+    behind it.
 
     Args: by_variant: a variant's answers, one a seed; none where it does not evaluate the target.
     """
@@ -189,7 +188,11 @@ def _table(
     }
     base = next(iter(draws.values()))
     rows = [Row(name, False, compared(of_seeds, base)) for name, of_seeds in draws.items()]
-    rows += [Row(name, True, found) for name, found in _plain(asked, base, bootstrap, seed)]
+    rows += [
+        Row(name, True, compared([resampled(predictions, bootstrap, seed)], base))
+        for name, predictions in asked.models.items()
+        if name != ours
+    ]
     first = asked.models[ours]
     return TargetTable(
         target=asked.target,
@@ -199,12 +202,3 @@ def _table(
         unit=asked.unit,
         rows=tuple(rows),
     )
-
-
-def _plain(
-    asked: Asked, base: list[Draws], bootstrap: int, seed: int
-) -> Iterator[tuple[str, dict[str, Compared]]]:
-    """The baselines beside the base; parts of the model are in its own report."""
-    for name, predictions in asked.models.items():
-        if name in BASELINES:
-            yield name, compared([resampled(predictions, bootstrap, seed)], base)

@@ -35,8 +35,8 @@ class Asked:
 
     Attributes:
         deciding: the metric that says who wins.   confounded: why it must not be believed, or None.
-        models: name -> predictions, the model first; scans are numbered within the evaluated set,
-            people by their order among them.
+        models: name -> predictions, the model first, then the baselines; scans are numbered within
+            the evaluated set, people by their order among them.
     """
 
     target: str
@@ -77,7 +77,8 @@ def write(prepared: PreparedEvaluation, report: Report) -> None:
     arrays: dict[str, Any] = {}
     targets = []
     for number, target in enumerate(report.targets):
-        models = {p.model: p for p in target.predictions}
+        # The model's parts are in the run's own report; what is left are the baselines.
+        models = {p.model: p for p in target.predictions if p.model not in target.parts}
         first = models[target.model]
         arrays[f"{number} truth"] = first.truth.astype(np.float64)
         arrays[f"{number} fold"] = first.fold.astype(np.int64)
