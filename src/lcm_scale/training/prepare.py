@@ -139,6 +139,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
     for name in recipe.objective.weights:
         sets.vocabulary[name]
     _check_pseudo_targets(recipe, phases, sets, start)
+    _check_pseudo(recipe)
     _check_people_memory(recipe, sets)
     choose_hardware(recipe.trainer, model.width)
     if start:
@@ -231,6 +232,25 @@ def _check_people_memory(recipe: Recipe, sets: ShardSets) -> None:
                 f"definite matrices ({' or '.join(CORRELATIONS)}), and set {manifest.name} holds "
                 f"{manifest.kind} ones; set model.people_memory=none"
             )
+
+
+def _check_pseudo(recipe: Recipe) -> None:
+    config, strategy = recipe.pseudo, recipe.trainer.strategy
+    if config.threshold == "fitted" and recipe.data.validation == 0:
+        raise InputError(
+            "pseudo.threshold=fitted: it is fitted on validation people, and data.validation=0 "
+            "holds none back"
+        )
+    if config.teacher_decay and config.refresh_epochs is None:
+        raise InputError(
+            f"pseudo.teacher_decay={config.teacher_decay:g}: nobody asks the teacher after the "
+            "phase's start; set pseudo.refresh_epochs"
+        )
+    if config.teacher_decay and strategy.startswith("zero"):
+        raise InputError(
+            f"pseudo.teacher_decay={config.teacher_decay:g}: every process keeps the averaged "
+            f"weights whole, which trainer.strategy={strategy} does not; set trainer.strategy=ddp"
+        )
 
 
 def _check_pseudo_targets(

@@ -1,11 +1,11 @@
 """Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction
 stands in (paper, finetuning).
 
-Made once, at the start of a phase that asks for them, from the weights of that moment and training
-scans alone; the confidence is the predicted class's probability, times the recipe's weight. The
-audit table says who got what, and how often the same weights are right about validation people, of
-whom no label was ever trained on: on training people whose label they have learnt they agree with
-themselves, 100 % of the time.
+Made at the start of a phase that asks for them, and anew every `pseudo.refresh_epochs`, from the
+weights of that moment or their average; the confidence is the predicted class's probability, times
+the recipe's weight. The audit table says who got what, and how often the same weights are right
+about validation people, of whom no label was ever trained on: on training people whose label they
+have learnt they agree with themselves, 100 % of the time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lcm_scale.csv_text import csv_text
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule
+from lcm_scale.training.pseudo_threshold import class_threshold, scalar_passes
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 
@@ -36,8 +37,11 @@ class AuditRow:
         mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have
             none.
         categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
-        known: validation scans with a recorded label, of people whom the pretrained model did not
-            see.   agreement: share of them predicted right (scalars: MAE), NaN without any.
+        known: validation scans with a recorded label (N/A is none), of people whom the pretrained
+            model did not see.   agreement: share of them predicted right (scalars: MAE), NaN
+            without any.
+        epoch: at whose start they were made.   threshold: the confidence that was asked for; NaN
+            where none was good enough, and for scalars.
     """
 
     phase: str
@@ -48,6 +52,34 @@ class AuditRow:
     categories: str
     known: int
     agreement: float
+    epoch: int = 0
+    threshold: float = float("nan")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What a model says of (n,) scans that nothing was fitted on, beside what is recorded.
+
+    Attributes:
+        known: whether a label is recorded.   agreement: as `AuditRow` has it.
+    """
+
+    guess: np.ndarray
+    certainty: np.ndarray
+    recorded: np.ndarray
+    known: np.ndarray
+    agreement: float
+
+    @classmethod
+    def of(cls, target: Target, recorded: np.ndarray, scores: np.ndarray) -> _Checked:
+        known = _answered(target, recorded)
+        agreement = float("nan")
+        guess, certainty = _decide(target, scores)
+        if known.any() and target.is_class:
+            agreement = float((guess == recorded)[known].mean())
+        elif known.any():
+            agreement = float(np.abs(guess - recorded)[known].mean())
+        return cls(guess, certainty, recorded, known, agreement)
 
 
 def make_pseudo_labels(
@@ -57,11 +89,13 @@ def make_pseudo_labels(
     unseen: np.ndarray,
     pretrained: Sequence[str],
     config: PseudoConfig,
+    epoch: int,
 ) -> list[AuditRow]:
     """Predict every pretrained target of `scans` and fill in what is missing.
 
     Args:
-        scans: training scans.   unseen: scans that nothing was fitted on; the audit asks them.
+        scans: training scans.   unseen: scans that nothing was fitted on; the audit and a fitted
+            threshold ask them.
         pretrained: targets that the weights have learnt; others cannot be predicted.
     Returns: the audit table.
     """
@@ -69,8 +103,9 @@ def make_pseudo_labels(
     columns = list(module.phase.active)
     values = np.full((len(scans), len(module.vocabulary.targets)), np.nan, dtype=np.float32)
     confidence = np.zeros_like(values)
+    soft = np.zeros((len(scans), module.vocabulary.n_tokens), dtype=np.float32)
     predictions = predict(module, data, scans)
-    checks = predict(module, data, unseen) if len(unseen) else [np.empty((0, 1))] * len(columns)
+    checks = predict(module, data, unseen) if len(unseen) else [p[:0] for p in predictions]
     audit = []
     for column, scores, check in zip(columns, predictions, checks, strict=True):
         target = module.vocabulary.targets[column]
@@ -78,16 +113,35 @@ def make_pseudo_labels(
             continue
         recorded = data.sets.labels[scans, column]
         guess, certainty = _decide(target, scores)
+        checked = _Checked.of(target, data.sets.labels[unseen, column], check)
+        threshold = _threshold(target, checked, data.sets.subject[unseen], config)
         missing = np.isnan(recorded)
-        take = missing & (certainty >= config.min_confidence)
+        take = missing & (certainty >= threshold)
         values[take, column] = guess[take]
-        confidence[take, column] = config.weight * certainty[take]
-        given = _given(target, guess[take], certainty[take])
-        known, agreement = _agreement(target, data.sets.labels[unseen, column], check)
+        sure = certainty
+        if config.labels == "soft" and target.is_class:
+            # The distribution itself says how sure the model is.
+            soft[take, module.vocabulary.slices()[target.name]] = _distribution(target, scores)[
+                take
+            ]
+            sure = np.ones_like(certainty)
+        confidence[take, column] = config.weight * sure[take]
+        if config.balance and target.is_class:
+            answers = recorded[_answered(target, recorded)]
+            confidence[:, column] *= _balance(answers, guess, confidence[:, column])
         audit.append(
-            AuditRow(module.phase.name, target.name, int(missing.sum()), *given, known, agreement)
+            AuditRow(
+                module.phase.name,
+                target.name,
+                int(missing.sum()),
+                *_given(target, guess[take], certainty[take]),
+                int(checked.known.sum()),
+                checked.agreement,
+                epoch,
+                threshold if target.is_class and threshold <= 1 else float("nan"),
+            )
         )
-    data.set_pseudo_labels(scans, values, confidence)
+    data.set_pseudo_labels(scans, values, confidence, soft if config.labels == "soft" else None)
     return audit
 
 
@@ -130,6 +184,52 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
 
 
+def _distribution(target: Target, logits: np.ndarray) -> np.ndarray:
+    """(n, categories): the probabilities, and 0 for N/A."""
+    probability = probabilities(target, logits)
+    shift = target.n_tokens - probability.shape[1]
+    return np.pad(probability, ((0, 0), (shift, 0)))
+
+
+def _threshold(
+    target: Target, checked: _Checked, person: np.ndarray, config: PseudoConfig
+) -> float:
+    """The confidence that is asked for; infinite where nothing shall be filled in."""
+    if config.threshold == "given":
+        return config.min_confidence
+    known = checked.known
+    guess, recorded = checked.guess[known], checked.recorded[known]
+    if not target.is_class:
+        return 0.0 if scalar_passes(guess, recorded, person[known]) else float("inf")
+    fitted = class_threshold(
+        guess, checked.certainty[known], recorded, person[known], config.min_confidence
+    )
+    return float("inf") if fitted is None else fitted
+
+
+def _balance(recorded: np.ndarray, guess: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """(n,) factors up to 1: of a class whose share of all confidence is larger than its share of
+    the recorded labels, the one through the other. 1 where nothing is recorded.
+
+    Args: recorded: (m,).   guess, confidence: (n,).
+    """
+    factors = np.ones(len(guess), dtype=np.float32)
+    total = float(confidence.sum())
+    for code in np.unique(guess[confidence > 0]) if len(recorded) else ():
+        mine = guess == code
+        share = float(confidence[mine].sum()) / total
+        factors[mine] = min(1.0, float((recorded == code).mean()) / share)
+    return factors
+
+
+def _answered(target: Target, recorded: np.ndarray) -> np.ndarray:
+    """Which labels are answers: N/A is what scans of other sets carry, and nobody asked them."""
+    known = np.isfinite(recorded)
+    if NOT_APPLICABLE in target.categories:
+        known &= recorded != target.categories.index(NOT_APPLICABLE)
+    return known
+
+
 def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[int, float, str]:
     """How many labels were filled in, their mean confidence, and which."""
     if not target.is_class:
@@ -143,14 +243,14 @@ def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[in
     return len(guess), float(certainty.mean()) if len(guess) else float("nan"), text
 
 
-def _agreement(target: Target, recorded: np.ndarray, scores: np.ndarray) -> tuple[int, float]:
-    """Over scans with a recorded label: their number, and the share predicted right (MAE)."""
-    known = np.isfinite(recorded)
-    if not known.any():
-        return 0, float("nan")
-    guess = _decide(target, scores)[0][known]
-    errors = guess != recorded[known] if target.is_class else np.abs(guess - recorded[known])
-    return int(known.sum()), float(1 - errors.mean() if target.is_class else errors.mean())
+def sentence(row: AuditRow, config: PseudoConfig) -> str:
+    """What is to be said where validation people let nothing be filled in, else ''."""
+    if config.threshold != "fitted" or row.given or not row.missing or np.isfinite(row.threshold):
+        return ""
+    return (
+        f"no pseudo-labels for {row.target}: at no confidence is the model clearly better than a "
+        f"constant guess about the {row.known} validation scans with a label"
+    )
 
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:
