@@ -165,7 +165,7 @@ class BatchStream:
     """The batches of one epoch that one rank sees, an iterable for Lightning.
 
     Each batch holds `edges` (b, E), `labels` and `weights` (b, C), `valid` (b,) and `scan` (b,), -1
-    where padded; b is the same for every batch. Soft labels, where there are any, are `soft` (b, M).
+    where padded; b is the same for every batch. Where labels are soft, `soft` (b, M) holds them.
     `weights` are scaled so that the mean over ranks and micro-batches is the global batch's loss.
 
     Args:
