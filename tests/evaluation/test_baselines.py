@@ -8,8 +8,9 @@ import inspect
 import numpy as np
 import pytest
 
-from lcm_scale.evaluation.baselines import BASELINES, fisher_features, fit_predict
+from lcm_scale.evaluation.baselines import BASELINES, TOLD, fisher_features, fit_predict
 from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.linear.context import Context, KnownColumn
 
 REGIONS = 12
 EDGES = REGIONS * (REGIONS - 1) // 2
@@ -87,9 +88,27 @@ def test_no_baseline_can_be_given_labels_of_test_scans() -> None:
         parameters = [name for name in inspect.signature(function).parameters if name != "name"]
         assert parameters[:4] == ["edges_train", "truth_train", "subject_train", "edges_test"]
         assert parameters[4:7] == ["kind", "n_classes", "seed"]
-        # `sites` holds covariates of test scans as well, none of which is evaluated
-        # (test_an_evaluated_target_is_never_preserved).
-        assert set(parameters[7:]) <= {"connectivity", "sites", "log"}
+        # `sites` and `context` hold what is known of test scans as well, none of which is evaluated
+        # (test_an_evaluated_target_is_never_preserved, test_no_baseline_is_told_what_is_asked).
+        assert set(parameters[7:]) <= {"connectivity", "sites", "log", "context"}
+
+
+def test_a_category_that_tells_the_answer_is_used_and_weighed() -> None:
+    """Known of training and test scans alike; what is noise costs little."""
+    edges, truth = labelled(90)
+    rng = np.random.default_rng(0)
+    column = (KnownColumn("eyes", ("open", "closed")),)
+
+    def accuracy(codes: np.ndarray) -> float:
+        context = Context(column, codes[:, None].astype(float))
+        arguments = (edges[:60], truth[:60], np.arange(60), edges[60:], "class", 2, 0)
+        scores = fit_predict(TOLD, *arguments, context=context)
+        return float((scores.argmax(1) == truth[60:]).mean())
+
+    assert accuracy(truth) == 1.0
+    arguments = (edges[:60], truth[:60], np.arange(60), edges[60:], "class", 2, 0)
+    plain = (fit_predict("tangent", *arguments).argmax(1) == truth[60:]).mean()
+    assert accuracy(rng.integers(0, 2, 90)) > plain - 0.15
 
 
 @pytest.mark.parametrize("kind", ["class", "scalar"])

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.report.write import write_report
 from lcm_scale.training import fit as run
@@ -305,6 +307,26 @@ def test_people_memory_is_shown_by_part_and_no_part_is_a_baseline(recipe: Make) 
     )
     data = json.loads((evaluate(recipe(*again)).parent / "results.json").read_text())
     assert data["targets"][0]["parts"] == parts, "a fixed model's memory answers too"
+
+
+def test_no_baseline_is_told_what_is_asked(recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Age is told to who is asked for the diagnosis, and to nobody who is asked for the age; the
+    model and a linear baseline are told the same, and the report says so."""
+    told: dict[str, list[str]] = {}
+    real = crossvalidate.fit_predict
+
+    def fit_predict(name: str, *arguments: Any) -> np.ndarray:
+        if name == TOLD:
+            told[arguments[4]] = [column.name for column in arguments[-1].columns]
+        return real(name, *arguments)
+
+    monkeypatch.setattr(crossvalidate, "fit_predict", fit_predict)
+    words = ("model.people_memory=linear", "model.context=[age, diagnosis]")
+    report = evaluate(recipe("name=eval", *QUICK, *words, "evaluate.targets=[diagnosis, age]"))
+    assert told == {"class": ["age"], "scalar": ["diagnosis"]}
+    data = json.loads((report.parent / "results.json").read_text())
+    assert all(TOLD in target["differences"] for target in data["targets"])
+    assert "told what is known beside the matrix: age" in report.read_text()
 
 
 def test_people_memory_and_harmonised_folds_are_refused_before_anything_is_trained(

@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from lcm_scale.linear import people
-from lcm_scale.linear.people import UNKNOWN, Bank, Choice, choose, collapse, kernels, shared
+from lcm_scale.linear.context import Context, KnownColumn
+from lcm_scale.linear.people import (
+    FORMS,
+    PLAIN,
+    Bank,
+    Choice,
+    Form,
+    choose,
+    collapse,
+    kernels,
+    with_context,
+)
 from lcm_scale.linear.ridge import ridge_path
 
 F = 30
@@ -19,13 +30,28 @@ def scans(b: int = 40, per_person: int = 1, seed: int = 0) -> tuple[np.ndarray, 
     return vectors - vectors.mean(0), np.arange(b) // per_person
 
 
-def bank_of(vectors: np.ndarray, subject: np.ndarray, context: np.ndarray | None = None) -> Bank:
-    nothing = np.zeros((len(vectors), 0), np.int64)
-    return Bank(vectors @ vectors.T, subject, nothing if context is None else context)
+COLUMNS = (
+    KnownColumn("site", ("a", "b", "c")),
+    KnownColumn("age", (), 40.0, 9.0),
+    KnownColumn("eyes", ("open", "closed")),
+)
 
 
-def fixed(beta: float, alpha: float = 0.3, log: bool = False) -> Choice:
-    return Choice(beta, alpha, log, 0.0, 0.0, np.zeros((0, 1)))
+def known(n: int, rng: np.random.Generator) -> Context:
+    """Some of each column unknown."""
+    values = np.stack(
+        [rng.integers(0, 3, n), rng.normal(40, 9, n), rng.integers(0, 2, n)], axis=1
+    ).astype(float)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    return Context(COLUMNS, values)
+
+
+def bank_of(vectors: np.ndarray, subject: np.ndarray, context: Context | None = None) -> Bank:
+    return Bank(vectors @ vectors.T, subject, context or Context.nothing(len(vectors)))
+
+
+def fixed(beta: float, alpha: float = 0.3, log: bool = False, form: Form = PLAIN) -> Choice:
+    return Choice(beta, alpha, log, 0.0, 0.0, np.zeros((0, 1)), form)
 
 
 # -- the kernels -----------------------------------------------------------------------------------
@@ -75,42 +101,34 @@ def test_masked_features_of_training_and_others_have_one_scale() -> None:
     assert k1.shape == (100, 100)
 
 
-def test_a_shared_category_adds_half_and_an_unknown_one_nothing() -> None:
-    left = np.array([[0, 1], [UNKNOWN, 1]])
-    right = np.array([[0, 1], [0, 2], [UNKNOWN, UNKNOWN]])
-    assert np.array_equal(shared(left, right), [[2.0, 1.5, 1.0], [1.5, 1.0, 1.0]])
-
-
 # -- the collapsed form ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])
-@pytest.mark.parametrize("with_context", [False, True])
-def test_weight_vectors_answer_as_the_kernels_do(beta: float, with_context: bool) -> None:
-    """With unlabelled scans in the bank, two scans a person, unknown and unseen categories."""
+@pytest.mark.parametrize("form", [PLAIN, *FORMS])
+def test_weight_vectors_answer_as_the_kernels_do(beta: float, form: Form) -> None:
+    """With unlabelled scans in the bank, two scans a person, and context that is partly unknown."""
     rng = np.random.default_rng(1)
     vectors, subject = scans(60, per_person=2)
-    others = rng.normal(size=(20, F))
-    context = rng.integers(UNKNOWN, 3, size=(60, 2)) if with_context else None
-    bank = bank_of(vectors, subject, context)
+    others, theirs = rng.normal(size=(20, F)), known(20, rng)
+    bank = bank_of(vectors, subject, known(60, rng))
     labelled = np.sort(rng.choice(60, 45, replace=False))
     truth = rng.normal(5, 2, size=(45, 2))
-    codes = rng.integers(UNKNOWN, 3, size=(20, bank.context.shape[1]))
-    weights = collapse(bank, vectors, labelled, truth, fixed(beta))
+    weights = collapse(bank, vectors, labelled, truth, fixed(beta, form=form))
 
     own = kernels(bank.gram, subject, labelled)
     k1, k2 = own.others(others @ vectors.T, labelled)
-    known = bank.context[labelled]
+    of_labelled = bank.context.of(labelled)
     expected = ridge_path(
-        (own.k1 + beta * own.k2) * shared(known, known),
-        (k1 + beta * k2) * shared(codes, known),
+        with_context(own.k1 + beta * own.k2, of_labelled, of_labelled, form),
+        with_context(k1 + beta * k2, theirs, of_labelled, form),
         truth,
         np.array([0.3]),
     )[0]
-    assert np.allclose(weights.answers(others, codes), expected, atol=1e-9)
-    unseen = np.full_like(codes, 7)
-    unknown = np.full_like(codes, UNKNOWN)
-    assert np.allclose(weights.answers(others, unseen), weights.answers(others, unknown))
+    assert np.allclose(weights.answers(others, theirs), expected, atol=1e-9)
+    untold = Context(COLUMNS, np.full((20, 3), np.nan))
+    differs = not np.allclose(weights.answers(others, untold), expected, atol=1e-3)
+    assert differs == (form != PLAIN)
 
 
 def test_a_logarithm_is_fitted_and_undone() -> None:
@@ -120,7 +138,7 @@ def test_a_logarithm_is_fitted_and_undone() -> None:
     bank = bank_of(vectors, subject)
     plain = collapse(bank, vectors, everybody, np.log(truth), fixed(0.3))
     logged = collapse(bank, vectors, everybody, truth, fixed(0.3, log=True))
-    nothing = np.zeros((40, 0), np.int64)
+    nothing = Context.nothing(40)
     assert np.allclose(logged.answers(vectors, nothing), np.exp(plain.answers(vectors, nothing)))
 
 
@@ -147,12 +165,14 @@ def test_an_inner_bank_has_nobody_of_the_people_held_out(monkeypatch: pytest.Mon
 def test_the_held_out_answers_know_nothing_of_the_scans_own_truth() -> None:
     vectors, subject = scans(40)
     truth = vectors[:, :1] + 3
-    bank, everybody = bank_of(vectors, subject), np.arange(40)
+    bank = bank_of(vectors, subject, known(40, np.random.default_rng(0)))
+    everybody = np.arange(40)
     folds = people._folds(bank, everybody, None, 0)
-    first = people._held_out(bank, everybody, truth, folds, (False,))
+    kernels = [(beta, form) for beta in (0.0, 1.0) for form in (PLAIN, *FORMS)]
+    first = people._held_out(bank, everybody, truth, folds, (False,), kernels)
     changed = truth.copy()
     changed[7] += 100
-    second = people._held_out(bank, everybody, changed, folds, (False,))
+    second = people._held_out(bank, everybody, changed, folds, (False,), kernels)
     for key, path in first.items():
         assert np.array_equal(path[:, 7], second[key][:, 7])
 
@@ -196,3 +216,25 @@ def test_a_scalar_with_a_log_scale_is_fitted_on_it_and_not_twice() -> None:
     asked = choose(bank, everybody, straight, None, 0, log=True)
     assert asked.log and not choose(bank, everybody, straight, None, 0).log
     assert abs(asked.held_out.mean() - straight.mean()) < 1, "in its own unit"
+
+
+def test_context_is_used_where_it_tells_and_not_where_it_is_noise() -> None:
+    """A category that shifts the answer is added, one whose weights differ is shared, noise is
+    left out."""
+    rng = np.random.default_rng(4)
+    vectors, subject = scans(300, seed=4)
+    site = rng.integers(0, 2, 300)
+    context = Context((KnownColumn("site", ("a", "b")),), site[:, None].astype(float))
+    bank, everybody = bank_of(vectors, subject, context), np.arange(300)
+    noise = 0.3 * rng.normal(size=300)
+
+    def form(truth: np.ndarray) -> Form:
+        return choose(bank, everybody, truth[:, None], None, 0, context=True).form
+
+    assert form(vectors[:, 0] + noise) == PLAIN
+    assert form(vectors[:, 0] + 5 * site + noise).added
+    own = np.where(site == 1, vectors[:, 0], -vectors[:, 0])
+    found = choose(bank, everybody, (own + noise)[:, None], None, 0, context=True)
+    assert found.form.shared and found.form_gain > 2 * found.form_error > 0
+    untold = choose(bank, everybody, (own + noise)[:, None], None, 0)
+    assert untold.form == PLAIN and untold.beta == found.beta

@@ -41,7 +41,7 @@ def test_ridge_classes_equals_ridge_classifier_at_the_alpha_it_chose(
 ) -> None:
     monkeypatch.setattr(ridge, "RIDGE_ALPHAS", np.array([0.3]))
     p, train, test = problem()
-    ours = ridge.ridge_classes(p)
+    _, ours = ridge.ridge_classes(p)
     reference = RidgeClassifier(alpha=0.3).fit(train, p.truth)
     assert np.array_equal(ours.argmax(1), reference.predict(test))
     assert np.allclose(ours.sum(1), 1)

@@ -88,7 +88,7 @@ def test_few_people_are_ranked_as_the_plain_machine_ranks_them(n: int) -> None:
         train, test = x[:n] - x[:n].mean(0), x[n:] - x[:n].mean(0)
         scale = (train**2).sum(1).mean()
         p = Problem(train @ train.T / scale, test @ train.T / scale, truth[:n], np.arange(n), 2, 0)
-        scores = svm.svm_classes(p)[:, 1]
+        scores = svm.svm_classes(p)[1][:, 1]
         machine = SVC(C=1, kernel="precomputed").fit(p.train, p.truth)
         ours.append(roc_auc_score(truth[n:], scores))
         plain.append(roc_auc_score(truth[n:], machine.decision_function(p.test)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.memory import ABSENT, Asked, PeopleMemory, combined, fit_memory
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 
@@ -36,8 +37,43 @@ def fitted() -> PeopleMemory:
         "dose": Asked(np.exp(3 + 2 * edges[:, 2].astype(float)), 0, log=True),
     }
     memory = fit_memory(edges, np.arange(SCANS) // 2, asked, 0)
-    assert set(memory.targets) == {"group", "sex", "age", "dose"} and memory.targets["dose"].log
+    assert (
+        set(memory.targets) == {"group", "sex", "age", "dose"} and memory.targets["dose"].choice.log
+    )
     return memory.gated({"group": 0.0, "sex": 0.5, "age": 0.35, "dose": 0.2})
+
+
+COLUMNS = (
+    KnownColumn("site", ("a", "b", "c")),
+    KnownColumn("sex", ("F", "M")),
+    KnownColumn("hours", ()),
+)
+
+
+def known(scans: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    values = np.stack([rng.integers(0, 3, scans), rng.integers(0, 2, scans)], axis=1)
+    values = np.concatenate([values, rng.normal(7, 2, (scans, 1))], axis=1)
+    values[rng.random(values.shape) < 0.15] = np.nan
+    return values
+
+
+@pytest.fixture(scope="module")
+def told() -> PeopleMemory:
+    """Everything is a shift and a weight of its own at each site; sex is a target as well."""
+    rng, edges, values = np.random.default_rng(0), correlations(240, 0), known(240, 2)
+    site, sex = np.nan_to_num(values[:, 0]), values[:, 1]
+    strength = np.where(site == 1, 60.0, -60.0) * (edges[:, 0] - edges[:, 0].mean())
+    age = 40 + strength + 4 * site + rng.normal(0, 1, 240)
+    asked = {
+        "group": Asked((strength + rng.normal(0, 1, 240) > 0).astype(float), 4),
+        "sex": Asked(sex, 2),
+        "age": Asked(age + 3 * np.nan_to_num(sex), 0),
+    }
+    memory = fit_memory(edges, np.arange(240), asked, 0, Context(COLUMNS, values))
+    used = {name: target.choice.form for name, target in memory.targets.items()}
+    assert used["age"].shared and used["age"].added and used["group"].shared
+    return memory
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +103,24 @@ def test_it_answers_as_the_plain_formulation(
         np.testing.assert_allclose(found[name].numpy(), expected, **tolerance, err_msg=name)
     assert (found["group"][:, [0, 3]] == ABSENT).all(), "classes without a training scan"
     assert (found["dose"] > 0).all()
+
+
+def test_told_of_a_context_too(told: PeopleMemory, edges: np.ndarray) -> None:
+    part = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS])
+    part.fill(told, NAMES)
+    values = known(NEW, 9)
+    context = torch.from_numpy(values).float()
+    found = dict(zip(NAMES, part(torch.from_numpy(edges), context).split(TOKENS, 1), strict=True))
+    untold = dict(zip(NAMES, part(torch.from_numpy(edges)).split(TOKENS, dim=1), strict=True))
+    for name, expected in told.scores(edges, values).items():
+        close = {"rtol": 1e-4, "atol": 1e-3, "err_msg": name}
+        np.testing.assert_allclose(found[name].numpy(), expected, **close)
+        np.testing.assert_allclose(untold[name].numpy(), told.scores(edges)[name], **close)
+    assert not torch.allclose(found["age"], untold["age"], atol=0.1)
+    # Whoever is asked for the sex is not told it.
+    values[:, 1] = 1 - values[:, 1]
+    other = part(torch.from_numpy(edges), torch.from_numpy(values).float()).split(TOKENS, dim=1)
+    assert torch.equal(other[1], found["sex"]) and not torch.equal(other[2], found["age"])
 
 
 def decoder(seed: int = 5) -> list[torch.Tensor]:
@@ -106,16 +160,18 @@ def test_a_gate_of_0_is_the_memory_alone(part: MemoryPart, edges: np.ndarray) ->
 
 
 def test_regions_in_another_order_get_the_same_answers(
-    fitted: PeopleMemory, edges: np.ndarray
+    told: PeopleMemory, edges: np.ndarray
 ) -> None:
-    moved = MemoryPart(REGIONS, TOKENS)
-    moved.fill(fitted, NAMES)
-    expected = moved(torch.from_numpy(edges))
+    moved = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS])
+    moved.fill(told, NAMES)
+    context = torch.from_numpy(known(NEW, 9)).float()
+    expected = moved(torch.from_numpy(edges), context)
     order = np.random.default_rng(3).permutation(REGIONS)
     rows, columns = np.triu_indices(REGIONS, 1)
     matrices = np.zeros((NEW, REGIONS, REGIONS), np.float32)
     matrices[:, rows, columns] = matrices[:, columns, rows] = edges
     turned = matrices[:, order][:, :, order][:, rows, columns]
-    assert not torch.allclose(moved(torch.from_numpy(turned)), expected, atol=1e-2)
+    assert not torch.allclose(moved(torch.from_numpy(turned), context), expected, atol=1e-2)
     moved.reorder(torch.from_numpy(np.argsort(order)))
-    torch.testing.assert_close(moved(torch.from_numpy(turned)), expected, rtol=1e-4, atol=1e-3)
+    found = moved(torch.from_numpy(turned), context)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)

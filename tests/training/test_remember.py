@@ -95,6 +95,18 @@ def test_another_run_starts_from_its_decoder_and_remembers_its_own_people(
         assert not torch.equal(whitening, theirs.state["people.whitening"])
 
 
+def test_what_is_known_beside_the_matrix_is_written_and_told(recipe: Make) -> None:
+    found = checkpoints.find(run.pretrain(recipe(*MEMORY, "name=told", "model.context=[age]")))
+    model = checkpoints.load(found)
+    (age,) = model.context
+    assert age.name == "age" and not age.categories and 20 < age.centre < 70
+    assert model.model.context == (0,) and people(found)["people.own"].shape[0] == 1
+    with pytest.raises(InputError, match=r"nothing is known as 'agee', did you mean 'age'"):
+        prepare(recipe(*MEMORY, "name=no", "model.context=[agee]"))
+    with pytest.raises(InputError, match=r"set model\.people_memory=linear"):
+        prepare(recipe("name=no", "model.context=[age]"))
+
+
 def elsewhere(prepared: PreparedRun, folder: Path, held: np.ndarray) -> PreparedRun:
     """The same run in another folder, had the held-out scans other matrices and labels."""
     opened = prepared.opened
@@ -106,8 +118,10 @@ def elsewhere(prepared: PreparedRun, folder: Path, held: np.ndarray) -> Prepared
     return replace(prepared, folder=folder, opened=replace(opened, sets=sets, source=source))
 
 
-def test_no_held_out_scan_enters(recipe: Make, tmp_path: Path) -> None:
-    words = ("name=eval", "evaluate.folds=3", "evaluate.stratify=diagnosis", *MEMORY)
+@pytest.mark.parametrize("context", ["[]", "[age]"])
+def test_no_held_out_scan_enters(context: str, recipe: Make, tmp_path: Path) -> None:
+    folds = ("name=eval", "evaluate.folds=3", "evaluate.stratify=diagnosis")
+    words = (*folds, *MEMORY, f"model.context={context}")
     whole = prepare_evaluation(recipe(*words))
     usual, held = whole.runs[0][0], whole.scans[whole.folds[0].test]
     first = people(run.fit(usual).checkpoint)

@@ -121,3 +121,31 @@ def test_a_folder_that_promises_a_memory_and_has_none_is_one_clear_line(
     promised = Meaning.from_json(config, EXPORTED, "config").model
     with pytest.raises(InputError, match=r"people\.whitening, expected \(12, 12\), found nothing"):
         fitted(promised, loaded.state, "x")
+
+
+def test_a_model_that_takes_context_is_told_it_by_name(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    words = ("trainer.max_steps=3", "model.people_memory=linear", "model.context=[age, diagnosis]")
+    own = checkpoints.load(run.pretrain(recipe(*words)))
+    state = dict(own.state)
+    generator = torch.Generator().manual_seed(0)  # whatever was chosen
+    state["people.added"] = torch.randn(state["people.added"].shape, generator=generator)
+    path = tmp_path / "told.ckpt"
+    named = {f"model.{name}": value for name, value in state.items()}
+    checkpoints.write_file({"state_dict": named, "lcm": own.to_json()}, path)
+    model, fc = load_model(export_hub(path, tmp_path / "out")), correlations()
+    age, diagnosis = model.meaning.context
+    assert age.scale > 0 and len(diagnosis.categories) > 1
+    context = {"age": [30.0, None, age.centre], "diagnosis": [diagnosis.categories[1], None, "new"]}
+    told, untold = model.predict(fc, context), model.predict(fc)
+    for name, value in told.items():
+        assert not torch.allclose(value[0], untold[name][0], atol=1e-4)
+        torch.testing.assert_close(value[1:], untold[name][1:])
+    for wrong, said in (
+        ({"agee": [1.0] * 3}, "'agee', did you mean 'age'"),
+        ({"age": [1.0]}, "expected 3 values, found 1"),
+        ({"age": ["old"] * 3}, "expected a number, found 'old'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            model.predict(fc, wrong)

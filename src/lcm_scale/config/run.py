@@ -75,6 +75,8 @@ class ModelConfig:
     # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
     # decoder's
     people_memory: str = choice("none", "linear")
+    # what people memory is told of a scan beside its matrix: site, columns of context, targets
+    context: list[str] = texts()
 
 
 @dataclass

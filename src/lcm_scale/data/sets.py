@@ -27,7 +27,7 @@ from lcm_scale.data.manifest import (
 from lcm_scale.data.order import mix
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.files import inside
-from lcm_scale.vocabulary import Vocabulary, merge, recode
+from lcm_scale.vocabulary import Target, Vocabulary, merge, recode
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class ShardSets:
             the subject.
         context: float32 (N, K) what is known of a scan's surroundings, in the codes of
             `context_columns`, NaN missing; no target, and no token.
+        unasked: of each set, the targets that `data.targets` leaves out, and their float32 values
+            in the target's own codes.
     """
 
     manifests: tuple[ShardManifest, ...]
@@ -81,6 +83,7 @@ class ShardSets:
     blocks: tuple[RecordPlace, ...]
     context: np.ndarray
     context_columns: tuple[ContextColumn, ...]
+    unasked: tuple[tuple[tuple[Target, np.ndarray], ...], ...]
 
     @property
     def n_scans(self) -> int:
@@ -193,6 +196,7 @@ def open_sets(
         blocks=blocks,
         context=context,
         context_columns=columns,
+        unasked=tuple(_unasked(m, i, config) for m, i in zip(manifests, indices, strict=True)),
     )
 
 
@@ -257,6 +261,18 @@ def _chosen(vocabulary: Vocabulary, config: DataConfig) -> Vocabulary:
             [name for name in vocabulary.names if name in config.targets]
         )
     return vocabulary if config.not_applicable else vocabulary.without_not_applicable()
+
+
+def _unasked(
+    manifest: ShardManifest, index: ScanIndex, config: DataConfig
+) -> tuple[tuple[Target, np.ndarray], ...]:
+    if not config.targets:
+        return ()
+    return tuple(
+        (target, index.bei[:, column])
+        for column, target in enumerate(manifest.vocabulary.targets)
+        if target.name not in config.targets
+    )
 
 
 def _check_targets(config: DataConfig, manifests: Sequence[ShardManifest]) -> None:

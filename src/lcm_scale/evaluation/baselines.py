@@ -1,5 +1,5 @@
 """The plain models that stand beside each of our numbers, on the same folds: majority, linear and
-tangent.
+tangent, and tangent that is told the same context as the model.
 
 In come the raw correlations of a fold's training and test scans, out go scores of the test scans:
 (m, C) probabilities or (m,) values. Scans are far fewer than edges, so every linear model here is
@@ -28,10 +28,15 @@ from lcm_scale.evaluation.features import (
     products_without_sites,
     tangent_features,
 )
+from lcm_scale.linear.context import Context, added
 from lcm_scale.linear.problem import Problem
 from lcm_scale.linear.ridge import ridge_classes, ridge_values
 from lcm_scale.linear.svm import svm_classes
 
+TOLD = "tangent + context"
+# What is known of a scan weighs so much against its tangent vector, of which both have a mean
+# square norm of 1 over training scans; chosen as C and alpha are.
+CONTEXT_WEIGHTS = (0.1, 0.3, 1.0, 3.0)
 MAX_SVM_CLASSES = 8  # beyond it one SVM a class costs minutes; a ridge classifier is as good there
 
 
@@ -47,11 +52,12 @@ def fit_predict(
     connectivity: Collection[str] = ("pearson",),
     sites: SiteEffects | None = None,
     log: bool = False,
+    context: Context | None = None,
 ) -> np.ndarray:
     """Fit a baseline on training scans and score the test scans.
 
     Args:
-        name: one of `BASELINES`.
+        name: one of `BASELINES`, or `TOLD`.
         edges_train, edges_test: (n, E), (m, E) edges as stored, upper triangle by rows.
         truth_train: (n,) class codes below `n_classes`, or values; no missing ones.
         subject_train: (n,) groups of the inner cross-validation.
@@ -60,10 +66,11 @@ def fit_predict(
         sites: of the training scans, then the test scans: their effects are taken out of the
             features, fitted on the training scans.
         log: fit the logarithm of a scalar; what is given and returned is in its unit.
+        context: what `TOLD` knows of the training scans, then of the test scans.
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
-    model = BASELINES[name]
+    model = partial(tuned_with_context, context) if context and name == TOLD else BASELINES[name]
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)
     if name != "majority" and sites is not None:
@@ -119,7 +126,42 @@ def tuned_linear(
     else:
         train, test, inner = products_without_sites(features, edges_train, edges_test, sites)
     p = Problem(train, test, truth_train, subject_train, n_classes, seed, inner)
-    return _tuned(p, kind)
+    return _tuned(p, kind)[1]
+
+
+def tuned_with_context(
+    context: Context,
+    edges_train: np.ndarray,
+    truth_train: np.ndarray,
+    subject_train: np.ndarray,
+    edges_test: np.ndarray,
+    kind: str,
+    n_classes: int,
+    seed: int,
+) -> np.ndarray:
+    """As `tuned_linear` on tangent vectors and what is known beside them: each category a column,
+    each number one, with a weight that is tuned like the rest."""
+    train, test = inner_products(tangent_features, edges_train, edges_test)
+    n = len(edges_train)
+    own = context.of(np.arange(n)).fitted(subject_train)
+    others = Context(own.columns, context.values[n:])
+    scale = max(float((own.features**2).sum(1).mean()), 1e-12)
+    plus, plus_test = added(own, own) / scale, added(others, own) / scale
+    tried = [
+        _tuned(
+            Problem(
+                train + weight * plus,
+                test + weight * plus_test,
+                truth_train,
+                subject_train,
+                n_classes,
+                seed,
+            ),
+            kind,
+        )
+        for weight in CONTEXT_WEIGHTS
+    ]
+    return max(tried, key=lambda scored: scored[0])[1]
 
 
 BASELINES: dict[str, Callable[..., np.ndarray]] = {
@@ -135,7 +177,8 @@ BASELINES: dict[str, Callable[..., np.ndarray]] = {
 # -- models ----------------------------------------------------------------------------------------
 
 
-def _tuned(p: Problem, kind: str) -> np.ndarray:
+def _tuned(p: Problem, kind: str) -> tuple[float, np.ndarray]:
+    """How good it is on the inner folds (larger is better), and its answers."""
     if kind == "scalar":
         return ridge_values(p)
     codes = p.truth.astype(np.int64)
@@ -143,7 +186,8 @@ def _tuned(p: Problem, kind: str) -> np.ndarray:
     scores = np.zeros((len(p.test), p.n_classes))
     if len(present) == 1:
         scores[:, present[0]] = 1.0
-        return scores
+        return 0.0, scores
     known = replace(p, truth=position, n_classes=len(present))
-    scores[:, present] = (svm_classes if len(present) <= MAX_SVM_CLASSES else ridge_classes)(known)
-    return scores
+    fit = svm_classes if len(present) <= MAX_SVM_CLASSES else ridge_classes
+    quality, scores[:, present] = fit(known)
+    return quality, scores

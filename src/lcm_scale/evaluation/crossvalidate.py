@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from lcm_scale import progress
+from lcm_scale.data.given import given
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
 from lcm_scale.evaluation.metrics import Predictions, primary, resampled
@@ -101,17 +102,19 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> 
     sets, config = prepared.opened.sets, prepared.recipe.evaluate
     fold = prepared.folds[number]
     names = [question.target.name for question in prepared.questions]
+    told = given(prepared.context, sets, prepared.scans)
     effects = site_effects(config.harmonise, sets, prepared.scans, names)
     found: list[Answers] = []
     label = f"fold {number + 1}/{len(prepared.folds)}: baselines"
-    with progress.stage(label, len(prepared.questions) * len(config.baselines)) as advance:
+    with progress.stage(label, len(prepared.questions) * len(prepared.baselines)) as advance:
         for question in prepared.questions:
             truth = question.truth(sets.labels[prepared.scans])
             train = np.concatenate([fold.train, fold.validation])
             train = train[np.isfinite(truth[train])]
             sites = effects and effects.of(np.concatenate([train, fold.test]))
             found.append({})
-            for baseline in config.baselines:
+            known = told.without(question.target.name).of(np.concatenate([train, fold.test]))
+            for baseline in prepared.baselines:
                 found[-1][baseline] = fit_predict(
                     baseline,
                     edges[train],
@@ -124,6 +127,7 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> 
                     sets.kinds_of(prepared.scans),
                     sites,
                     question.target.log,
+                    known,
                 )
                 advance(1, note=f"{question.target.name}: {baseline}")
     return found

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.data.given import known_names
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
-from lcm_scale.evaluation.baselines import BASELINES, check_baselines
+from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
 from lcm_scale.evaluation.protocols import PROTOCOLS
@@ -51,6 +52,20 @@ class PreparedEvaluation:
     @property
     def recipe(self) -> Recipe:
         return self.opened.recipe
+
+    @property
+    def context(self) -> tuple[str, ...]:
+        """What the model is told of a scan beside its matrix; so is the baseline `TOLD`."""
+        if self.fixed is not None:
+            there = known_names(self.opened.sets)
+            return tuple(column.name for column in self.fixed.context if column.name in there)
+        return tuple(self.recipe.model.context)
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The recipe's, and one that is told what the model is told."""
+        asked = self.recipe.evaluate.baselines
+        return (*asked, *([TOLD] if self.context and "tangent" in asked else []))
 
     @property
     def training(self) -> list[np.ndarray]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lcm_scale.data.given import given
+from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
@@ -93,12 +95,29 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
 
 def _people_notes(prepared: PreparedEvaluation) -> list[str]:
     if prepared.fixed is not None:
-        return [PEOPLE_MEMORY] if prepared.fixed.model.people_memory else []
+        memory = [PEOPLE_MEMORY] if prepared.fixed.model.people_memory else []
+        return memory + _context_notes(prepared)
     if prepared.recipe.model.people_memory == "none":
         return []
     of_folds = (sentence_of_memory(run) for of_fold in prepared.runs for run in of_fold)
     said = next(filter(None, of_folds), "")
-    return [PEOPLE_MEMORY, *([f"In each fold {said}."] if said else [])]
+    return [PEOPLE_MEMORY, *([f"In each fold {said}."] if said else []), *_context_notes(prepared)]
+
+
+def _context_notes(prepared: PreparedEvaluation) -> list[str]:
+    """What is told beside the matrix, and of how many scans it is not known."""
+    if not prepared.context:
+        return []
+    known = given(prepared.context, prepared.opened.sets, prepared.scans)
+    missing = np.isnan(known.values).sum(0)
+    told = [
+        f"{column.name}{f' (not known of {count} scans)' if count else ''}"
+        for column, count in zip(known.columns, missing, strict=True)
+    ]
+    return [
+        f"People memory is told what is known beside the matrix: {', '.join(told)}, each where it "
+        f"is not the target itself. '{TOLD}' is the tuned linear baseline that is told the same."
+    ]
 
 
 def _kind_notes(prepared: PreparedEvaluation) -> list[str]:

@@ -4,7 +4,7 @@
 `answers` makes probabilities and values of it. `Predictor` asks a checkpoint about the scans of
 open shard sets. Neither Lightning nor webdataset is known here.
 
-Legend: B scans, R regions, E edges R(R-1)/2.
+Legend: B scans, R regions, E edges R(R-1)/2, J columns of context.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_scale.data.given import given_to
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, evaluation_read
@@ -68,7 +69,11 @@ class Reading:
 
 @torch.no_grad()
 def scores(
-    network: LCM, reading: Reading, edges_BE: Tensor, valid_B: Tensor | None = None
+    network: LCM,
+    reading: Reading,
+    edges_BE: Tensor,
+    valid_B: Tensor | None = None,
+    context_BJ: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Each active target's scores, read without labels, from raw correlations.
 
@@ -79,15 +84,20 @@ def scores(
     Args:
         edges_BE: upper triangles (B, E), on the network's device.
         valid_B: (B,) 1 for real scans, 0 for padding.
+        context_BJ: what is known of the scans, as `Meaning.context` says; None: nothing.
     Returns: target name -> fp32 (B, classes) logits, or (B, 1) values in the target's own unit, in
         vocabulary order.
     """
-    return scores_of_parts(network, reading, edges_BE, valid_B)[WHOLE]
+    return scores_of_parts(network, reading, edges_BE, valid_B, context_BJ)[WHOLE]
 
 
 @torch.no_grad()
 def scores_of_parts(
-    network: LCM, reading: Reading, edges_BE: Tensor, valid_B: Tensor | None = None
+    network: LCM,
+    reading: Reading,
+    edges_BE: Tensor,
+    valid_B: Tensor | None = None,
+    context_BJ: Tensor | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """As `scores`, by part: `WHOLE`, and of a network with people memory also what `PEOPLE` and
     `DECODER` answer alone."""
@@ -102,33 +112,39 @@ def scores_of_parts(
     decoder = evaluation_read(logits, reading.terms, reading.readout)
     return {
         part: dict(zip((term.target.name for term in reading.terms), found, strict=True))
-        for part, found in _parts(network, reading, edges_BE, decoder).items()
+        for part, found in _parts(network, reading, edges_BE, context_BJ, decoder).items()
     }
 
 
 def _parts(
-    network: LCM, reading: Reading, edges_BE: Tensor, decoder: list[Tensor]
+    network: LCM,
+    reading: Reading,
+    edges_BE: Tensor,
+    context_BJ: Tensor | None,
+    decoder: list[Tensor],
 ) -> dict[str, list[Tensor]]:
     """Answers by part, one a target."""
     if network.people is None:
         return {WHOLE: decoder}
     # Decompositions are not for bf16.
     with torch.autocast(edges_BE.device.type, enabled=False):
-        memory = network.people(edges_BE)
+        memory = network.people(edges_BE, context_BJ)
     scalar = [not term.target.is_class for term in reading.terms]
     whole = network.people.combine(memory, decoder, reading.active, scalar)
     alone = network.people.alone(memory, decoder, reading.active)
     return {WHOLE: whole, PEOPLE: alone, DECODER: decoder}
 
 
-def answers(network: LCM, reading: Reading, edges_BE: Tensor) -> dict[str, Tensor]:
-    """Each active target's answer to raw correlations (B, E), which are on the network's device: of
-    a target with categories their probabilities (B, categories), of a scalar its value (B,) in its
-    own unit."""
+def answers(
+    network: LCM, reading: Reading, edges_BE: Tensor, context_BJ: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Each active target's answer to raw correlations (B, E), which are on the network's device as
+    is the context: of a target with categories their probabilities (B, categories), of a scalar its
+    value (B,) in its own unit."""
     kinds = {term.target.name: term.target.is_class for term in reading.terms}
     return {
         name: score.softmax(1) if kinds[name] else score[:, 0]
-        for name, score in scores(network, reading, edges_BE).items()
+        for name, score in scores(network, reading, edges_BE, None, context_BJ).items()
     }
 
 
@@ -215,13 +231,16 @@ class Predictor:
             network = LCM(model.model)
         fill(network, fitted(model.model, model.state, str(model.path)), self.device)
         reading = Reading.of(model)
+        told = torch.from_numpy(given_to(model.context, self.sets, scans)).float()
         collected: dict[str, dict[str, list[np.ndarray]]] = {}
         for start in range(0, len(scans), self.batch):
-            edges = torch.from_numpy(self.source.gather(scans[start : start + self.batch]))
+            some = scans[start : start + self.batch]
+            edges = torch.from_numpy(self.source.gather(some)).to(self.device)
+            context = told[start : start + self.batch].to(self.device)
             with (
                 torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
             ):
-                found = scores_of_parts(network, reading, edges.to(self.device))
+                found = scores_of_parts(network, reading, edges, context_BJ=context)
             for part, by_target in found.items():
                 for name, score in by_target.items():
                     pieces = collected.setdefault(part, {}).setdefault(name, [])

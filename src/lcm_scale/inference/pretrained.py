@@ -6,6 +6,7 @@ model.predict(correlations)  # {"diagnosis": (B, categories), "age": (B,)}
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor
 
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, nearest
 from lcm_scale.inference.predictor import Reading, answers, fill
+from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
 from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
 from lcm_scale.weights.meaning import EXPORTED, Meaning
@@ -35,12 +37,18 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         super().__init__(meaning.model)
         self.meaning = meaning
 
-    def predict(self, fc_BRR: Tensor) -> dict[str, Tensor]:
+    def predict(
+        self, fc_BRR: Tensor, context: Mapping[str, Sequence[str | float | None]] | None = None
+    ) -> dict[str, Tensor]:
         """Answers to raw correlations (B, R, R), of the kinds `meaning.kinds`, in the order of
         `meaning.atlas`, on the model's device: of a target with categories their probabilities (B,
         categories), of a scalar its value (B,) in its own unit.
 
-        Raises: InputError for another shape, or numbers that are no correlations.
+        Args:
+            context: of the columns in `meaning.context`, what is known of each scan: a category or
+                a number, None where it is not known. Columns that are left out are not known.
+        Raises: InputError for another shape, numbers that are no correlations, or context that the
+            model does not take.
         """
         R = self.meaning.atlas.n_regions
         if fc_BRR.ndim != 3 or fc_BRR.shape[1:] != (R, R):
@@ -53,8 +61,30 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         if not bool((fc_BRR.abs() <= bound).all()):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
         rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
-        edges_BE = fc_BRR[:, rows, columns].to(self.readout.weight.device)
-        return answers(self, Reading.of(self.meaning), edges_BE)
+        device = self.readout.weight.device
+        edges_BE = fc_BRR[:, rows, columns].to(device)
+        context_BJ = self._told(context or {}, len(edges_BE)).to(device)
+        return answers(self, Reading.of(self.meaning), edges_BE, context_BJ)
+
+    def _told(self, context: Mapping[str, Sequence[str | float | None]], n_scans: int) -> Tensor:
+        """(B, J) codes and numbers, NaN where not known."""
+        known = [column.name for column in self.meaning.context]
+        for name, values in context.items():
+            if name not in known:
+                raise InputError(
+                    f"predict: context '{name}'{nearest(name, known)}: the model takes "
+                    f"{', '.join(known) or 'none'}"
+                )
+            if len(values) != n_scans:
+                raise InputError(
+                    f"predict: context '{name}': expected {n_scans} values, found {len(values)}"
+                )
+        told = torch.full((n_scans, len(known)), torch.nan)
+        for place, column in enumerate(self.meaning.context):
+            for scan, value in enumerate(context.get(column.name, ())):
+                if value is not None:
+                    told[scan, place] = _code(column, value)
+        return told
 
     @torch.no_grad()
     def reorder(self, atlas: Atlas) -> None:
@@ -130,6 +160,18 @@ def load_model(
                 )
             model.reorder(wanted)
     return model
+
+
+def _code(column: KnownColumn, value: str | float) -> float:
+    """A category that the model has not seen is not known."""
+    if column.categories:
+        return column.categories.index(value) if value in column.categories else torch.nan
+    try:
+        return float(value)
+    except ValueError:
+        raise InputError(
+            f"predict: context '{column.name}': expected a number, found '{value}'"
+        ) from None
 
 
 def _moved(table: Tensor, dim: int, place: Tensor) -> Tensor:

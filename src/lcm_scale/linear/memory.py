@@ -1,10 +1,10 @@
 """People memory as a part of a model: one tangent space, and a collapsed answer for every target.
 
 Fitted in closed form on a run's training scans, all of which are its bank, labelled or not. What is
-kept is a reference, a centre and a weight vector a target: no person is stored. In checkpoints
-`model.people` holds the arrays.
+kept is a reference, a centre and weight vectors: no person is stored. In checkpoints `model.people`
+holds the arrays.
 Shapes: n training scans, m others, E edges, R regions, F = E + R tangent features, K classes of a
-target, or 1.
+target, or 1, D added features of the context.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from lcm_scale.linear.calibration import Calibration, calibrate
-from lcm_scale.linear.people import Bank, Weights, choose, collapse
+from lcm_scale.linear.context import Context, KnownColumn
+from lcm_scale.linear.people import Bank, Choice, Weights, choose, collapse
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -43,26 +44,21 @@ class Remembered:
     """A target's answer.
 
     Attributes:
-        common: (F, k), k the classes with a training scan, or 1.   intercept: (k,).
+        weights: of its k classes with a training scan, or 1; of the context's D features, of which
+            those of the target itself count nothing.
         classes: codes of the k; empty for a scalar.   n_classes: K, 0 for a scalar.
         slopes, offsets: (k,) of the calibration; empty for a scalar.
-        log: the ridge is of the scalar's logarithm.
-        beta, alpha, gain, error: as in `people.Choice`.
+        choice: what was tuned.
         gate: share of the decoder's answer, `combined` has the formula; 0: the memory answers
             alone.
     """
 
-    common: np.ndarray
-    intercept: np.ndarray
+    weights: Weights
     classes: tuple[int, ...]
     n_classes: int
     slopes: np.ndarray
     offsets: np.ndarray
-    log: bool
-    beta: float
-    alpha: float
-    gain: float
-    error: float
+    choice: Choice
     gate: float = 0.0
 
 
@@ -72,18 +68,25 @@ class PeopleMemory:
 
     Attributes:
         whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
-        targets: by name.
+        targets: by name.   context: what it can be told of a scan.
     """
 
     whitening: np.ndarray
     centre: np.ndarray
     targets: Mapping[str, Remembered]
+    context: tuple[KnownColumn, ...] = ()
 
-    def scores(self, edges: np.ndarray) -> dict[str, np.ndarray]:
+    def scores(self, edges: np.ndarray, values: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
-        (m, E)."""
+        (m, E).
+
+        Args: values: float (m, J) of `context`, NaN where not known; None: nothing is.
+        """
+        if values is None:
+            values = np.full((len(edges), len(self.context)), np.nan)
         vectors = TangentSpace(self.whitening).vectors(edges) - self.centre
-        return {name: _scores(target, vectors) for name, target in self.targets.items()}
+        context = Context(self.context, values)
+        return {name: _scores(target, vectors, context) for name, target in self.targets.items()}
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
         """The same with other gates."""
@@ -92,7 +95,11 @@ class PeopleMemory:
 
 
 def fit_memory(
-    edges: np.ndarray, subject: np.ndarray, asked: Mapping[str, Asked], seed: int
+    edges: np.ndarray,
+    subject: np.ndarray,
+    asked: Mapping[str, Asked],
+    seed: int,
+    context: Context | None = None,
 ) -> PeopleMemory:
     """Fit a memory on training scans.
 
@@ -100,25 +107,47 @@ def fit_memory(
         edges: (n, E).   subject: (n,) people, who never stand on both sides of an inner fold.
         asked: by target; one without two classes, or two values, is left out.
         seed: of the inner folds.
+        context: what is known of the n when they are asked about. A target's own column is not told
+            to it.
     """
+    known = (context or Context.nothing(len(edges))).fitted(subject)
     matrices = positive_definite(edges)
     space = TangentSpace.about(matrices)
     vectors = space.vectors_of(matrices)
     centre = vectors.mean(0)
     vectors -= centre
-    bank = Bank(vectors @ vectors.T, subject, np.zeros((len(edges), 0), np.int64))
+    bank = Bank(vectors @ vectors.T, subject, known)
     targets = {}
     for name, each in asked.items():
         labelled = np.flatnonzero(np.isfinite(each.truth))
         if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
-            targets[name] = _fit(bank, vectors, labelled, each, seed)
-    return PeopleMemory(space.whitening, centre, targets)
+            untold = replace(bank, context=known.without(name))
+            fitted = _fit(untold, vectors, labelled, each, seed)
+            weights = _placed(fitted.weights, known, name)
+            targets[name] = replace(fitted, weights=weights)
+    return PeopleMemory(space.whitening, centre, targets, known.columns)
+
+
+def _placed(weights: Weights, known: Context, name: str) -> Weights:
+    """With weights of 0 for the features of a column that was left out."""
+    rows = np.repeat([c.name != name for c in known.columns], [c.width for c in known.columns])
+    if rows.all():
+        return weights
+
+    def place(own: np.ndarray) -> np.ndarray:
+        whole = np.zeros((len(rows), *own.shape[1:]))
+        whole[rows] = own
+        return whole
+
+    own = None if weights.own is None else place(weights.own)
+    return replace(weights, added=place(weights.added), own=own)
 
 
 def _fit(
     bank: Bank, vectors: np.ndarray, labelled: np.ndarray, asked: Asked, seed: int
 ) -> Remembered:
     truth = asked.truth[labelled]
+    told = bool(bank.context.columns)
     classes: tuple[int, ...] = ()
     nothing = np.zeros(0)
     curve = Calibration(nothing, nothing, 0.0)
@@ -126,30 +155,23 @@ def _fit(
         present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
         classes = tuple(present.tolist())
         wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
-        choice = choose(bank, labelled, wanted, codes, seed)
+        choice = choose(bank, labelled, wanted, codes, seed, context=told)
         curve = calibrate(choice.held_out, codes)
     else:
         wanted = truth[:, None].astype(np.float64)
-        choice = choose(bank, labelled, wanted, None, seed, asked.log)
-    weights: Weights = collapse(bank, vectors, labelled, wanted, choice)
+        choice = choose(bank, labelled, wanted, None, seed, asked.log, told)
     return Remembered(
-        common=weights.common,
-        intercept=weights.intercept,
+        weights=collapse(bank, vectors, labelled, wanted, choice),
         classes=classes,
         n_classes=asked.n_classes,
         slopes=curve.slopes,
         offsets=curve.intercepts,
-        log=choice.log,
-        beta=choice.beta,
-        alpha=choice.alpha,
-        gain=choice.gain,
-        error=choice.error,
+        choice=choice,
     )
 
 
-def _scores(target: Remembered, vectors: np.ndarray) -> np.ndarray:
-    weights = Weights(target.common, (), target.intercept, target.log)
-    found = weights.answers(vectors, np.zeros((len(vectors), 0), np.int64))
+def _scores(target: Remembered, vectors: np.ndarray, context: Context) -> np.ndarray:
+    found = target.weights.answers(vectors, context)
     if not target.n_classes:
         return found
     logits = np.full((len(vectors), target.n_classes), ABSENT)

@@ -7,35 +7,49 @@ same people. Both are scaled to a training diagonal that averages 1, and K = K1 
 the mask, training scans would meet themselves in the bank and test scans would not: on ABIDE the
 features of the first have a root mean square of 1.27, of the second .76, and the gain is gone.
 
-Context is what is known of a scan beside its matrix (site, eye status): K is multiplied by
-1 + .5 for each that two scans share, which is a common weight vector plus a partly pooled
-deviation for each category.
+With context (`linear.context`) K is multiplied by what two scans share, or what is known is added
+to it, or both; which of these, if any, is tuned too.
 
 A ridge a target answers; its alpha and beta are tuned by an inner cross-validation by person whose
-bank holds inner training people alone. A beta above 0 has to be clearly better than 0, so that
-nothing is lost where there is nothing to win. Being linear in the tangent vector, the answer
-collapses to weight vectors: no person is stored.
-Shapes: n labelled training scans, b of the bank, m others, F = E + R tangent features, J columns of
-context, K outputs.
+bank holds inner training people alone. A beta above 0 and a use of context have to be clearly
+better than none, so that nothing is lost where there is nothing to win. Being linear in the tangent
+vector, the answer collapses to weight vectors: no person is stored.
+Shapes: n labelled training scans, b of the bank, m others, F = E + R tangent features, D added
+features of the context, K outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from lcm_scale.linear.context import SHARED, Context, added, shared
 from lcm_scale.linear.problem import Folds, Problem, inner_folds
 from lcm_scale.linear.ridge import RIDGE_ALPHAS, ridge_path
 
 BETAS = (0.0, 0.3, 1.0, 3.0)
-SHARED = 0.5  # what a shared category adds to a similarity of 1
 # Standard errors by which a beta above 0 has to be better than 0: of few people the inner folds'
 # standard error is itself too small, since their training parts overlap.
 FEW = 500
 CLEAR, CLEAR_OF_FEW = 1.0, 2.0
-UNKNOWN = -1  # code of a category that is not known, shared with nobody
+
+
+class Form(NamedTuple):
+    """How context enters: as categories shared, as features added."""
+
+    shared: bool
+    added: bool
+
+
+PLAIN = Form(False, False)
+FORMS = (Form(True, False), Form(False, True), Form(True, True))
+
+
+Key = tuple[bool, float, Form]  # log, beta, form
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,12 +58,12 @@ class Bank:
 
     Attributes:
         gram: (b, b) of tangent vectors.   subject: (b,) who must not meet herself.
-        context: int (b, J) codes, `UNKNOWN` where not known.
+        context: of the b, its numbers' centres fitted.
     """
 
     gram: np.ndarray
     subject: np.ndarray
-    context: np.ndarray
+    context: Context
 
 
 @dataclass(frozen=True)
@@ -87,15 +101,6 @@ def kernels(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> Kern
     return Kernels(rows[:, labelled] / scale1, k2 / scale2, scale1, scale2, masked)
 
 
-def shared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """(m, n) by what a similarity is multiplied: 1, and `SHARED` more for each category in common.
-
-    Args: left, right: codes (m, J), (n, J).
-    """
-    both = (left[:, None] == right) & (right != UNKNOWN)
-    return np.asarray(1 + SHARED * both.sum(2))
-
-
 @dataclass(frozen=True)
 class Choice:
     """What the inner cross-validation chose for a target.
@@ -105,6 +110,7 @@ class Choice:
         gain, error: mean by which the squared error fell from beta 0, and its standard error over
             people; 0 where beta is.
         held_out: (n, K) inner out-of-fold answers, in the target's own unit.
+        form: how context enters.   form_gain, form_error: as `gain` and `error`, from no context.
     """
 
     beta: float
@@ -113,6 +119,9 @@ class Choice:
     gain: float
     error: float
     held_out: np.ndarray
+    form: Form = PLAIN
+    form_gain: float = 0.0
+    form_error: float = 0.0
 
 
 def choose(
@@ -122,6 +131,7 @@ def choose(
     stratify: np.ndarray | None,
     seed: int,
     log: bool = False,
+    context: bool = False,
 ) -> Choice:
     """Tune a target.
 
@@ -130,35 +140,73 @@ def choose(
         stratify: (n,) class codes, None for a scalar.   seed: of the inner folds.
         log: the scalar is learnt on its log scale. Where False, a positive scalar is if the inner
             folds prefer it.
+        context: whether the bank's is tried, beside the beta that was chosen without.
     """
     either = (False, True) if (truth > 0).all() else (False,)
     folds = _folds(bank, labelled, stratify, seed)
-    answers = _held_out(bank, labelled, truth, folds, (True,) if log else either)
-    people = np.unique(bank.subject[labelled], return_inverse=True)[1]
-    counts = np.bincount(people)
+    losses = _Losses(truth, bank.subject[labelled])
+    asked = [(beta, PLAIN) for beta in BETAS]
+    tried = losses.best(_held_out(bank, labelled, truth, folds, (True,) if log else either, asked))
+    on_log = min(tried, key=lambda key: tried[key].each.mean())[0]
+    of_beta = {beta: tried[on_log, beta, PLAIN] for beta in BETAS}
+    beta, gain, error = losses.clearly_better(of_beta, 0.0)
+    best, form, form_gain, form_error = of_beta[beta], PLAIN, 0.0, 0.0
+    if context:
+        asked = [(beta, form) for form in FORMS]
+        found = losses.best(_held_out(bank, labelled, truth, folds, (on_log,), asked))
+        of_form = {PLAIN: best} | {key[2]: value for key, value in found.items()}
+        form, form_gain, form_error = losses.clearly_better(of_form, PLAIN)
+        best = of_form[form]
+    alpha = float(RIDGE_ALPHAS[best.position])
+    return Choice(beta, alpha, on_log, gain, error, best.held_out, form, form_gain, form_error)
 
-    def losses(held_out: np.ndarray) -> np.ndarray:
-        """(people,) mean squared error of each."""
-        return np.bincount(people, ((held_out - truth) ** 2).mean(1)) / counts
 
-    # (log, beta) -> position of the best alpha, and each person's loss there
-    best: dict[tuple[bool, float], tuple[int, np.ndarray]] = {}
-    for key, path in answers.items():
-        each = [losses(held_out) for held_out in path]
-        position = int(np.argmin([loss.mean() for loss in each]))
-        best[key] = (position, each[position])
-    on_log = min(best, key=lambda key: best[key][1].mean())[0]
-    plain = best[on_log, 0.0][1]
-    clear = CLEAR if len(counts) >= FEW else CLEAR_OF_FEW
-    beta, gain, error = 0.0, 0.0, 0.0
-    for candidate in BETAS[1:]:
-        saved = plain - best[on_log, candidate][1]
-        standard_error = float(saved.std() / np.sqrt(len(saved)))
-        if saved.mean() > max(gain, clear * standard_error):
-            beta, gain, error = candidate, float(saved.mean()), standard_error
-    position = best[on_log, beta][0]
-    held_out = answers[on_log, beta][position]
-    return Choice(beta, float(RIDGE_ALPHAS[position]), on_log, gain, error, held_out)
+@dataclass(frozen=True)
+class _Tried:
+    """The best alpha of a kernel.  Attributes: each: (people,) losses.   held_out: (n, K)."""
+
+    position: int
+    each: np.ndarray
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Losses:
+    """Squared errors by person.  Attributes: truth: (n, K).   subject: (n,)."""
+
+    truth: np.ndarray
+    subject: np.ndarray
+    clear: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        few = len(np.unique(self.subject)) < FEW
+        object.__setattr__(self, "clear", CLEAR_OF_FEW if few else CLEAR)
+
+    def of(self, held_out: np.ndarray) -> np.ndarray:
+        """(people,) mean squared error of each, of answers (n, K)."""
+        people = np.unique(self.subject, return_inverse=True)[1]
+        total = np.bincount(people, ((held_out - self.truth) ** 2).mean(1))
+        return total / np.bincount(people)
+
+    def best(self, answers: dict[Key, np.ndarray]) -> dict[Key, _Tried]:
+        """Of each kernel's answers (alphas, n, K)."""
+        found = {}
+        for key, path in answers.items():
+            each = [self.of(held_out) for held_out in path]
+            position = int(np.argmin([loss.mean() for loss in each]))
+            found[key] = _Tried(position, each[position], path[position])
+        return found
+
+    def clearly_better(self, tried: dict[T, _Tried], none: T) -> tuple[T, float, float]:
+        """The one whose loss is smallest of those that are clearly better than `none`, by how much,
+        and the standard error of that over people."""
+        chosen, gain, error = none, 0.0, 0.0
+        for candidate, result in tried.items():
+            saved = tried[none].each - result.each
+            standard_error = float(saved.std() / np.sqrt(len(saved)))
+            if saved.mean() > max(gain, self.clear * standard_error):
+                chosen, gain, error = candidate, float(saved.mean()), standard_error
+        return chosen, gain, error
 
 
 def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: int) -> Folds:
@@ -169,16 +217,23 @@ def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: 
 
 
 def _held_out(
-    bank: Bank, labelled: np.ndarray, truth: np.ndarray, folds: Folds, logs: Sequence[bool]
-) -> dict[tuple[bool, float], np.ndarray]:
-    """(log, beta) -> inner out-of-fold answers (alphas, n, K).
+    bank: Bank,
+    labelled: np.ndarray,
+    truth: np.ndarray,
+    folds: Folds,
+    logs: Sequence[bool],
+    asked: Sequence[tuple[float, Form]],
+) -> dict[Key, np.ndarray]:
+    """(log, beta, form) -> inner out-of-fold answers (alphas, n, K).
 
-    Args: logs: whether the ridge is of the truth's logarithm, or of both forms.
+    Args: logs: whether the ridge is of the truth's logarithm, or of both.   asked: kernels.
     """
-    forms = [np.log(truth) if log else truth for log in logs]
+    wanted = [np.log(truth) if log else truth for log in logs]
     width = truth.shape[1]
     out = {
-        (log, beta): np.zeros((len(RIDGE_ALPHAS), *truth.shape)) for log in logs for beta in BETAS
+        (log, *kernel): np.zeros((len(RIDGE_ALPHAS), *truth.shape))
+        for log in logs
+        for kernel in asked
     }
     for fit, held in folds:
         # The bank of an inner fold has nobody of its held-out people, not even unlabelled.
@@ -186,43 +241,71 @@ def _held_out(
         place = np.cumsum(inside) - 1
         own = kernels(bank.gram[np.ix_(inside, inside)], bank.subject[inside], place[labelled[fit]])
         k1, k2 = own.others(bank.gram[np.ix_(labelled[held], inside)], place[labelled[fit]])
-        context = bank.context[labelled]
-        among, against = shared(context[fit], context[fit]), shared(context[held], context[fit])
-        for beta in BETAS:
+        known, theirs = bank.context.of(labelled[fit]), bank.context.of(labelled[held])
+        for beta, form in asked:
             path = ridge_path(
-                (own.k1 + beta * own.k2) * among,
-                (k1 + beta * k2) * against,
-                np.concatenate([form[fit] for form in forms], axis=1),
+                with_context(own.k1 + beta * own.k2, known, known, form),
+                with_context(k1 + beta * k2, theirs, known, form),
+                np.concatenate([each[fit] for each in wanted], axis=1),
                 RIDGE_ALPHAS,
             )
-            for form, log in enumerate(logs):
-                found = path[:, :, form * width : (form + 1) * width]
-                out[log, beta][:, held] = np.exp(found) if log else found
+            for number, log in enumerate(logs):
+                found = path[:, :, number * width : (number + 1) * width]
+                out[log, beta, form][:, held] = np.exp(found) if log else found
     return out
+
+
+def with_context(kernel: np.ndarray, left: Context, right: Context, form: Form) -> np.ndarray:
+    """A kernel (m, n) of scans with labelled ones, with what is known of both.
+
+    Args: right: of the n, whose added features have a mean square norm of 1 in the kernel.
+    """
+    if form.shared:
+        kernel = kernel * shared(left, right)
+    if form.added:
+        kernel = kernel + added(left, right) / _mean_square(right.features)
+    return kernel
+
+
+def _mean_square(features: np.ndarray) -> float:
+    return max(float((features**2).sum(1).mean()), 1e-12)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A fitted target, collapsed: ``phi @ common + SHARED * sum of phi @ own[j][code]``, plus the
-    intercept; of a logarithm where `log`.
+    """A fitted target, collapsed: ``phi @ common``, and of each category that a scan has
+    ``SHARED * phi @ own[category]``, and ``features @ added``, plus the intercept; of a logarithm
+    where `log`.
 
     Attributes:
-        common: (F, K).   own: J arrays (categories, F, K).   intercept: (K,).
+        common: (F, K).   intercept: (K,).   added: (D, K).
+        own: (D, F, K), of the features that are categories; 0 of those that are numbers. None
+            where nothing is shared.
     """
 
     common: np.ndarray
-    own: tuple[np.ndarray, ...]
     intercept: np.ndarray
     log: bool
+    added: np.ndarray
+    own: np.ndarray | None
 
-    def answers(self, vectors: np.ndarray, context: np.ndarray) -> np.ndarray:
-        """(m, K) of tangent vectors (m, F), centred as the training's, and codes (m, J)."""
-        found = vectors @ self.common + self.intercept
-        for column, own in enumerate(self.own):
-            codes = context[:, column]
-            for code in np.unique(codes[(codes != UNKNOWN) & (codes < len(own))]):
-                found[codes == code] += SHARED * (vectors[codes == code] @ own[code])
+    def answers(self, vectors: np.ndarray, context: Context) -> np.ndarray:
+        """(m, K) of tangent vectors (m, F), centred as the training's."""
+        features = context.features
+        found = vectors @ self.common + self.intercept + features @ self.added
+        if self.own is not None:
+            for number in np.flatnonzero(_categorical(context)):
+                has = features[:, number] > 0
+                found[has] += SHARED * (vectors[has] @ self.own[number])
         return np.exp(found) if self.log else found
+
+
+def _categorical(context: Context) -> np.ndarray:
+    """(D,) whether an added feature is a category."""
+    return np.repeat(
+        [bool(column.categories) for column in context.columns],
+        [column.width for column in context.columns],
+    ).astype(bool)
 
 
 def collapse(
@@ -233,8 +316,8 @@ def collapse(
     Args: vectors: (b, F) whose inner products the bank holds.   truth: (n, K) as for `choose`.
     """
     own = kernels(bank.gram, bank.subject, labelled)
-    context = bank.context[labelled]
-    kernel = (own.k1 + choice.beta * own.k2) * shared(context, context)
+    known = bank.context.of(labelled)
+    kernel = with_context(own.k1 + choice.beta * own.k2, known, known, choice.form)
     wanted = np.log(truth) if choice.log else truth
     means = kernel.mean(0)
     centred = kernel - means - means[:, None] + means.mean()
@@ -242,20 +325,21 @@ def collapse(
     coefficients = solved - solved.mean(0)  # they sum to 0 but for rounding
     intercept = wanted.mean(0) - (kernel @ coefficients).mean(0)
 
-    def weight(chosen: np.ndarray) -> np.ndarray:
-        """(F, K) of the coefficients of some labelled scans."""
-        part = np.where(chosen[:, None], coefficients, 0.0)
+    def weight(part: np.ndarray) -> np.ndarray:
+        """(F, K) of coefficients (n, K)."""
         people = choice.beta / own.scale2 * (own.masked.T @ part)  # (b, K), all of the bank
         people[labelled] += part
         return np.asarray(vectors.T @ people / own.scale1)
 
-    deviations = tuple(
-        np.stack([weight(column == code) for code in range(int(column.max(initial=-1)) + 1)])
-        if column.max(initial=-1) >= 0
-        else np.zeros((0, vectors.shape[1], truth.shape[1]))
-        for column in context.T
-    )
-    return Weights(weight(np.ones(len(labelled), bool)), deviations, intercept, choice.log)
+    features = known.features
+    deviations = None
+    if choice.form.shared:
+        deviations = np.zeros((features.shape[1], vectors.shape[1], truth.shape[1]))
+        for number in np.flatnonzero(_categorical(known)):
+            deviations[number] = weight(features[:, number : number + 1] * coefficients)
+    plus = features.T @ coefficients / _mean_square(features)
+    plus = plus if choice.form.added else np.zeros_like(plus)
+    return Weights(weight(coefficients), intercept, choice.log, plus, deviations)
 
 
 def _mean_diagonal(kernel: np.ndarray) -> float:

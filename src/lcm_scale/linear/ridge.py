@@ -38,21 +38,23 @@ def held_out_path(p: Problem, truth: np.ndarray, stratified: bool) -> np.ndarray
     return out
 
 
-def ridge_values(p: Problem) -> np.ndarray:
-    """(m,) values by a ridge whose alpha has the smallest inner squared error."""
+def ridge_values(p: Problem) -> tuple[float, np.ndarray]:
+    """Minus the inner squared error, and (m,) values by a ridge whose alpha makes it smallest."""
     truth = p.truth.astype(np.float64)[:, None]
     errors = ((held_out_path(p, truth, stratified=False) - truth) ** 2).mean((1, 2))
     best = int(np.argmin(errors))
-    return np.asarray(ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])[0, :, 0])
+    path = ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])
+    return -float(errors[best]), np.asarray(path[0, :, 0])
 
 
-def ridge_classes(p: Problem) -> np.ndarray:
-    """(m, C) probabilities by scikit-learn's RidgeClassifier (ridge on -1 / +1 columns), alpha by
-    inner accuracy; one temperature, fitted on the inner out-of-fold scores, makes probabilities of
-    them and leaves the predicted class alone."""
+def ridge_classes(p: Problem) -> tuple[float, np.ndarray]:
+    """The inner accuracy, and (m, C) probabilities by scikit-learn's RidgeClassifier (ridge on
+    -1 / +1 columns), alpha by that accuracy; one temperature, fitted on the inner out-of-fold
+    scores, makes probabilities of them and leaves the predicted class alone."""
     truth = np.where(np.arange(p.n_classes) == p.truth[:, None], 1.0, -1.0)
     held_out = held_out_path(p, truth, stratified=True)
-    best = int(np.argmax((held_out.argmax(2) == p.truth).mean(1)))
+    accuracies = (held_out.argmax(2) == p.truth).mean(1)
+    best = int(np.argmax(accuracies))
     rows = np.arange(len(p.truth))
     likelihood = [
         np.log(softmax(t * held_out[best], axis=1)[rows, p.truth] + 1e-12).mean()
@@ -60,4 +62,4 @@ def ridge_classes(p: Problem) -> np.ndarray:
     ]
     temperature = TEMPERATURES[int(np.argmax(likelihood))]
     path = ridge_path(p.train, p.test, truth, RIDGE_ALPHAS[best : best + 1])
-    return np.asarray(softmax(temperature * path[0], axis=1))
+    return float(accuracies[best]), np.asarray(softmax(temperature * path[0], axis=1))

@@ -23,8 +23,9 @@ TIED = 1e-9  # of an AUROC
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def svm_classes(p: Problem) -> np.ndarray:
-    """(m, C) probabilities: one machine a class against the rest (one in all for two classes).
+def svm_classes(p: Problem) -> tuple[float, np.ndarray]:
+    """The inner AUROC at the chosen costs (a mean over the classes), and (m, C) probabilities: one
+    machine a class against the rest (one in all for two classes).
 
     Of costs with the same inner AUROC (on few people all of them may rank perfectly) the one whose
     calibrated inner margins have the smallest log-loss is taken: the smallest cost, which a plain
@@ -33,17 +34,14 @@ def svm_classes(p: Problem) -> np.ndarray:
     parts = [(fit, held, *p.part(fit, held)) for fit, held in inner_folds(p, stratified=True)]
     if p.n_classes == 2:
         positive = p.truth == 1
-        inner, outer = _tuned_margins(p, positive, parts)
+        auroc, inner, outer = _tuned_margins(p, positive, parts)
         # The logit of one class against the other: half of a margin for it, half against the other.
         pair = calibrate(_both(inner), p.truth)
-        return pair.probabilities(_both(outer))
-    inner, outer = (
-        np.stack(columns, axis=1)
-        for columns in zip(
-            *(_tuned_margins(p, p.truth == c, parts) for c in range(p.n_classes)), strict=True
-        )
-    )
-    return calibrate(inner, p.truth).probabilities(outer)
+        return auroc, pair.probabilities(_both(outer))
+    machines = [_tuned_margins(p, p.truth == c, parts) for c in range(p.n_classes)]
+    inner, outer = (np.stack([m[part] for m in machines], axis=1) for part in (1, 2))
+    auroc = float(np.mean([m[0] for m in machines]))
+    return auroc, calibrate(inner, p.truth).probabilities(outer)
 
 
 def _both(margins: np.ndarray) -> np.ndarray:
@@ -52,14 +50,16 @@ def _both(margins: np.ndarray) -> np.ndarray:
 
 def _tuned_margins(
     p: Problem, positive: np.ndarray, parts: Sequence[Part]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inner out-of-fold margins (n,) and those of the test scans (m,), at the chosen cost."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Inner AUROC, out-of-fold margins (n,) and those of the test scans (m,), at the chosen
+    cost."""
     held_out = np.stack([_held_out_margins(p, positive, cost, parts) for cost in SVM_COSTS])
     aurocs = np.array([_mean_auroc(positive, margins, parts) for margins in held_out])
     tied = np.flatnonzero(aurocs > aurocs.max() - TIED)
     losses = [_curve(positive, held_out[i]).loss for i in tied] if len(tied) > 1 else [0.0]
     best = int(tied[int(np.argmin(losses))])
-    return held_out[best], margins(p.train, p.test, positive, SVM_COSTS[best], p.seed)
+    outer = margins(p.train, p.test, positive, SVM_COSTS[best], p.seed)
+    return float(aurocs[best]), held_out[best], outer
 
 
 def _curve(positive: np.ndarray, margins: np.ndarray) -> Calibration:

@@ -173,7 +173,9 @@ class LCM(nn.Module):
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
         self.people = (
-            PeopleMemory(config.n_regions, config.target_tokens) if config.people_memory else None
+            PeopleMemory(config.n_regions, config.target_tokens, config.context)
+            if config.people_memory
+            else None
         )
         self.checkpointing = (
             False  # a layer keeps its input alone in training and runs again in backward

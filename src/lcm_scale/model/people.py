@@ -3,7 +3,8 @@
 A scan's tangent vector meets one weight vector a token. Beside the decoder's answer stands the
 memory's, and a gate a target says how much the decoder adds. Nothing here has a gradient: training
 does not know this part, it is fitted when training is done (`training.remember`).
-Legend: B scans, R regions, E edges R(R-1)/2, F = E + R tangent features, M tokens, T targets.
+Legend: B scans, R regions, E edges R(R-1)/2, F = E + R tangent features, M tokens, T targets, J
+columns of context, D added features of them (`linear.context`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lcm_scale.linear.context import SHARED
 from lcm_scale.linear.memory import ABSENT
 from lcm_scale.linear.memory import PeopleMemory as FittedMemory
 from lcm_scale.linear.tangent import SHRINKAGE
@@ -22,7 +24,9 @@ from lcm_scale.linear.tangent import SHRINKAGE
 class PeopleMemory(nn.Module):
     """The collapsed memory of all targets of a vocabulary.
 
-    Args: target_tokens: tokens of each target, in vocabulary order.
+    Args:
+        target_tokens: tokens of each target, in vocabulary order.
+        context: the number of categories of each column, 0 for a number.
     """
 
     whitening: Tensor
@@ -34,8 +38,14 @@ class PeopleMemory(nn.Module):
     log: Tensor
     knows: Tensor
     gate: Tensor
+    known_centre: Tensor
+    known_scale: Tensor
+    added: Tensor
+    own: Tensor
 
-    def __init__(self, n_regions: int, target_tokens: Sequence[int]) -> None:
+    def __init__(
+        self, n_regions: int, target_tokens: Sequence[int], context: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         R, M, T = n_regions, sum(target_tokens), len(target_tokens)
         features = R * (R + 1) // 2
@@ -48,6 +58,13 @@ class PeopleMemory(nn.Module):
         for name in ("log", "knows"):  # of a target: 1 where it is so
             self.register_buffer(name, torch.zeros(T))
         self.register_buffer("gate", torch.zeros(T))
+        self.context = tuple(context)
+        if self.context:
+            D = sum(max(1, categories) for categories in self.context)
+            self.register_buffer("known_centre", torch.zeros(len(self.context)))
+            self.register_buffer("known_scale", torch.ones(len(self.context)))
+            self.register_buffer("added", torch.zeros(D, M))
+            self.register_buffer("own", torch.zeros(D, M, features))
 
     @torch.no_grad()
     def fill(self, fitted: FittedMemory, names: Sequence[str]) -> None:
@@ -58,6 +75,9 @@ class PeopleMemory(nn.Module):
 
         self.whitening.copy_(tensor(fitted.whitening))
         self.centre.copy_(tensor(fitted.centre))
+        if self.context:
+            self.known_centre.copy_(tensor(np.array([c.centre for c in fitted.context])))
+            self.known_scale.copy_(tensor(np.array([c.scale for c in fitted.context])))
         starts = np.cumsum([0, *self.target_tokens])
         for number, name in enumerate(names):
             target = fitted.targets.get(name)
@@ -65,13 +85,18 @@ class PeopleMemory(nn.Module):
                 continue
             first, end = starts[number], starts[number + 1]
             rows = [int(first) + code for code in (target.classes or (0,))]
-            self.weight[rows] = tensor(target.common.T)
-            self.intercept[rows] = tensor(target.intercept)
+            weights = target.weights
+            self.weight[rows] = tensor(weights.common.T)
+            self.intercept[rows] = tensor(weights.intercept)
+            if self.context:
+                self.added[:, rows] = tensor(weights.added)
+            if self.context and weights.own is not None:
+                self.own[:, rows] = tensor(weights.own.swapaxes(1, 2))
             self.slope[rows] = tensor(target.slopes) if target.n_classes else 1.0
             if target.n_classes:
                 self.offset[first:end] = ABSENT
                 self.offset[rows] = tensor(target.offsets)
-            self.log[number], self.knows[number] = float(target.log), 1.0
+            self.log[number], self.knows[number] = float(weights.log), 1.0
             self.gate[number] = target.gate
 
     @torch.no_grad()
@@ -84,18 +109,39 @@ class PeopleMemory(nn.Module):
         first, second = place[rows], place[columns]
         feature = number[torch.minimum(first, second), torch.maximum(first, second)]
         feature, place = feature.to(self.weight.device), place.to(self.weight.device)
-        for table in (self.centre, self.weight):
+        for table in (self.centre, self.weight, *((self.own,) if self.context else ())):
             table.copy_(torch.empty_like(table).index_copy_(-1, feature, table))
         self.whitening[place[:, None], place] = self.whitening.clone()
 
-    def forward(self, edges_BE: Tensor) -> Tensor:
-        """Raw correlations (B, E) to (B, M): logits, and values of scalars in their own unit."""
+    def forward(self, edges_BE: Tensor, context_BJ: Tensor | None = None) -> Tensor:
+        """Raw correlations (B, E) to (B, M): logits, and values of scalars in their own unit.
+
+        Args: context_BJ: codes and numbers, NaN where not known; None: nothing is.
+        """
         vectors = self.vectors(edges_BE.float()) - self.centre
         answers = torch.nn.functional.linear(vectors, self.weight, self.intercept)
+        if self.context and context_BJ is not None:
+            features = self.features(context_BJ)
+            each = torch.nn.functional.linear(vectors, self.own.flatten(0, 1))
+            deviations = torch.einsum("bd,bdm->bm", features, each.view(*features.shape, -1))
+            answers = answers + features @ self.added + SHARED * deviations
         lengths = torch.tensor(self.target_tokens, device=answers.device)
         log_M = self.log.repeat_interleave(lengths, output_size=answers.shape[1])
         answers = torch.where(log_M > 0, answers.exp(), answers)
         return answers * self.slope + self.offset
+
+    def features(self, context_BJ: Tensor) -> Tensor:
+        """Added features (B, D), as `linear.context.Context.features`."""
+        parts = []
+        for place, categories in enumerate(self.context):
+            own = context_BJ[:, place]
+            if categories:
+                codes = torch.arange(categories, device=own.device)
+                parts.append((own[:, None] == codes).float())
+            else:
+                number = (own - self.known_centre[place]) / self.known_scale[place]
+                parts.append(torch.nan_to_num(number)[:, None])
+        return torch.cat(parts, dim=1)
 
     def vectors(self, edges_BE: Tensor) -> Tensor:
         """Tangent vectors (B, F), as `linear.tangent.TangentSpace.vectors`."""

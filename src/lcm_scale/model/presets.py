@@ -33,6 +33,8 @@ class LCMConfig:
     edge_branch: bool = False
     edge_dropout: float = 0.5
     people_memory: bool = False  # fitted once training is done
+    # what people memory is told beside the matrix: the categories of each column, 0 for a number
+    context: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.data.given import check_names
 from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.data.module import check_state, scans_to_train
 from lcm_scale.data.order import BatchPlan
@@ -225,6 +226,11 @@ def _check_vocabulary(resume: Path, meaning: object, sets: ShardSets) -> None:
 
 
 def _check_people_memory(recipe: Recipe, sets: ShardSets) -> None:
+    if recipe.model.context and recipe.model.people_memory == "none":
+        raise InputError(
+            "model.context: people memory is what takes it; set model.people_memory=linear"
+        )
+    check_names(recipe.model.context, sets)
     for manifest in sets.manifests:
         if recipe.model.people_memory != "none" and manifest.kind not in CORRELATIONS:
             raise InputError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale import progress
+from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.model.people import PeopleMemory as MemoryPart
@@ -48,11 +49,16 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         advance()
         whole = _fit(prepared, model.active, everybody).gated(gates)
         advance()
-    part = MemoryPart(model.model.n_regions, model.model.target_tokens)
+    config = replace(
+        model.model,
+        people_memory=True,
+        context=tuple(len(column.categories) for column in whole.context),
+    )
+    part = MemoryPart(config.n_regions, config.target_tokens, config.context)
     part.fill(whole, model.vocabulary.names)
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
-    meaning = replace(model, model=replace(model.model, people_memory=True))
+    meaning = replace(model, model=config, context=whole.context)
     checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, final)
     return final
 
@@ -85,7 +91,8 @@ def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> P
     sets = prepared.opened.sets
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
-    return fit_memory(edges, sets.subject[scans], asked, prepared.recipe.seed)
+    known = given(prepared.recipe.model.context, sets, scans)
+    return fit_memory(edges, sets.subject[scans], asked, prepared.recipe.seed, known)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:
@@ -106,7 +113,7 @@ def _gates(
     """Of each remembered target, fitted on validation scans."""
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     edges = predictor.edges(unseen)
-    remembered = memory.scores(edges)
+    remembered = memory.scores(edges, given_to(memory.context, predictor.sets, unseen))
     decoder = predictor.scores(model, unseen)[WHOLE]
     gates = {}
     for name, target in memory.targets.items():

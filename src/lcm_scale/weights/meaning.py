@@ -21,6 +21,7 @@ from lcm_scale.config import kind_of
 from lcm_scale.config.run import EDGES, FORMULATIONS, HARMONISE, INITS, READOUTS
 from lcm_scale.errors import InputError
 from lcm_scale.limits import MOST_REGIONS
+from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import MOST_TOKENS, Vocabulary
@@ -79,6 +80,7 @@ class Meaning:
         official: what the published model's files need to be written back; None for ours.
         harmonised: what a fold did to the matrices that it saw, one of HARMONISE; only checkpoints
             say it, since nothing else is made of such a model.
+        context: what it takes of a scan beside its matrix.
     Raises: InputError where a value does not fit the others.
     """
 
@@ -101,6 +103,7 @@ class Meaning:
     versions: Mapping[str, str] = field(default_factory=versions)
     official: Official | None = None
     harmonised: str = "none"
+    context: tuple[KnownColumn, ...] = ()
 
     def __post_init__(self) -> None:
         checked.choice(self.edges, "edges", EDGES)
@@ -110,6 +113,11 @@ class Meaning:
             raise InputError(
                 f"model.target_tokens: expected the vocabulary's {list(tokens)}, found "
                 f"{list(self.model.target_tokens)}"
+            )
+        if self.model.context != tuple(len(column.categories) for column in self.context):
+            raise InputError(
+                f"model.context: expected the categories of {[c.name for c in self.context]}, "
+                f"found {list(self.model.context)}"
             )
         if self.model.n_regions != self.atlas.n_regions:
             raise InputError(
@@ -152,7 +160,7 @@ class Meaning:
         if layout == EXPORTED:
             people = len(self.subjects) + self.n_unnamed
             own = {"format": EXPORTED, "run": self.run, "subjects": people}
-            return _in_order({**own, **shared}, _EXPORTED_KEYS)
+            return _in_order({**own, **shared}, _EXPORTED_KEYS) | self._context()
         own = {
             "format": CHECKPOINT,
             "run": self.run,
@@ -161,13 +169,18 @@ class Meaning:
             "subjects": sorted(self.subjects),
             "salt_id": self.salt_id,
         }
-        result = _in_order({**own, **shared}, _CHECKPOINT_KEYS)
+        result = _in_order({**own, **shared}, _CHECKPOINT_KEYS) | self._context()
         if self.harmonised != "none":
             result["harmonised"] = self.harmonised
         if self.official is not None:
             kept = {each.name: getattr(self.official, each.name) for each in fields(Official)}
             result["official"] = kept
         return result
+
+    def _context(self) -> dict[str, Any]:
+        """Written where it is there, as what `_ADDED_TO_MODEL` names."""
+        columns = [{**asdict(c), "categories": list(c.categories)} for c in self.context]
+        return {"context": columns} if columns else {}
 
     @classmethod
     def from_json(cls, data: object, layout: str, where: str) -> Meaning:
@@ -199,7 +212,7 @@ _EXPORTED_KEYS = (
 )
 # Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
 # the others and refuses these.
-_ADDED_TO_MODEL = ("people_memory",)
+_ADDED_TO_MODEL = ("people_memory", "context")
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -227,6 +240,7 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
         "fingerprints": checked.members(own["fingerprints"], "fingerprints", each=checked.text),
         "data": checked.entries(own.get("data", ()), "data", _facts),
         "versions": checked.members(own["versions"], "versions", each=checked.text),
+        "context": checked.entries(own.get("context", ()), "context", _known),
     }
     if exported:
         result["n_unnamed"] = checked.whole(own["subjects"], "subjects", 0, MOST_PEOPLE)
@@ -259,14 +273,21 @@ def _model(value: object) -> LCMConfig:
         checked.whole(own[key], f"model.{key}", 2 if key == "n_regions" else 1, high)
     for key in ("dropout", "input_dropout", "edge_dropout"):
         checked.number(own[key], f"model.{key}", 0, 1)
-    for key in ("mask_constant", "edge_branch", *_ADDED_TO_MODEL):
+    own["context"] = checked.entries(
+        own.get("context", ()),
+        "model.context",
+        lambda entry, name: checked.whole(entry, name, 0, MOST_TOKENS),
+    )
+    for key in ("mask_constant", "edge_branch", "people_memory"):
         checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
     checked.choice(own["attention"], "model.attention", ("auto", *FORMULATIONS))
     D, R, M = own["width"], own["n_regions"], sum(own["target_tokens"])
     weights = own["layers"] * D * (8 * D + 2 * own["ffn"]) + (R + M) * D
     weights += M * R * (R - 1) // 2 if own["edge_branch"] else 0
-    weights += (M + 1) * R * (R + 1) // 2 + R * R if own.get("people_memory") else 0
+    if own.get("people_memory"):
+        features = sum(max(1, categories) for categories in own["context"])
+        weights += ((1 + features) * M + 1) * R * (R + 1) // 2 + R * R
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)
@@ -275,6 +296,19 @@ def _model(value: object) -> LCMConfig:
 def _pair(value: object, name: str) -> tuple[float, float]:
     centre, scale = checked.entries(value, name, checked.number, 2)
     return centre, scale
+
+
+def _known(value: object, name: str) -> KnownColumn:
+    own = checked.members(value, name, [each.name for each in fields(KnownColumn)])
+    scale = checked.number(own["scale"], f"{name}.scale")
+    if not scale > 0:
+        raise InputError(f"{name}.scale: expected above 0, found {scale:g}")
+    return KnownColumn(
+        checked.text(own["name"], f"{name}.name"),
+        checked.entries(own["categories"], f"{name}.categories", checked.text),
+        checked.number(own["centre"], f"{name}.centre"),
+        scale,
+    )
 
 
 def _facts(value: object, name: str) -> dict[str, Any]:

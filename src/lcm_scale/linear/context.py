@@ -1,0 +1,127 @@
+"""What is known of a scan beside its matrix when it is asked about: site, eye status, sex, age.
+
+A similarity is multiplied by 1 + .5 for each category that two scans share, which is a common
+weight vector plus a partly pooled deviation for each category; or what is known is added to the
+features, each category a column, each number one. Both are linear, so both collapse to weights.
+Shapes: n scans, J columns, of which some are categories and some numbers; D added features: a
+category each, a number each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+SHARED = 0.5  # what a shared category adds to a similarity of 1
+# A category with fewer people is unknown: weights fitted on a handful of people are those people.
+LEAST_PEOPLE = 10
+
+
+@dataclass(frozen=True)
+class KnownColumn:
+    """One column of what is known.
+
+    Attributes:
+        categories: by code; empty of a number.
+        centre, scale: of a number, over training scans.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    centre: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """How many added features it is."""
+        return max(1, len(self.categories))
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of some scans.
+
+    Attributes:
+        columns: J.
+        values: float (n, J): codes of categories, numbers in their own unit, NaN where not known.
+    """
+
+    columns: tuple[KnownColumn, ...]
+    values: np.ndarray
+
+    @classmethod
+    def nothing(cls, n_scans: int) -> Context:
+        """Of scans of which nothing is known."""
+        return cls((), np.zeros((n_scans, 0)))
+
+    def of(self, scans: np.ndarray) -> Context:
+        """Of some of the scans."""
+        return replace(self, values=self.values[scans])
+
+    def without(self, name: str) -> Context:
+        """Without a column: nobody is told what is asked."""
+        kept = [place for place, column in enumerate(self.columns) if column.name != name]
+        return Context(tuple(self.columns[place] for place in kept), self.values[:, kept])
+
+    def fitted(self, subject: np.ndarray) -> Context:
+        """With the centres and scales of these scans' numbers, and rare categories unknown.
+
+        Args: subject: (n,) of training scans.
+        """
+        columns, values = [], self.values.copy()
+        for place, column in enumerate(self.columns):
+            own = values[:, place]
+            if column.categories:
+                for code in range(len(column.categories)):
+                    if len(np.unique(subject[own == code])) < LEAST_PEOPLE:
+                        own[own == code] = np.nan
+            elif np.isfinite(own).any():
+                centre, scale = float(np.nanmean(own)), float(np.nanstd(own))
+                column = replace(column, centre=centre, scale=max(scale, 1e-9))
+            columns.append(column)
+        return Context(tuple(columns), values)
+
+    @property
+    def features(self) -> np.ndarray:
+        """(n, D) what is added: 1 in the column of a scan's category, numbers about their centre
+        over their scale; 0 where not known."""
+        parts = [np.zeros((len(self.values), 0))]
+        for place, column in enumerate(self.columns):
+            own = self.values[:, place]
+            if column.categories:
+                parts.append((own[:, None] == np.arange(len(column.categories))).astype(float))
+            else:
+                parts.append(np.nan_to_num((own - column.centre) / column.scale)[:, None])
+        return np.concatenate(parts, axis=1)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Float (n, categorical columns), NaN where not known."""
+        return self.values[:, [bool(column.categories) for column in self.columns]]
+
+
+def shared(left: Context, right: Context) -> np.ndarray:
+    """(m, n) by what a similarity is multiplied: 1, and `SHARED` more for each category in
+    common; not known is shared with nobody."""
+    both = left.codes[:, None] == right.codes  # NaN equals nothing
+    return np.asarray(1 + SHARED * both.sum(2))
+
+
+def added(left: Context, right: Context) -> np.ndarray:
+    """(m, n) inner products of the added features."""
+    return np.asarray(left.features @ right.features.T)
+
+
+def matched(column: KnownColumn, values: np.ndarray, categories: Sequence[str]) -> np.ndarray:
+    """Values (n,) of a set in the codes of a column, NaN where it does not know the category.
+
+    Args: categories: of the set, by its codes; empty of a number.
+    """
+    if not column.categories:
+        return np.asarray(values, dtype=np.float64)
+    place = {name: code for code, name in enumerate(column.categories)}
+    codes = np.array([place.get(name, np.nan) for name in categories] + [np.nan])
+    known = np.where(np.isfinite(values), values, len(categories)).astype(np.int64)
+    return np.asarray(codes[known])
