@@ -102,18 +102,3 @@ def test_standardised_age_is_predicted_in_years_and_scored_in_its_scale() -> Non
     torch.testing.assert_close(
         losses(read(logits, labels, term, "mean"), labels, weights, term)[2], expected
     )
-
-
-def test_a_soft_label_is_the_cross_entropy_to_its_probabilities_and_zeros_mean_the_label() -> None:
-    logits, labels, weights = setup()
-    seen = read(logits, labels, TERMS, "mean")
-    soft = torch.zeros(4, 6)
-    plain = losses(seen, labels, weights, TERMS)
-    torch.testing.assert_close(losses(seen, labels, weights, TERMS, 0.0, soft), plain)
-    soft[1, :3] = torch.tensor([0.0, 0.25, 0.75])
-    found = losses(seen, labels, weights, TERMS, 0.0, soft)
-    mean = logits.mean(0)[:, :3]
-    each = F.cross_entropy(mean, labels[:, 0].long(), reduction="none")
-    each[1] = -(soft[1, :3] * mean[1].log_softmax(0)).sum()
-    torch.testing.assert_close(found[0], each.mean())
-    torch.testing.assert_close(found[1:], plain[1:])

@@ -136,27 +136,21 @@ def losses(
     weights_BC: Tensor,
     terms: Sequence[TargetLoss],
     label_smoothing: float = 0.0,
-    soft_BM: Tensor | None = None,
 ) -> Tensor:
     """One loss a target: cross-entropy over the target's tokens, or squared error of a scalar (in
     units of its scale), of its logarithm where it has a log scale.
 
     Args: read_outs: as `read` gives them.   labels_BC: of scalars in their own unit.
-        soft_BM: probabilities that stand in place of a class label, over the target's tokens; zeros
-            where the label itself counts.
     Returns: (C,); each is multiplied by its `TargetLoss.weight` already, their sum is the training
         loss.
     """
     result = []
-    soft = soft_BM.split([t.target.n_tokens for t in terms], dim=1) if soft_BM is not None else None
     for c, (term, value) in enumerate(zip(terms, read_outs, strict=True)):
         label = torch.nan_to_num(labels_BC[:, c], nan=1.0 if term.target.log else 0.0)
         if term.target.is_class:
-            wanted = label.long()
-            if soft is not None:
-                sure = F.one_hot(wanted, value.shape[1]).to(value.dtype)
-                wanted = torch.where(soft[c].sum(1, keepdim=True) > 0, soft[c].to(value), sure)
-            each = F.cross_entropy(value, wanted, reduction="none", label_smoothing=label_smoothing)
+            each = F.cross_entropy(
+                value, label.long(), reduction="none", label_smoothing=label_smoothing
+            )
         else:
             each = ((value[:, 0] - term.learnt(label)) / term.scale).square()
         result.append(term.weight * (each * weights_BC[:, c]).sum())

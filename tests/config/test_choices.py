@@ -90,7 +90,6 @@ TABLES: dict[str, set[str]] = {
 SHOWN_BY = {
     "Recipe.model.people_memory": ("tests/training/test_remember.py",),
     "Recipe.pseudo.threshold": ("tests/training/test_pseudo_labels.py",),
-    "Recipe.pseudo.labels": ("tests/training/test_pseudo_labels.py",),
     "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
 }
 

@@ -1,5 +1,5 @@
-"""Pseudo-labels beyond the first guess: from which confidence on, as probabilities, balanced, by a
-teacher asked again, for scans of other sets; and a run that is stopped anywhere goes on equal."""
+"""Pseudo-labels: from which confidence on, fitted on validation people; and for scans of other
+sets."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from lcm_scale.config import Recipe
+from lcm_scale.config import PseudoConfig, Recipe
 from lcm_scale.training import fit as run
-from lcm_scale.training.pseudo_labels import _balance
+from lcm_scale.training.pseudo_labels import _Checked, _threshold
 from lcm_scale.training.pseudo_threshold import class_threshold, scalar_passes
 from lcm_scale.training.run_log import read_log
-from lcm_scale.training.teacher import Teacher
+from lcm_scale.vocabulary import group
 from lcm_scale.weights import checkpoints
 
 Make = Callable[..., Recipe]
 # 33 training scans in batches of 8 are 5 steps an epoch; 30 % of the labels are missing.
 PHASES = "phases=[{name: labelled, epochs: 1}, {name: filled, epochs: 3, pseudo_labels: true}]"
-TEACHER = ("pseudo.refresh_epochs=1", "pseudo.teacher_decay=0.5", "pseudo.labels=soft")
 
 
 def newest(folder: Path) -> dict:
@@ -76,6 +74,14 @@ def test_a_model_that_knows_nothing_rarely_passes() -> None:
     assert passed <= 10
 
 
+def test_nine_of_ten_is_luck_too_often_where_five_levels_are_asked() -> None:
+    recorded = np.repeat([0, 1], 5).astype(np.float32)
+    guess, person, sure = recorded.copy(), np.arange(10), np.full(10, 0.99)
+    assert class_threshold(guess, sure, recorded, person, 0.0) == 0.0
+    guess[0] = 1
+    assert class_threshold(guess, sure, recorded, person, 0.0) is None  # p = .0107, above .05 / 5
+
+
 def test_many_scans_of_few_people_are_few_people() -> None:
     recorded = np.array([0, 1, 0, 1], dtype=np.float32)
     person, sure = np.arange(4), np.full(4, 0.99)
@@ -93,105 +99,35 @@ def test_a_number_is_filled_in_where_it_beats_the_median() -> None:
     assert not scalar_passes(age[:0], age[:0], np.arange(0))
 
 
+def test_whom_n_a_says_nothing_of_is_not_asked_and_the_others_decide() -> None:
+    """The model gives N/A the largest logit throughout; that is no answer."""
+    target = group("diagnosis", ["CN", "Autism"])
+    guess, certainty, recorded, _ = people(60)
+    guess = np.where(certainty >= 0.8, guess, 1 - recorded)
+    scores = np.full((60, 3), 9.0, dtype=np.float32)
+    scores[np.arange(60), guess.astype(int) + 1] = np.log(certainty)
+    scores[np.arange(60), 2 - guess.astype(int)] = np.log(1 - certainty)
+    labels = np.concatenate([recorded + 1, np.zeros(200), np.full(20, np.nan)])
+    many = np.concatenate([scores, scores[:1].repeat(220, 0)])
+    checked = _Checked.of(target, labels, many)
+    assert int(checked.known.sum()) == 60
+    assert checked.agreement == pytest.approx((certainty >= 0.8).mean())
+    config = PseudoConfig(threshold="fitted")
+    assert _threshold(target, checked, np.arange(280), config) == 0.8
+    nobody = _Checked.of(target, labels[60:], many[60:])
+    assert _threshold(target, nobody, np.arange(220), config) == float("inf")
+    assert _threshold(target, nobody, np.arange(220), PseudoConfig()) == 0.0
+
+
 def test_where_nothing_is_good_enough_nothing_is_filled_in_and_that_is_said(
     recipe: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run.pretrain(recipe(PHASES, "pseudo.threshold=fitted", "pseudo.targets=[sex]"))
+    folder = run.pretrain(recipe(PHASES, "pseudo={threshold: fitted, targets: [sex]}"))
     (row,) = audit(folder)
     assert (row["given"], row["threshold"]) == ("0", "nan")
-    assert "epoch 2: no pseudo-labels for sex: at no confidence" in capsys.readouterr().out
+    assert "phase filled: no pseudo-labels for sex: at no confidence" in capsys.readouterr().out
     plain = run.pretrain(recipe("name=plain", PHASES.replace("true", "false")))
     assert losses(folder) == losses(plain)
-
-
-# -- soft, balanced --------------------------------------------------------------------------------
-
-
-def test_soft_labels_are_probabilities_where_a_label_is_missing_and_nowhere_else(
-    recipe: Make,
-) -> None:
-    folder = run.pretrain(
-        recipe(PHASES, "pseudo.labels=soft", "pseudo.targets=[sex]", "trainer.max_steps=6")
-    )
-    state = newest(folder)
-    pseudo, vocabulary = state["ConnectomeData"]["pseudo"], checkpoints.load(folder).vocabulary
-    column, places = vocabulary.names.index("sex"), vocabulary.slices()["sex"]
-    filled = pseudo["confidence"][:, column] > 0
-    assert 0 < int(filled.sum()) < len(filled)
-    assert pseudo["confidence"][filled, column].unique().tolist() == [0.5], "pseudo.weight alone"
-    total = pseudo["soft"].sum(1)
-    assert torch.allclose(total[filled], torch.ones(int(filled.sum())))
-    assert not total[~filled].any()
-    assert torch.equal(pseudo["soft"][:, places].sum(1), total), "over the target's own tokens"
-
-
-def test_soft_and_balanced_labels_change_the_training_and_survive_a_resume(recipe: Make) -> None:
-    own = ("pseudo.labels=soft", "pseudo.balance=true")
-    whole = losses(run.pretrain(recipe("name=whole", PHASES, *own)))
-    for each in ((), own[:1], own[1:]):
-        assert (
-            losses(run.pretrain(recipe(f"name=less-{len(''.join(each))}", PHASES, *each))) != whole
-        )
-    run.pretrain(recipe("name=parts", PHASES, *own, "trainer.max_steps=7"))
-    assert losses(run.pretrain(recipe("name=parts", PHASES, *own))) == whole
-
-
-def test_a_class_that_is_predicted_too_often_counts_less_and_none_counts_more() -> None:
-    recorded = np.array([0, 0, 1, 1], dtype=np.float32)
-    guess = np.array([0, 0, 0, 1, 1], dtype=np.float32)
-    confidence = np.array([0.5, 0.5, 0.5, 0.5, 0.0], dtype=np.float32)
-    assert _balance(recorded, guess, confidence) == pytest.approx([2 / 3] * 3 + [1.0] * 2)
-    assert _balance(recorded[:0], guess, confidence) == pytest.approx([1.0] * 5)
-
-
-# -- the teacher -----------------------------------------------------------------------------------
-
-
-def test_the_teacher_is_the_average_and_gives_the_weights_back() -> None:
-    network = torch.nn.BatchNorm1d(2)
-    teacher = Teacher(0.75)
-    teacher.begin(network)
-    with torch.no_grad():
-        network.weight.fill_(5.0)
-        network.num_batches_tracked.fill_(3)
-    teacher.follow(network)
-    assert teacher.weights["weight"].tolist() == [2.0, 2.0]  # .75 x 1 + .25 x 5
-    assert int(teacher.weights["num_batches_tracked"]) == 3
-    with teacher.speaks_for(network):
-        assert network.weight.tolist() == [2.0, 2.0]
-    assert network.weight.tolist() == [5.0, 5.0]
-    assert teacher.weights["weight"].tolist() == [2.0, 2.0]
-
-
-def test_a_run_with_a_teacher_stopped_after_every_step_equals_the_undisturbed_one(
-    recipe: Make,
-) -> None:
-    """Labels, teacher, weights and audit; before, at and between the refreshes."""
-    whole = run.pretrain(recipe("name=whole", PHASES, *TEACHER))
-    steps = len(losses(whole))
-    assert steps == 20
-    for stop in range(1, steps + 1):
-        parts = run.pretrain(recipe("name=parts", PHASES, *TEACHER, f"trainer.max_steps={stop}"))
-    assert losses(parts) == losses(whole)
-    wanted, found = newest(whole), newest(parts)
-    teachers = [each["callbacks"]["PseudoLabels"]["teacher"] for each in (wanted, found)]
-    filled = [each["ConnectomeData"]["pseudo"] for each in (wanted, found)]
-    weights = [each["state_dict"] for each in (wanted, found)]
-    for mine, theirs in (teachers, filled, weights):
-        assert mine and mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[name].nan_to_num(), theirs[name].nan_to_num()) for name in mine)
-    assert audit(parts) == audit(whole)
-    assert {row["epoch"] for row in audit(whole)} == {"1", "2", "3"}
-
-
-def test_labels_of_the_teacher_and_of_the_moment_differ_once_they_are_made_anew(
-    recipe: Make,
-) -> None:
-    once = losses(run.pretrain(recipe("name=once", PHASES)))
-    anew = losses(run.pretrain(recipe("name=anew", PHASES, TEACHER[0])))
-    taught = losses(run.pretrain(recipe("name=taught", PHASES, *TEACHER[:2])))
-    assert once[:10] == anew[:10] == taught[:10], "the first labels are the same"
-    assert len({once[12], anew[12], taught[12]}) == 3
 
 
 # -- scans of other sets ---------------------------------------------------------------------------
@@ -201,8 +137,7 @@ def test_labels_of_the_teacher_and_of_the_moment_differ_once_they_are_made_anew(
 def test_scans_of_other_sets_get_labels_of_groups_unless_they_carry_n_a(
     recipe: Make, not_applicable: bool
 ) -> None:
-    """`second` has no eye_status at all. N/A is a label, so that it is not missing there, and is no
-    answer that the audit could ask for."""
+    """`second` has no eye_status at all. N/A is a label, so that it is not missing there."""
     phases = PHASES.replace("epochs: 1", "epochs: 1, sets: [first]")
     folder = run.pretrain(
         recipe(
@@ -218,4 +153,3 @@ def test_scans_of_other_sets_get_labels_of_groups_unless_they_carry_n_a(
     assert bool(filled[second].all()) != not_applicable
     assert bool(filled[second].any()) != not_applicable
     assert int(row["given"]) == int(filled.sum())
-    assert int(row["known"]) <= 6, "of the six validation people those of `first`"

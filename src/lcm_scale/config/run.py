@@ -141,15 +141,7 @@ class PseudoConfig:
     # fitted: per target the smallest confidence from which on the model is clearly better about
     # validation people than their most frequent class; none passes: no pseudo-labels
     threshold: str = choice("given", "fitted")
-    # hard: the likeliest class; soft: all its classes' probabilities
-    labels: str = choice("hard", "soft")
-    balance: bool = False  # a class that is predicted more often than recorded counts less
     weight: float = at_least(0, 0.5)  # of a pseudo-labelled term against a true one
-    # made anew every so many epochs of the phase; None: at its start alone
-    refresh_epochs: int | None = at_least(1, None)
-    # who then predicts: an average of the weights, which keeps so much of itself a step; 0: the
-    # weights of that moment
-    teacher_decay: float = share(0.0)
 
 
 @dataclass

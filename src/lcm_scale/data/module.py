@@ -115,26 +115,15 @@ class ConnectomeData(L.LightningDataModule):
             )
 
     def set_pseudo_labels(
-        self,
-        scans: np.ndarray,
-        values: np.ndarray,
-        confidence: np.ndarray,
-        soft: np.ndarray | None = None,
+        self, scans: np.ndarray, values: np.ndarray, confidence: np.ndarray
     ) -> None:
-        """Fill in labels (n, C) where `confidence` is above 0, in place of those filled in before;
-        kept in checkpoints, so that a resumed phase has the same.
-
-        Args: soft: (n, M) probabilities over the vocabulary's tokens, as `Labels` has them.
-        """
+        """Fill in labels (n, C) where `confidence` is above 0; kept in checkpoints, so that a
+        resumed phase has the same."""
         self.pseudo = {
             "scans": torch.from_numpy(scans.astype(np.int64)),
             "values": torch.from_numpy(values.astype(np.float32)),
             "confidence": torch.from_numpy(confidence.astype(np.float32)),
         }
-        if soft is not None:
-            self.pseudo["soft"] = torch.from_numpy(soft.astype(np.float32))
-            self.labels.soft = np.zeros((self.sets.n_scans, soft.shape[1]), dtype=np.float32)
-            self.labels.soft[scans] = soft
         recorded = Labels.recorded(self.sets.labels)
         # In place: the epoch's stream is made before the phase's start fills them in.
         self.labels.values[:], self.labels.confidence[:] = recorded.values, recorded.confidence
@@ -157,7 +146,8 @@ class ConnectomeData(L.LightningDataModule):
         check_state(state_dict, self.seed, len(self.train), self.window, self.sets.fingerprints)
         self.epoch, self.consumed = state_dict["epoch"], state_dict["consumed"]
         if state_dict["pseudo"]:
-            self.set_pseudo_labels(**{k: v.numpy() for k, v in state_dict["pseudo"].items()})
+            pseudo = {k: v.numpy() for k, v in state_dict["pseudo"].items()}
+            self.set_pseudo_labels(pseudo["scans"], pseudo["values"], pseudo["confidence"])
 
 
 def scans_to_train(

@@ -138,13 +138,10 @@ class Labels:
         values: float32 (N, C), NaN missing.
         confidence: float32 (N, C): 1 for a recorded label, less for a pseudo-label, 0 for a missing
             one.
-        soft: float32 (N, M) over the vocabulary's tokens: the probabilities that stand in place of
-            a class, 0 where the label in `values` counts; None: everywhere.
     """
 
     values: np.ndarray
     confidence: np.ndarray
-    soft: np.ndarray | None = None
 
     @classmethod
     def recorded(cls, values: np.ndarray) -> Labels:
@@ -165,8 +162,8 @@ class BatchStream:
     """The batches of one epoch that one rank sees, an iterable for Lightning.
 
     Each batch holds `edges` (b, E), `labels` and `weights` (b, C), `valid` (b,) and `scan` (b,), -1
-    where padded; b is the same for every batch. Where labels are soft, `soft` (b, M) holds them.
-    `weights` are scaled so that the mean over ranks and micro-batches is the global batch's loss.
+    where padded; b is the same for every batch. `weights` are scaled so that the mean over ranks
+    and micro-batches is the global batch's loss.
 
     Args:
         selection: scan numbers that the epoch visits, in manifest order.
@@ -190,8 +187,6 @@ class BatchStream:
     ) -> None:
         self.source, self.labels, self.plan, self.block = source, labels, plan, sets.block
         self.columns, self.rank, self.first_step = columns, rank, first_step
-        places = list(sets.vocabulary.slices().values())
-        self.tokens = np.r_[tuple(places[column] for column in columns)]
         order, self.group = epoch_order(sets.block[selection], seed, epoch, window)
         self.scans = selection[order]
         self._window: tuple[tuple[int, int], frozenset[int]] | None = None
@@ -217,10 +212,7 @@ class BatchStream:
         else:
             edges = self.source.gather(scans)
         labels = self.labels.values.take(scans, 0).take(self.columns, 1)
-        soft = self.labels.soft
-        if soft is not None:
-            soft = soft.take(scans, 0).take(self.tokens, 1)
-        return padded(edges, labels, weights, scans, self.plan.local_batch, soft)
+        return padded(edges, labels, weights, scans, self.plan.local_batch)
 
     def _window_blocks(self, positions: slice) -> frozenset[int]:
         """The blocks of the windows that a step touches, looked up once a window: most steps lie in
@@ -235,12 +227,7 @@ class BatchStream:
 
 
 def padded(
-    edges: np.ndarray,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    scans: np.ndarray,
-    size: int,
-    soft: np.ndarray | None = None,
+    edges: np.ndarray, labels: np.ndarray, weights: np.ndarray, scans: np.ndarray, size: int
 ) -> Batch:
     """A batch of `size` rows; rows past the real ones are 0, without label or weight, and marked
     not valid."""
@@ -259,5 +246,4 @@ def padded(
         "weights": fill(weights.astype(np.float32, copy=False), 0.0),
         "valid": fill(np.ones(n, dtype=np.float32), 0.0),
         "scan": fill(scans.astype(np.int64), -1),
-        **({} if soft is None else {"soft": fill(soft, 0.0)}),
     }

@@ -61,12 +61,7 @@ class LCMModule(L.LightningModule):
         logits = self.model(self.inputs(batch), self.phase.active, batch["valid"])
         values = read(logits, batch["labels"], terms, self.phase.readout)
         each = losses(
-            values,
-            batch["labels"],
-            batch["weights"],
-            terms,
-            self.recipe.objective.label_smoothing,
-            batch.get("soft"),
+            values, batch["labels"], batch["weights"], terms, self.recipe.objective.label_smoothing
         )
         self.last_losses = each.detach()
         return each.sum()

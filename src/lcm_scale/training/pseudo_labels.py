@@ -1,11 +1,11 @@
 """Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction
 stands in (paper, finetuning).
 
-Made at the start of a phase that asks for them, and anew every `pseudo.refresh_epochs`, from the
-weights of that moment or their average; the confidence is the predicted class's probability, times
-the recipe's weight. The audit table says who got what, and how often the same weights are right
-about validation people, of whom no label was ever trained on: on training people whose label they
-have learnt they agree with themselves, 100 % of the time.
+Made once, at the start of a phase that asks for them, from the weights of that moment; the
+confidence is the predicted class's probability, times the recipe's weight. The audit table says who
+got what, and how often the same weights are right about validation people, of whom no label was
+ever trained on: on training people whose label they have learnt they agree with themselves, 100 %
+of the time. A fitted threshold asks the same people whether a target is worth filling in at all.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class AuditRow:
         known: validation scans with a recorded label (N/A is none), of people whom the pretrained
             model did not see.   agreement: share of them predicted right (scalars: MAE), NaN
             without any.
-        epoch: at whose start they were made.   threshold: the confidence that was asked for; NaN
-            where none was good enough, and for scalars.
+        threshold: the confidence that was asked for; NaN where none was good enough, and for
+            scalars.
     """
 
     phase: str
@@ -52,8 +52,7 @@ class AuditRow:
     categories: str
     known: int
     agreement: float
-    epoch: int = 0
-    threshold: float = float("nan")
+    threshold: float = float("nan")  # checkpoints of release 0.1.0 have none
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,10 @@ class _Checked:
 
     @classmethod
     def of(cls, target: Target, recorded: np.ndarray, scores: np.ndarray) -> _Checked:
-        known = _answered(target, recorded)
+        known = np.isfinite(recorded)
+        if NOT_APPLICABLE in target.categories:
+            # What scans of other sets carry, and nobody asked them.
+            known &= recorded != target.categories.index(NOT_APPLICABLE)
         agreement = float("nan")
         guess, certainty = _decide(target, scores)
         if known.any() and target.is_class:
@@ -89,7 +91,6 @@ def make_pseudo_labels(
     unseen: np.ndarray,
     pretrained: Sequence[str],
     config: PseudoConfig,
-    epoch: int,
 ) -> list[AuditRow]:
     """Predict every pretrained target of `scans` and fill in what is missing.
 
@@ -103,7 +104,6 @@ def make_pseudo_labels(
     columns = list(module.phase.active)
     values = np.full((len(scans), len(module.vocabulary.targets)), np.nan, dtype=np.float32)
     confidence = np.zeros_like(values)
-    soft = np.zeros((len(scans), module.vocabulary.n_tokens), dtype=np.float32)
     predictions = predict(module, data, scans)
     checks = predict(module, data, unseen) if len(unseen) else [p[:0] for p in predictions]
     audit = []
@@ -118,17 +118,7 @@ def make_pseudo_labels(
         missing = np.isnan(recorded)
         take = missing & (certainty >= threshold)
         values[take, column] = guess[take]
-        sure = certainty
-        if config.labels == "soft" and target.is_class:
-            # The distribution itself says how sure the model is.
-            soft[take, module.vocabulary.slices()[target.name]] = _distribution(target, scores)[
-                take
-            ]
-            sure = np.ones_like(certainty)
-        confidence[take, column] = config.weight * sure[take]
-        if config.balance and target.is_class:
-            answers = recorded[_answered(target, recorded)]
-            confidence[:, column] *= _balance(answers, guess, confidence[:, column])
+        confidence[take, column] = config.weight * certainty[take]
         audit.append(
             AuditRow(
                 module.phase.name,
@@ -137,11 +127,10 @@ def make_pseudo_labels(
                 *_given(target, guess[take], certainty[take]),
                 int(checked.known.sum()),
                 checked.agreement,
-                epoch,
                 threshold if target.is_class and threshold <= 1 else float("nan"),
             )
         )
-    data.set_pseudo_labels(scans, values, confidence, soft if config.labels == "soft" else None)
+    data.set_pseudo_labels(scans, values, confidence)
     return audit
 
 
@@ -184,13 +173,6 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
 
 
-def _distribution(target: Target, logits: np.ndarray) -> np.ndarray:
-    """(n, categories): the probabilities, and 0 for N/A."""
-    probability = probabilities(target, logits)
-    shift = target.n_tokens - probability.shape[1]
-    return np.pad(probability, ((0, 0), (shift, 0)))
-
-
 def _threshold(
     target: Target, checked: _Checked, person: np.ndarray, config: PseudoConfig
 ) -> float:
@@ -205,29 +187,6 @@ def _threshold(
         guess, checked.certainty[known], recorded, person[known], config.min_confidence
     )
     return float("inf") if fitted is None else fitted
-
-
-def _balance(recorded: np.ndarray, guess: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """(n,) factors up to 1: of a class whose share of all confidence is larger than its share of
-    the recorded labels, the one through the other. 1 where nothing is recorded.
-
-    Args: recorded: (m,).   guess, confidence: (n,).
-    """
-    factors = np.ones(len(guess), dtype=np.float32)
-    total = float(confidence.sum())
-    for code in np.unique(guess[confidence > 0]) if len(recorded) else ():
-        mine = guess == code
-        share = float(confidence[mine].sum()) / total
-        factors[mine] = min(1.0, float((recorded == code).mean()) / share)
-    return factors
-
-
-def _answered(target: Target, recorded: np.ndarray) -> np.ndarray:
-    """Which labels are answers: N/A is what scans of other sets carry, and nobody asked them."""
-    known = np.isfinite(recorded)
-    if NOT_APPLICABLE in target.categories:
-        known &= recorded != target.categories.index(NOT_APPLICABLE)
-    return known
 
 
 def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[int, float, str]:
