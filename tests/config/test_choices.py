@@ -89,6 +89,7 @@ TABLES: dict[str, set[str]] = {
 # Choices whose words whole runs or sweeps tell apart: the tests that run them.
 SHOWN_BY = {
     "Recipe.model.people_memory": ("tests/training/test_remember.py",),
+    "Recipe.pseudo.threshold": ("tests/training/test_pseudo_labels.py",),
     "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
 }
 

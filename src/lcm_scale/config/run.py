@@ -138,6 +138,9 @@ class PhaseConfig:
 class PseudoConfig:
     targets: list[str] = texts()  # which pretrained targets; empty: every pretrained one
     min_confidence: float = between(0, 1, 0.0)  # a class below it stays missing
+    # fitted: per target the smallest confidence from which on the model is clearly better about
+    # validation people than their most frequent class; none passes: no pseudo-labels
+    threshold: str = choice("given", "fitted")
     weight: float = at_least(0, 0.5)  # of a pseudo-labelled term against a true one
 
 
