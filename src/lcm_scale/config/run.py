@@ -77,6 +77,8 @@ class ModelConfig:
     people_memory: str = choice("none", "linear")
     # what people memory is told of a scan beside its matrix: site, columns of context, targets
     context: list[str] = texts()
+    # where init_from has people memory: fit what its answers leave over, or all anew
+    prior: str = choice("pretrained", "none")
 
 
 @dataclass
