@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
-from lcm_scale.weights.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,8 @@ def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     return name
 
 
-def questions_of(
-    recipe: Recipe, sets: ShardSets, fixed: Checkpoint | None = None
-) -> list[Question]:
-    """The evaluated targets, the headline first.
-
-    Args:
-        fixed: a model that is evaluated as it is, and so must know them.
-    Raises: InputError.
-    """
+def questions_of(recipe: Recipe, sets: ShardSets) -> list[Question]:
+    """The evaluated targets, the headline first.  Raises: InputError."""
     own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     renames = {new: old for old, new in sets.renames[sets.names.index(own.name)].items()}
     available = [t for t in sets.vocabulary.targets if t.name in renames]
@@ -92,8 +83,6 @@ def questions_of(
             )
         target = sets.vocabulary[name]
         labels = tuple(c for c in own.vocabulary[renames[name]].categories if c != NOT_APPLICABLE)
-        if fixed is not None:
-            _must_know(fixed, name, labels)
         codes = tuple(target.categories.index(c) for c in labels) if target.is_class else ()
         questions.append(Question(target, sets.vocabulary.names.index(name), labels, codes))
     for name in recipe.evaluate.confounded:
@@ -102,11 +91,3 @@ def questions_of(
                 f"evaluate.confounded: '{name}' is not evaluated{nearest(name, names)}"
             )
     return questions
-
-
-def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
-    if name not in model.active or not set(labels) <= set(model.vocabulary[name].categories):
-        raise InputError(
-            f"{model.path}: a checkpoint of another vocabulary: it does not know {name} "
-            f"({', '.join(labels)}); it was trained on {', '.join(model.active)}"
-        )

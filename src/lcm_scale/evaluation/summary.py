@@ -13,7 +13,6 @@ from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
-from lcm_scale.evaluation.protocols import SENTENCES
 from lcm_scale.evaluation.questions import Question, evaluated_set
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.provenance import provenance
@@ -38,7 +37,7 @@ def summarise(
     prepared: PreparedEvaluation, results: Sequence[TargetResult], runs: Sequence[FitResult]
 ) -> Report:
     """Everything that a reader of the report should see."""
-    recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.scans
+    recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
     evaluated = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
     return Report(
         title=recipe.title or recipe.name,
@@ -46,7 +45,7 @@ def summarise(
         headline=prepared.questions[0].target.name,
         targets=tuple(results),
         notes=_notes(prepared),
-        protocol=SENTENCES[recipe.evaluate.protocol](recipe),
+        protocol=prepared.plan.sentence,
         data={
             "set": evaluated.name,
             "scans": len(scans),
@@ -67,13 +66,14 @@ def summarise(
 
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
+    notes += prepared.plan.notes
     for question in prepared.questions:
         if question.target.log:
             notes.append(
                 f"{question.target.name} is learnt and predicted on its log scale, by the model "
                 "and the baselines; errors are in its own unit."
             )
-        if question.target.is_class:
+        if question.target.is_class and prepared.fixed is None:
             notes += _shortage_note(prepared, question)
     notes += _kind_notes(prepared) + _missing_notes(prepared)
     if prepared.recipe.evaluate.harmonise != "none":
@@ -199,7 +199,7 @@ def _stages(
         stages.append(("train" if start is None else "finetune", training))
     evaluation = {
         "folds": len(prepared.folds),
-        "held-out scans": len(prepared.scans),
+        "held-out scans": len(prepared.plan.tested),
         "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
     }
     return (*stages, ("evaluate", evaluation))
