@@ -183,7 +183,7 @@ class EvaluateConfig:
     target: str = free("")  # the headline; default: the set's first group
     targets: list[str] = texts()  # default: every active target
     # how people are held out; external: train on the other sets of data.sets, test on `set`
-    protocol: str = choice("nested", "external")
+    protocol: str = choice("nested", "leave-site-out", "leave-set-out", "external")
     folds: int = at_least(2, 5)  # of nested
     seed: int = between(0, LARGEST_SEED, 142857)
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject

@@ -159,9 +159,3 @@ def test_a_fixed_models_baselines_are_trained_on_the_people_that_it_was_trained_
     assert "trained on 37 of the 37 people" in report.protocol
     assert set(report.targets[0].differences) == {"majority", "linear", "tangent"}
     assert np.array_equal(prepared.plan.tested, opened.scans_of(["second"]))
-
-
-def test_a_fixed_model_takes_no_other_protocol(recipe: Make) -> None:
-    start = run.pretrain(recipe("name=pre", "data.targets=[sex]", "trainer.max_steps=1"))
-    asked = [*FIXED[:2], "evaluate.targets=[sex]", f"evaluate.checkpoint={start}"]
-    assert len(prepare_evaluation(recipe(*asked, "evaluate.protocol=external")).folds) == 1
