@@ -42,7 +42,7 @@ from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
 from lcm_scale.evaluation.metrics import METRICS
-from lcm_scale.evaluation.protocols import PROTOCOLS, SENTENCES
+from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.units import UNITS
 from lcm_scale.hardware.cards import CARDS, YOURS
 from lcm_scale.hardware.precision import precision_of
@@ -397,10 +397,6 @@ def test_the_tests_that_run_a_choice_name_each_word_but_the_usual_one(key: str) 
     text = "".join((root / file).read_text(encoding="utf-8") for file in SHOWN_BY[key])
     for word in CHOICES[key][1:]:
         assert f"{key.rpartition('.')[2]}: {word}" in text
-
-
-def test_every_protocol_has_its_sentence() -> None:
-    assert set(SENTENCES) == set(PROTOCOLS)
 
 
 def test_each_readout_reads_in_its_own_way_and_an_unknown_one_is_refused() -> None:

@@ -187,8 +187,9 @@ class EvaluateConfig:
     set: str = free("")  # default: the last of data.sets
     target: str = free("")  # the headline; default: the set's first group
     targets: list[str] = texts()  # default: every active target
-    protocol: str = choice("nested")
-    folds: int = at_least(2, 5)
+    # how people are held out; external: train on the other sets of data.sets, test on `set`
+    protocol: str = choice("nested", "leave-site-out", "leave-set-out", "external")
+    folds: int = at_least(2, 5)  # of nested
     seed: int = between(0, LARGEST_SEED, 142857)
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
@@ -203,7 +204,8 @@ class EvaluateConfig:
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
-    checkpoint: str | None = text(FILLED, None)  # evaluate this model as it is, without training
+    # evaluate this model as it is, without training: an external test, whatever the protocol
+    checkpoint: str | None = text(FILLED, None)
     confounded: dict[str, str] = text(
         FILLED, {}, may_differ=True
     )  # target -> why its number must not be believed

@@ -109,12 +109,12 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> 
     with progress.stage(label, len(prepared.questions) * len(prepared.baselines)) as advance:
         for question in prepared.questions:
             truth = question.truth(sets.labels[prepared.scans])
-            train = np.concatenate([fold.train, fold.validation])
-            train = train[np.isfinite(truth[train])]
+            train = fold.fitted[np.isfinite(truth[fold.fitted])]
             sites = effects and effects.of(np.concatenate([train, fold.test]))
             found.append({})
             known = told.without(question.target.name).of(np.concatenate([train, fold.test]))
-            for baseline in prepared.baselines:
+            left_out = question.target.name in prepared.plan.without_baselines
+            for baseline in () if left_out else prepared.baselines:
                 found[-1][baseline] = fit_predict(
                     baseline,
                     edges[train],

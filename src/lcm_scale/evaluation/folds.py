@@ -28,6 +28,12 @@ class Fold:
     validation: np.ndarray
     test: np.ndarray
 
+    @property
+    def fitted(self) -> np.ndarray:
+        """What a baseline is fitted on: it has no epoch to choose, so that the validation scans are
+        training scans to it."""
+        return np.concatenate([self.train, self.validation])
+
 
 def subject_folds(
     subject: np.ndarray,

@@ -159,6 +159,6 @@ def sentence(
     where = f" ({', '.join(sorted(strange))})" if left else ""
     words.append(
         f"Left as they are, since their site has fewer than {LEAST_PEOPLE} training people: {left} "
-        f"of {len(scans)} held-out scans{where}."
+        f"of {sum(len(fold.test) for fold in folds)} held-out scans{where}."
     )
     return " ".join(words)

@@ -17,8 +17,9 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
-from lcm_scale.evaluation.protocols import PROTOCOLS
-from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
+from lcm_scale.evaluation.protocols import PROTOCOLS, external
+from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.units import check_unit
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
@@ -37,17 +38,30 @@ class PreparedEvaluation:
 
     Attributes:
         fixed: the model that is evaluated as it is; None where each fold trains its own.
-        scans: numbers of the evaluated scans.   folds: positions in them.
+        plan: who is trained on and tested, and what is asked.
         runs: of each fold one a repeat; empty for a fixed model.
     """
 
     opened: Opened
     folder: Path
     fixed: Checkpoint | None
-    scans: np.ndarray
-    questions: tuple[Question, ...]
-    folds: tuple[Fold, ...]
+    plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
+
+    @property
+    def scans(self) -> np.ndarray:
+        """Numbers of the scans that the folds speak of."""
+        return self.plan.scans
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The headline first."""
+        return self.plan.questions
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """Positions in `scans`."""
+        return self.plan.folds
 
     @property
     def recipe(self) -> Recipe:
@@ -97,32 +111,34 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
         )
     if fixed is not None:
         check_kinds(fixed, sets, recipe.data.mix_kinds)
-    scans = sets.scans_of([evaluated_set(recipe, sets)])
-    questions = tuple(questions_of(recipe, sets, fixed))
-    folds = tuple(PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions))
-    check_unit(recipe.evaluate.unit, sets, scans, questions)
-    check_baselines(recipe.evaluate.baselines, sets.kinds_of(scans), "evaluate.baselines")
+    if fixed is None:
+        plan = PROTOCOLS[recipe.evaluate.protocol](recipe, sets)
+    else:
+        plan = external.plan_of_fixed(recipe, sets, fixed)
+    check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
+    check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
-        refuse_overlap(model, sets, scans)
+        refuse_overlap(model, sets, plan.tested)
     runs: tuple[tuple[PreparedRun, ...], ...] = ()
     if fixed is None:
         repeats = range(recipe.evaluate.repeats)
         runs = tuple(
-            tuple(_prepare_fold(opened, folder, scans, fold, number, repeat) for repeat in repeats)
-            for number, fold in enumerate(folds, 1)
+            tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
+            for number in range(1, len(plan.folds) + 1)
         )
-    prepared = PreparedEvaluation(opened, folder, fixed, scans, questions, folds, runs)
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs)
     if recipe.evaluate.harmonise != "none":
-        check_harmonise(opened, scans, folds, prepared.training, questions)
+        check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
 
 
 def _prepare_fold(
-    opened: Opened, folder: Path, scans: np.ndarray, fold: Fold, number: int, repeat: int
+    opened: Opened, folder: Path, plan: Plan, number: int, repeat: int
 ) -> PreparedRun:
     """One model; nobody of the fold's test or validation people is among its training scans, in any
     set."""
     recipe, sets = opened.recipe, opened.sets
+    scans, fold = plan.scans, plan.folds[number - 1]
     name = f"fold-{number}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
     held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
     others = np.setdiff1d(sets.scans_of([]), scans)
@@ -133,7 +149,7 @@ def _prepare_fold(
         folder / "folds" / name,
         np.sort(np.concatenate([scans[fold.train], others])),
         scans[fold.validation],
-        f"fold {number}/{recipe.evaluate.folds}",
+        f"fold {number}/{len(plan.folds)}",
     )
 
 
@@ -144,6 +160,12 @@ def _fixed_model(recipe: Recipe) -> Checkpoint | None:
         raise InputError(
             "evaluate.checkpoint and init_from exclude each other: a fixed model is not trained "
             "further"
+        )
+    if recipe.evaluate.protocol not in ("nested", "external"):
+        raise InputError(
+            f"evaluate.checkpoint and evaluate.protocol={recipe.evaluate.protocol} exclude each "
+            "other: a fixed model is not trained, so that it is read once on all people of the "
+            "evaluated set (external)"
         )
     if recipe.evaluate.harmonise != "none":
         raise InputError(

@@ -11,7 +11,6 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
-from lcm_scale.weights.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -59,30 +58,27 @@ def evaluated_set(recipe: Recipe, sets: ShardSets) -> str:
     return name
 
 
-def questions_of(
-    recipe: Recipe, sets: ShardSets, fixed: Checkpoint | None = None
-) -> list[Question]:
+def questions_of(recipe: Recipe, sets: ShardSets, names: Sequence[str] = ()) -> list[Question]:
     """The evaluated targets, the headline first.
 
-    Args:
-        fixed: a model that is evaluated as it is, and so must know them.
+    Args: names: of the sets whose targets and categories are asked; none: the evaluated one.
     Raises: InputError.
     """
-    own = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
-    renames = {new: old for old, new in sets.renames[sets.names.index(own.name)].items()}
-    available = [t for t in sets.vocabulary.targets if t.name in renames]
+    asked = list(names) or [evaluated_set(recipe, sets)]
+    own = _categories(sets, asked)
+    available = [t for t in sets.vocabulary.targets if t.name in own]
     active = recipe.phases[-1].targets
     wanted = recipe.evaluate.targets or [
         t.name for t in available if not active or t.name in active
     ]
     headline = recipe.evaluate.target or (wanted[0] if wanted else "")
-    names = list(dict.fromkeys([headline, *wanted]))
+    chosen = list(dict.fromkeys([headline, *wanted]))
     known = [t.name for t in available]
     questions = []
-    for name in names:
+    for name in chosen:
         if name not in known:
             raise InputError(
-                f"evaluate: set {own.name} has no target '{name}'{nearest(name, known)} "
+                f"evaluate: set {', '.join(asked)} has no target '{name}'{nearest(name, known)} "
                 f"({', '.join(known)})"
             )
         if active and name not in active:
@@ -91,22 +87,25 @@ def questions_of(
                 f"({', '.join(active)})"
             )
         target = sets.vocabulary[name]
-        labels = tuple(c for c in own.vocabulary[renames[name]].categories if c != NOT_APPLICABLE)
-        if fixed is not None:
-            _must_know(fixed, name, labels)
+        labels = own[name]
         codes = tuple(target.categories.index(c) for c in labels) if target.is_class else ()
         questions.append(Question(target, sets.vocabulary.names.index(name), labels, codes))
     for name in recipe.evaluate.confounded:
-        if name not in names:
+        if name not in chosen:
             raise InputError(
-                f"evaluate.confounded: '{name}' is not evaluated{nearest(name, names)}"
+                f"evaluate.confounded: '{name}' is not evaluated{nearest(name, chosen)}"
             )
     return questions
 
 
-def _must_know(model: Checkpoint, name: str, labels: Sequence[str]) -> None:
-    if name not in model.active or not set(labels) <= set(model.vocabulary[name].categories):
-        raise InputError(
-            f"{model.path}: a checkpoint of another vocabulary: it does not know {name} "
-            f"({', '.join(labels)}); it was trained on {', '.join(model.active)}"
-        )
+def _categories(sets: ShardSets, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Target of the run -> the categories that these sets have of it, in their own order, without
+    N/A."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        number = sets.names.index(name)
+        for old, new in sets.renames[number].items():
+            own = sets.manifests[number].vocabulary[old].categories
+            labels = (c for c in own if c != NOT_APPLICABLE)
+            found[new] = tuple(dict.fromkeys((*found.get(new, ()), *labels)))
+    return found

@@ -13,8 +13,7 @@ from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
-from lcm_scale.evaluation.protocols import SENTENCES
-from lcm_scale.evaluation.questions import Question, evaluated_set
+from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
@@ -38,42 +37,44 @@ def summarise(
     prepared: PreparedEvaluation, results: Sequence[TargetResult], runs: Sequence[FitResult]
 ) -> Report:
     """Everything that a reader of the report should see."""
-    recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.scans
-    evaluated = sets.manifests[sets.names.index(evaluated_set(recipe, sets))]
+    recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
+    tested = [sets.manifests[number] for number in np.unique(sets.set_number[scans])]
     return Report(
         title=recipe.title or recipe.name,
         simulated=sets.simulated,
         headline=prepared.questions[0].target.name,
         targets=tuple(results),
         notes=_notes(prepared),
-        protocol=SENTENCES[recipe.evaluate.protocol](recipe),
+        protocol=prepared.plan.sentence,
         data={
-            "set": evaluated.name,
+            "set": ", ".join(m.name for m in tested),
             "scans": len(scans),
             "people": len(np.unique(sets.subject[scans])),
-            "atlas": evaluated.atlas.name,
-            "connectivity": evaluated.kind,
-            "fingerprint": evaluated.fingerprint,
+            "atlas": tested[0].atlas.name,
+            "connectivity": ", ".join(sets.kinds_of(scans)),
+            "fingerprint": ", ".join(m.fingerprint for m in tested),
         },
         stages=_stages(prepared, runs),
         # The first fold's epochs: one model's story rather than a mean of models that stopped
         # elsewhere. Of its audit likewise; each fold has its own in its folder.
         curves=tuple(runs[0].rows) if runs else (),
         pseudo_labels=tuple(asdict(row) for row in runs[0].audit) if runs else (),
-        quality=dict(evaluated.quality),
+        # Of one set: counts of regions and scans of several do not add up.
+        quality=dict(tested[0].quality) if len(tested) == 1 else {},
         provenance=provenance(recipe.seed),
     )
 
 
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
+    notes += prepared.plan.notes
     for question in prepared.questions:
         if question.target.log:
             notes.append(
                 f"{question.target.name} is learnt and predicted on its log scale, by the model "
                 "and the baselines; errors are in its own unit."
             )
-        if question.target.is_class:
+        if question.target.is_class and prepared.fixed is None:
             notes += _shortage_note(prepared, question)
     notes += _kind_notes(prepared) + _missing_notes(prepared)
     if prepared.recipe.evaluate.harmonise != "none":
@@ -199,7 +200,7 @@ def _stages(
         stages.append(("train" if start is None else "finetune", training))
     evaluation = {
         "folds": len(prepared.folds),
-        "held-out scans": len(prepared.scans),
+        "held-out scans": len(prepared.plan.tested),
         "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
     }
     return (*stages, ("evaluate", evaluation))

@@ -34,7 +34,7 @@ from lcm_scale.evaluation.folds import subject_strata
 from lcm_scale.evaluation.labelled import labelled_people
 from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import refuse_overlap
-from lcm_scale.evaluation.protocols import PROTOCOLS
+from lcm_scale.evaluation.protocols import nested
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.inference.predictor import Predictor
@@ -151,7 +151,7 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
     questions = tuple(questions_of(recipe, sets))
     if point.is_baseline:
         check_baselines([point.size], sets.kinds_of(scans), "baselines")
-    fold = PROTOCOLS[recipe.evaluate.protocol](recipe, sets, scans, questions)[point.fold - 1]
+    fold = nested.folds_of(recipe, sets, scans, questions)[point.fold - 1]
     people = np.unique(sets.subject[scans[fold.train]])
     if point.subjects > len(people):
         raise InputError(

@@ -153,7 +153,13 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     sweep = Sweep(recipe, base, base_path, (*points.values(), *baselines.values()), tuple(left_out))
     for one in points.values():
         # Every key and value is known to be right before anything runs.
-        if sweep.recipe_of(one).evaluate.harmonise != "none":
+        asked = sweep.recipe_of(one).evaluate
+        if asked.protocol != "nested":
+            raise InputError(
+                f"{path}: evaluate.protocol={asked.protocol}: a sweep's folds are nested; leave "
+                "the key out, and use it in `lcm-scale evaluate`"
+            )
+        if asked.harmonise != "none":
             raise InputError(
                 f"{path}: evaluate.harmonise: a sweep takes its scans as they are; leave the key "
                 "out, and harmonise in `lcm-scale evaluate`"

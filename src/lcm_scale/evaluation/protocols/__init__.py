@@ -1,16 +1,19 @@
-"""How scans are held out: one file a protocol, by the names that `evaluate.protocol` takes."""
+"""How scans are held out: one file a protocol, by the names that `evaluate.protocol` takes.
 
-from collections.abc import Callable, Sequence
+A model that is evaluated as it is (`evaluate.checkpoint`) has one way only:
+`external.plan_of_fixed`.
+"""
 
-import numpy as np
+from collections.abc import Callable
 
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
-from lcm_scale.evaluation.folds import Fold
-from lcm_scale.evaluation.protocols import nested
-from lcm_scale.evaluation.questions import Question
+from lcm_scale.evaluation.protocols import external, leave_set_out, leave_site_out, nested
+from lcm_scale.evaluation.protocols.plan import Plan
 
-Split = Callable[[Recipe, ShardSets, np.ndarray, Sequence[Question]], list[Fold]]
-
-PROTOCOLS: dict[str, Split] = {"nested": nested.folds_of}
-SENTENCES: dict[str, Callable[[Recipe], str]] = {"nested": nested.sentence}
+PROTOCOLS: dict[str, Callable[[Recipe, ShardSets], Plan]] = {
+    "nested": nested.plan,
+    "leave-site-out": leave_site_out.plan,
+    "leave-set-out": leave_set_out.plan,
+    "external": external.plan,
+}

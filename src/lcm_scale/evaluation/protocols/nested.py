@@ -10,7 +10,16 @@ import numpy as np
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.folds import Fold, require_classes, subject_folds
-from lcm_scale.evaluation.questions import Question
+from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
+
+
+def plan(recipe: Recipe, sets: ShardSets) -> Plan:
+    """Folds of the evaluated set.  Raises: InputError as `folds_of`."""
+    scans = sets.scans_of([evaluated_set(recipe, sets)])
+    questions = tuple(questions_of(recipe, sets))
+    folds = folds_of(recipe, sets, scans, questions)
+    return Plan(scans, questions, tuple(folds), _sentence(recipe))
 
 
 def folds_of(
@@ -47,14 +56,8 @@ def folds_of(
     return folds
 
 
-def sentence(recipe: Recipe) -> str:
-    """The protocol in words, for the report."""
+def _sentence(recipe: Recipe) -> str:
     config = recipe.evaluate
-    if config.checkpoint:
-        return (
-            f"Fixed model, scored on people it never saw, in {config.folds} parts; "
-            "baselines are trained on the other parts."
-        )
     spread = f", spread evenly over {config.stratify}" if config.stratify else ""
     several = (
         f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
