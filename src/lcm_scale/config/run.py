@@ -183,9 +183,11 @@ class EvaluateConfig:
     target: str = free("")  # the headline; default: the set's first group
     targets: list[str] = texts()  # default: every active target
     # how people are held out; external: train on the other sets of data.sets, test on `set`
-    protocol: str = choice("nested", "leave-site-out", "leave-set-out", "external")
-    folds: int = at_least(2, 5)  # of nested
+    protocol: str = choice("nested", "repeated", "leave-site-out", "leave-set-out", "external")
+    folds: int = at_least(2, 5)  # of nested and repeated
     seed: int = between(0, LARGEST_SEED, 142857)
+    # of repeated: a division into folds each; empty: the five seeds from `seed` on
+    fold_seeds: list[int] = between(0, LARGEST_SEED, [])
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's

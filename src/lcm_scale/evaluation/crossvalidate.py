@@ -17,8 +17,9 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given
 from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.corrected import FoldValues, by_fold
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
-from lcm_scale.evaluation.metrics import Predictions, primary, resampled
+from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import Report, TargetResult
@@ -167,23 +168,44 @@ def _result(
         )
         for model in answers[0]
     }
-    draws = {model: resampled(p, config.bootstrap, config.seed) for model, p in predictions.items()}
+    measured = {model: _measured(prepared, p) for model, p in predictions.items()}
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
-        n_scans=len(next(iter(predictions.values())).truth),
+        n_scans=len(np.unique(next(iter(predictions.values())).scan)),
         n_subjects=len(np.unique(sets.subject[scans])),
-        results={model: drawn.metrics() for model, drawn in draws.items()},
-        differences={
-            model: draws[MODEL].minus(drawn) for model, drawn in draws.items() if model != MODEL
-        },
+        results={model: each.metrics() for model, each in measured.items()},
+        differences=_differences(measured),
         deciding=primary(question.kind, len(question.categories), config.primary),
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
         unit=question.target.measured_in,
         parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
     )
+
+
+def _measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues:
+    """Every metric, so that intervals cover what the protocol says."""
+    config = prepared.recipe.evaluate
+    if not prepared.plan.rounds:
+        return resampled(p, config.bootstrap, config.seed)
+    subject = prepared.opened.sets.subject[prepared.scans]
+    tested, trained = (
+        np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
+        for part in ("test", "fitted")
+    )
+    return by_fold(p, float(tested / trained))
+
+
+def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:
+    """Of the model minus each other one."""
+    ours = measured[MODEL]
+    return {
+        model: ours.minus(each)  # type: ignore[arg-type]  # all were measured alike
+        for model, each in measured.items()
+        if model != MODEL
+    }
 
 
 def _named(part: str) -> str:

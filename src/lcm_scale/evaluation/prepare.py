@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.config.run import LARGEST_SEED
 from lcm_scale.data.given import known_names
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
@@ -145,12 +146,23 @@ def _prepare_fold(
     others = others[~np.isin(sets.subject[others], held)]
     return prepare_split(
         opened,
-        replace(recipe, name=f"{recipe.name}/{name}", seed=recipe.seed + 1000 * repeat),
+        replace(
+            recipe, name=f"{recipe.name}/{name}", seed=_seed(plan, number, repeat, recipe.seed)
+        ),
         folder / "folds" / name,
         np.sort(np.concatenate([scans[fold.train], others])),
         scans[fold.validation],
         f"fold {number}/{len(plan.folds)}",
     )
+
+
+def _seed(plan: Plan, number: int, repeat: int, first: int) -> int:
+    """Of a model: another one for each repeat and for each division into folds.
+
+    Args: number: the fold's, from 1.   first: the recipe's.
+    """
+    division = plan.rounds[number - 1] if plan.rounds else 0
+    return (first + 1000 * repeat + 100_000 * division) % (LARGEST_SEED + 1)
 
 
 def _fixed_model(recipe: Recipe) -> Checkpoint | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
+from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Report:
         headline: name of the target that decides the verdict.
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
+        brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
             seeds.
     """
@@ -84,3 +86,5 @@ class Report:
     pseudo_labels: Sequence[Mapping[str, Any]]
     quality: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    brackets: str = BRACKETS
+    read_as: str = READ_AS

@@ -62,6 +62,8 @@ def summarise(
         # Of one set: counts of regions and scans of several do not add up.
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
         provenance=provenance(recipe.seed),
+        brackets=prepared.plan.brackets,
+        read_as=prepared.plan.read_as,
     )
 
 
@@ -201,6 +203,8 @@ def _stages(
     evaluation = {
         "folds": len(prepared.folds),
         "held-out scans": len(prepared.plan.tested),
-        "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
+        "intervals": "corrected resampled t over folds"
+        if prepared.plan.rounds
+        else f"bootstrap, {recipe.evaluate.bootstrap} resamples of people",
     }
     return (*stages, ("evaluate", evaluation))

@@ -14,7 +14,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -131,7 +131,8 @@ def _figures(report: Report) -> Iterator[Drawn]:
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
-    ours = next((p for p in t.predictions if p.model == t.model), None)
+    once = [_once(p) for p in t.predictions]
+    ours = next((p for p in once if p.model == t.model), None)
     baselines = [wording.label(name) for name in t.differences]
     drawn = [t.deciding] + [
         m for m in ("auroc", "accuracy", "r2") if m in METRICS[t.kind] and m != t.deciding
@@ -157,10 +158,19 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         )
         return
     if len(np.unique(ours.truth)) == 2:
-        curves = [p for p in t.predictions if p.model != "majority"]
+        curves = [p for p in once if p.model != "majority"]
         yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
+
+
+def _once(p: Predictions) -> Predictions:
+    """Every scan once: of several divisions into folds those of the first."""
+    first = np.sort(np.unique(p.scan, return_index=True)[1])
+    rows = {
+        name: getattr(p, name)[first] for name in ("truth", "scores", "subject", "fold", "scan")
+    }
+    return replace(p, **rows)
 
 
 def _renamed(p: Predictions) -> Predictions:

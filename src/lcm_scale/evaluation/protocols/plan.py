@@ -10,6 +10,12 @@ import numpy as np
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.questions import Question
 
+BRACKETS = (
+    "Brackets are 95 % intervals over people, by bootstrap. They hold the folds and the trained "
+    "models as they are: another seed may give another number, which they do not cover."
+)
+READ_AS = "each predicted once, by a model that never saw the person"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -21,6 +27,9 @@ class Plan:
         questions: the headline first.   folds: positions in `scans`.
         sentence: the protocol in words, for the report.   notes: what else a reader must know.
         without_baselines: names of targets for which nobody is at hand to train a baseline on.
+        rounds: of each fold the number of the division that it belongs to; empty: there is one.
+            Folds of several divisions test the same scans, and train with other seeds.
+        brackets: what an interval covers.   read_as: how the tested scans were predicted.
     """
 
     scans: np.ndarray
@@ -29,6 +38,9 @@ class Plan:
     sentence: str
     notes: tuple[str, ...] = ()
     without_baselines: frozenset[str] = frozenset()
+    rounds: tuple[int, ...] = ()
+    brackets: str = BRACKETS
+    read_as: str = READ_AS
 
     @property
     def tested(self) -> np.ndarray:
