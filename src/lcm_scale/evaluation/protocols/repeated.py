@@ -38,8 +38,8 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
             f"Repeated nested cross-validation: {config.folds} outer folds by person{spread}, for "
             f"{len(seeds)} divisions (seeds {', '.join(map(str, seeds))}), each with models of "
             f"another seed; in each fold {recipe.data.validation:.0%} of the training people "
-            f"choose the epoch, and the held-out people are read once.{several} Baselines are tuned "
-            "by inner cross-validation on the same training people."
+            f"choose the epoch, and the held-out people are read once.{several} Baselines are "
+            "tuned by inner cross-validation on the same training people."
         ),
         brackets=(
             "Brackets are 95 % intervals that cover the division into folds and the seed of "
