@@ -23,7 +23,7 @@ import pytest
 from lcm_scale import config
 from lcm_scale.atlas import load_atlas
 from lcm_scale.cli import app as cli
-from lcm_scale.config import Recipe, ShardRecipe, SimulationConfig
+from lcm_scale.config import AblationRecipe, Recipe, ShardRecipe, SimulationConfig
 from lcm_scale.data.readers.simulated import write_cohort
 from lcm_scale.fetch import ds000140
 
@@ -50,7 +50,9 @@ SHORTER = {
     "finetune": TINY,
     "evaluate": [*TINY, "evaluate.folds=2", "evaluate.repeats=1", "evaluate.bootstrap=20"],
 }
-COMPOSED = {"shard": ShardRecipe} | dict.fromkeys(("pretrain", "finetune", "evaluate"), Recipe)
+COMPOSED = {"shard": ShardRecipe, "ablate": AblationRecipe} | dict.fromkeys(
+    ("pretrain", "finetune", "evaluate"), Recipe
+)
 
 
 def commands(markdown: str) -> list[list[str]]:

@@ -13,7 +13,7 @@ import pytest
 
 from lcm_scale import config
 from lcm_scale.cli import app as cli
-from lcm_scale.config import SweepRecipe
+from lcm_scale.config import AblationRecipe, SweepRecipe
 
 ROOT = Path(__file__).parents[2]
 VERBS = [
@@ -26,6 +26,7 @@ VERBS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "ablate",
     "cost",
     "doctor",
     "import",
@@ -66,7 +67,8 @@ def test_help_of_a_verb_shows_an_example_that_parses(verb: str, lcm) -> None:
     overrides = [word for word in words if "=" in word]
     for recipe in (word for word in words if word.endswith(".yaml")):
         assert (ROOT / recipe).is_file(), f"the example names {recipe}, which does not exist"
-        schema = {"shard": config.ShardRecipe, "sweep": SweepRecipe}.get(verb, config.Recipe)
+        schemas = {"shard": config.ShardRecipe, "sweep": SweepRecipe, "ablate": AblationRecipe}
+        schema = schemas.get(verb, config.Recipe)
         config.load(schema, ROOT / recipe, overrides)
 
 

@@ -89,6 +89,8 @@ TABLES: dict[str, set[str]] = {
 # Choices whose words whole runs or sweeps tell apart: the tests that run them.
 SHOWN_BY = {
     "Recipe.model.people_memory": ("tests/training/test_remember.py",),
+    "Recipe.model.prior": ("tests/training/test_remember.py",),
+    "Recipe.pseudo.threshold": ("tests/training/test_pseudo_labels.py",),
     "SweepRecipe.design": ("tests/sweep/test_points.py", "tests/laws/test_analysis.py"),
 }
 
@@ -304,6 +306,7 @@ def harmonise(word: str) -> object:
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
     "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
+    "Recipe.model.prior": lambda word: word != "none",  # likewise
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,

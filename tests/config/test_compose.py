@@ -13,8 +13,10 @@ from lcm_scale import config
 from lcm_scale.config import Recipe, ShardRecipe, StageConfig, SweepRecipe
 from lcm_scale.errors import InputError
 from lcm_scale.sweep.points import open_sweep
+from lcm_scale.sweep.variants import open_ablation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+ABLATIONS = ("ablation", "ablation_abide")
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 
 
@@ -25,6 +27,8 @@ def test_every_shipped_recipe_composes(path: Path, tmp_path: Path) -> None:
         assert config.load(ShardRecipe, path).name
     elif path.stem.startswith("sweep_"):
         assert open_sweep(path).points
+    elif path.stem in ABLATIONS:
+        assert open_ablation(path).runs
     elif folder == ".":
         assert config.load(Recipe, path).name
     else:
@@ -352,3 +356,12 @@ def test_what_nests_as_deep_as_it_may_is_dumped_as_well() -> None:
 def test_an_empty_file_is_a_recipe_of_defaults(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(text)
     assert config.load(Recipe, tmp_path / "run.yaml").name == "run"
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-5, "x", "yes", "null", "a: b", "#", "", [None]]
+)
+def test_an_override_is_read_back_as_the_value_that_it_was_made_of(value: object) -> None:
+    key, _, text = config.override("axes.title", value).partition("=")
+    made = config.load(SweepRecipe, None, [f"{key}={text}"])
+    assert made.axes == {"title": value}

@@ -14,11 +14,11 @@ import pytest
 
 from lcm_scale import config
 from lcm_scale.cli import app as cli
-from lcm_scale.config import Recipe, ShardRecipe, SweepRecipe
+from lcm_scale.config import AblationRecipe, Recipe, ShardRecipe, SweepRecipe
 from lcm_scale.config.fields import Constraint, described, section_of
 from lcm_scale.errors import InputError
 
-SCHEMAS = (Recipe, ShardRecipe, SweepRecipe)
+SCHEMAS = (Recipe, ShardRecipe, SweepRecipe, AblationRecipe)
 
 # Fields whose every value means something, and why.
 ANY_VALUE = {
@@ -43,6 +43,10 @@ ANY_VALUE = {
     "SweepRecipe.shards_dir": "empty: as the varied recipe says",
     "SweepRecipe.axes": "keys and values of the varied recipe, which judges them",
     "SweepRecipe.also": "as axes",
+    "AblationRecipe.title": "words for the page",
+    "AblationRecipe.recipe": "a file, judged when it is opened; empty is refused there by name",
+    "AblationRecipe.shards_dir": "empty: as the base says",
+    "AblationRecipe.variants": "keys and values of the base, which judges them",
 }
 
 

@@ -27,6 +27,7 @@ from lcm_scale.laws.collect import BestRate, Configuration, best_rate_by_size, c
 from lcm_scale.laws.consequences import options
 from lcm_scale.laws.fit import Interval, fit, profile_interval
 from lcm_scale.laws.laws import LAWS, Runs, Scale
+from lcm_scale.sweep.finished import FORMAT, write_result
 from lcm_scale.sweep.measure import run_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
@@ -176,6 +177,7 @@ def row(**values: Any) -> Configuration:
         "label_share": 1.0,
         "settings": (),
         "learning_rate": None,
+        "start": "",
         "loss": 1.0,
         "last_loss": 1.0,
         "chance": 2.0,
@@ -203,6 +205,18 @@ def test_runs_of_other_lengths_rates_and_labels_are_not_averaged_as_if_they_were
     ]
     found = {(a.people, a.label_share): (a.loss, a.baseline_loss) for a in against(rows, baselines)}
     assert found == {(20, 1.0): (1.0, 1.2), (20, 0.5): (1.5, 1.4)}
+
+
+def test_points_that_differ_in_the_model_alone_are_no_folds_of_one(make_sweep: Make) -> None:
+    few = ["axes.size=[8x1]", "axes.subjects=[12]", "also=[]"]
+    made = make_sweep("axes.model.dropout=[0.1, 0.3]", *few)
+    for point in made.runnable:
+        facts = {"loss": 1.0, "chance": 2.0, "losses": {"age": 1.0}, "weights": {"age": 1.0}}
+        facts |= {"format": FORMAT, "simulated": True, "vocabulary": "x", "metrics": []}
+        facts |= {"people": 12, "people_held_out": 9, "scans": 12, "seconds": 1.0}
+        write_result(made.sweep.folder_of(point), facts)
+    settings = [row.settings for row in collect(made).rows]
+    assert settings == [("model.dropout=0.1",), ("model.dropout=0.3",)]
 
 
 def test_the_best_rate_of_each_size_stands_beside_the_smallest_sizes() -> None:

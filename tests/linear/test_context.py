@@ -30,6 +30,7 @@ def test_a_shared_category_adds_half_and_an_unknown_one_nothing() -> None:
 def test_added_features_are_a_column_a_category_and_a_number_over_its_spread() -> None:
     age = KnownColumn(AGE, (), 40.0, 10.0)
     scans = of([[2, 55], [np.nan, np.nan], [0, 30]], SITE, age)
+    assert np.array_equal(scans.indicators, [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]])
     assert np.array_equal(scans.features, [[0, 0, 1, 1.5], [0, 0, 0, 0], [1, 0, 0, -1.0]])
     assert np.array_equal(added(scans, scans), scans.features @ scans.features.T)
     assert np.array_equal(shared(scans, scans)[0], [1.5, 1, 1]), "numbers are not shared"
@@ -47,7 +48,11 @@ def test_a_category_of_few_people_is_unknown_and_numbers_get_their_scale() -> No
     assert np.allclose(
         [found.columns[1].centre, found.columns[1].scale], [known.mean(), known.std()]
     )
-    assert abs(found.features[:, 2].mean()) < 1e-9
+    assert found.columns[0].shares == (1.0, 0.0)
+    assert np.allclose(found.features.mean(0), 0), "what is not known is as the average scan"
+    spread = of([[0, 0]] * 20 + [[1, 0]] * 60 + [[np.nan, 0]] * 9, SITE, EYES).fitted(np.arange(89))
+    assert spread.columns[0].shares == (0.25, 0.75, 0.0)
+    assert np.allclose(spread.features.mean(0), 0) and not spread.features[-1, :3].any()
 
 
 def test_nobody_is_told_what_is_asked() -> None:

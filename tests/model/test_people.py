@@ -8,6 +8,7 @@ import torch
 
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.memory import ABSENT, Asked, PeopleMemory, combined, fit_memory
+from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 
 REGIONS, SCANS, NEW = 9, 60, 7
@@ -70,7 +71,18 @@ def told() -> PeopleMemory:
         "sex": Asked(sex, 2),
         "age": Asked(age + 3 * np.nan_to_num(sex), 0),
     }
-    memory = fit_memory(edges, np.arange(240), asked, 0, Context(COLUMNS, values))
+    before = np.random.default_rng(5)
+    weights = 30 * before.normal(size=(2, REGIONS * (REGIONS + 1) // 2, 1))
+    prior = Prior(
+        np.stack([np.eye(REGIONS), 1.1 * np.eye(REGIONS)]),
+        0.1 * before.normal(size=(2, REGIONS * (REGIONS + 1) // 2)),
+        {"age": PriorTarget((), weights, np.array([50.0]), False)},
+    )
+    asked["hours"] = Asked(prior_answers(prior.targets["age"], prior.vectors(edges))[:, 0] + 9, 0)
+    asked["age"] = Asked(age + asked["hours"].truth, 0)
+    del asked["hours"]
+    memory = fit_memory(edges, np.arange(240), asked, 0, Context(COLUMNS, values), prior)
+    assert memory.targets["age"].choice.share > 0 and memory.prior is prior
     used = {name: target.choice.form for name, target in memory.targets.items()}
     assert used["age"].shared and used["age"].added and used["group"].shared
     return memory
@@ -106,7 +118,7 @@ def test_it_answers_as_the_plain_formulation(
 
 
 def test_told_of_a_context_too(told: PeopleMemory, edges: np.ndarray) -> None:
-    part = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS])
+    part = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS], priors=2)
     part.fill(told, NAMES)
     values = known(NEW, 9)
     context = torch.from_numpy(values).float()
@@ -162,7 +174,7 @@ def test_a_gate_of_0_is_the_memory_alone(part: MemoryPart, edges: np.ndarray) ->
 def test_regions_in_another_order_get_the_same_answers(
     told: PeopleMemory, edges: np.ndarray
 ) -> None:
-    moved = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS])
+    moved = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS], priors=2)
     moved.fill(told, NAMES)
     context = torch.from_numpy(known(NEW, 9)).float()
     expected = moved(torch.from_numpy(edges), context)

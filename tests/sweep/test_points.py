@@ -44,6 +44,20 @@ def test_any_key_of_the_run_recipe_is_an_axis(tmp_path: Path) -> None:
     assert [made.recipe_of(p).model.dropout for p in made.points] == [0.1, 0.2]
 
 
+def test_values_reach_the_run_recipe_as_they_stand(tmp_path: Path) -> None:
+    """Nothing, a flag and text that YAML would take for a number among them."""
+    values = 'axes: {init_from: [null, runs/x, "1.10"], trainer.compile: [true]}'
+    made = sweep(tmp_path, values)
+    assert [made.recipe_of(p).init_from for p in made.points] == [None, "runs/x", "1.10"]
+    assert all(made.recipe_of(p).trainer.compile is True for p in made.points)
+    assert names(made)[0] == "init_from_null-compile_True"
+
+
+def test_two_points_never_share_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"two points would lie in one folder, init_from_runs_a: "):
+        sweep(tmp_path, "axes: {init_from: [runs/a, runs_a]}")
+
+
 def test_a_command_line_adds_to_the_sweeps_own_overrides(tmp_path: Path) -> None:
     made = sweep(
         tmp_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -13,18 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lcm_scale import config
+from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
+from lcm_scale.laws import page
+from lcm_scale.laws.analysis import analyse
 from lcm_scale.laws.collect import collect
+from lcm_scale.laws.starts import starts
 from lcm_scale.lock import InUse
 from lcm_scale.sweep import run as sweeps
-from lcm_scale.sweep.finished import is_finished
-from lcm_scale.sweep.measure import prepare_point
+from lcm_scale.sweep.finished import is_finished, read_result
+from lcm_scale.sweep.measure import mark_of, prepare_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.training import fit as run
 from lcm_scale.training.folder import LOCK
-from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.training.prepare import PreparedRun, prepare
 from lcm_scale.training.run_log import read_log
 
 Make = Callable[..., Plan]
@@ -147,15 +153,27 @@ def test_fewer_people_lie_within_more_and_nobody_is_trained_and_tested(make_swee
     assert list(a.test) == list(b.test) and list(a.validation) == list(b.validation)
 
 
-def test_a_share_of_labels_hides_the_headline_of_the_others_from_training(make_sweep: Make) -> None:
-    made = make_sweep("axes.label_share=[0.5]")
-    point = next(p for p in made.runnable if p.subjects == 20)
+@pytest.mark.parametrize("draw", range(6))
+def test_a_share_of_labels_holds_every_class_and_binds_validation_people_too(
+    make_sweep: Make, draw: int
+) -> None:
+    """The classes keep their proportion whatever people the draw takes, and the epoch is chosen by
+    people of whom no larger share has the label."""
+    made = make_sweep("axes.label_share=[0.2, 0.5]", f"axes.draw=[{draw}]", "also=[]")
+    points = [p for p in made.runnable if p.subjects == 20 and p.size == "8x1"]
+    few, more = (prepare_point(made.sweep, p) for p in points)
     sets = open_sets(made.sweep.base.data)
-    split = prepare_point(made.sweep, point)
-    column = split.questions[0].column
-    before, after = (np.isfinite(s.labels[split.train, column]).sum() for s in (sets, split.sets))
-    assert after < before
-    assert np.array_equal(split.sets.labels[split.test], sets.labels[split.test], equal_nan=True)
+    question = few.questions[0]
+    for part in ("train", "validation"):
+        scans = getattr(few, part)
+        truths = [question.truth(s.labels[scans]) for s in (few.sets, more.sets, sets)]
+        fewer, halved, all_known = (np.bincount(t[np.isfinite(t)].astype(int)) for t in truths)
+        for kept, share in ((fewer, 0.2), (halved, 0.5)):
+            assert kept.sum() == max(2, round(share * all_known.sum())), part
+            assert np.abs(kept - share * all_known).max() <= 1
+        kept, known = np.isfinite(truths[0]), np.isfinite(truths[1])
+        assert (known | ~kept).all()
+    assert np.array_equal(few.sets.labels[few.test], sets.labels[few.test], equal_nan=True)
 
 
 def test_more_people_than_the_fold_has_is_the_users_mistake(make_sweep: Make) -> None:
@@ -171,6 +189,41 @@ def test_too_few_people_for_a_baseline_are_named(make_sweep: Make) -> None:
         match=r"linear-u4-s0-f1: 4 scans with a known diagnosis are too few to tune a baseline",
     ):
         sweeps.run_one(made.sweep, made.runnable[-1])
+
+
+def test_pretrained_and_scratch_are_points_of_one_sweep_that_fits(
+    make_sweep: Make, world: Path, tmp_path: Path
+) -> None:
+    """The checkpoint brings targets of its own (another set's outcome); the held-out people and
+    what is asked of them are the same."""
+    start = tmp_path / "runs" / "before"
+    base = ["model.width=8", "model.layers=1", "model.heads=4", "model.ffn=8"]
+    data = [f"data.shards_dir={world}/shards", "data=second", "objective.scalar_scale=standardised"]
+    here = ["name=before", f"runs_dir={tmp_path}/runs", "trainer.threads=1", "trainer.max_epochs=1"]
+    run.fit(prepare(config.load(Recipe, None, [*here, *base, *data])))
+    few = ["axes.size=[8x1]", "axes.subjects=[12, 20]", "also=[]"]
+    made = make_sweep(*few, f"axes.init_from=[null, {start}]")
+    assert [made.sweep.recipe_of(p).init_from for p in made.runnable[:2]] == [None, str(start)]
+    for point in made.runnable:
+        sweeps.run_one(made.sweep, point)
+    found = analyse(collect(made))
+    assert {row.start for row in found.rows} == {""}, "a law has no term for a start"
+    pairs = starts(found.collected.rows)
+    assert [(s.start, s.people, s.pairs) for s in pairs] == [(str(start), n, 1) for n in (12, 20)]
+    assert "Pretrained against scratch" in [heading for heading, *_ in page.tables(found)]
+    facts = read_result(made.sweep.folder_of(made.runnable[0]))
+    assert facts["people_labelled"] <= facts["people"]
+
+
+def test_points_from_scratch_keep_the_mark_that_older_versions_gave_them(make_sweep: Make) -> None:
+    """A sweep that an older version began goes on."""
+    made = make_sweep()
+    sets = open_sets(made.sweep.base.data)
+    facts = [sets.vocabulary.to_json(), sets.fingerprints, sets.atlas.checksum]
+    old = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    assert mark_of(sets, made.sweep.base.data) == old
+    fewer = replace(made.sweep.base.data, targets=["diagnosis"])
+    assert mark_of(open_sets(fewer), fewer) != old
 
 
 def test_status_tells_finished_waiting_and_diverged_apart(make_sweep: Make) -> None:

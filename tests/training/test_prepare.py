@@ -40,6 +40,13 @@ def test_all_that_fit_needs_is_made_once_and_stays(recipe: Make, tmp_path: Path)
         (["trainer.accelerator=gpu"], "no usable GPU"),
         (["phases=[{epochs: 1, sets: [third]}]"], "not in data.sets"),
         (["pseudo.targets=[agee]", "phases=[{pseudo_labels: true}]"], "cannot predict 'agee'"),
+        (
+            [
+                *("pseudo.threshold=fitted", "data.validation=0"),
+                "phases=[{}, {pseudo_labels: true}]",
+            ],
+            "data.validation=0 holds none back",
+        ),
         (["objective.weights={sexx: 2}"], "no target 'sexx'"),
         (["init_from=nowhere"], "no checkpoint there"),
         (["data=firsst"], "did you mean 'first'"),

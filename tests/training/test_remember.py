@@ -17,6 +17,7 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.model.lcm import LCM
 from lcm_scale.training import fit as run
 from lcm_scale.training import remember
 from lcm_scale.training.folder import run_folder
@@ -93,6 +94,46 @@ def test_another_run_starts_from_its_decoder_and_remembers_its_own_people(
     if memory == "linear":
         whitening = people(tuned)["people.whitening"]
         assert not torch.equal(whitening, theirs.state["people.whitening"])
+
+
+def test_a_pretrained_memory_is_what_the_own_one_starts_from(recipe: Make, tmp_path: Path) -> None:
+    """Numbers are those of the plain memory that is given the pretrained one; of a run that starts
+    from such a run, both stay."""
+    start = run.pretrain(recipe(*MEMORY, "name=pre", "model.context=[age]"))
+    words = (*MEMORY, "data=second", "optim.adaptive.lr=0.0")
+    usual = recipe(*words, "name=tune", f"init_from={start}")
+    tuned = run.finetune(usual)
+    model, before = (checkpoints.load(checkpoints.find(path)) for path in (tuned, start))
+    assert model.model.priors == 1
+    assert torch.equal(model.state["people.prior_whitening"][0], before.state["people.whitening"])
+    prepared = prepare(usual)
+    scans = remember.remembered(prepared)
+    plain = remember._fit(prepared, model.active, scans)
+    edges = prepared.opened.source.gather(scans).astype(np.float32)
+    network = LCM(model.model)
+    network.load_state_dict(dict(model.state))
+    with torch.no_grad():
+        found = network.people(torch.from_numpy(edges))  # type: ignore[misc]
+    parts = found.split(model.model.target_tokens, dim=1)
+    shares = set()
+    for name, expected in plain.scores(edges).items():
+        ours = parts[model.vocabulary.names.index(name)].numpy()
+        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=2e-2, err_msg=name)
+        shares.add(plain.targets[name].choice.share)
+    assert max(shares) > 0
+    again = run.finetune(recipe(*words, "name=anew", f"init_from={start}", "model.prior=none"))
+    assert checkpoints.load(checkpoints.find(again)).model.priors == 0
+
+
+def test_a_model_that_saw_the_people_is_no_prior_and_that_is_said(
+    recipe: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = run.pretrain(recipe(*MEMORY, "name=pre"))
+    tuned = run.finetune(recipe(*MEMORY, "name=tune", f"init_from={start}", "trainer.max_steps=1"))
+    assert checkpoints.load(checkpoints.find(tuned)).model.priors == 0
+    assert "people memory starts anew: the model that the run starts from saw" in (
+        capsys.readouterr().out
+    )
 
 
 def test_what_is_known_beside_the_matrix_is_written_and_told(recipe: Make) -> None:

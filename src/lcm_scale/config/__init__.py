@@ -1,12 +1,14 @@
-"""Recipes: what a run, a shard set or a sweep is, as typed dataclasses composed from YAML.
+"""Recipes: what a run, a shard set, a sweep or an ablation is, as typed dataclasses composed from
+YAML.
 
-`run`, `shard` and `sweep` hold the dataclasses, `fields` the helpers with which each field says
-what its values may be, `check` sees that they are, `yaml_text` reads YAML, `compose` lays files and
-`key=value` over each other. The room's names are offered here, so that callers need not know which
-file holds which.
+`run`, `shard`, `sweep` and `ablation` hold the dataclasses, `fields` the helpers with which each
+field says what its values may be, `check` sees that they are, `yaml_text` reads YAML, `compose`
+lays files and `key=value` over each other. The room's names are offered here, so that callers need
+not know which file holds which.
 """
 
-from lcm_scale.config.compose import dump, expand, load, read_yaml
+from lcm_scale.config.ablation import AblationRecipe
+from lcm_scale.config.compose import dump, expand, load, override, read_yaml
 from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
@@ -37,6 +39,7 @@ from lcm_scale.config.shard import (
 from lcm_scale.config.sweep import AssumeConfig, BudgetConfig, FitConfig, SweepRecipe
 
 __all__ = [
+    "AblationRecipe",
     "AssumeConfig",
     "BudgetConfig",
     "CleanConfig",
@@ -66,6 +69,7 @@ __all__ = [
     "kind_of",
     "load",
     "may_differ",
+    "override",
     "parameters",
     "read_yaml",
 ]

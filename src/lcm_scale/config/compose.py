@@ -9,6 +9,7 @@ replaced. `${data.shards_dir}` stands for another key of the same recipe.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,7 +32,7 @@ MOST_PARTS = 10  # of an override's key: its value nests below them
 MOST_LAYERS = 100  # files under one recipe, those that come twice counted twice
 MOST_REFERENCES = 20  # in one recipe: each may hold others, so many would unfold without end
 
-Schema = TypeVar("Schema")  # Recipe, ShardRecipe, SweepRecipe
+Schema = TypeVar("Schema")  # Recipe, ShardRecipe, SweepRecipe, AblationRecipe
 Layer = tuple[str, dict[str, Any]]  # where it comes from, what it says
 
 
@@ -58,6 +59,21 @@ def load(schema: type[Schema], path: str | Path | None, overrides: Sequence[str]
         full["name"] = Path(path).stem
     check_section(full, schema, where, final=True)
     return cast(Schema, _built(schema, full))
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as `load` takes it, for a value that was read from YAML: null stays nothing, and
+    text that YAML would take for something else is put in quotes.
+
+    Args: key: dotted.   value: plain data.
+    """
+    if not isinstance(value, str):
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"  # JSON is YAML
+    try:
+        plain = parse(value, key) == value
+    except InputError:
+        plain = False
+    return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"
 
 
 def dump(recipe: Any) -> str:

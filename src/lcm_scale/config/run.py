@@ -77,6 +77,8 @@ class ModelConfig:
     people_memory: str = choice("none", "linear")
     # what people memory is told of a scan beside its matrix: site, columns of context, targets
     context: list[str] = texts()
+    # where init_from has people memory: fit what its answers leave over, or all anew
+    prior: str = choice("pretrained", "none")
 
 
 @dataclass
@@ -138,6 +140,9 @@ class PhaseConfig:
 class PseudoConfig:
     targets: list[str] = texts()  # which pretrained targets; empty: every pretrained one
     min_confidence: float = between(0, 1, 0.0)  # a class below it stays missing
+    # fitted: per target the smallest confidence from which on the model is clearly better about
+    # validation people than their most frequent class; none passes: no pseudo-labels
+    threshold: str = choice("given", "fitted")
     weight: float = at_least(0, 0.5)  # of a pseudo-labelled term against a true one
 
 

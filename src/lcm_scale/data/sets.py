@@ -162,9 +162,8 @@ def open_sets(
     target_atlas = atlas or manifests[0].atlas
     must_match = atlas is not None and not config.reorder
     orders = tuple(_edge_order(m, target_atlas, must_match) for m in manifests)
-    vocabularies = [(m.name, _chosen(m.vocabulary, config)) for m in manifests]
     _check_targets(config, manifests)
-    merged = merge(([pretrained] if pretrained else []) + vocabularies)
+    merged = merge(([pretrained] if pretrained else []) + _chosen(config, manifests))
     vocabulary, renames = merged.vocabulary, merged.renames[1 if pretrained else 0 :]
     labels = [
         recode(index.bei, m.vocabulary, names, vocabulary)
@@ -253,14 +252,23 @@ def split_subjects(
     return scans[~chosen], scans[chosen]
 
 
-def _chosen(vocabulary: Vocabulary, config: DataConfig) -> Vocabulary:
-    """A set's vocabulary with the recipe's targets only, and without N/A where the recipe says
+def own_vocabulary(config: DataConfig, manifests: Sequence[ShardManifest]) -> Vocabulary:
+    """The vocabulary that the sets have by themselves, whatever checkpoint a run goes on from."""
+    return merge(_chosen(config, manifests)).vocabulary
+
+
+def _chosen(config: DataConfig, manifests: Sequence[ShardManifest]) -> list[tuple[str, Vocabulary]]:
+    """Each set's vocabulary with the recipe's targets only, and without N/A where the recipe says
     so."""
-    if config.targets:
-        vocabulary = vocabulary.select(
-            [name for name in vocabulary.names if name in config.targets]
+    chosen = []
+    for manifest in manifests:
+        own = manifest.vocabulary
+        if config.targets:
+            own = own.select([name for name in own.names if name in config.targets])
+        chosen.append(
+            (manifest.name, own if config.not_applicable else own.without_not_applicable())
         )
-    return vocabulary if config.not_applicable else vocabulary.without_not_applicable()
+    return chosen
 
 
 def _unasked(

@@ -67,7 +67,7 @@ def subject_folds(
     strata = (
         np.zeros(len(people), np.int64)
         if stratify is None
-        else _subject_strata(subject, people, stratify)
+        else subject_strata(subject, people, stratify)
     )
     folds = []
     for number, (rest, held) in enumerate(_outer(strata, n_folds, seed, stratify is not None)):
@@ -113,8 +113,13 @@ def _inner(
     return np.sort(ordered[chosen])
 
 
-def _subject_strata(subject: np.ndarray, people: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Each person's commonest known class; -1 where none is known. Ties go to the lower class."""
+def subject_strata(subject: np.ndarray, people: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Each person's commonest known class; -1 where none is known. Ties go to the lower class.
+
+    Args:
+        subject: int (N,) of each scan.   people: int (P,).
+        classes: (N,) of each scan, negative where it is not known.
+    """
     strata = np.full(len(people), -1, np.int64)
     for i, person in enumerate(people):
         known = classes[(subject == person) & (classes >= 0)].astype(np.int64)

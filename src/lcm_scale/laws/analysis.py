@@ -105,7 +105,7 @@ def analyse(collected: Collected) -> Analysis:
     """Fit a collected sweep.
 
     Raises: InputError where there are too few runs for every law, saying how many more; unless the
-        sweep asks for something else: which rate is best, or what labels are worth.
+        sweep asks for something else: which rate is best, what labels or pretraining are worth.
     """
     rows, passed_over = best_rates(collected.rows)
     law, unfitted = None, ""
@@ -114,7 +114,7 @@ def analyse(collected: Collected) -> Analysis:
     except InputError as error:
         if (
             collected.sweep.recipe.design != "lr_transfer"
-            and len({r.label_share for r in collected.rows}) == 1
+            and len({(r.label_share, r.start) for r in collected.rows}) == 1
         ):
             raise
         unfitted = str(error).partition(": ")[2]

@@ -25,7 +25,7 @@ from lcm_scale.sweep.finished import (
 )
 from lcm_scale.sweep.measure import total_loss
 from lcm_scale.sweep.plan import Plan
-from lcm_scale.sweep.points import SHORT, Point, Sweep
+from lcm_scale.sweep.points import SHORT, Point, Sweep, shape_of
 from lcm_scale.sweep.run import diverged
 
 
@@ -40,6 +40,7 @@ class Configuration:
         settings: the overrides beyond size, epochs and seed, which tell configurations of the same
             size and data apart.
         learning_rate: where the sweep varied it, else None.
+        start: what it was started from, `init_from` of its recipe; '' for nothing.
     """
 
     size: str
@@ -55,6 +56,7 @@ class Configuration:
     label_share: float
     settings: tuple[str, ...]
     learning_rate: float | None
+    start: str
     loss: float
     last_loss: float
     chance: float
@@ -105,10 +107,11 @@ def collect(made: Plan) -> Collected:
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for p in finished:
         if p.name not in bad:
+            shape = () if p.is_baseline else shape_of(p.size)
             settings = tuple(
                 o
                 for o in p.overrides
-                if not o.startswith(("model.", "trainer.max_epochs=", "seed="))
+                if o not in shape and not o.startswith(("trainer.max_epochs=", "seed="))
             )
             groups[
                 (
@@ -126,7 +129,7 @@ def collect(made: Plan) -> Collected:
     incomplete = tuple(n for names in groups.values() if len(names) < folds for n in names)
     points_of = {p.name: p for p in finished}
     rows = [
-        _configuration(key, names, facts, hours, _varied_learning_rate(sweep, points_of[names[0]]))
+        _configuration(key, names, facts, hours, sweep, points_of[names[0]])
         for key, names in groups.items()
         if len(names) == folds
     ]
@@ -169,14 +172,18 @@ def runs_of(rows: Sequence[Configuration], parameters: str, data: str, epoch: st
 
 def best_rates(rows: Sequence[Configuration]) -> tuple[list[Configuration], int]:
     """Of rows that differ only in rate or decay, the one with the lowest loss; fully labelled rows
-    only.
+    of one start only, from nothing where some are.
 
     Returns: the rows and how many were passed over.
     """
     best: dict[tuple[Any, ...], Configuration] = {}
+    # A law has no term for what was learnt before: runs that know more than their people show
+    # would bend it.
+    first = min((row.start for row in rows), default="")
     for row in rows:
         key = (row.size, row.people, row.epochs, row.seed, row.draw)
-        if row.label_share == 1 and (key not in best or row.loss < best[key].loss):
+        usable = row.label_share == 1 and row.start == first
+        if usable and (key not in best or row.loss < best[key].loss):
             best[key] = row
     return list(best.values()), len(rows) - len(best)
 
@@ -249,7 +256,8 @@ def ensembles(collected: Collected) -> list[Ensemble]:
         larger = [
             r
             for r in collected.rows
-            if r.people == row.people and r.parameters > row.parameters and r.draw == row.draw
+            if (r.people, r.draw, r.start) == (row.people, row.draw, row.start)
+            and r.parameters > row.parameters
         ]
         for count in sorted({c for c in (2, 4, 8, 16, len(members)) if c <= len(members)}):
             chosen = members[:count]
@@ -337,7 +345,8 @@ def _configuration(
     names: list[str],
     facts: Mapping[str, dict[str, Any]],
     hours: Mapping[str, float],
-    learning_rate: float | None,
+    sweep: Sweep,
+    point: Point,
 ) -> Configuration:
     size, is_baseline, _, _, seed, draw, label_share, settings = key
     each = [facts[name] for name in names]
@@ -367,7 +376,8 @@ def _configuration(
         draw=draw,
         label_share=label_share,
         settings=settings,
-        learning_rate=learning_rate,
+        learning_rate=_varied_learning_rate(sweep, point),
+        start="" if is_baseline else sweep.recipe_of(point).init_from or "",
         loss=mean(lambda f: f["loss"]),
         last_loss=mean(lambda f: f.get("last_loss", f["loss"])),
         chance=mean(lambda f: f["chance"]),

@@ -29,6 +29,7 @@ from lcm_scale.laws.collect import BestRate, Ensemble, best_rate_by_size
 from lcm_scale.laws.consequences import MetricFit
 from lcm_scale.laws.figures import figures
 from lcm_scale.laws.fit import Interval
+from lcm_scale.laws.starts import Started, starts
 from lcm_scale.report.plots import MODEL, WARNING, style
 
 DPI = 110
@@ -115,9 +116,9 @@ def warnings(a: Analysis) -> list[str]:
             lines.append(f"{len(names)} points {word}, left out: {', '.join(names)}.")
     if a.passed_over:
         lines.append(
-            f"{a.passed_over} runs of other rates, or of fewer labels, are not in the laws; rates "
-            "were chosen on the held-out "
-            "loss itself, which flatters them a little."
+            f"{a.passed_over} runs of other rates, of fewer labels or from another start are not "
+            "in the laws; rates were chosen on the held-out loss itself, which flatters them a "
+            "little."
         )
     if c.extra:
         lines.append(
@@ -129,6 +130,9 @@ def warnings(a: Analysis) -> list[str]:
 def tables(a: Analysis) -> list[Table]:
     """(heading, text, columns, rows), in the page's order."""
     drawn = [_baseline_table(a)] if a.against else []
+    begun = starts(a.collected.rows)
+    if begun:
+        drawn.append(_start_table(begun))
     if a.law:
         drawn += _law_tables(a, a.law)
     rates = best_rate_by_size(a.collected.rows)
@@ -156,6 +160,26 @@ def _baseline_table(a: Analysis) -> Table:
                 f"{x.chance:.3f}",
             ]
             for x in a.against
+        ],
+    )
+
+
+def _start_table(begun: Sequence[Started]) -> Table:
+    return (
+        "Pretrained against scratch",
+        "Held-out loss of runs that differ in their start alone: same size, people, seed and "
+        "settings. No interval: one run a pair, so read how many pairs agree.",
+        ("started from", "size", "people", "loss", "from scratch", "lower in"),
+        [
+            [
+                s.start,
+                s.size,
+                _people(s),
+                f"{s.loss:.3f}",
+                f"{s.scratch:.3f}",
+                f"{s.lower} of {s.pairs}",
+            ]
+            for s in begun
         ],
     )
 
@@ -277,7 +301,7 @@ def _metric_table(metrics: Sequence[MetricFit]) -> Table:
     )
 
 
-def _people(x: Against) -> str:
+def _people(x: Against | Started) -> str:
     return f"{x.people}" if x.label_share == 1 else f"{x.people}, {x.label_share:.0%} labelled"
 
 
@@ -306,6 +330,7 @@ def numbers(a: Analysis) -> dict[str, Any]:
         **law,
         **{name: [asdict(x) for x in getattr(a, name)] for name in ("against", "ensembles")},
         "rates": [asdict(x) for x in best_rate_by_size(a.collected.rows)],
+        "starts": [asdict(x) for x in starts(a.collected.rows)],
     }
 
 

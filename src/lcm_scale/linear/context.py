@@ -26,12 +26,14 @@ class KnownColumn:
     Attributes:
         categories: by code; empty of a number.
         centre, scale: of a number, over training scans.
+        shares: of each category among the training scans that know it; empty of a number.
     """
 
     name: str
     categories: tuple[str, ...]
     centre: float = 0.0
     scale: float = 1.0
+    shares: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
@@ -66,7 +68,8 @@ class Context:
         return Context(tuple(self.columns[place] for place in kept), self.values[:, kept])
 
     def fitted(self, subject: np.ndarray) -> Context:
-        """With the centres and scales of these scans' numbers, and rare categories unknown.
+        """With the centres and scales of these scans' numbers, the shares of their categories, and
+        rare categories unknown.
 
         Args: subject: (n,) of training scans.
         """
@@ -77,6 +80,9 @@ class Context:
                 for code in range(len(column.categories)):
                     if len(np.unique(subject[own == code])) < LEAST_PEOPLE:
                         own[own == code] = np.nan
+                counts = [int((own == code).sum()) for code in range(len(column.categories))]
+                shares = tuple(count / max(sum(counts), 1) for count in counts)
+                column = replace(column, shares=shares)
             elif np.isfinite(own).any():
                 centre, scale = float(np.nanmean(own)), float(np.nanstd(own))
                 column = replace(column, centre=centre, scale=max(scale, 1e-9))
@@ -84,17 +90,29 @@ class Context:
         return Context(tuple(columns), values)
 
     @property
-    def features(self) -> np.ndarray:
-        """(n, D) what is added: 1 in the column of a scan's category, numbers about their centre
-        over their scale; 0 where not known."""
+    def indicators(self) -> np.ndarray:
+        """(n, D) 1 in the column of a scan's category; 0 in a number's."""
         parts = [np.zeros((len(self.values), 0))]
         for place, column in enumerate(self.columns):
-            own = self.values[:, place]
-            if column.categories:
-                parts.append((own[:, None] == np.arange(len(column.categories))).astype(float))
-            else:
-                parts.append(np.nan_to_num((own - column.centre) / column.scale)[:, None])
+            own = self.values[:, place, None]
+            codes = np.arange(len(column.categories)) if column.categories else np.array([np.nan])
+            parts.append((own == codes).astype(float))
         return np.concatenate(parts, axis=1)
+
+    @property
+    def features(self) -> np.ndarray:
+        """(n, D) what is added: a scan's category less the categories' shares, numbers about their
+        centre over their scale. Where not known all are 0, as of the average training scan."""
+        found, first = self.indicators, 0
+        for place, column in enumerate(self.columns):
+            own, end = self.values[:, place], first + column.width
+            if column.categories:
+                known = found[:, first:end].any(1, keepdims=True)
+                found[:, first:end] -= known * np.array(column.shares or [0.0])
+            else:
+                found[:, first] = np.nan_to_num((own - column.centre) / column.scale)
+            first = end
+        return found
 
     @property
     def codes(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.people import Bank, Choice, Weights, choose, collapse
+from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
@@ -49,6 +50,7 @@ class Remembered:
         classes: codes of the k; empty for a scalar.   n_classes: K, 0 for a scalar.
         slopes, offsets: (k,) of the calibration; empty for a scalar.
         choice: what was tuned.
+        prior: what its ridge stands on, times the share; None without one.
         gate: share of the decoder's answer, `combined` has the formula; 0: the memory answers
             alone.
     """
@@ -59,6 +61,7 @@ class Remembered:
     slopes: np.ndarray
     offsets: np.ndarray
     choice: Choice
+    prior: PriorTarget | None = None
     gate: float = 0.0
 
 
@@ -69,12 +72,14 @@ class PeopleMemory:
     Attributes:
         whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
         targets: by name.   context: what it can be told of a scan.
+        prior: the memory that it started from.
     """
 
     whitening: np.ndarray
     centre: np.ndarray
     targets: Mapping[str, Remembered]
     context: tuple[KnownColumn, ...] = ()
+    prior: Prior | None = None
 
     def scores(self, edges: np.ndarray, values: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
@@ -86,7 +91,10 @@ class PeopleMemory:
             values = np.full((len(edges), len(self.context)), np.nan)
         vectors = TangentSpace(self.whitening).vectors(edges) - self.centre
         context = Context(self.context, values)
-        return {name: _scores(target, vectors, context) for name, target in self.targets.items()}
+        before = None if self.prior is None else self.prior.vectors(edges)
+        return {
+            name: _scores(target, vectors, context, before) for name, target in self.targets.items()
+        }
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
         """The same with other gates."""
@@ -100,6 +108,7 @@ def fit_memory(
     asked: Mapping[str, Asked],
     seed: int,
     context: Context | None = None,
+    prior: Prior | None = None,
 ) -> PeopleMemory:
     """Fit a memory on training scans.
 
@@ -109,6 +118,7 @@ def fit_memory(
         seed: of the inner folds.
         context: what is known of the n when they are asked about. A target's own column is not told
             to it.
+        prior: a memory to start from, of other people.
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
     matrices = positive_definite(edges)
@@ -117,15 +127,18 @@ def fit_memory(
     centre = vectors.mean(0)
     vectors -= centre
     bank = Bank(vectors @ vectors.T, subject, known)
+    before = None if prior is None else prior.vectors(edges)
     targets = {}
     for name, each in asked.items():
         labelled = np.flatnonzero(np.isfinite(each.truth))
         if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
             untold = replace(bank, context=known.without(name))
-            fitted = _fit(untold, vectors, labelled, each, seed)
+            start = None if prior is None else prior.targets.get(name)
+            fitted = _fit(untold, vectors, labelled, each, seed, start, before)
             weights = _placed(fitted.weights, known, name)
             targets[name] = replace(fitted, weights=weights)
-    return PeopleMemory(space.whitening, centre, targets, known.columns)
+    used = prior if any(target.prior for target in targets.values()) else None
+    return PeopleMemory(space.whitening, centre, targets, known.columns, used)
 
 
 def _placed(weights: Weights, known: Context, name: str) -> Weights:
@@ -144,8 +157,15 @@ def _placed(weights: Weights, known: Context, name: str) -> Weights:
 
 
 def _fit(
-    bank: Bank, vectors: np.ndarray, labelled: np.ndarray, asked: Asked, seed: int
+    bank: Bank,
+    vectors: np.ndarray,
+    labelled: np.ndarray,
+    asked: Asked,
+    seed: int,
+    start: PriorTarget | None,
+    before: np.ndarray | None,
 ) -> Remembered:
+    """Args: start: what a memory before knows of the target.   before: (P, b, F) its vectors."""
     truth = asked.truth[labelled]
     told = bool(bank.context.columns)
     classes: tuple[int, ...] = ()
@@ -155,23 +175,44 @@ def _fit(
         present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
         classes = tuple(present.tolist())
         wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
-        choice = choose(bank, labelled, wanted, codes, seed, context=told)
+        start = start and start.of(classes)
+        prior = _answered(start, before, labelled)
+        choice = choose(bank, labelled, wanted, codes, seed, context=told, prior=prior)
         curve = calibrate(choice.held_out, codes)
     else:
         wanted = truth[:, None].astype(np.float64)
-        choice = choose(bank, labelled, wanted, None, seed, asked.log, told)
+        start = start and start.of(())
+        if start and (asked.log > start.log or start.log > (truth > 0).all()):
+            start = None  # the two are not on one scale
+        prior = _answered(start, before, labelled)
+        log = asked.log if start is None else start.log
+        choice = choose(bank, labelled, wanted, None, seed, log, told, prior)
     return Remembered(
-        weights=collapse(bank, vectors, labelled, wanted, choice),
+        weights=collapse(bank, vectors, labelled, wanted, choice, prior),
         classes=classes,
         n_classes=asked.n_classes,
         slopes=curve.slopes,
         offsets=curve.intercepts,
         choice=choice,
+        prior=start and start.times(choice.share),
     )
 
 
-def _scores(target: Remembered, vectors: np.ndarray, context: Context) -> np.ndarray:
-    found = target.weights.answers(vectors, context)
+def _answered(
+    start: PriorTarget | None, before: np.ndarray | None, labelled: np.ndarray
+) -> np.ndarray | None:
+    if start is None or before is None:
+        return None
+    return prior_answers(start, before[:, labelled])
+
+
+def _scores(
+    target: Remembered, vectors: np.ndarray, context: Context, before: np.ndarray | None
+) -> np.ndarray:
+    offset: np.ndarray | float = 0.0
+    if target.prior is not None and before is not None:
+        offset = prior_answers(target.prior, before)
+    found = target.weights.answers(vectors, context, offset)
     if not target.n_classes:
         return found
     logits = np.full((len(vectors), target.n_classes), ABSENT)

@@ -27,6 +27,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lcm_scale.linear.context import SHARED, Context, added, shared
+from lcm_scale.linear.prior import SHARES, USUAL_SHARE
 from lcm_scale.linear.problem import Folds, Problem, inner_folds
 from lcm_scale.linear.ridge import RIDGE_ALPHAS, ridge_path
 
@@ -35,6 +36,7 @@ BETAS = (0.0, 0.3, 1.0, 3.0)
 # standard error is itself too small, since their training parts overlap.
 FEW = 500
 CLEAR, CLEAR_OF_FEW = 1.0, 2.0
+PRIOR_ALPHAS = np.append(RIDGE_ALPHAS, 1e3)  # of few people the prior is left as it is
 
 
 class Form(NamedTuple):
@@ -111,6 +113,7 @@ class Choice:
             people; 0 where beta is.
         held_out: (n, K) inner out-of-fold answers, in the target's own unit.
         form: how context enters.   form_gain, form_error: as `gain` and `error`, from no context.
+        share: of the prior's answer, whose rest the ridge fits; 0 without a prior.
     """
 
     beta: float
@@ -122,6 +125,7 @@ class Choice:
     form: Form = PLAIN
     form_gain: float = 0.0
     form_error: float = 0.0
+    share: float = 0.0
 
 
 def choose(
@@ -132,6 +136,7 @@ def choose(
     seed: int,
     log: bool = False,
     context: bool = False,
+    prior: np.ndarray | None = None,
 ) -> Choice:
     """Tune a target.
 
@@ -141,8 +146,11 @@ def choose(
         log: the scalar is learnt on its log scale. Where False, a positive scalar is if the inner
             folds prefer it.
         context: whether the bank's is tried, beside the beta that was chosen without.
+        prior: (n, K) what a model before answers, a log scalar's as its logarithm: its share is
+            tuned last. None: there is none.
     """
-    either = (False, True) if (truth > 0).all() else (False,)
+    # A prior's answer is linear on its own scale.
+    either = (False, True) if (truth > 0).all() and prior is None else (False,)
     folds = _folds(bank, labelled, stratify, seed)
     losses = _Losses(truth, bank.subject[labelled])
     asked = [(beta, PLAIN) for beta in BETAS]
@@ -157,8 +165,29 @@ def choose(
         of_form = {PLAIN: best} | {key[2]: value for key, value in found.items()}
         form, form_gain, form_error = losses.clearly_better(of_form, PLAIN)
         best = of_form[form]
-    alpha = float(RIDGE_ALPHAS[best.position])
-    return Choice(beta, alpha, on_log, gain, error, best.held_out, form, form_gain, form_error)
+    share, alphas = 0.0, RIDGE_ALPHAS
+    if prior is not None:
+        alphas = PRIOR_ALPHAS
+        of_share = {
+            share: losses.best(
+                _held_out(bank, labelled, truth, folds, (on_log,), [(beta, form)], share * prior)
+            )[on_log, beta, form]
+            for share in SHARES
+        }
+        share, _, _ = losses.clearly_better(of_share, USUAL_SHARE)
+        best = of_share[share]
+    return Choice(
+        beta=beta,
+        alpha=float(alphas[best.position]),
+        log=on_log,
+        gain=gain,
+        error=error,
+        held_out=best.held_out,
+        form=form,
+        form_gain=form_gain,
+        form_error=form_error,
+        share=share,
+    )
 
 
 @dataclass(frozen=True)
@@ -223,17 +252,20 @@ def _held_out(
     folds: Folds,
     logs: Sequence[bool],
     asked: Sequence[tuple[float, Form]],
+    offset: np.ndarray | None = None,
 ) -> dict[Key, np.ndarray]:
     """(log, beta, form) -> inner out-of-fold answers (alphas, n, K).
 
-    Args: logs: whether the ridge is of the truth's logarithm, or of both.   asked: kernels.
+    Args:
+        logs: whether the ridge is of the truth's logarithm, or of both.   asked: kernels.
+        offset: (n, K) what is answered before the ridge, which fits the rest.
     """
-    wanted = [np.log(truth) if log else truth for log in logs]
+    start = np.zeros_like(truth) if offset is None else offset
+    alphas = RIDGE_ALPHAS if offset is None else PRIOR_ALPHAS
+    wanted = [(np.log(truth) if log else truth) - start for log in logs]
     width = truth.shape[1]
     out = {
-        (log, *kernel): np.zeros((len(RIDGE_ALPHAS), *truth.shape))
-        for log in logs
-        for kernel in asked
+        (log, *kernel): np.zeros((len(alphas), *truth.shape)) for log in logs for kernel in asked
     }
     for fit, held in folds:
         # The bank of an inner fold has nobody of its held-out people, not even unlabelled.
@@ -247,10 +279,10 @@ def _held_out(
                 with_context(own.k1 + beta * own.k2, known, known, form),
                 with_context(k1 + beta * k2, theirs, known, form),
                 np.concatenate([each[fit] for each in wanted], axis=1),
-                RIDGE_ALPHAS,
+                alphas,
             )
             for number, log in enumerate(logs):
-                found = path[:, :, number * width : (number + 1) * width]
+                found = path[:, :, number * width : (number + 1) * width] + start[held]
                 out[log, beta, form][:, held] = np.exp(found) if log else found
     return out
 
@@ -289,13 +321,18 @@ class Weights:
     added: np.ndarray
     own: np.ndarray | None
 
-    def answers(self, vectors: np.ndarray, context: Context) -> np.ndarray:
-        """(m, K) of tangent vectors (m, F), centred as the training's."""
+    def answers(
+        self, vectors: np.ndarray, context: Context, offset: np.ndarray | float = 0.0
+    ) -> np.ndarray:
+        """(m, K) of tangent vectors (m, F), centred as the training's.
+
+        Args: offset: (m, K) what the ridge stands on, where it was fitted on the rest.
+        """
         features = context.features
-        found = vectors @ self.common + self.intercept + features @ self.added
+        found = vectors @ self.common + self.intercept + offset + features @ self.added
         if self.own is not None:
             for number in np.flatnonzero(_categorical(context)):
-                has = features[:, number] > 0
+                has = context.indicators[:, number] > 0
                 found[has] += SHARED * (vectors[has] @ self.own[number])
         return np.exp(found) if self.log else found
 
@@ -309,16 +346,23 @@ def _categorical(context: Context) -> np.ndarray:
 
 
 def collapse(
-    bank: Bank, vectors: np.ndarray, labelled: np.ndarray, truth: np.ndarray, choice: Choice
+    bank: Bank,
+    vectors: np.ndarray,
+    labelled: np.ndarray,
+    truth: np.ndarray,
+    choice: Choice,
+    prior: np.ndarray | None = None,
 ) -> Weights:
-    """Fit a target on all its labelled scans.
+    """Fit a target on all its labelled scans; with a prior what its share leaves over.
 
-    Args: vectors: (b, F) whose inner products the bank holds.   truth: (n, K) as for `choose`.
+    Args:
+        vectors: (b, F) whose inner products the bank holds.   truth, prior: (n, K) as for `choose`.
     """
     own = kernels(bank.gram, bank.subject, labelled)
     known = bank.context.of(labelled)
     kernel = with_context(own.k1 + choice.beta * own.k2, known, known, choice.form)
     wanted = np.log(truth) if choice.log else truth
+    wanted = wanted if prior is None else wanted - choice.share * prior
     means = kernel.mean(0)
     centred = kernel - means - means[:, None] + means.mean()
     solved = np.linalg.solve(centred + choice.alpha * np.eye(len(kernel)), wanted - wanted.mean(0))
@@ -331,12 +375,12 @@ def collapse(
         people[labelled] += part
         return np.asarray(vectors.T @ people / own.scale1)
 
-    features = known.features
+    features, indicators = known.features, known.indicators
     deviations = None
     if choice.form.shared:
         deviations = np.zeros((features.shape[1], vectors.shape[1], truth.shape[1]))
         for number in np.flatnonzero(_categorical(known)):
-            deviations[number] = weight(features[:, number : number + 1] * coefficients)
+            deviations[number] = weight(indicators[:, number : number + 1] * coefficients)
     plus = features.T @ coefficients / _mean_square(features)
     plus = plus if choice.form.added else np.zeros_like(plus)
     return Weights(weight(coefficients), intercept, choice.log, plus, deviations)

@@ -173,7 +173,7 @@ class LCM(nn.Module):
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
         self.people = (
-            PeopleMemory(config.n_regions, config.target_tokens, config.context)
+            PeopleMemory(config.n_regions, config.target_tokens, config.context, config.priors)
             if config.people_memory
             else None
         )

@@ -27,6 +27,7 @@ class PeopleMemory(nn.Module):
     Args:
         target_tokens: tokens of each target, in vocabulary order.
         context: the number of categories of each column, 0 for a number.
+        priors: P, references of the memories that this one started from.
     """
 
     whitening: Tensor
@@ -40,11 +41,19 @@ class PeopleMemory(nn.Module):
     gate: Tensor
     known_centre: Tensor
     known_scale: Tensor
+    known_shares: Tensor
     added: Tensor
     own: Tensor
+    prior_whitening: Tensor
+    prior_centre: Tensor
+    prior_weight: Tensor
 
     def __init__(
-        self, n_regions: int, target_tokens: Sequence[int], context: Sequence[int] = ()
+        self,
+        n_regions: int,
+        target_tokens: Sequence[int],
+        context: Sequence[int] = (),
+        priors: int = 0,
     ) -> None:
         super().__init__()
         R, M, T = n_regions, sum(target_tokens), len(target_tokens)
@@ -63,8 +72,15 @@ class PeopleMemory(nn.Module):
             D = sum(max(1, categories) for categories in self.context)
             self.register_buffer("known_centre", torch.zeros(len(self.context)))
             self.register_buffer("known_scale", torch.ones(len(self.context)))
+            self.register_buffer("known_shares", torch.zeros(D))
             self.register_buffer("added", torch.zeros(D, M))
             self.register_buffer("own", torch.zeros(D, M, features))
+
+        self.priors = priors
+        if priors:
+            self.register_buffer("prior_whitening", torch.zeros(priors, R, R))
+            self.register_buffer("prior_centre", torch.zeros(priors, features))
+            self.register_buffer("prior_weight", torch.zeros(priors, M, features))
 
     @torch.no_grad()
     def fill(self, fitted: FittedMemory, names: Sequence[str]) -> None:
@@ -78,6 +94,11 @@ class PeopleMemory(nn.Module):
         if self.context:
             self.known_centre.copy_(tensor(np.array([c.centre for c in fitted.context])))
             self.known_scale.copy_(tensor(np.array([c.scale for c in fitted.context])))
+            shares = [c.shares or (0.0,) for c in fitted.context]
+            self.known_shares.copy_(tensor(np.concatenate(shares)))
+        if fitted.prior is not None:
+            self.prior_whitening.copy_(tensor(fitted.prior.whitenings))
+            self.prior_centre.copy_(tensor(fitted.prior.centres))
         starts = np.cumsum([0, *self.target_tokens])
         for number, name in enumerate(names):
             target = fitted.targets.get(name)
@@ -88,6 +109,9 @@ class PeopleMemory(nn.Module):
             weights = target.weights
             self.weight[rows] = tensor(weights.common.T)
             self.intercept[rows] = tensor(weights.intercept)
+            if target.prior is not None:
+                self.intercept[rows] += tensor(target.prior.intercept)
+                self.prior_weight[:, rows] = tensor(target.prior.weights.swapaxes(1, 2))
             if self.context:
                 self.added[:, rows] = tensor(weights.added)
             if self.context and weights.own is not None:
@@ -109,43 +133,65 @@ class PeopleMemory(nn.Module):
         first, second = place[rows], place[columns]
         feature = number[torch.minimum(first, second), torch.maximum(first, second)]
         feature, place = feature.to(self.weight.device), place.to(self.weight.device)
-        for table in (self.centre, self.weight, *((self.own,) if self.context else ())):
+        told = (self.own,) if self.context else ()
+        before = (self.prior_centre, self.prior_weight) if self.priors else ()
+        for table in (self.centre, self.weight, *told, *before):
             table.copy_(torch.empty_like(table).index_copy_(-1, feature, table))
         self.whitening[place[:, None], place] = self.whitening.clone()
+        if self.priors:
+            self.prior_whitening[:, place[:, None], place] = self.prior_whitening.clone()
 
     def forward(self, edges_BE: Tensor, context_BJ: Tensor | None = None) -> Tensor:
         """Raw correlations (B, E) to (B, M): logits, and values of scalars in their own unit.
 
         Args: context_BJ: codes and numbers, NaN where not known; None: nothing is.
         """
-        vectors = self.vectors(edges_BE.float()) - self.centre
-        answers = torch.nn.functional.linear(vectors, self.weight, self.intercept)
+        linear = torch.nn.functional.linear
+        vectors = self.vectors(edges_BE.float(), self.whitening) - self.centre
+        answers = linear(vectors, self.weight, self.intercept)
+        for number in range(self.priors):
+            before = self.vectors(edges_BE.float(), self.prior_whitening[number])
+            answers = answers + linear(
+                before - self.prior_centre[number], self.prior_weight[number]
+            )
         if self.context and context_BJ is not None:
             features = self.features(context_BJ)
-            each = torch.nn.functional.linear(vectors, self.own.flatten(0, 1))
-            deviations = torch.einsum("bd,bdm->bm", features, each.view(*features.shape, -1))
+            indicators = self.indicators(context_BJ)
+            each = linear(vectors, self.own.flatten(0, 1)).view(*features.shape, -1)
+            deviations = torch.einsum("bd,bdm->bm", indicators, each)
             answers = answers + features @ self.added + SHARED * deviations
         lengths = torch.tensor(self.target_tokens, device=answers.device)
         log_M = self.log.repeat_interleave(lengths, output_size=answers.shape[1])
         answers = torch.where(log_M > 0, answers.exp(), answers)
         return answers * self.slope + self.offset
 
-    def features(self, context_BJ: Tensor) -> Tensor:
-        """Added features (B, D), as `linear.context.Context.features`."""
+    def indicators(self, context_BJ: Tensor) -> Tensor:
+        """(B, D), as `linear.context.Context.indicators`."""
         parts = []
         for place, categories in enumerate(self.context):
-            own = context_BJ[:, place]
+            codes = torch.arange(max(1, categories), device=context_BJ.device)
+            same = context_BJ[:, place, None] == codes
+            parts.append(same.float() if categories else torch.zeros_like(same.float()))
+        return torch.cat(parts, dim=1)
+
+    def features(self, context_BJ: Tensor) -> Tensor:
+        """(B, D), as `linear.context.Context.features`."""
+        parts = []
+        widths = [max(1, categories) for categories in self.context]
+        pieces = self.indicators(context_BJ).split(widths, dim=1)
+        shares = self.known_shares.split(widths)
+        for place, categories in enumerate(self.context):
             if categories:
-                codes = torch.arange(categories, device=own.device)
-                parts.append((own[:, None] == codes).float())
+                known = pieces[place].sum(1, keepdim=True)
+                parts.append(pieces[place] - known * shares[place])
             else:
-                number = (own - self.known_centre[place]) / self.known_scale[place]
+                number = (context_BJ[:, place] - self.known_centre[place]) / self.known_scale[place]
                 parts.append(torch.nan_to_num(number)[:, None])
         return torch.cat(parts, dim=1)
 
-    def vectors(self, edges_BE: Tensor) -> Tensor:
+    def vectors(self, edges_BE: Tensor, whitening_RR: Tensor) -> Tensor:
         """Tangent vectors (B, F), as `linear.tangent.TangentSpace.vectors`."""
-        R = self.whitening.shape[0]
+        R = len(whitening_RR)
         rows, columns = torch.triu_indices(R, R, 1, device=edges_BE.device)
         C = torch.zeros(len(edges_BE), R, R, device=edges_BE.device)
         C[:, rows, columns] = (1 - SHRINKAGE) * edges_BE
@@ -155,7 +201,7 @@ class PeopleMemory(nn.Module):
         lifted = (vectors * values.clamp_min(SHRINKAGE / 10)[:, None]) @ vectors.transpose(1, 2)
         low = (values[:, 0] < SHRINKAGE / 10)[:, None, None]
         C = torch.where(low, lifted, C)
-        values, vectors = torch.linalg.eigh(self.whitening @ C @ self.whitening)
+        values, vectors = torch.linalg.eigh(whitening_RR @ C @ whitening_RR)
         logs = (vectors * values.log()[:, None]) @ vectors.transpose(1, 2)
         rows, columns = torch.triu_indices(R, R, device=edges_BE.device)
         scale = torch.where(rows == columns, 1.0, 2.0**0.5)

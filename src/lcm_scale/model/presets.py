@@ -35,6 +35,7 @@ class LCMConfig:
     people_memory: bool = False  # fitted once training is done
     # what people memory is told beside the matrix: the categories of each column, 0 for a number
     context: tuple[int, ...] = ()
+    priors: int = 0  # references of the memories that people memory started from
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

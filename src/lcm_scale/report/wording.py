@@ -34,6 +34,7 @@ AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
     "categories": "What was filled in",
     "known": "Validation scans with it",
     "agreement": "Agreement on those",
+    "threshold": "Confidence asked for",
 }
 MINUS = "\N{MINUS SIGN}"
 

@@ -29,7 +29,8 @@ ALL = (
     *(*SHOWN, "losses", "seconds"),
 )
 COUNTS = (
-    *("people", "people_held_out", "scans", "epochs", "steps"),
+    *("people", "people_labelled", "validation_labelled", "people_held_out"),
+    *("scans", "epochs", "steps"),
     *("parameters", "parameters_body"),
 )
 LARGEST = 2**53  # the whole numbers that every JSON reader keeps

@@ -23,13 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from lcm_scale.config import Recipe
+from lcm_scale.config import DataConfig, Recipe
 from lcm_scale.cost.time import step_flops
 from lcm_scale.data.order import mix
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, own_vocabulary
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import Diverged, InputError
 from lcm_scale.evaluation.baselines import check_baselines, fit_predict
+from lcm_scale.evaluation.folds import subject_strata
+from lcm_scale.evaluation.labelled import labelled_people
 from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import nested
@@ -114,8 +116,10 @@ def run_point(sweep: Sweep, point: Point) -> None:
             "point": asdict(point),
             "title": prepared.recipe.title,
             "simulated": sets.simulated,
-            "vocabulary": mark_of(sets),
+            "vocabulary": mark_of(sets, prepared.recipe.data),
             "people": len(np.unique(sets.subject[prepared.train])),
+            "people_labelled": _labelled(prepared, prepared.train),
+            "validation_labelled": _labelled(prepared, prepared.validation),
             "people_held_out": len(np.unique(sets.subject[prepared.test])),
             "scans": len(prepared.train),
         }
@@ -133,7 +137,7 @@ def run_point(sweep: Sweep, point: Point) -> None:
 
 def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> PreparedPoint:
     """The people of a point. Subsets are nested: of one fold and draw, the smaller lies in the
-    larger.
+    larger, and the fewer labelled people within the more.
 
     Args:
         source: the same data's edges where they are open already.
@@ -154,15 +158,14 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
             f"{point.name}: asks for {point.subjects} people, fold {point.fold} has {len(people)} "
             "to train on; use fewer subjects, a smaller data.validation or more folds"
         )
-    hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
-    ordered = people[np.argsort(mix(point.draw, 5, hashes), kind="stable")]
-    chosen = ordered[: point.subjects or None]
+    chosen = _drawn(sets, people, point.draw)[: point.subjects or None]
     train = scans[fold.train][np.isin(sets.subject[scans[fold.train]], chosen)]
     if point.label_share < 1:
-        column = questions[0].column
         labels = sets.labels.copy()
-        unlabelled = ordered[max(1, round(point.label_share * len(chosen))) :]
-        labels[train[np.isin(sets.subject[train], unlabelled)], column] = np.nan
+        # Also of those who choose the epoch: they would see more labels than the point may.
+        for part in (train, scans[fold.validation]):
+            hidden = _without_label(sets, part, questions[0], point)
+            labels[hidden, questions[0].column] = np.nan
         opened = replace(opened, sets=replace(sets, labels=labels))
     test = scans[fold.test]
     refuse_overlap(opened.start, sets, test)
@@ -170,9 +173,31 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
     return PreparedPoint(point, opened, folder, train, scans[fold.validation], test, questions)
 
 
-def mark_of(sets: ShardSets) -> str:
-    """By which points over different data or vocabularies are told apart."""
-    facts = [sets.vocabulary.to_json(), sets.fingerprints, sets.atlas.checksum]
+def _drawn(sets: ShardSets, people: np.ndarray, draw: int) -> np.ndarray:
+    """People in the order that a draw gives them, whatever their order in the files."""
+    hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
+    return np.asarray(people[np.argsort(mix(draw, 5, hashes), kind="stable")])
+
+
+def _without_label(
+    sets: ShardSets, scans: np.ndarray, headline: Question, point: Point
+) -> np.ndarray:
+    """Of these scans those whose person does not keep the headline's label."""
+    people = _drawn(sets, np.unique(sets.subject[scans]), point.draw)
+    truth = headline.truth(sets.labels[scans])
+    classes = np.where(np.isfinite(truth), truth if headline.kind == "class" else 0, -1)
+    strata = subject_strata(sets.subject[scans], people, classes)
+    kept = people[labelled_people(strata, point.label_share)]
+    return scans[~np.isin(sets.subject[scans], kept)]
+
+
+def mark_of(sets: ShardSets, data: DataConfig) -> str:
+    """By which points over different data or vocabularies are told apart: every target and category
+    that the sets have by themselves, in their own order of regions. What a checkpoint adds to start
+    from changes neither the held-out people nor what is asked of them, so that pretrained points
+    and those from scratch are of one mark."""
+    vocabulary = own_vocabulary(data, sets.manifests).to_json()
+    facts = [vocabulary, sets.fingerprints, sets.manifests[0].atlas.checksum]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -368,6 +393,12 @@ def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float
     return {
         q.target.name: recipe.objective.weight(q.target.name, q.target.is_class) for q in questions
     }
+
+
+def _labelled(prepared: PreparedPoint, scans: np.ndarray) -> int:
+    """People of these scans who have the headline's label."""
+    known = np.isfinite(prepared.questions[0].truth(prepared.sets.labels[scans]))
+    return len(np.unique(prepared.sets.subject[scans[known]]))
 
 
 def _base_rates(prepared: PreparedPoint) -> list[np.ndarray]:

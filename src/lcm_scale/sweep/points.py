@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lcm_scale.config import Recipe, SweepRecipe, expand, load
+from lcm_scale.config import Recipe, SweepRecipe, expand, load, override
 from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES
@@ -131,7 +131,15 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     if recipe.design == "isoflop":
         values = list(_slices(recipe, base, values, str(path)))
     left_out = [(_name(v), v["left_out"]) for v in values if "left_out" in v]
-    points = {p.name: p for p in (_point(v, base) for v in values if "left_out" not in v)}
+    points: dict[str, Point] = {}
+    for one in (_point(v, base) for v in values if "left_out" not in v):
+        other = points.setdefault(one.name, one)
+        if set(other.overrides) != set(one.overrides):
+            raise InputError(
+                f"{path}: two points would lie in one folder, {one.name}: "
+                f"{' '.join(other.overrides)}, and {' '.join(one.overrides)}; write their values "
+                "so that their names differ in letters or digits"
+            )
     if not points:
         raise InputError(
             f"{path}: no point to run: axes is empty"
@@ -262,7 +270,7 @@ def _point(values: Mapping[str, Any], base: Recipe) -> Point:
         if key == "size":
             overrides += shape_of(str(value))
         elif key not in OWN:
-            overrides.append(f"{SHORT.get(key, key)}={value}")
+            overrides.append(override(SHORT.get(key, key), value))
     try:
         epochs = int(
             values.get("epochs", base.trainer.max_epochs or sum(p.epochs for p in base.phases))
@@ -317,6 +325,8 @@ def _name(values: Mapping[str, Any]) -> str:
             if isinstance(value, float)
             else str(value or "all")
             if key == "subjects"
+            else "null"
+            if value is None
             else str(value)
         )
         parts.append(f"{LETTERS.get(key, key.rpartition('.')[2] + '_')}{shown}")

@@ -139,7 +139,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
     phases = schedule(recipe.phases, sets.vocabulary, recipe.trainer.max_epochs)
     for name in recipe.objective.weights:
         sets.vocabulary[name]
-    _check_pseudo_targets(recipe, phases, sets, start)
+    _check_pseudo_labels(recipe, phases, sets, start)
     _check_people_memory(recipe, sets)
     choose_hardware(recipe.trainer, model.width)
     if start:
@@ -239,11 +239,20 @@ def _check_people_memory(recipe: Recipe, sets: ShardSets) -> None:
             )
 
 
-def _check_pseudo_targets(
+def _check_pseudo_labels(
     recipe: Recipe, phases: tuple[Phase, ...], sets: ShardSets, start: Checkpoint | None
 ) -> None:
-    """Pseudo-labels are predictions, so a target that they are asked for must be learnt before."""
+    """Pseudo-labels are predictions, so a target that they are asked for must be learnt before.
+
+    Raises: InputError, also where their threshold has nobody to be fitted on.
+    """
     learnt = set(start.active) if start else set()
+    fills = any(phase.pseudo_labels for phase in phases)
+    if fills and recipe.pseudo.threshold == "fitted" and recipe.data.validation == 0:
+        raise InputError(
+            "pseudo.threshold=fitted: it is fitted on validation people, and data.validation=0 "
+            "holds none back"
+        )
     for phase in phases:
         unknown = [name for name in recipe.pseudo.targets if name not in learnt]
         if phase.pseudo_labels and unknown:

@@ -1,11 +1,11 @@
 """Pseudo-labels: where a scan lacks a pretrained target, the pretrained model's own prediction
 stands in (paper, finetuning).
 
-Made once, at the start of a phase that asks for them, from the weights of that moment and training
-scans alone; the confidence is the predicted class's probability, times the recipe's weight. The
-audit table says who got what, and how often the same weights are right about validation people, of
-whom no label was ever trained on: on training people whose label they have learnt they agree with
-themselves, 100 % of the time.
+Made once, at the start of a phase that asks for them, from the weights of that moment; the
+confidence is the predicted class's probability, times the recipe's weight. The audit table says who
+got what, and how often the same weights are right about validation people, of whom no label was
+ever trained on: on training people whose label they have learnt they agree with themselves, 100 %
+of the time. A fitted threshold asks the same people whether a target is worth filling in at all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lcm_scale.csv_text import csv_text
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule
+from lcm_scale.training.pseudo_threshold import class_threshold, scalar_passes
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 
@@ -36,8 +37,11 @@ class AuditRow:
         mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have
             none.
         categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
-        known: validation scans with a recorded label, of people whom the pretrained model did not
-            see.   agreement: share of them predicted right (scalars: MAE), NaN without any.
+        known: validation scans with a recorded label (N/A is none), of people whom the pretrained
+            model did not see.   agreement: share of them predicted right (scalars: MAE), NaN
+            without any.
+        threshold: the confidence that was asked for; NaN where none was good enough, and for
+            scalars.
     """
 
     phase: str
@@ -48,6 +52,36 @@ class AuditRow:
     categories: str
     known: int
     agreement: float
+    threshold: float = float("nan")  # checkpoints of release 0.1.0 have none
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What a model says of (n,) scans that nothing was fitted on, beside what is recorded.
+
+    Attributes:
+        known: whether a label is recorded.   agreement: as `AuditRow` has it.
+    """
+
+    guess: np.ndarray
+    certainty: np.ndarray
+    recorded: np.ndarray
+    known: np.ndarray
+    agreement: float
+
+    @classmethod
+    def of(cls, target: Target, recorded: np.ndarray, scores: np.ndarray) -> _Checked:
+        known = np.isfinite(recorded)
+        if NOT_APPLICABLE in target.categories:
+            # What scans of other sets carry, and nobody asked them.
+            known &= recorded != target.categories.index(NOT_APPLICABLE)
+        agreement = float("nan")
+        guess, certainty = _decide(target, scores)
+        if known.any() and target.is_class:
+            agreement = float((guess == recorded)[known].mean())
+        elif known.any():
+            agreement = float(np.abs(guess - recorded)[known].mean())
+        return cls(guess, certainty, recorded, known, agreement)
 
 
 def make_pseudo_labels(
@@ -61,7 +95,8 @@ def make_pseudo_labels(
     """Predict every pretrained target of `scans` and fill in what is missing.
 
     Args:
-        scans: training scans.   unseen: scans that nothing was fitted on; the audit asks them.
+        scans: training scans.   unseen: scans that nothing was fitted on; the audit and a fitted
+            threshold ask them.
         pretrained: targets that the weights have learnt; others cannot be predicted.
     Returns: the audit table.
     """
@@ -70,7 +105,7 @@ def make_pseudo_labels(
     values = np.full((len(scans), len(module.vocabulary.targets)), np.nan, dtype=np.float32)
     confidence = np.zeros_like(values)
     predictions = predict(module, data, scans)
-    checks = predict(module, data, unseen) if len(unseen) else [np.empty((0, 1))] * len(columns)
+    checks = predict(module, data, unseen) if len(unseen) else [p[:0] for p in predictions]
     audit = []
     for column, scores, check in zip(columns, predictions, checks, strict=True):
         target = module.vocabulary.targets[column]
@@ -78,14 +113,22 @@ def make_pseudo_labels(
             continue
         recorded = data.sets.labels[scans, column]
         guess, certainty = _decide(target, scores)
+        checked = _Checked.of(target, data.sets.labels[unseen, column], check)
+        threshold = _threshold(target, checked, data.sets.subject[unseen], config)
         missing = np.isnan(recorded)
-        take = missing & (certainty >= config.min_confidence)
+        take = missing & (certainty >= threshold)
         values[take, column] = guess[take]
         confidence[take, column] = config.weight * certainty[take]
-        given = _given(target, guess[take], certainty[take])
-        known, agreement = _agreement(target, data.sets.labels[unseen, column], check)
         audit.append(
-            AuditRow(module.phase.name, target.name, int(missing.sum()), *given, known, agreement)
+            AuditRow(
+                module.phase.name,
+                target.name,
+                int(missing.sum()),
+                *_given(target, guess[take], certainty[take]),
+                int(checked.known.sum()),
+                checked.agreement,
+                threshold if target.is_class and threshold <= 1 else float("nan"),
+            )
         )
     data.set_pseudo_labels(scans, values, confidence)
     return audit
@@ -130,6 +173,22 @@ def _decide(target: Target, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return (probability.argmax(1) + shift).astype(np.float32), probability.max(1)
 
 
+def _threshold(
+    target: Target, checked: _Checked, person: np.ndarray, config: PseudoConfig
+) -> float:
+    """The confidence that is asked for; infinite where nothing shall be filled in."""
+    if config.threshold == "given":
+        return config.min_confidence
+    known = checked.known
+    guess, recorded = checked.guess[known], checked.recorded[known]
+    if not target.is_class:
+        return 0.0 if scalar_passes(guess, recorded, person[known]) else float("inf")
+    fitted = class_threshold(
+        guess, checked.certainty[known], recorded, person[known], config.min_confidence
+    )
+    return float("inf") if fitted is None else fitted
+
+
 def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[int, float, str]:
     """How many labels were filled in, their mean confidence, and which."""
     if not target.is_class:
@@ -143,14 +202,14 @@ def _given(target: Target, guess: np.ndarray, certainty: np.ndarray) -> tuple[in
     return len(guess), float(certainty.mean()) if len(guess) else float("nan"), text
 
 
-def _agreement(target: Target, recorded: np.ndarray, scores: np.ndarray) -> tuple[int, float]:
-    """Over scans with a recorded label: their number, and the share predicted right (MAE)."""
-    known = np.isfinite(recorded)
-    if not known.any():
-        return 0, float("nan")
-    guess = _decide(target, scores)[0][known]
-    errors = guess != recorded[known] if target.is_class else np.abs(guess - recorded[known])
-    return int(known.sum()), float(1 - errors.mean() if target.is_class else errors.mean())
+def sentence(row: AuditRow, config: PseudoConfig) -> str:
+    """What is to be said where validation people let nothing be filled in, else ''."""
+    if config.threshold != "fitted" or row.given or not row.missing or np.isfinite(row.threshold):
+        return ""
+    return (
+        f"no pseudo-labels for {row.target}: at no confidence is the model clearly better than a "
+        f"constant guess about the {row.known} validation scans with a label"
+    )
 
 
 def write_audit(rows: Sequence[AuditRow], path: Path) -> None:

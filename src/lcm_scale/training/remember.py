@@ -21,6 +21,7 @@ from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
 from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
 
@@ -53,8 +54,9 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         model.model,
         people_memory=True,
         context=tuple(len(column.categories) for column in whole.context),
+        priors=0 if whole.prior is None else len(whole.prior.centres),
     )
-    part = MemoryPart(config.n_regions, config.target_tokens, config.context)
+    part = MemoryPart(config.n_regions, config.target_tokens, config.context, config.priors)
     part.fill(whole, model.vocabulary.names)
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
@@ -77,14 +79,23 @@ def remembered(prepared: PreparedRun) -> np.ndarray:
 
 
 def sentence(prepared: PreparedRun) -> str:
-    """What is to be said where not all scans are remembered, else ''."""
+    """What is to be said where not all scans are remembered, or a pretrained memory is not taken
+    over; else ''."""
+    said = []
     found, there = len(remembered(prepared)), len(prepared.train) + len(prepared.validation)
-    if found == there:
-        return ""
-    return (
-        f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by the "
-        f"seed: products of more than {MOST_SCANS:,} scans with each other would take too long"
-    )
+    if found < there:
+        said.append(
+            f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by "
+            f"the seed: products of more than {MOST_SCANS:,} scans with each other would take too "
+            "long"
+        )
+    start, seen = prepared.opened.start, seen_before(prepared)
+    if start is not None and start.model.people_memory and seen:
+        said.append(
+            f"people memory starts anew: the model that the run starts from saw {seen} of its "
+            "people"
+        )
+    return "; ".join(said)
 
 
 def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> PeopleMemory:
@@ -92,7 +103,8 @@ def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> P
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    return fit_memory(edges, sets.subject[scans], asked, prepared.recipe.seed, known)
+    prior = prior_of(prepared)
+    return fit_memory(edges, sets.subject[scans], asked, prepared.recipe.seed, known, prior)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:

@@ -38,6 +38,7 @@ LARGEST = {
     "ffn": 1_048_576,
 }
 MOST_WEIGHTS = 2**34  # 14 times the largest published model
+MOST_PRIORS = 8  # models that started from each other
 MOST_PEOPLE = 2**53  # the whole numbers that every JSON reader keeps
 
 
@@ -179,7 +180,10 @@ class Meaning:
 
     def _context(self) -> dict[str, Any]:
         """Written where it is there, as what `_ADDED_TO_MODEL` names."""
-        columns = [{**asdict(c), "categories": list(c.categories)} for c in self.context]
+        columns = [
+            {**asdict(c), "categories": list(c.categories), "shares": list(c.shares)}
+            for c in self.context
+        ]
         return {"context": columns} if columns else {}
 
     @classmethod
@@ -212,7 +216,7 @@ _EXPORTED_KEYS = (
 )
 # Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
 # the others and refuses these.
-_ADDED_TO_MODEL = ("people_memory", "context")
+_ADDED_TO_MODEL = ("people_memory", "context", "priors")
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -278,6 +282,7 @@ def _model(value: object) -> LCMConfig:
         "model.context",
         lambda entry, name: checked.whole(entry, name, 0, MOST_TOKENS),
     )
+    checked.whole(own.get("priors", 0), "model.priors", 0, MOST_PRIORS)
     for key in ("mask_constant", "edge_branch", "people_memory"):
         checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
@@ -287,7 +292,8 @@ def _model(value: object) -> LCMConfig:
     weights += M * R * (R - 1) // 2 if own["edge_branch"] else 0
     if own.get("people_memory"):
         features = sum(max(1, categories) for categories in own["context"])
-        weights += ((1 + features) * M + 1) * R * (R + 1) // 2 + R * R
+        F, tables = R * (R + 1) // 2, 1 + own.get("priors", 0)
+        weights += ((tables + features) * M + tables) * F + tables * R * R
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)
@@ -308,6 +314,7 @@ def _known(value: object, name: str) -> KnownColumn:
         checked.entries(own["categories"], f"{name}.categories", checked.text),
         checked.number(own["centre"], f"{name}.centre"),
         scale,
+        checked.entries(own["shares"], f"{name}.shares", checked.number, len(own["categories"])),
     )
 
 

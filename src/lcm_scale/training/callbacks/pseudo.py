@@ -11,9 +11,10 @@ import numpy as np
 
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.ranks import is_first
+from lcm_scale.terminal import print
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.prepare import PreparedRun
-from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, write_audit
+from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, sentence, write_audit
 from lcm_scale.training.together import Together
 
 
@@ -42,8 +43,11 @@ class PseudoLabels(L.Callback):
         scans = self.data.selection(trainer.current_epoch)
         config = self.prepared.recipe.pseudo
         unseen = self._unseen(start.subjects if start else frozenset())
-        self.audit += make_pseudo_labels(module, self.data, scans, unseen, sorted(learnt), config)
+        rows = make_pseudo_labels(module, self.data, scans, unseen, sorted(learnt), config)
+        self.audit += rows
         if is_first():
+            for said in filter(None, (sentence(row, config) for row in rows)):
+                print(f"{self.prepared.label}, phase {module.phase.name}: {said}")
             with self.together.alone():
                 write_audit(self.audit, self.prepared.folder / "pseudo_labels.csv")
 
