@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lcm_scale.config.fields import (
     FILLED,
+    LABEL_COUNT,
     RUN_NAME,
     at_least,
     between,
@@ -26,6 +27,7 @@ from lcm_scale.config.fields import (
 )
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
+ALL_LABELS = "all"
 METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
     *("mae", "r2", "pearson_r"),
@@ -203,6 +205,9 @@ class EvaluateConfig:
     # take the sites' effects out of the matrices, fitted on each fold's training scans
     harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
+    # the headline with so many labelled people a fold, a curve: [10, 25, 50, all]
+    label_counts: list[str] = text(LABEL_COUNT, [], may_differ=True)
+    label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)

@@ -263,16 +263,18 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
         yield draws.astype(np.float64)[:, position]
 
 
-def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval.  Args: values: (1 + B,), the point estimate and its resamples."""
     drawn = values[1:][np.isfinite(values[1:])]
-    low, high = (
-        np.percentile(drawn, [2.5, 97.5])
-        if len(drawn) and np.isfinite(values[0])
-        else (np.nan, np.nan)
-    )
-    return Metric(
-        name, float(values[0]), float(low), float(high), len(p.truth), len(np.unique(p.subject))
-    )
+    if not len(drawn) or not np.isfinite(values[0]):
+        return np.nan, np.nan
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
+    low, high = interval(values)
+    return Metric(name, float(values[0]), low, high, len(p.truth), len(np.unique(p.subject)))
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

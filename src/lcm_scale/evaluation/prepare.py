@@ -19,6 +19,7 @@ from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
 from lcm_scale.evaluation.protocols import PROTOCOLS, external
+from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.units import check_unit
@@ -41,6 +42,8 @@ class PreparedEvaluation:
         fixed: the model that is evaluated as it is; None where each fold trains its own.
         plan: who is trained on and tested, and what is asked.
         runs: of each fold one a repeat; empty for a fixed model.
+        draws: one a count, draw and fold where the headline is asked with few labels, in this
+            order.
     """
 
     opened: Opened
@@ -48,6 +51,7 @@ class PreparedEvaluation:
     fixed: Checkpoint | None
     plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
+    draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
 
     @property
     def scans(self) -> np.ndarray:
@@ -127,7 +131,11 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
             tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
             for number in range(1, len(plan.folds) + 1)
         )
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs)
+    draws = tuple(
+        (drawn, _prepare_draw(opened, folder, plan, drawn))
+        for drawn in draws_of(recipe, sets, plan)
+    )
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
@@ -138,22 +146,44 @@ def _prepare_fold(
 ) -> PreparedRun:
     """One model; nobody of the fold's test or validation people is among its training scans, in any
     set."""
-    recipe, sets = opened.recipe, opened.sets
-    scans, fold = plan.scans, plan.folds[number - 1]
+    recipe = opened.recipe
     name = f"fold-{number}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
-    held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
-    others = np.setdiff1d(sets.scans_of([]), scans)
-    others = others[~np.isin(sets.subject[others], held)]
     return prepare_split(
         opened,
         replace(
             recipe, name=f"{recipe.name}/{name}", seed=_seed(plan, number, repeat, recipe.seed)
         ),
         folder / "folds" / name,
-        np.sort(np.concatenate([scans[fold.train], others])),
-        scans[fold.validation],
+        *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
+
+
+def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
+    """As a fold's model, with the headline's label of some people alone and a seed of its own."""
+    recipe, number = opened.recipe, drawn.fold + 1
+    labels = hidden(opened.sets, plan.questions[0], drawn.kept)
+    name = f"labels-{drawn.count}/draw-{drawn.draw + 1}-fold-{number}"
+    seed = (recipe.seed + 1_000_000 * (drawn.draw + 1)) % (LARGEST_SEED + 1)
+    return prepare_split(
+        replace(opened, sets=replace(opened.sets, labels=labels)),
+        replace(recipe, name=f"{recipe.name}/{name}", seed=seed),
+        folder / name,
+        *_people_of(opened.sets, plan, number),
+        f"{drawn.count} labels, draw {drawn.draw + 1}, fold {number}/{len(plan.folds)}",
+    )
+
+
+def _people_of(sets: ShardSets, plan: Plan, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the scans that train a fold's model, and of those that choose its epoch.
+
+    Args: number: the fold's, from 1.
+    """
+    scans, fold = plan.scans, plan.folds[number - 1]
+    held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
+    others = np.setdiff1d(sets.scans_of([]), scans)
+    others = others[~np.isin(sets.subject[others], held)]
+    return np.sort(np.concatenate([scans[fold.train], others])), scans[fold.validation]
 
 
 def _seed(plan: Plan, number: int, repeat: int, first: int) -> int:

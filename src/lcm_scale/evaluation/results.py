@@ -62,6 +62,29 @@ class TargetResult:
 
 
 @dataclass(frozen=True)
+class LabelPoint:
+    """The headline with some number of labelled people.
+
+    Attributes:
+        label: of a row or tick, the number or 'all'.   count: labelled people of a fold, on
+            average.   draws: of who they are; 1 of all labels.
+        results, differences: as of `TargetResult`.
+    """
+
+    label: str
+    count: float
+    draws: int
+    results: Mapping[str, tuple[Metric, ...]]
+    differences: Mapping[str, tuple[Metric, ...]]
+
+    def metric(self, model: str, name: str) -> Metric:
+        return next(m for m in self.results[model] if m.name == name)
+
+    def difference(self, baseline: str, name: str) -> Metric:
+        return next(m for m in self.differences[baseline] if m.name == name)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should see.
 
@@ -69,6 +92,7 @@ class Report:
         headline: name of the target that decides the verdict.
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
+        labels: the headline with few labelled people, ascending; empty where nobody asked.
         brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
             seeds.
@@ -86,5 +110,6 @@ class Report:
     pseudo_labels: Sequence[Mapping[str, Any]]
     quality: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    labels: tuple[LabelPoint, ...] = ()
     brackets: str = BRACKETS
     read_as: str = READ_AS

@@ -14,7 +14,7 @@ from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
 from lcm_scale.training.remember import sentence as sentence_of_memory
@@ -34,7 +34,10 @@ PEOPLE_MEMORY = (
 
 
 def summarise(
-    prepared: PreparedEvaluation, results: Sequence[TargetResult], runs: Sequence[FitResult]
+    prepared: PreparedEvaluation,
+    results: Sequence[TargetResult],
+    runs: Sequence[FitResult],
+    labels: Sequence[LabelPoint] = (),
 ) -> Report:
     """Everything that a reader of the report should see."""
     recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
@@ -62,6 +65,7 @@ def summarise(
         # Of one set: counts of regions and scans of several do not add up.
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
         provenance=provenance(recipe.seed),
+        labels=tuple(labels),
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
     )

@@ -47,6 +47,8 @@ class Problem:
 def inner_folds(p: Problem, stratified: bool) -> Folds:
     """(fitted, held out) positions of the inner cross-validation, by person."""
     n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
+    if stratified:  # of eight people of two classes there are four parts that hold both
+        n_splits = min(n_splits, max(2, int(np.unique(p.truth, return_counts=True)[1].max())))
     splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
         n_splits, shuffle=True, random_state=p.seed
     )

@@ -31,7 +31,8 @@ from lcm_scale.report import numbers, plots, wording
 from lcm_scale.report.verdict import verdict
 
 PNG_DPI = 160
-TRAINING = "learning-curve"  # stem of the one figure that belongs to no target
+TRAINING = "learning-curve"  # stems of the figures that belong to no target's section
+LABELS = "label-curve"
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -48,6 +49,8 @@ def write_report(report: Report, folder: Path) -> Path:
     write_atomic(folder / "results.json", results.encode())
     write_atomic(folder / "results.csv", csv_text(numbers.result_rows(report)).encode())
     write_atomic(folder / "predictions.csv", csv_text(numbers.prediction_rows(report)).encode())
+    if report.labels:
+        write_atomic(folder / "labels.csv", csv_text(numbers.label_rows(report)).encode())
     page = folder / "report.html"
     write_atomic(page, _render(report, figures).encode())
     return page
@@ -76,6 +79,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         headline=ordered[0],
         verdicts={t.target: verdict(t, report.simulated) for t in ordered},
         images=images,
+        few=next((_image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
         curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
         audit=[
@@ -120,6 +124,8 @@ def _figures(report: Report) -> Iterator[Drawn]:
                 plots.stamp(figure, words),
                 f"{name} of {t.target}. {words}".strip(),
             )
+    if report.labels:
+        yield _label_figure(report)
     if report.curves:
         figure = plots.learning_curve(report.curves)
         yield Drawn(
@@ -128,6 +134,18 @@ def _figures(report: Report) -> Iterator[Drawn]:
             plots.stamp(figure, "SIMULATED" if report.simulated else ""),
             "loss by epoch",
         )
+
+
+def _label_figure(report: Report) -> Drawn:
+    t = next(t for t in report.targets if t.target == report.headline)
+    kind = METRICS[t.kind][t.deciding]
+    baselines = [name for name in t.differences if name not in t.parts]
+    label = f"{kind.label} (95 % interval)"
+    figure = plots.label_curve(report.labels, t.deciding, label, t.model, baselines)
+    words = "   ".join(
+        w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on
+    )
+    return Drawn(LABELS, "", plots.stamp(figure, words), f"{t.target} by labelled people. {words}")
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
