@@ -148,7 +148,7 @@ def _prepare_fold(
     set."""
     recipe = opened.recipe
     name = f"fold-{number}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
-    return prepare_split(
+    run = prepare_split(
         opened,
         replace(
             recipe, name=f"{recipe.name}/{name}", seed=_seed(plan, number, repeat, recipe.seed)
@@ -157,6 +157,7 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
+    return replace(run, by_target=bool(plan.optimistic))
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:

@@ -93,6 +93,7 @@ class Report:
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
+        optimistic: why the numbers are too good, '' where nothing makes them so.
         brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
             seeds.
@@ -111,5 +112,6 @@ class Report:
     quality: Mapping[str, Any]
     provenance: Mapping[str, Any]
     labels: tuple[LabelPoint, ...] = ()
+    optimistic: str = ""
     brackets: str = BRACKETS
     read_as: str = READ_AS

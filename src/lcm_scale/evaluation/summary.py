@@ -66,6 +66,7 @@ def summarise(
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
         provenance=provenance(recipe.seed),
         labels=tuple(labels),
+        optimistic=prepared.plan.optimistic,
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
     )

@@ -18,7 +18,11 @@ def results(report: Report) -> dict[str, Any]:
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
     data["labels"] = [asdict(point) for point in report.labels]
     data["verdict"] = asdict(
-        verdict(next(t for t in report.targets if t.target == report.headline), report.simulated)
+        verdict(
+            next(t for t in report.targets if t.target == report.headline),
+            report.simulated,
+            report.optimistic,
+        )
     )
     data["targets"] = [
         {
@@ -45,6 +49,7 @@ def result_rows(report: Report) -> Iterator[dict[str, Any]]:
             "target": t.target,
             "simulated": report.simulated,
             "confounded": t.confounded or "",
+            "optimistic": bool(report.optimistic),
         }
         for model, metrics in t.results.items():
             for m in metrics:
@@ -91,6 +96,7 @@ def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
                 row = {
                     "target": p.target,
                     "simulated": report.simulated,
+                    "optimistic": bool(report.optimistic),
                     "model": p.model,
                     "fold": p.fold[i],
                     "subject": p.subject[i],

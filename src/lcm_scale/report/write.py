@@ -77,7 +77,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         report=report,
         targets=ordered,
         headline=ordered[0],
-        verdicts={t.target: verdict(t, report.simulated) for t in ordered},
+        verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         images=images,
         few=next((_image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
         curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
@@ -114,9 +114,7 @@ class Drawn:
 def _figures(report: Report) -> Iterator[Drawn]:
     """Target by target, the learning curve last."""
     for t in report.targets:
-        words = "   ".join(
-            w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on
-        )
+        words = _stamped(report, t.confounded)
         for name, figure in _target_figures(t):
             yield Drawn(
                 f"{t.target}-{name}",
@@ -131,9 +129,19 @@ def _figures(report: Report) -> Iterator[Drawn]:
         yield Drawn(
             TRAINING,
             "",
-            plots.stamp(figure, "SIMULATED" if report.simulated else ""),
+            plots.stamp(figure, _stamped(report, None)),
             "loss by epoch",
         )
+
+
+def _stamped(report: Report, confounded: str | None) -> str:
+    """What every figure of the report, or of a target, says of itself."""
+    words = {
+        "SIMULATED": report.simulated,
+        "OPTIMISTIC": report.optimistic,
+        "CONFOUNDED": confounded,
+    }
+    return "   ".join(word for word, on in words.items() if on)
 
 
 def _label_figure(report: Report) -> Drawn:
@@ -142,9 +150,7 @@ def _label_figure(report: Report) -> Drawn:
     baselines = [name for name in t.differences if name not in t.parts]
     label = f"{kind.label} (95 % interval)"
     figure = plots.label_curve(report.labels, t.deciding, label, t.model, baselines)
-    words = "   ".join(
-        w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on
-    )
+    words = _stamped(report, t.confounded)
     return Drawn(LABELS, "", plots.stamp(figure, words), f"{t.target} by labelled people. {words}")
 
 

@@ -8,7 +8,14 @@ from collections.abc import Callable
 
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
-from lcm_scale.evaluation.protocols import external, leave_set_out, leave_site_out, nested, repeated
+from lcm_scale.evaluation.protocols import (
+    external,
+    leave_set_out,
+    leave_site_out,
+    nested,
+    paper,
+    repeated,
+)
 from lcm_scale.evaluation.protocols.plan import Plan
 
 PROTOCOLS: dict[str, Callable[[Recipe, ShardSets], Plan]] = {
@@ -17,4 +24,5 @@ PROTOCOLS: dict[str, Callable[[Recipe, ShardSets], Plan]] = {
     "leave-site-out": leave_site_out.plan,
     "leave-set-out": leave_set_out.plan,
     "external": external.plan,
+    "paper": paper.plan,
 }

@@ -29,6 +29,8 @@ class Plan:
         without_baselines: names of targets for which nobody is at hand to train a baseline on.
         rounds: of each fold the number of the division that it belongs to; empty: there is one.
             Folds of several divisions test the same scans, and train with other seeds.
+        optimistic: why the numbers are too good, '' where nothing makes them so; then of each
+            target the epoch is taken that does best on the validation scans.
         brackets: what an interval covers.   read_as: how the tested scans were predicted.
     """
 
@@ -39,6 +41,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     without_baselines: frozenset[str] = frozenset()
     rounds: tuple[int, ...] = ()
+    optimistic: str = ""
     brackets: str = BRACKETS
     read_as: str = READ_AS
 
