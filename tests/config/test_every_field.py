@@ -26,6 +26,7 @@ ANY_VALUE = {
     "Recipe.phases.name": "words for the log; empty: its number",
     "Recipe.evaluate.set": "judged by the opened data; empty: the last set",
     "Recipe.evaluate.target": "judged by the opened data; empty: the first group",
+    "Recipe.evaluate.group": "judged by the opened data; empty: everybody stands alone",
     "Recipe.evaluate.stratify": "judged by the opened data; empty: no strata",
     "ShardRecipe.cohort": "people are hashed with it, whatever it is; empty: the name",
     "ShardRecipe.source.entities": "entities of the files' names, judged by the names that are there",

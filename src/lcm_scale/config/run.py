@@ -200,6 +200,8 @@ class EvaluateConfig:
     fold_seeds: list[int] = between(0, LARGEST_SEED, [])
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
+    # a column of context, such as family: who shares its value stands on one side of every split
+    group: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
     # the metric that says who wins; usual: AUROC for two classes, accuracy for more, the mean

@@ -120,7 +120,8 @@ def _label_curve(
         of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]
         parts = [_predictions(prepared, question, of_draw) for of_draw in of_draws]
         drawn_by_model = {m: joined([part[m] for part in parts], len(folds)) for m in parts[0]}
-        points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed))
+        of = _together(prepared, drawn_by_model[MODEL].predictions)
+        points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
         people = float(np.mean([_labelled(prepared, question, fold) for fold in folds]))
         points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
@@ -202,7 +203,7 @@ def _fitted(
             baseline,
             edges[train],
             truth[train],
-            sets.subject[prepared.scans[train]],
+            sets.together[prepared.scans[train]],
             edges[fold.test],
             question.kind,
             len(question.categories),
@@ -280,13 +281,19 @@ def _measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValue
     """Every metric, so that intervals cover what the protocol says."""
     config = prepared.recipe.evaluate
     if not prepared.plan.rounds:
-        return resampled(p, config.bootstrap, config.seed)
+        return resampled(p, config.bootstrap, config.seed, _together(prepared, p))
     subject = prepared.opened.sets.subject[prepared.scans]
     tested, trained = (
         np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
         for part in ("test", "fitted")
     )
     return by_fold(p, float(tested / trained))
+
+
+def _together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None:
+    """(N,) who is drawn together in a bootstrap; None: a person's scans, and no more."""
+    groups = prepared.opened.sets.groups
+    return None if groups is None else groups[p.scan]
 
 
 def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:

@@ -29,14 +29,22 @@ class Drawn:
 
 
 def point_of(
-    answers: Mapping[str, Drawn], model: str, count: int, n_bootstrap: int, seed: int
+    answers: Mapping[str, Drawn],
+    model: str,
+    count: int,
+    n_bootstrap: int,
+    seed: int,
+    together: np.ndarray | None = None,
 ) -> LabelPoint:
     """Metrics, and paired differences of `model` minus each other one, at one number of labels.
 
     Args:
         answers: name -> predictions of the same scans in the same order.   count: labelled people.
+        together: (N,) who is drawn together, where that is more than a person's scans.
     """
-    values = {name: _resampled(drawn, n_bootstrap, seed) for name, drawn in answers.items()}
+    values = {
+        name: _resampled(drawn, n_bootstrap, seed, together) for name, drawn in answers.items()
+    }
 
     def metrics(found: Mapping[str, np.ndarray], p: Predictions) -> tuple[Metric, ...]:
         scans, people = (len(np.unique(each)) for each in (p.scan, p.subject))
@@ -58,21 +66,24 @@ def point_of(
     )
 
 
-def _resampled(drawn: Drawn, n_bootstrap: int, seed: int) -> dict[str, np.ndarray]:
+def _resampled(
+    drawn: Drawn, n_bootstrap: int, seed: int, together: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Metric -> (1 + B,), the first of them the point estimate."""
     p = drawn.predictions
     values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
-    for weights in _weightings(drawn, n_bootstrap, seed):
+    for weights in _weightings(drawn, n_bootstrap, seed, together):
         for name, metric in METRICS[p.kind].items():
             values[name].append(metric.compute(p, weights))
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def _weightings(drawn: Drawn, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+def _weightings(
+    drawn: Drawn, n_bootstrap: int, seed: int, together: np.ndarray | None
+) -> Iterator[np.ndarray]:
     """(1, N) of ones, then (B, N): of people times of draws."""
-    places = [
-        np.unique(of, return_inverse=True)[1] for of in (drawn.predictions.subject, drawn.draw)
-    ]
+    people = drawn.predictions.subject if together is None else together
+    places = [np.unique(of, return_inverse=True)[1] for of in (people, drawn.draw)]
     rng = np.random.default_rng(seed)
     yield np.ones((1, len(drawn.draw)))
     size = max(1, CHUNK // max(1, len(drawn.draw)))

@@ -13,6 +13,7 @@ import numpy as np
 from lcm_scale.config import Recipe, expand
 from lcm_scale.config.run import LARGEST_SEED
 from lcm_scale.data.given import known_names
+from lcm_scale.data.kin import grouped
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
@@ -107,6 +108,9 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
     opened = open_recipe(recipe)
+    if recipe.evaluate.group:
+        sets = grouped(opened.sets, recipe.evaluate.group, "evaluate.group")
+        opened = replace(opened, sets=sets)
     sets = opened.sets
     check_evaluation(recipe, folder, sets.fingerprints)
     if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
@@ -181,9 +185,9 @@ def _people_of(sets: ShardSets, plan: Plan, number: int) -> tuple[np.ndarray, np
     Args: number: the fold's, from 1.
     """
     scans, fold = plan.scans, plan.folds[number - 1]
-    held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
+    held = sets.together[np.concatenate([scans[fold.test], scans[fold.validation]])]
     others = np.setdiff1d(sets.scans_of([]), scans)
-    others = others[~np.isin(sets.subject[others], held)]
+    others = others[~np.isin(sets.together[others], held)]
     return np.sort(np.concatenate([scans[fold.train], others])), scans[fold.validation]
 
 
@@ -222,10 +226,13 @@ def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray)
     """Pretraining is supervised on diagnosis: whoever it saw cannot be evaluated."""
     if model is None:
         return
-    seen = model.subjects & set(sets.subject_hashes(scans))
+    near = np.flatnonzero(np.isin(sets.together, sets.together[scans]))
+    people = sets.subject_hashes(near)
+    seen = model.subjects & set(people)
     if seen:
+        kin = " or are kept together with them (evaluate.group)" if sets.groups is not None else ""
         raise InputError(
-            f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that "
-            "would be evaluated; pretrain on other people, or drop init_from so that every fold "
+            f"{model.path}: saw {len(seen)} of the {len(people)} people that would be "
+            f"evaluated{kin}; pretrain on other people, or drop init_from so that every fold "
             "trains from scratch"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.data.given import given
+from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
@@ -75,6 +76,8 @@ def summarise(
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     notes += prepared.plan.notes
+    if prepared.recipe.evaluate.group:
+        notes.append(kin_sentence(prepared.opened.sets, prepared.recipe.evaluate.group))
     for question in prepared.questions:
         if question.target.log:
             notes.append(

@@ -37,7 +37,7 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
     name = evaluated_set(recipe, sets)
     scans = sets.scans_of([name])
     questions = tuple(questions_of(recipe, sets))
-    subject, seed = sets.subject[scans], recipe.evaluate.seed
+    subject, seed = sets.together[scans], recipe.evaluate.seed
     folds = tuple(
         replace(fold, validation=fold.test)
         for fold in subject_folds(subject, sets.subject_ranks, FOLDS, seed, None, 0.0)[:REPORTED]
