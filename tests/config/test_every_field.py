@@ -26,6 +26,7 @@ ANY_VALUE = {
     "Recipe.phases.name": "words for the log; empty: its number",
     "Recipe.evaluate.set": "judged by the opened data; empty: the last set",
     "Recipe.evaluate.target": "judged by the opened data; empty: the first group",
+    "Recipe.evaluate.group": "judged by the opened data; empty: everybody stands alone",
     "Recipe.evaluate.stratify": "judged by the opened data; empty: no strata",
     "ShardRecipe.cohort": "people are hashed with it, whatever it is; empty: the name",
     "ShardRecipe.source.entities": "entities of the files' names, judged by the names that are there",
@@ -164,6 +165,7 @@ def test_both_sides_of_a_bound(case: Case) -> None:
 
 WRONG_FORMS = {
     "must not be empty": ("''", "' '"),
+    "a whole number of people": ("1", "none", "ALL", "'-3'", "'2.5'", "''"),
     "expected M, F": ("X", "man"),
     "a name holds": (
         *("../x", "a/../b", "/x", "~/x", "a//b", "a/", ".", "a/.", "'a\\b'", "'a:b'", "$X", "'*'"),
@@ -178,6 +180,7 @@ WRONG_FORMS = {
 }
 RIGHT_FORMS = {
     "must not be empty": ("a", "/a/b", "~/a", "'a: b'"),
+    "a whole number of people": ("2", "10", "all"),
     "expected M, F": ("M", "F", "''"),
     "a name holds": ("a", "run/fold-1", "'a b'", "Ärzte_1.2+x@y=z", "'0'"),
     "a shard set's name holds": ("a", "a_b-1"),
@@ -238,7 +241,9 @@ def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_not
     )
     places = {"name", "runs_dir", "data.shards_dir"}
     beside = {"title", "evaluate.bootstrap", "evaluate.baselines", "evaluate.confounded"} | {
-        "evaluate.primary"
+        "evaluate.primary",
+        "evaluate.label_counts",
+        "evaluate.label_draws",
     }
     assert config.may_differ() == places | beside | {f"trainer.{key}" for key in keys.split()}
 

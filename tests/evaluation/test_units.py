@@ -33,7 +33,7 @@ def predictions(truth: list[float], scores: np.ndarray, kind: str = "class") -> 
     categories = ("a", "b") if kind == "class" else ("age",)
     hashed = np.array(["x", "y", "z"])[Sets.subject]
     return Predictions(
-        "LCM", "t", kind, categories, np.array(truth), scores, hashed, rows % 2 + 1, rows
+        "LCM", "t", kind, categories, np.array(truth), scores, hashed, Sets.subject % 2 + 1, rows
     )
 
 

@@ -14,7 +14,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from lcm_scale.linear import svm
 from lcm_scale.linear.calibration import LEAST_SLOPE, calibrate
-from lcm_scale.linear.problem import Problem
+from lcm_scale.linear.problem import Problem, inner_folds
 
 
 @pytest.mark.parametrize("cost", svm.SVM_COSTS)
@@ -146,3 +146,13 @@ def test_a_calibration_of_many_is_a_logistic_regression() -> None:
     free = LogisticRegression(C=1e6).fit(margins[:, None], truth).predict_proba(margins[:, None])
     ours = calibrate(np.stack([-margins, margins], axis=1), truth)
     assert np.allclose(ours.probabilities(np.stack([-margins, margins], 1)), free, atol=2e-3)
+
+
+def test_few_people_of_each_class_are_split_in_as_many_parts_as_hold_both() -> None:
+    """Eight people of two classes have no five such parts, which once was an error of another
+    library's."""
+    truth = np.array([0, 1] * 4)
+    gram = np.outer(truth - 0.5, truth - 0.5) * 4 + np.eye(8)
+    problem = Problem(gram, gram, truth, np.arange(8), 2, 0)
+    assert len(inner_folds(problem, stratified=True)) == 4
+    assert (svm.svm_classes(problem)[1].argmax(1) == truth).all()

@@ -134,6 +134,7 @@ def test_an_iso_flop_point_without_one_whole_epoch_is_left_out_by_name(tmp_path:
         ("axes: {seed: [0]}\ndesign: gird", "did you mean 'grid'"),
         ("axes: {evaluate.harmonise: [combat]}", "a sweep takes its scans as they are"),
         ("axes: {evaluate.protocol: [external]}", "a sweep's folds are nested"),
+        ("axes: {evaluate.group: [family]}", "evaluate.group: a sweep does not know it"),
         ("design: isoflop\naxes: {size: [tiny]}", "needs flops"),
         ("design: isoflop\nflops: [1.0e12]\naxes: {epochs: [2]}", "the epochs follow from flops"),
     ],

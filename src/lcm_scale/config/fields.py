@@ -201,6 +201,10 @@ COLUMN_NAME = Form(
     "table",
     lambda name: not name or GROUP_NAME.fits(name),
 )
+LABEL_COUNT = Form(
+    "a whole number of people from 2 on, or all",
+    lambda word: word == "all" or (re.fullmatch(r"\d{1,9}", word) is not None and int(word) >= 2),
+)
 ONE_GROUP = Form(
     "expected a regular expression with one group in brackets, as in sub-(\\d+)",
     _is_regular_expression,

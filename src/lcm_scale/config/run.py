@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lcm_scale.config.fields import (
     FILLED,
+    LABEL_COUNT,
     RUN_NAME,
     at_least,
     between,
@@ -26,6 +27,7 @@ from lcm_scale.config.fields import (
 )
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
+ALL_LABELS = "all"
 METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
     *("mae", "r2", "pearson_r"),
@@ -187,12 +189,19 @@ class EvaluateConfig:
     set: str = free("")  # default: the last of data.sets
     target: str = free("")  # the headline; default: the set's first group
     targets: list[str] = texts()  # default: every active target
-    # how people are held out; external: train on the other sets of data.sets, test on `set`
-    protocol: str = choice("nested", "leave-site-out", "leave-set-out", "external")
-    folds: int = at_least(2, 5)  # of nested
+    # how people are held out; external: train on the other sets of data.sets, test on `set`;
+    # paper: as published, optimistic
+    protocol: str = choice(
+        "nested", "repeated", "leave-site-out", "leave-set-out", "external", "paper"
+    )
+    folds: int = at_least(2, 5)  # of nested and repeated
     seed: int = between(0, LARGEST_SEED, 142857)
+    # of repeated: a division into folds each; empty: the five seeds from `seed` on
+    fold_seeds: list[int] = between(0, LARGEST_SEED, [])
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
     stratify: str = free("")
+    # a column of context, such as family: who shares its value stands on one side of every split
+    group: str = free("")
     # what a prediction is scored for: each window by itself, or the mean of a scan's or person's
     unit: str = choice("window", "scan", "person")
     # the metric that says who wins; usual: AUROC for two classes, accuracy for more, the mean
@@ -201,6 +210,9 @@ class EvaluateConfig:
     # take the sites' effects out of the matrices, fitted on each fold's training scans
     harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
+    # the headline with so many labelled people a fold, a curve: [10, 25, 50, all]
+    label_counts: list[str] = text(LABEL_COUNT, [], may_differ=True)
+    label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)

@@ -62,6 +62,8 @@ class ShardSets:
             `context_columns`, NaN missing; no target, and no token.
         unasked: of each set, the targets that `data.targets` leaves out, and their float32 values
             in the target's own codes.
+        groups: int64 (N,) of each scan who is kept together with its person (`data.kin`), named by
+            the lowest of their numbers; None: everybody stands alone.
     """
 
     manifests: tuple[ShardManifest, ...]
@@ -84,6 +86,13 @@ class ShardSets:
     context: np.ndarray
     context_columns: tuple[ContextColumn, ...]
     unasked: tuple[tuple[tuple[Target, np.ndarray], ...], ...]
+    groups: np.ndarray | None = None
+
+    @property
+    def together(self) -> np.ndarray:
+        """int64 (N,) who must stand on one side of a split: a person, or the lowest number of those
+        who are kept together with it."""
+        return self.subject if self.groups is None else self.groups
 
     @property
     def n_scans(self) -> int:
@@ -244,11 +253,11 @@ def split_subjects(
     The people are ranked by a hash of their hashed id and the seed, so neither file order nor
     cohort decides.
     """
-    people = np.unique(sets.subject[scans])
+    people = np.unique(sets.together[scans])
     numbers = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
     count = max(1, round(share * len(people))) if share > 0 else 0
     held = people[np.argsort(mix(seed, 3, numbers), kind="stable")[:count]]
-    chosen = np.isin(sets.subject[scans], held)
+    chosen = np.isin(sets.together[scans], held)
     return scans[~chosen], scans[chosen]
 
 

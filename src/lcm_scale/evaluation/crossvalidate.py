@@ -9,24 +9,31 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from lcm_scale import progress
+from lcm_scale.config.run import ALL_LABELS
 from lcm_scale.data.given import given
+from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.corrected import FoldValues, by_fold
+from lcm_scale.evaluation.few_labels import joined, point_of
+from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
-from lcm_scale.evaluation.metrics import Predictions, primary, resampled
+from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
+from lcm_scale.training.callbacks.by_target import checkpoint_of
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
@@ -64,6 +71,9 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
             scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
             results.append(fit(replace(run, opened=opened)))
+            if prepared.plan.optimistic:
+                scores.append(_best_by_target(prepared, results[-1].folder, predictor, test))
+                continue
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers_of_parts(model, test, asked))
         ours = _averaged(scores)
@@ -73,7 +83,56 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
-    return summarise(prepared, targets, results)
+    return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+
+
+def _best_by_target(
+    prepared: PreparedEvaluation, folder: Path, predictor: Predictor, test: np.ndarray
+) -> dict[str, list[np.ndarray]]:
+    """Answers of a run, to each question by the epoch that did best at it."""
+    answers = []
+    for question in prepared.questions:
+        model = checkpoints.load(checkpoint_of(folder, question.column))
+        answers += predictor.answers(model, test, [question.asked])
+    return {WHOLE: answers}
+
+
+def _label_curve(
+    prepared: PreparedEvaluation, whole: TargetResult, edges: np.ndarray
+) -> list[LabelPoint]:
+    """The headline at every number of labelled people that the recipe asks for.
+
+    Args: whole: the headline with all labels.   edges: (n, E) of the evaluated scans.
+    """
+    config, question, folds = prepared.recipe.evaluate, prepared.questions[0], prepared.folds
+    predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
+    answers: dict[int, list[Answers]] = {}  # labelled people -> one a draw and fold
+    for drawn, run in prepared.draws:
+        model = checkpoints.load(fit(run).checkpoint)
+        test = prepared.scans[folds[drawn.fold].test]
+        (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
+        train = np.searchsorted(prepared.scans, drawn.kept)
+        with progress.stage(f"{run.label}: baselines", len(prepared.baselines)) as advance:
+            plain = _fitted(prepared, question, drawn.fold, train, edges, advance)
+        answers.setdefault(drawn.count, []).append(ours | plain)
+    points = []
+    for count, found in answers.items():
+        of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]
+        parts = [_predictions(prepared, question, of_draw) for of_draw in of_draws]
+        drawn_by_model = {m: joined([part[m] for part in parts], len(folds)) for m in parts[0]}
+        of = _together(prepared, drawn_by_model[MODEL].predictions)
+        points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
+    if ALL_LABELS in config.label_counts:
+        people = float(np.mean([_labelled(prepared, question, fold) for fold in folds]))
+        points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
+    return points
+
+
+def _labelled(prepared: PreparedEvaluation, question: Question, fold: Fold) -> int:
+    """Training people of a fold whose label is known."""
+    scans, sets = prepared.scans[fold.fitted], prepared.opened.sets
+    known = np.isfinite(question.truth(sets.labels[scans]))
+    return len(np.unique(sets.subject[scans[known]]))
 
 
 def _averaged(scores: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> list[Answers]:
@@ -102,7 +161,6 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> 
     sets, config = prepared.opened.sets, prepared.recipe.evaluate
     fold = prepared.folds[number]
     names = [question.target.name for question in prepared.questions]
-    told = given(prepared.context, sets, prepared.scans)
     effects = site_effects(config.harmonise, sets, prepared.scans, names)
     found: list[Answers] = []
     label = f"fold {number + 1}/{len(prepared.folds)}: baselines"
@@ -111,25 +169,51 @@ def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> 
             truth = question.truth(sets.labels[prepared.scans])
             train = fold.fitted[np.isfinite(truth[fold.fitted])]
             sites = effects and effects.of(np.concatenate([train, fold.test]))
-            found.append({})
-            known = told.without(question.target.name).of(np.concatenate([train, fold.test]))
             left_out = question.target.name in prepared.plan.without_baselines
-            for baseline in () if left_out else prepared.baselines:
-                found[-1][baseline] = fit_predict(
-                    baseline,
-                    edges[train],
-                    truth[train],
-                    sets.subject[prepared.scans[train]],
-                    edges[fold.test],
-                    question.kind,
-                    len(question.categories),
-                    config.seed,
-                    sets.kinds_of(prepared.scans),
-                    sites,
-                    question.target.log,
-                    known,
-                )
-                advance(1, note=f"{question.target.name}: {baseline}")
+            found.append(
+                {}
+                if left_out
+                else _fitted(prepared, question, number, train, edges, advance, sites)
+            )
+    return found
+
+
+def _fitted(
+    prepared: PreparedEvaluation,
+    question: Question,
+    number: int,
+    train: np.ndarray,
+    edges: np.ndarray,
+    advance: Callable[..., None],
+    sites: SiteEffects | None = None,
+) -> Answers:
+    """What every baseline answers to one question about a fold's held-out scans.
+
+    Args:
+        number: the fold's, from 0.   train: positions of the scans that it is fitted on, whose
+            label is known.   edges: (n, E).   sites: of those scans, then of the held-out ones.
+    """
+    sets, fold, target = prepared.opened.sets, prepared.folds[number], question.target
+    truth = question.truth(sets.labels[prepared.scans])
+    told = given(prepared.context, sets, prepared.scans).without(target.name)
+    known = told.of(np.concatenate([train, fold.test]))
+    found: Answers = {}
+    for baseline in prepared.baselines:
+        found[baseline] = fit_predict(
+            baseline,
+            edges[train],
+            truth[train],
+            sets.together[prepared.scans[train]],
+            edges[fold.test],
+            question.kind,
+            len(question.categories),
+            prepared.recipe.evaluate.seed,
+            sets.kinds_of(prepared.scans),
+            sites,
+            target.log,
+            known,
+        )
+        advance(1, note=f"{target.name}: {baseline}")
     return found
 
 
@@ -142,6 +226,30 @@ def _result(
 
     Args: answers: one a fold.
     """
+    config = prepared.recipe.evaluate
+    predictions = _predictions(prepared, question, answers)
+    scored = next(iter(predictions.values()))
+    measured = {model: _measured(prepared, p) for model, p in predictions.items()}
+    return TargetResult(
+        target=question.target.name,
+        kind=question.kind,
+        categories=question.categories,
+        n_scans=len(np.unique(scored.scan)),
+        n_subjects=len(np.unique(scored.subject)),
+        results={model: each.metrics() for model, each in measured.items()},
+        differences=_differences(measured),
+        deciding=primary(question.kind, len(question.categories), config.primary),
+        confounded=config.confounded.get(question.target.name),
+        predictions=tuple(predictions.values()),
+        unit=question.target.measured_in,
+        parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
+    )
+
+
+def _predictions(
+    prepared: PreparedEvaluation, question: Question, answers: Sequence[Answers]
+) -> dict[str, Predictions]:
+    """Of every model, of the held-out scans whose label is known.  Args: answers: one a fold."""
     sets, folds, config = prepared.opened.sets, prepared.folds, prepared.recipe.evaluate
     truth = question.truth(sets.labels[prepared.scans])
     tested = np.concatenate([fold.test for fold in folds])
@@ -149,7 +257,7 @@ def _result(
     known = np.isfinite(truth[tested])
     codes = truth[tested][known]
     scans = prepared.scans[tested][known]
-    predictions = {
+    return {
         model: averaged(
             Predictions(
                 model=model,
@@ -167,23 +275,35 @@ def _result(
         )
         for model in answers[0]
     }
-    draws = {model: resampled(p, config.bootstrap, config.seed) for model, p in predictions.items()}
-    return TargetResult(
-        target=question.target.name,
-        kind=question.kind,
-        categories=question.categories,
-        n_scans=len(next(iter(predictions.values())).truth),
-        n_subjects=len(np.unique(sets.subject[scans])),
-        results={model: drawn.metrics() for model, drawn in draws.items()},
-        differences={
-            model: draws[MODEL].minus(drawn) for model, drawn in draws.items() if model != MODEL
-        },
-        deciding=primary(question.kind, len(question.categories), config.primary),
-        confounded=config.confounded.get(question.target.name),
-        predictions=tuple(predictions.values()),
-        unit=question.target.measured_in,
-        parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
+
+
+def _measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues:
+    """Every metric, so that intervals cover what the protocol says."""
+    config = prepared.recipe.evaluate
+    if not prepared.plan.rounds:
+        return resampled(p, config.bootstrap, config.seed, _together(prepared, p))
+    subject = prepared.opened.sets.subject[prepared.scans]
+    tested, trained = (
+        np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
+        for part in ("test", "fitted")
     )
+    return by_fold(p, float(tested / trained))
+
+
+def _together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None:
+    """(N,) who is drawn together in a bootstrap; None: a person's scans, and no more."""
+    groups = prepared.opened.sets.groups
+    return None if groups is None else groups[p.scan]
+
+
+def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:
+    """Of the model minus each other one."""
+    ours = measured[MODEL]
+    return {
+        model: ours.minus(each)  # type: ignore[arg-type]  # all were measured alike
+        for model, each in measured.items()
+        if model != MODEL
+    }
 
 
 def _named(part: str) -> str:

@@ -31,8 +31,9 @@ class Fold:
     @property
     def fitted(self) -> np.ndarray:
         """What a baseline is fitted on: it has no epoch to choose, so that the validation scans are
-        training scans to it."""
-        return np.concatenate([self.train, self.validation])
+        training scans to it, but where they are the held-out ones (the published protocol)."""
+        both = np.concatenate([self.train, self.validation])
+        return both[~np.isin(both, self.test)]
 
 
 def subject_folds(

@@ -229,19 +229,24 @@ class Draws:
         )
 
 
-def resampled(p: Predictions, n_bootstrap: int, seed: int) -> Draws:
+def resampled(
+    p: Predictions, n_bootstrap: int, seed: int, together: np.ndarray | None = None
+) -> Draws:
     """Every metric of the target's kind on all scans and on `n_bootstrap` resamples of people.
 
+    Args: together: (N,) who is drawn together, where that is more than a person's scans.
     Raises: InputError where no scan has a known truth.
     """
     values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
-    for weights in _weightings(p, n_bootstrap, seed):
+    for weights in _weightings(p, n_bootstrap, seed, together):
         for name, metric in METRICS[p.kind].items():
             values[name].append(metric.compute(p, weights))
     return Draws(p, {name: np.concatenate(parts) for name, parts in values.items()})
 
 
-def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndarray]:
+def _weightings(
+    p: Predictions, n_bootstrap: int, seed: int, together: np.ndarray | None
+) -> Iterator[np.ndarray]:
     """Weights of the scans, (1, N) of ones and then (B, N) how often each scan's subject was drawn.
 
     They depend on the subjects and the seed alone, so that two models of the same scans meet the
@@ -252,7 +257,7 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
             f"target {p.target}: no scan to evaluate has this label; leave it out of "
             "evaluate.targets"
         )
-    subjects, position = np.unique(p.subject, return_inverse=True)
+    subjects, position = np.unique(p.subject if together is None else together, return_inverse=True)
     rng = np.random.default_rng(seed)
     yield np.ones((1, len(position)))
     size = max(1, CHUNK // len(position))
@@ -263,16 +268,18 @@ def _weightings(p: Predictions, n_bootstrap: int, seed: int) -> Iterator[np.ndar
         yield draws.astype(np.float64)[:, position]
 
 
-def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % percentile interval.  Args: values: (1 + B,), the point estimate and its resamples."""
     drawn = values[1:][np.isfinite(values[1:])]
-    low, high = (
-        np.percentile(drawn, [2.5, 97.5])
-        if len(drawn) and np.isfinite(values[0])
-        else (np.nan, np.nan)
-    )
-    return Metric(
-        name, float(values[0]), float(low), float(high), len(p.truth), len(np.unique(p.subject))
-    )
+    if not len(drawn) or not np.isfinite(values[0]):
+        return np.nan, np.nan
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
+    low, high = interval(values)
+    return Metric(name, float(values[0]), low, high, len(p.truth), len(np.unique(p.subject)))
 
 
 def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
+from lcm_scale.config.run import LARGEST_SEED
 from lcm_scale.data.given import known_names
+from lcm_scale.data.kin import grouped
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
 from lcm_scale.evaluation.protocols import PROTOCOLS, external
+from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.units import check_unit
@@ -40,6 +43,8 @@ class PreparedEvaluation:
         fixed: the model that is evaluated as it is; None where each fold trains its own.
         plan: who is trained on and tested, and what is asked.
         runs: of each fold one a repeat; empty for a fixed model.
+        draws: one a count, draw and fold where the headline is asked with few labels, in this
+            order.
     """
 
     opened: Opened
@@ -47,6 +52,7 @@ class PreparedEvaluation:
     fixed: Checkpoint | None
     plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
+    draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
 
     @property
     def scans(self) -> np.ndarray:
@@ -102,6 +108,9 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
     opened = open_recipe(recipe)
+    if recipe.evaluate.group:
+        sets = grouped(opened.sets, recipe.evaluate.group, "evaluate.group")
+        opened = replace(opened, sets=sets)
     sets = opened.sets
     check_evaluation(recipe, folder, sets.fingerprints)
     if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
@@ -126,7 +135,11 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
             tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
             for number in range(1, len(plan.folds) + 1)
         )
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs)
+    draws = tuple(
+        (drawn, _prepare_draw(opened, folder, plan, drawn))
+        for drawn in draws_of(recipe, sets, plan)
+    )
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
@@ -137,20 +150,54 @@ def _prepare_fold(
 ) -> PreparedRun:
     """One model; nobody of the fold's test or validation people is among its training scans, in any
     set."""
-    recipe, sets = opened.recipe, opened.sets
-    scans, fold = plan.scans, plan.folds[number - 1]
+    recipe = opened.recipe
     name = f"fold-{number}" + (f"-seed-{repeat + 1}" if recipe.evaluate.repeats > 1 else "")
-    held = sets.subject[np.concatenate([scans[fold.test], scans[fold.validation]])]
-    others = np.setdiff1d(sets.scans_of([]), scans)
-    others = others[~np.isin(sets.subject[others], held)]
-    return prepare_split(
+    run = prepare_split(
         opened,
-        replace(recipe, name=f"{recipe.name}/{name}", seed=recipe.seed + 1000 * repeat),
+        replace(
+            recipe, name=f"{recipe.name}/{name}", seed=_seed(plan, number, repeat, recipe.seed)
+        ),
         folder / "folds" / name,
-        np.sort(np.concatenate([scans[fold.train], others])),
-        scans[fold.validation],
+        *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
+    return replace(run, by_target=bool(plan.optimistic))
+
+
+def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
+    """As a fold's model, with the headline's label of some people alone and a seed of its own."""
+    recipe, number = opened.recipe, drawn.fold + 1
+    labels = hidden(opened.sets, plan.questions[0], drawn.kept)
+    name = f"labels-{drawn.count}/draw-{drawn.draw + 1}-fold-{number}"
+    seed = (recipe.seed + 1_000_000 * (drawn.draw + 1)) % (LARGEST_SEED + 1)
+    return prepare_split(
+        replace(opened, sets=replace(opened.sets, labels=labels)),
+        replace(recipe, name=f"{recipe.name}/{name}", seed=seed),
+        folder / name,
+        *_people_of(opened.sets, plan, number),
+        f"{drawn.count} labels, draw {drawn.draw + 1}, fold {number}/{len(plan.folds)}",
+    )
+
+
+def _people_of(sets: ShardSets, plan: Plan, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the scans that train a fold's model, and of those that choose its epoch.
+
+    Args: number: the fold's, from 1.
+    """
+    scans, fold = plan.scans, plan.folds[number - 1]
+    held = sets.together[np.concatenate([scans[fold.test], scans[fold.validation]])]
+    others = np.setdiff1d(sets.scans_of([]), scans)
+    others = others[~np.isin(sets.together[others], held)]
+    return np.sort(np.concatenate([scans[fold.train], others])), scans[fold.validation]
+
+
+def _seed(plan: Plan, number: int, repeat: int, first: int) -> int:
+    """Of a model: another one for each repeat and for each division into folds.
+
+    Args: number: the fold's, from 1.   first: the recipe's.
+    """
+    division = plan.rounds[number - 1] if plan.rounds else 0
+    return (first + 1000 * repeat + 100_000 * division) % (LARGEST_SEED + 1)
 
 
 def _fixed_model(recipe: Recipe) -> Checkpoint | None:
@@ -179,10 +226,13 @@ def refuse_overlap(model: Checkpoint | None, sets: ShardSets, scans: np.ndarray)
     """Pretraining is supervised on diagnosis: whoever it saw cannot be evaluated."""
     if model is None:
         return
-    seen = model.subjects & set(sets.subject_hashes(scans))
+    near = np.flatnonzero(np.isin(sets.together, sets.together[scans]))
+    people = sets.subject_hashes(near)
+    seen = model.subjects & set(people)
     if seen:
+        kin = " or are kept together with them (evaluate.group)" if sets.groups is not None else ""
         raise InputError(
-            f"{model.path}: saw {len(seen)} of the {len(sets.subject_hashes(scans))} people that "
-            "would be evaluated; pretrain on other people, or drop init_from so that every fold "
+            f"{model.path}: saw {len(seen)} of the {len(people)} people that would be "
+            f"evaluated{kin}; pretrain on other people, or drop init_from so that every fold "
             "trains from scratch"
         )

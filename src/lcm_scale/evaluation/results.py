@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
+from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,29 @@ class TargetResult:
 
 
 @dataclass(frozen=True)
+class LabelPoint:
+    """The headline with some number of labelled people.
+
+    Attributes:
+        label: of a row or tick, the number or 'all'.   count: labelled people of a fold, on
+            average.   draws: of who they are; 1 of all labels.
+        results, differences: as of `TargetResult`.
+    """
+
+    label: str
+    count: float
+    draws: int
+    results: Mapping[str, tuple[Metric, ...]]
+    differences: Mapping[str, tuple[Metric, ...]]
+
+    def metric(self, model: str, name: str) -> Metric:
+        return next(m for m in self.results[model] if m.name == name)
+
+    def difference(self, baseline: str, name: str) -> Metric:
+        return next(m for m in self.differences[baseline] if m.name == name)
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should see.
 
@@ -68,6 +92,9 @@ class Report:
         headline: name of the target that decides the verdict.
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
+        labels: the headline with few labelled people, ascending; empty where nobody asked.
+        optimistic: why the numbers are too good, '' where nothing makes them so.
+        brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
             seeds.
     """
@@ -84,3 +111,7 @@ class Report:
     pseudo_labels: Sequence[Mapping[str, Any]]
     quality: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    labels: tuple[LabelPoint, ...] = ()
+    optimistic: str = ""
+    brackets: str = BRACKETS
+    read_as: str = READ_AS

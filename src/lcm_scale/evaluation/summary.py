@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.data.given import given
+from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
 from lcm_scale.training.remember import sentence as sentence_of_memory
@@ -34,7 +35,10 @@ PEOPLE_MEMORY = (
 
 
 def summarise(
-    prepared: PreparedEvaluation, results: Sequence[TargetResult], runs: Sequence[FitResult]
+    prepared: PreparedEvaluation,
+    results: Sequence[TargetResult],
+    runs: Sequence[FitResult],
+    labels: Sequence[LabelPoint] = (),
 ) -> Report:
     """Everything that a reader of the report should see."""
     recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
@@ -62,12 +66,18 @@ def summarise(
         # Of one set: counts of regions and scans of several do not add up.
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
         provenance=provenance(recipe.seed),
+        labels=tuple(labels),
+        optimistic=prepared.plan.optimistic,
+        brackets=prepared.plan.brackets,
+        read_as=prepared.plan.read_as,
     )
 
 
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     notes += prepared.plan.notes
+    if prepared.recipe.evaluate.group:
+        notes.append(kin_sentence(prepared.opened.sets, prepared.recipe.evaluate.group))
     for question in prepared.questions:
         if question.target.log:
             notes.append(
@@ -201,6 +211,8 @@ def _stages(
     evaluation = {
         "folds": len(prepared.folds),
         "held-out scans": len(prepared.plan.tested),
-        "bootstrap": f"{recipe.evaluate.bootstrap} resamples of people",
+        "intervals": "corrected resampled t over folds"
+        if prepared.plan.rounds
+        else f"bootstrap, {recipe.evaluate.bootstrap} resamples of people",
     }
     return (*stages, ("evaluate", evaluation))

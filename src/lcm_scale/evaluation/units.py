@@ -54,6 +54,9 @@ def averaged(p: Predictions, unit: str, sets: ShardSets) -> Predictions:
     number = _units_of(unit, sets, p.scan)
     if number is None:
         return p
+    # Of several divisions into folds each answers once.
+    fold = np.unique(p.fold, return_inverse=True)[1]
+    number = number * (fold.max(initial=0) + 1) + fold
     _, first, of = np.unique(number, return_index=True, return_inverse=True)
     counts = np.bincount(of)
 

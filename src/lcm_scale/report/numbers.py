@@ -16,8 +16,13 @@ from lcm_scale.report.verdict import verdict
 def results(report: Report) -> dict[str, Any]:
     """What results.json holds."""
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
+    data["labels"] = [asdict(point) for point in report.labels]
     data["verdict"] = asdict(
-        verdict(next(t for t in report.targets if t.target == report.headline), report.simulated)
+        verdict(
+            next(t for t in report.targets if t.target == report.headline),
+            report.simulated,
+            report.optimistic,
+        )
     )
     data["targets"] = [
         {
@@ -44,6 +49,7 @@ def result_rows(report: Report) -> Iterator[dict[str, Any]]:
             "target": t.target,
             "simulated": report.simulated,
             "confounded": t.confounded or "",
+            "optimistic": bool(report.optimistic),
         }
         for model, metrics in t.results.items():
             for m in metrics:
@@ -63,6 +69,25 @@ def result_rows(report: Report) -> Iterator[dict[str, Any]]:
                 }
 
 
+def label_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """A row a number of labelled people, model and metric, then its paired differences."""
+    for point in report.labels:
+        about = {
+            "target": report.headline,
+            "simulated": report.simulated,
+            "labels": point.label,
+            "people": point.count,
+            "draws": point.draws,
+        }
+        rows = [(model, "", metrics) for model, metrics in point.results.items()]
+        ours = next((name for name in point.results if name not in point.differences), "")
+        rows += [(ours, other, metrics) for other, metrics in point.differences.items()]
+        for model, minus, metrics in rows:
+            for m in metrics:
+                values = {"metric" if k == "name" else k: v for k, v in asdict(m).items()}
+                yield {**about, "model": model, "minus": minus, **values}
+
+
 def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
     """A row a model and held-out scan."""
     for t in report.targets:
@@ -71,6 +96,7 @@ def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
                 row = {
                     "target": p.target,
                     "simulated": report.simulated,
+                    "optimistic": bool(report.optimistic),
                     "model": p.model,
                     "fold": p.fold[i],
                     "subject": p.subject[i],

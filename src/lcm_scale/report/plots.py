@@ -19,7 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from lcm_scale.evaluation.metrics import CALIBRATION_BINS, Metric, Predictions
+from lcm_scale.evaluation.results import LabelPoint
 from lcm_scale.report.wording import MINUS
+from lcm_scale.report.wording import label as label_of
 
 INK, MUTED, RULE = "#1f2933", "#67727e", "#dde2e7"
 MODEL = "#0b62a4"
@@ -318,6 +320,51 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.grid(axis="y")
         axes.legend(loc="upper right", fontsize=8.5)
     return figure
+
+
+def label_curve(
+    points: Sequence[LabelPoint], metric: str, label: str, model: str, baselines: Sequence[str]
+) -> Figure:
+    """A metric by the number of labelled people, with intervals; models a little beside each other.
+
+    Args:
+        metric: its name.   label: of its axis.   model: ours, as the points name it.
+        baselines: names of the others, for their colours; majority is not drawn.
+    """
+    names = [n for n in points[0].results if n == model or (n in baselines and n != "majority")]
+    with style():
+        figure = Figure(figsize=(5.8, 3.2))
+        axes = figure.subplots()
+        for place, name in enumerate(names):
+            colour, marker = look(name, model, baselines)
+            ours, shift = name == model, 1 + 0.03 * (place - (len(names) - 1) / 2)
+            found = [p.metric(name, metric) for p in points]
+            at = [p.count * shift for p in points]
+            axes.vlines(
+                at, [m.low for m in found], [m.high for m in found], color=colour, alpha=0.45
+            )
+            axes.plot(
+                at,
+                [m.value for m in found],
+                color=colour,
+                marker=marker,
+                mfc=colour if ours else "white",
+                lw=2 if ours else 1.2,
+                ls="-" if ours else (0, (4, 2)),
+                label=label_of(name),
+            )
+        axes.set_xscale("log")
+        axes.set_xticks([p.count for p in points], [_tick(p) for p in points])
+        axes.minorticks_off()
+        axes.set(xlabel="Labelled people of a fold", ylabel=label)
+        axes.grid(axis="y")
+        # Above the axes, where it covers no interval.
+        figure.legend(loc="outside upper left", ncols=4, fontsize=8.5)
+    return figure
+
+
+def _tick(point: LabelPoint) -> str:
+    return point.label if point.label.isdigit() else f"{point.label}, {point.count:.0f}"
 
 
 def _mark_phases(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -31,7 +31,8 @@ from lcm_scale.report import numbers, plots, wording
 from lcm_scale.report.verdict import verdict
 
 PNG_DPI = 160
-TRAINING = "learning-curve"  # stem of the one figure that belongs to no target
+TRAINING = "learning-curve"  # stems of the figures that belong to no target's section
+LABELS = "label-curve"
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -48,6 +49,8 @@ def write_report(report: Report, folder: Path) -> Path:
     write_atomic(folder / "results.json", results.encode())
     write_atomic(folder / "results.csv", csv_text(numbers.result_rows(report)).encode())
     write_atomic(folder / "predictions.csv", csv_text(numbers.prediction_rows(report)).encode())
+    if report.labels:
+        write_atomic(folder / "labels.csv", csv_text(numbers.label_rows(report)).encode())
     page = folder / "report.html"
     write_atomic(page, _render(report, figures).encode())
     return page
@@ -74,8 +77,9 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         report=report,
         targets=ordered,
         headline=ordered[0],
-        verdicts={t.target: verdict(t, report.simulated) for t in ordered},
+        verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         images=images,
+        few=next((_image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
         curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
         audit=[
@@ -110,9 +114,7 @@ class Drawn:
 def _figures(report: Report) -> Iterator[Drawn]:
     """Target by target, the learning curve last."""
     for t in report.targets:
-        words = "   ".join(
-            w for w, on in (("SIMULATED", report.simulated), ("CONFOUNDED", t.confounded)) if on
-        )
+        words = _stamped(report, t.confounded)
         for name, figure in _target_figures(t):
             yield Drawn(
                 f"{t.target}-{name}",
@@ -120,18 +122,41 @@ def _figures(report: Report) -> Iterator[Drawn]:
                 plots.stamp(figure, words),
                 f"{name} of {t.target}. {words}".strip(),
             )
+    if report.labels:
+        yield _label_figure(report)
     if report.curves:
         figure = plots.learning_curve(report.curves)
         yield Drawn(
             TRAINING,
             "",
-            plots.stamp(figure, "SIMULATED" if report.simulated else ""),
+            plots.stamp(figure, _stamped(report, None)),
             "loss by epoch",
         )
 
 
+def _stamped(report: Report, confounded: str | None) -> str:
+    """What every figure of the report, or of a target, says of itself."""
+    words = {
+        "SIMULATED": report.simulated,
+        "OPTIMISTIC": report.optimistic,
+        "CONFOUNDED": confounded,
+    }
+    return "   ".join(word for word, on in words.items() if on)
+
+
+def _label_figure(report: Report) -> Drawn:
+    t = next(t for t in report.targets if t.target == report.headline)
+    kind = METRICS[t.kind][t.deciding]
+    baselines = [name for name in t.differences if name not in t.parts]
+    label = f"{kind.label} (95 % interval)"
+    figure = plots.label_curve(report.labels, t.deciding, label, t.model, baselines)
+    words = _stamped(report, t.confounded)
+    return Drawn(LABELS, "", plots.stamp(figure, words), f"{t.target} by labelled people. {words}")
+
+
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
-    ours = next((p for p in t.predictions if p.model == t.model), None)
+    once = [_once(p) for p in t.predictions]
+    ours = next((p for p in once if p.model == t.model), None)
     baselines = [wording.label(name) for name in t.differences]
     drawn = [t.deciding] + [
         m for m in ("auroc", "accuracy", "r2") if m in METRICS[t.kind] and m != t.deciding
@@ -157,10 +182,19 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         )
         return
     if len(np.unique(ours.truth)) == 2:
-        curves = [p for p in t.predictions if p.model != "majority"]
+        curves = [p for p in once if p.model != "majority"]
         yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
+
+
+def _once(p: Predictions) -> Predictions:
+    """Every scan once: of several divisions into folds those of the first."""
+    first = np.sort(np.unique(p.scan, return_index=True)[1])
+    rows = {
+        name: getattr(p, name)[first] for name in ("truth", "scores", "subject", "fold", "scan")
+    }
+    return replace(p, **rows)
 
 
 def _renamed(p: Predictions) -> Predictions:

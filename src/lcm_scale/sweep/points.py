@@ -159,6 +159,12 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
                 f"{path}: evaluate.protocol={asked.protocol}: a sweep's folds are nested; leave "
                 "the key out, and use it in `lcm-scale evaluate`"
             )
+        if asked.group or asked.label_counts:
+            key = "group" if asked.group else "label_counts"
+            raise InputError(
+                f"{path}: evaluate.{key}: a sweep does not know it; leave the key out, and use it "
+                "in `lcm-scale evaluate`"
+            )
         if asked.harmonise != "none":
             raise InputError(
                 f"{path}: evaluate.harmonise: a sweep takes its scans as they are; leave the key "

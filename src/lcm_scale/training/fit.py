@@ -19,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import is_first, rank
+from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.meter import Meter
@@ -106,6 +107,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
                 step,
                 validation,
                 Finite(folder, step, validation),
+                *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
                 Log(folder, lock, together, advance, step, validation, meter),
                 Save(folder, recipe.trainer, step, validation, together),
                 Stop(recipe.trainer.max_steps, step, watchdog),

@@ -64,6 +64,7 @@ class PreparedRun:
         terms: one a target of the vocabulary: its weight, and a scalar's centre and scale.
         epoch_steps: optimiser steps of every epoch.
         resume: the checkpoint to go on from, None where the run begins.
+        by_target: whether each target's best epoch on the validation scans is kept.
     """
 
     opened: Opened
@@ -76,6 +77,7 @@ class PreparedRun:
     epoch_steps: tuple[int, ...]
     hardware: Hardware
     resume: Path | None
+    by_target: bool = False
 
     @cached_property
     def total_steps(self) -> int:

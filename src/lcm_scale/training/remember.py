@@ -104,7 +104,7 @@ def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> P
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
     prior = prior_of(prepared)
-    return fit_memory(edges, sets.subject[scans], asked, prepared.recipe.seed, known, prior)
+    return fit_memory(edges, sets.together[scans], asked, prepared.recipe.seed, known, prior)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:
@@ -136,7 +136,7 @@ def _gates(
                 remembered[name][known],
                 decoder[name][known],
                 truth[known],
-                prepared.opened.sets.subject[unseen][known],
+                prepared.opened.sets.together[unseen][known],
                 target.n_classes > 0,
             )
     return gates

@@ -30,6 +30,7 @@ def read_results(path: Path) -> dict[str, Any]:
         checked.text(verdict["sentence"], "verdict.sentence")
         for name in ("title", "protocol"):
             checked.text(own[name], name)
+        checked.text(own.get("optimistic", ""), "optimistic")
         checked.entries(own["targets"], "targets", _target)
     return own
 

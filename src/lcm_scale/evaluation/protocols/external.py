@@ -104,8 +104,8 @@ def plan_of_fixed(recipe: Recipe, sets: ShardSets, model: Checkpoint) -> Plan:
 
 
 def _elsewhere(sets: ShardSets, test: np.ndarray) -> np.ndarray:
-    """Scans of people of whom no scan is tested."""
-    return np.flatnonzero(~np.isin(sets.subject, sets.subject[test]))
+    """Scans of people of whom no scan is tested, nor of who is kept together with them."""
+    return np.flatnonzero(~np.isin(sets.together, sets.together[test]))
 
 
 def _plan(

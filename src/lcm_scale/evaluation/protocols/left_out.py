@@ -25,10 +25,10 @@ def fold_of(
         apart: bool (N,) scans that nobody may be trained on, beside those of tested people.
         choosing: bool (N,) scans whose people may choose the epoch.
     """
-    pool = np.flatnonzero(~apart & ~np.isin(sets.subject, sets.subject[test]))
+    pool = np.flatnonzero(~apart & ~np.isin(sets.together, sets.together[test]))
     able = pool[choosing[pool]]
     _, validation = split_subjects(sets, able, recipe.data.validation, recipe.evaluate.seed)
-    train = pool[~np.isin(sets.subject[pool], sets.subject[validation])]
+    train = pool[~np.isin(sets.together[pool], sets.together[validation])]
     return Fold(train, validation, test)
 
 

@@ -39,7 +39,7 @@ def folds_of(
         column = sets.vocabulary.names.index(sets.vocabulary[config.stratify].name)
         stratify = np.nan_to_num(sets.labels[scans, column], nan=-1).astype(np.int64)
     folds = subject_folds(
-        sets.subject[scans],
+        sets.together[scans],
         sets.subject_ranks,
         config.folds,
         config.seed,

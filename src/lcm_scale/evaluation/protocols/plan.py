@@ -10,6 +10,12 @@ import numpy as np
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.questions import Question
 
+BRACKETS = (
+    "Brackets are 95 % intervals over people, by bootstrap. They hold the folds and the trained "
+    "models as they are: another seed may give another number, which they do not cover."
+)
+READ_AS = "each predicted once, by a model that never saw the person"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -21,6 +27,11 @@ class Plan:
         questions: the headline first.   folds: positions in `scans`.
         sentence: the protocol in words, for the report.   notes: what else a reader must know.
         without_baselines: names of targets for which nobody is at hand to train a baseline on.
+        rounds: of each fold the number of the division that it belongs to; empty: there is one.
+            Folds of several divisions test the same scans, and train with other seeds.
+        optimistic: why the numbers are too good, '' where nothing makes them so; then of each
+            target the epoch is taken that does best on the validation scans.
+        brackets: what an interval covers.   read_as: how the tested scans were predicted.
     """
 
     scans: np.ndarray
@@ -29,6 +40,10 @@ class Plan:
     sentence: str
     notes: tuple[str, ...] = ()
     without_baselines: frozenset[str] = frozenset()
+    rounds: tuple[int, ...] = ()
+    optimistic: str = ""
+    brackets: str = BRACKETS
+    read_as: str = READ_AS
 
     @property
     def tested(self) -> np.ndarray:
