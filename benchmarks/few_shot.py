@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import mean_absolute_error, roc_auc_score
+from scipy.stats import rankdata
 
 from lcm_scale.config import DataConfig
 from lcm_scale.data.sets import ShardSets, open_sets
@@ -26,7 +26,7 @@ from lcm_scale.linear.memory import Asked, PeopleMemory, fit_memory
 from lcm_scale.linear.prior import Prior, PriorTarget
 from lcm_scale.vocabulary import NOT_APPLICABLE
 
-RESAMPLES = 1000
+RESAMPLES = 500
 MODELS = ("tangent", "memory", "pretrained", "with prior")
 
 
@@ -83,8 +83,12 @@ def drawn(data: Data, count: int, n_classes: int, rng: np.random.Generator) -> n
 
 def metric(truth: np.ndarray, score: np.ndarray, n_classes: int) -> float:
     if not n_classes:
-        return -mean_absolute_error(truth, score)  # larger is better, as an AUROC
-    return float(roc_auc_score(truth, score)) if 0 < truth.sum() < len(truth) else np.nan
+        return -float(np.abs(truth - score).mean())  # larger is better, as an AUROC
+    positive = int(truth.sum())
+    if not 0 < positive < len(truth):
+        return np.nan
+    ranks = float(rankdata(score)[truth > 0].sum()) - positive * (positive + 1) / 2
+    return ranks / (positive * (len(truth) - positive))
 
 
 def measure(
@@ -155,7 +159,8 @@ def summarised(
 def parted(args: argparse.Namespace, target: str) -> list[tuple[str, Data, Data, int]]:
     """(name, many labels, few labels, classes) of each seed, or of the two sets."""
     sets, edges = opened(args.train, args.shards)
-    categories = [c for c in sets.vocabulary[target].categories if c != NOT_APPLICABLE]
+    own = sets.vocabulary[target]
+    categories = [c for c in own.categories if own.is_class and c != NOT_APPLICABLE]
     if args.sites:
         truth, found = answers_of(sets, target, categories), []
         for seed in args.seeds:

@@ -429,7 +429,7 @@ def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) 
     assert len(scans) == 3 * 3 * N
     first = next(row for row in scans if row["target"] == "diagnosis" and row["model"] == "LCM")
     assert first["truth"] in ("CN", "Autism") and re.fullmatch(
-        r"CN=0\.\d{5};Autism=0\.\d{5}", first["scores"]
+        r"CN=0\.\d{6,};Autism=0\.\d{6,}", first["scores"]
     )
 
 

@@ -105,13 +105,13 @@ def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:
                 if p.kind == "scalar":
                     yield {
                         **row,
-                        "truth": f"{p.truth[i]:.6g}",
-                        "predicted": f"{p.scores[i]:.6g}",
+                        "truth": f"{p.truth[i]:.9g}",
+                        "predicted": f"{p.scores[i]:.9g}",
                         "scores": "",
                     }
                 else:
                     scores = ";".join(
-                        f"{c}={s:.5f}" for c, s in zip(p.categories, p.scores[i], strict=True)
+                        f"{c}={s:.9g}" for c, s in zip(p.categories, p.scores[i], strict=True)
                     )
                     truth, predicted = (
                         p.categories[int(p.truth[i])],
