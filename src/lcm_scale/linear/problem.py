@@ -45,10 +45,12 @@ class Problem:
 
 
 def inner_folds(p: Problem, stratified: bool) -> Folds:
-    """(fitted, held out) positions of the inner cross-validation, by person."""
+    """(fitted, held out) positions of the inner cross-validation, by person; as many folds as
+    people, or of classes as scans of the commonest, where those are fewer."""
     n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
-    if stratified:  # of eight people of two classes there are four parts that hold both
-        n_splits = min(n_splits, max(2, int(np.unique(p.truth, return_counts=True)[1].max())))
+    if stratified:
+        commonest = int(np.unique(p.truth, return_counts=True)[1].max())
+        stratified, n_splits = commonest > 1, min(n_splits, max(commonest, 2))
     splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
         n_splits, shuffle=True, random_state=p.seed
     )
