@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,14 @@ def test_a_fixed_models_baselines_are_trained_on_the_people_that_it_was_trained_
     assert "trained on 37 of the 37 people" in report.protocol
     assert set(report.targets[0].differences) == {"majority", "linear", "tangent"}
     assert np.array_equal(prepared.plan.tested, opened.scans_of(["second"]))
+
+
+def test_of_a_model_whose_people_were_hashed_otherwise_nobody_can_say_whom_it_saw(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = run.pretrain(recipe("name=pre", "data.targets=[sex, age]", "trainer.max_steps=1"))
+    real = checkpoints.load
+    other = "evaluate.checkpoint=" + str(start)
+    monkeypatch.setattr(checkpoints, "load", lambda path: replace(real(path), salt_id="other"))
+    prepared = prepare_evaluation(recipe(*FIXED, other))
+    assert any("hashed with another salt" in note for note in prepared.plan.notes)

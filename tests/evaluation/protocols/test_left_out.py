@@ -127,3 +127,20 @@ def test_a_fixed_model_is_not_held_out_site_by_site(recipe: Make) -> None:
     asked = [*SITES, "data=second", "evaluate.targets=[sex]", f"evaluate.checkpoint={start}"]
     with pytest.raises(InputError, match=r"evaluate\.protocol=leave-site-out exclude each other"):
         prepare_evaluation(recipe(*asked))
+
+
+def test_whoever_is_in_two_sets_is_not_trained_on_while_one_of_them_is_held_out(
+    recipe: Make, make_set, tmp_path: Path
+) -> None:
+    """`p` has the people 1 to 30, `q` 16 to 45."""
+    for name, first in (("p", 1), ("q", 16)):
+        size = ["simulation.subjects=30", f"simulation.first_subject={first}"]
+        make_set(tmp_path, name, size)
+    prepared = prepare_evaluation(
+        recipe(*SETS, f"data.shards_dir={tmp_path}/shards", "data=[p, q]")
+    )
+    sets = prepared.opened.sets
+    for fold, (one,) in zip(prepared.folds, prepared.runs, strict=True):
+        seen = np.concatenate([one.train, one.validation, fold.fitted])
+        assert not set(sets.subject[seen]) & set(sets.subject[fold.test])
+        assert len(np.unique(sets.subject[seen])) == 15

@@ -58,8 +58,8 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
     several = f" {repeats} models, their scores averaged." if repeats > 1 else ""
     sentence = (
         f"External test: trained on {people} people of {others}, of whom "
-        f"{recipe.data.validation:.0%} choose the epoch, and read once on all of {name}, of whom "
-        f"nothing is fitted on anybody.{several} Baselines are tuned by inner cross-validation on "
+        f"{recipe.data.validation:.0%} choose the epoch, and read once on all of {name}, on whose "
+        f"people nothing is fitted.{several} Baselines are tuned by inner cross-validation on "
         "the same training people."
     )
     return _plan(pool, train, validation, test, questions, sentence, notes)
