@@ -155,7 +155,8 @@ def test_a_variant_on_other_folds_is_refused(make: Make, monkeypatch: pytest.Mon
     def other(recipe: Any) -> Any:
         ready = prepare(recipe)
         swapped = "adaptive readout" in recipe.name
-        return replace(ready, folds=ready.folds[::-1]) if swapped else ready
+        other_way = replace(ready.plan, folds=ready.folds[::-1])
+        return replace(ready, plan=other_way) if swapped else ready
 
     monkeypatch.setattr(ablate, "prepare_evaluation", other)
     with pytest.raises(

@@ -182,12 +182,13 @@ def test_more_people_than_the_fold_has_is_the_users_mistake(make_sweep: Make) ->
         sweeps.run_one(made.sweep, made.runnable[0])
 
 
-def test_too_few_people_for_a_baseline_are_named(make_sweep: Make) -> None:
-    made = make_sweep("axes.subjects=[4]", "also=[]")
-    with pytest.raises(
-        InputError,
-        match=r"linear-u4-s0-f1: 4 scans with a known diagnosis are too few to tune a baseline",
-    ):
+@pytest.mark.parametrize(
+    ("people", "said"), [(1, "0 scans with a known diagnosis"), (2, "1 scans with a known age")]
+)
+def test_too_few_people_for_a_baseline_are_named(make_sweep: Make, people: int, said: str) -> None:
+    made = make_sweep(f"axes.subjects=[{people}]", "also=[]")
+    match = f"linear-u{people}-s0-f1: {said} are too few to tune a baseline"
+    with pytest.raises(InputError, match=match):
         sweeps.run_one(made.sweep, made.runnable[-1])
 
 

@@ -309,6 +309,8 @@ def _baseline(
         truth = question.truth(sets.labels[prepared.train])
         known = np.isfinite(truth)
         try:
+            if not known.any():
+                raise ValueError("nothing to learn from")
             answer = fit_predict(
                 point.size,
                 train[known],
