@@ -183,7 +183,7 @@ def test_more_people_than_the_fold_has_is_the_users_mistake(make_sweep: Make) ->
 
 
 @pytest.mark.parametrize(
-    ("people", "said"), [(1, "0 scans with a known diagnosis"), (2, "1 scans with a known age")]
+    ("people", "said"), [(1, "0 scans with a known age"), (2, "1 scans with a known age")]
 )
 def test_too_few_people_for_a_baseline_are_named(make_sweep: Make, people: int, said: str) -> None:
     made = make_sweep(f"axes.subjects=[{people}]", "also=[]")
