@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
@@ -94,6 +94,7 @@ class Report:
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
         optimistic: why the numbers are too good, '' where nothing makes them so.
+        asked: of each target how many people, by answer.
         brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
             seeds.
@@ -115,3 +116,4 @@ class Report:
     optimistic: str = ""
     brackets: str = BRACKETS
     read_as: str = READ_AS
+    asked: Mapping[str, str] = field(default_factory=dict)

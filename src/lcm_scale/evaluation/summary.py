@@ -11,6 +11,7 @@ import numpy as np
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
+from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
@@ -70,6 +71,10 @@ def summarise(
         optimistic=prepared.plan.optimistic,
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
+        asked={
+            question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
+            for question in prepared.questions
+        },
     )
 
 
