@@ -171,6 +171,8 @@ def parted(args: argparse.Namespace, target: str) -> list[tuple[str, Data, Data,
             found.append((name, parts[0], parts[1], len(categories)))
         return found
     others, other_edges = opened(args.test, args.shards)
+    if others.manifests[0].kind != sets.manifests[0].kind:
+        raise SystemExit(f"{args.test} holds other kinds of matrices than {args.train}")
     categories = [c for c in categories if c in others.vocabulary[target].categories]
     return [
         (

@@ -121,9 +121,9 @@ def _about(folder: Path) -> dict[str, Any]:
 
 def _results(folder: Path) -> dict[str, dict[str, Any]]:
     """What is said of each target."""
-    targets = {}
+    targets, about = {}, _about(folder)
     with checked.damage_named(folder / RESULTS, "not the results of an evaluation", ADVICE):
-        for number, value in enumerate(checked.entries(_about(folder)["targets"], "targets", _any)):
+        for number, value in enumerate(checked.entries(about["targets"], "targets", _any)):
             name = f"targets[{number}]"
             own = checked.members(value, name, ("target", "kind", "categories", "model"))
             checked.choice(own["kind"], f"{name}.kind", tuple(METRICS))
