@@ -26,6 +26,7 @@ VERBS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "compare",
     "ablate",
     "cost",
     "doctor",

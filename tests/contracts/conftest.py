@@ -24,11 +24,14 @@ PYTHONS_OWN = {
     "__doc__",
     "__enter__",
     "__exit__",
+    "__file__",
     "__getitem__",
     "__init__",
+    "__module__",
     "__name__",
     "__next__",
     "__post_init__",
+    "__qualname__",
     "__version__",
     "_exit",  # of os, documented
 }

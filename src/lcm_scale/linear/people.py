@@ -21,7 +21,7 @@ features of the context, K outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -205,11 +205,11 @@ class _Losses:
 
     truth: np.ndarray
     subject: np.ndarray
-    clear: float = field(init=False)
 
-    def __post_init__(self) -> None:
-        few = len(np.unique(self.subject)) < FEW
-        object.__setattr__(self, "clear", CLEAR_OF_FEW if few else CLEAR)
+    @property
+    def clear(self) -> float:
+        """Standard errors that count as clear."""
+        return CLEAR_OF_FEW if len(np.unique(self.subject)) < FEW else CLEAR
 
     def of(self, held_out: np.ndarray) -> np.ndarray:
         """(people,) mean squared error of each, of answers (n, K)."""

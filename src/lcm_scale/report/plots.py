@@ -31,8 +31,10 @@ OTHERS = (
     "#d9822b",
     "#7b5ea7",
     "#2a9d8f",
-)  # grey, orange, purple, teal (after Okabe and Ito)
-MARKERS = ("s", "D", "^", "v")
+    "#b5446e",
+    "#6b7a1f",
+)  # grey, orange, purple, teal, wine, olive (after Okabe and Ito)
+MARKERS = ("s", "D", "^", "v", "P", "X")
 HALO = [
     withStroke(linewidth=2.4, foreground="white")
 ]  # keeps a label readable where a line passes behind it

@@ -15,12 +15,14 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from lcm_scale.data.manifest import CONSTANT
+from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 
 LABELS = {
     "majority": "Majority",
     "linear": "Linear, edges",
     "tangent": "Linear, tangent",
+    TOLD: "Linear, tangent, told the context",
     "people memory": "People memory alone",
     "decoder": "Decoder alone",
 }
@@ -94,6 +96,7 @@ def baseline_phrase(name: str, kind: str) -> str:
         "majority": majority,
         "linear": "a linear model on the edges",
         "tangent": "a linear model on the tangent space",
+        TOLD: "a linear model on the tangent space that is told the same context",
     }
     return phrases.get(name, name)
 
