@@ -9,6 +9,7 @@ ABIDE_PHENO ?=
 PPMI_DIR ?=
 TAOWU_DIR ?=
 EYES_DIR ?=
+AUCKLAND_DIR ?=
 TESTS ?= tests
 JOBS ?= 2
 
@@ -17,7 +18,7 @@ LCM := $(BIN)/lcm-scale
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo demo-real shard paper-mix test test-slurm check golden clean
+.PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm check golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ paper-mix: $(INSTALLED) ## Pretrain on four real sets: ABIDE_DIR= PPMI_DIR= TAOW
 	$(LCM) shard recipes/data/taowu_lw.yaml 'source.dir=$(TAOWU_DIR)'
 	$(LCM) shard recipes/data/eyes_lw.yaml 'source.dir=$(EYES_DIR)'
 	$(LCM) pretrain recipes/paper_mix.yaml
+
+reproduce: $(INSTALLED) ## The paper's table beside an honest protocol: AUCKLAND_DIR= (abide/, ppmi/) TAOWU_DIR=
+	$(BIN)/python benchmarks/reproduce.py '$(AUCKLAND_DIR)/.' '$(TAOWU_DIR)/.'
 
 # Two processes with one thread each; what counts the loopback device's bytes runs alone, afterwards.
 test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them, JOBS=1 one after the other)
