@@ -121,6 +121,7 @@ def test_a_pretrained_memory_is_what_the_own_one_starts_from(recipe: Make, tmp_p
         np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=2e-2, err_msg=name)
         shares.add(plain.targets[name].choice.share)
     assert max(shares) > 0
+    assert {name for name, target in plain.targets.items() if target.prior} >= {"sex", "age"}
     again = run.finetune(recipe(*words, "name=anew", f"init_from={start}", "model={prior: none}"))
     assert checkpoints.load(checkpoints.find(again)).model.priors == 0
 
