@@ -39,6 +39,16 @@ def test_site_targets_and_what_nobody_is_asked_for_are_known(sets: ShardSets) ->
     assert np.array_equal(found.values[:, 2], sets.labels[scans, 0], equal_nan=True)
 
 
+def test_a_number_that_nobody_is_asked_for_stays_a_number(world: Path) -> None:
+    shards = f"{world}/shards"
+    few = open_sets(DataConfig(sets=["first"], shards_dir=shards, targets=["diagnosis"]))
+    whole = open_sets(DataConfig(sets=["first"], shards_dir=shards))
+    found = given(["age"], few, np.arange(few.n_scans))
+    assert found.columns[0].categories == ()
+    ages = whole.labels[:, whole.vocabulary.names.index("age")]
+    assert np.array_equal(found.values[:, 0], ages, equal_nan=True) and np.nanmax(ages) > 1
+
+
 def test_a_model_is_told_in_its_own_codes(sets: ShardSets) -> None:
     scans = np.arange(sets.n_scans)
     columns = (KnownColumn("scanner", ("x",)), KnownColumn("site", ("b", "elsewhere", "a")))

@@ -88,12 +88,14 @@ def _answered(target: Target, values: np.ndarray) -> tuple[tuple[str, ...], np.n
 def _unasked(name: str, sets: ShardSets) -> tuple[tuple[str, ...], np.ndarray]:
     """Over all sets that have the target, in the categories of the first and then of the others."""
     found = [(n, t, v) for n, s in enumerate(sets.unasked) for t, v in s if t.name == name]
-    categories = tuple(dict.fromkeys(c for _, target, _ in found for c in target.categories))
+    is_class = found[0][1].is_class
+    named = dict.fromkeys(c for _, target, _ in found for c in target.categories)
+    categories = tuple(named) if is_class else ()
     whole = np.full(sets.n_scans, np.nan)
     for number, target, values in found:
-        if target.is_class != found[0][1].is_class:
+        if target.is_class != is_class:
             raise InputError(f"{KEY}: '{name}' is a number in one set and a category in another")
         names, own = _answered(target, values)
-        column = KnownColumn(name, categories if target.is_class else ())
+        column = KnownColumn(name, categories)
         whole[sets.set_number == number] = matched(column, own, names)
     return categories, whole
