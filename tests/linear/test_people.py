@@ -169,10 +169,10 @@ def test_the_held_out_answers_know_nothing_of_the_scans_own_truth() -> None:
     everybody = np.arange(40)
     folds = people._folds(bank, everybody, None, 0)
     kernels = [(beta, form) for beta in (0.0, 1.0) for form in (PLAIN, *FORMS)]
-    first = people._held_out(bank, everybody, truth, folds, (False,), kernels)
+    first = people._held_out(bank, everybody, truth, folds, [(False, 0.0)], kernels)
     changed = truth.copy()
     changed[7] += 100
-    second = people._held_out(bank, everybody, changed, folds, (False,), kernels)
+    second = people._held_out(bank, everybody, changed, folds, [(False, 0.0)], kernels)
     for key, path in first.items():
         assert np.array_equal(path[:, 7], second[key][:, 7])
 

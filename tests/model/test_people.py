@@ -9,6 +9,7 @@ import torch
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.memory import ABSENT, Asked, PeopleMemory, combined, fit_memory
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
+from lcm_scale.linear.tangent import positive_definite
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 
 REGIONS, SCANS, NEW = 9, 60, 7
@@ -78,7 +79,9 @@ def told() -> PeopleMemory:
         0.1 * before.normal(size=(2, REGIONS * (REGIONS + 1) // 2)),
         {"age": PriorTarget((), weights, np.array([50.0]), False)},
     )
-    asked["hours"] = Asked(prior_answers(prior.targets["age"], prior.vectors(edges))[:, 0] + 9, 0)
+    asked["hours"] = Asked(
+        prior_answers(prior.targets["age"], prior.vectors_of(positive_definite(edges)))[:, 0] + 9, 0
+    )
     asked["age"] = Asked(age + asked["hours"].truth, 0)
     del asked["hours"]
     memory = fit_memory(edges, np.arange(240), asked, 0, Context(COLUMNS, values), prior)

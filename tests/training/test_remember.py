@@ -108,7 +108,7 @@ def test_a_pretrained_memory_is_what_the_own_one_starts_from(recipe: Make, tmp_p
     assert torch.equal(model.state["people.prior_whitening"][0], before.state["people.whitening"])
     prepared = prepare(usual)
     scans = remember.remembered(prepared)
-    plain = remember._fit(prepared, model.active, scans)
+    plain = remember._fit(prepared, model.active, scans, remember.prior_of(prepared))
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     network = LCM(model.model)
     network.load_state_dict(dict(model.state))

@@ -145,8 +145,7 @@ def tuned_with_context(
     n = len(edges_train)
     own = context.of(np.arange(n)).fitted(subject_train)
     others = Context(own.columns, context.values[n:])
-    scale = max(float((own.features**2).sum(1).mean()), 1e-12)
-    plus, plus_test = added(own, own) / scale, added(others, own) / scale
+    plus, plus_test = (added(scans, own) / own.mean_square for scans in (own, others))
     tried = [
         _tuned(
             Problem(

@@ -115,6 +115,11 @@ class Context:
         return found
 
     @property
+    def mean_square(self) -> float:
+        """Mean square norm of the added features, by which their products are divided."""
+        return max(float((self.features**2).sum(1).mean()), 1e-12)
+
+    @property
     def codes(self) -> np.ndarray:
         """Float (n, categorical columns), NaN where not known."""
         return self.values[:, [bool(column.categories) for column in self.columns]]

@@ -89,9 +89,10 @@ class PeopleMemory:
         """
         if values is None:
             values = np.full((len(edges), len(self.context)), np.nan)
-        vectors = TangentSpace(self.whitening).vectors(edges) - self.centre
+        matrices = positive_definite(edges)
+        vectors = TangentSpace(self.whitening).vectors_of(matrices) - self.centre
         context = Context(self.context, values)
-        before = None if self.prior is None else self.prior.vectors(edges)
+        before = None if self.prior is None else self.prior.vectors_of(matrices)
         return {
             name: _scores(target, vectors, context, before) for name, target in self.targets.items()
         }
@@ -127,7 +128,7 @@ def fit_memory(
     centre = vectors.mean(0)
     vectors -= centre
     bank = Bank(vectors @ vectors.T, subject, known)
-    before = None if prior is None else prior.vectors(edges)
+    before = None if prior is None else prior.vectors_of(matrices)
     targets = {}
     for name, each in asked.items():
         labelled = np.flatnonzero(np.isfinite(each.truth))

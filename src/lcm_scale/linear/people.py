@@ -50,7 +50,8 @@ PLAIN = Form(False, False)
 FORMS = (Form(True, False), Form(False, True), Form(True, True))
 
 
-Key = tuple[bool, float, Form]  # log, beta, form
+Wanted = tuple[bool, float]  # log, share of the prior
+Key = tuple[bool, float, float, Form]  # log, share, beta, form
 T = TypeVar("T")
 
 
@@ -154,26 +155,24 @@ def choose(
     folds = _folds(bank, labelled, stratify, seed)
     losses = _Losses(truth, bank.subject[labelled])
     asked = [(beta, PLAIN) for beta in BETAS]
-    tried = losses.best(_held_out(bank, labelled, truth, folds, (True,) if log else either, asked))
+    wanted = [(on_log, 0.0) for on_log in ((True,) if log else either)]
+    tried = losses.best(_held_out(bank, labelled, truth, folds, wanted, asked))
     on_log = min(tried, key=lambda key: tried[key].each.mean())[0]
-    of_beta = {beta: tried[on_log, beta, PLAIN] for beta in BETAS}
+    of_beta = {beta: tried[on_log, 0.0, beta, PLAIN] for beta in BETAS}
     beta, gain, error = losses.clearly_better(of_beta, 0.0)
     best, form, form_gain, form_error = of_beta[beta], PLAIN, 0.0, 0.0
     if context:
         asked = [(beta, form) for form in FORMS]
-        found = losses.best(_held_out(bank, labelled, truth, folds, (on_log,), asked))
-        of_form = {PLAIN: best} | {key[2]: value for key, value in found.items()}
+        found = losses.best(_held_out(bank, labelled, truth, folds, [(on_log, 0.0)], asked))
+        of_form = {PLAIN: best} | {key[-1]: value for key, value in found.items()}
         form, form_gain, form_error = losses.clearly_better(of_form, PLAIN)
         best = of_form[form]
     share, alphas = 0.0, RIDGE_ALPHAS
     if prior is not None:
         alphas = PRIOR_ALPHAS
-        of_share = {
-            share: losses.best(
-                _held_out(bank, labelled, truth, folds, (on_log,), [(beta, form)], share * prior)
-            )[on_log, beta, form]
-            for share in SHARES
-        }
+        wanted, asked = [(on_log, share) for share in SHARES], [(beta, form)]
+        found = losses.best(_held_out(bank, labelled, truth, folds, wanted, asked, prior))
+        of_share = {key[1]: value for key, value in found.items()}
         share, _, _ = losses.clearly_better(of_share, USUAL_SHARE)
         best = of_share[share]
     return Choice(
@@ -250,22 +249,29 @@ def _held_out(
     labelled: np.ndarray,
     truth: np.ndarray,
     folds: Folds,
-    logs: Sequence[bool],
+    wanted: Sequence[Wanted],
     asked: Sequence[tuple[float, Form]],
-    offset: np.ndarray | None = None,
+    prior: np.ndarray | None = None,
 ) -> dict[Key, np.ndarray]:
-    """(log, beta, form) -> inner out-of-fold answers (alphas, n, K).
+    """(log, share, beta, form) -> inner out-of-fold answers (alphas, n, K).
+
+    What is wanted shares each kernel's decomposition, which is what takes the time.
 
     Args:
-        logs: whether the ridge is of the truth's logarithm, or of both.   asked: kernels.
-        offset: (n, K) what is answered before the ridge, which fits the rest.
+        wanted: whether the ridge is of the truth's logarithm, and of the prior the share whose
+            rest it fits.   asked: kernels.   prior: (n, K); None: there is none.
     """
-    start = np.zeros_like(truth) if offset is None else offset
-    alphas = RIDGE_ALPHAS if offset is None else PRIOR_ALPHAS
-    wanted = [(np.log(truth) if log else truth) - start for log in logs]
+    alphas = RIDGE_ALPHAS if prior is None else PRIOR_ALPHAS
+    starts = [share * (np.zeros_like(truth) if prior is None else prior) for _, share in wanted]
+    rests = [
+        (np.log(truth) if log else truth) - start
+        for (log, _), start in zip(wanted, starts, strict=True)
+    ]
     width = truth.shape[1]
     out = {
-        (log, *kernel): np.zeros((len(alphas), *truth.shape)) for log in logs for kernel in asked
+        (*each, *kernel): np.zeros((len(alphas), *truth.shape))
+        for each in wanted
+        for kernel in asked
     }
     for fit, held in folds:
         # The bank of an inner fold has nobody of its held-out people, not even unlabelled.
@@ -278,12 +284,12 @@ def _held_out(
             path = ridge_path(
                 with_context(own.k1 + beta * own.k2, known, known, form),
                 with_context(k1 + beta * k2, theirs, known, form),
-                np.concatenate([each[fit] for each in wanted], axis=1),
+                np.concatenate([rest[fit] for rest in rests], axis=1),
                 alphas,
             )
-            for number, log in enumerate(logs):
-                found = path[:, :, number * width : (number + 1) * width] + start[held]
-                out[log, beta, form][:, held] = np.exp(found) if log else found
+            for number, (log, share) in enumerate(wanted):
+                found = path[:, :, number * width : (number + 1) * width] + starts[number][held]
+                out[log, share, beta, form][:, held] = np.exp(found) if log else found
     return out
 
 
@@ -295,12 +301,8 @@ def with_context(kernel: np.ndarray, left: Context, right: Context, form: Form) 
     if form.shared:
         kernel = kernel * shared(left, right)
     if form.added:
-        kernel = kernel + added(left, right) / _mean_square(right.features)
+        kernel = kernel + added(left, right) / right.mean_square
     return kernel
-
-
-def _mean_square(features: np.ndarray) -> float:
-    return max(float((features**2).sum(1).mean()), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -381,7 +383,7 @@ def collapse(
         deviations = np.zeros((features.shape[1], vectors.shape[1], truth.shape[1]))
         for number in np.flatnonzero(_categorical(known)):
             deviations[number] = weight(indicators[:, number : number + 1] * coefficients)
-    plus = features.T @ coefficients / _mean_square(features)
+    plus = features.T @ coefficients / known.mean_square
     plus = plus if choice.form.added else np.zeros_like(plus)
     return Weights(weight(coefficients), intercept, choice.log, plus, deviations)
 

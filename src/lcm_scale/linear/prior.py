@@ -7,7 +7,7 @@ ridge that shrinks towards s times the pretrained weights in place of towards 0:
 answer is the pretrained one about a new mean, with many it is the new data's own. The share s
 starts at `USUAL_SHARE` and moves only where the inner folds are clear: on 10 to 100 people their
 plain minimum lost what the prior had won (docs/log.md).
-Shapes: n scans, P references, E edges, R regions, F tangent features, K classes, or 1.
+Shapes: n scans, P references, R regions, F tangent features, K classes, or 1.
 """
 
 from __future__ import annotations
@@ -70,11 +70,12 @@ class Prior:
     centres: np.ndarray
     targets: Mapping[str, PriorTarget]
 
-    def vectors(self, edges: np.ndarray) -> np.ndarray:
-        """(P, n, F) of raw correlations (n, E), about each reference and its centre."""
+    def vectors_of(self, matrices: np.ndarray) -> np.ndarray:
+        """(P, n, F) of positive definite matrices (n, R, R), about each reference and its
+        centre."""
         return np.stack(
             [
-                TangentSpace(whitening).vectors(edges) - centre
+                TangentSpace(whitening).vectors_of(matrices) - centre
                 for whitening, centre in zip(self.whitenings, self.centres, strict=True)
             ]
         )

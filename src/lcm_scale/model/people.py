@@ -147,10 +147,11 @@ class PeopleMemory(nn.Module):
         Args: context_BJ: codes and numbers, NaN where not known; None: nothing is.
         """
         linear = torch.nn.functional.linear
-        vectors = self.vectors(edges_BE.float(), self.whitening) - self.centre
+        C = self.shrunk(edges_BE.float())
+        vectors = self.vectors(C, self.whitening) - self.centre
         answers = linear(vectors, self.weight, self.intercept)
         for number in range(self.priors):
-            before = self.vectors(edges_BE.float(), self.prior_whitening[number])
+            before = self.vectors(C, self.prior_whitening[number])
             answers = answers + linear(
                 before - self.prior_centre[number], self.prior_weight[number]
             )
@@ -189,9 +190,9 @@ class PeopleMemory(nn.Module):
                 parts.append(torch.nan_to_num(number)[:, None])
         return torch.cat(parts, dim=1)
 
-    def vectors(self, edges_BE: Tensor, whitening_RR: Tensor) -> Tensor:
-        """Tangent vectors (B, F), as `linear.tangent.TangentSpace.vectors`."""
-        R = len(whitening_RR)
+    def shrunk(self, edges_BE: Tensor) -> Tensor:
+        """(B, R, R), as `linear.tangent.positive_definite`."""
+        R = len(self.whitening)
         rows, columns = torch.triu_indices(R, R, 1, device=edges_BE.device)
         C = torch.zeros(len(edges_BE), R, R, device=edges_BE.device)
         C[:, rows, columns] = (1 - SHRINKAGE) * edges_BE
@@ -200,10 +201,14 @@ class PeopleMemory(nn.Module):
         # Where no eigenvalue is lifted, C stays as it is, as in the plain formulation.
         lifted = (vectors * values.clamp_min(SHRINKAGE / 10)[:, None]) @ vectors.transpose(1, 2)
         low = (values[:, 0] < SHRINKAGE / 10)[:, None, None]
-        C = torch.where(low, lifted, C)
-        values, vectors = torch.linalg.eigh(whitening_RR @ C @ whitening_RR)
+        return torch.where(low, lifted, C)
+
+    def vectors(self, C_BRR: Tensor, whitening_RR: Tensor) -> Tensor:
+        """Tangent vectors (B, F), as `linear.tangent.TangentSpace.vectors_of`."""
+        values, vectors = torch.linalg.eigh(whitening_RR @ C_BRR @ whitening_RR)
         logs = (vectors * values.log()[:, None]) @ vectors.transpose(1, 2)
-        rows, columns = torch.triu_indices(R, R, device=edges_BE.device)
+        R = len(whitening_RR)
+        rows, columns = torch.triu_indices(R, R, device=C_BRR.device)
         scale = torch.where(rows == columns, 1.0, 2.0**0.5)
         return logs[:, rows, columns] * scale
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from lcm_scale.linear.prior import Prior, PriorTarget
 from lcm_scale.training.prepare import PreparedRun
-from lcm_scale.weights.checkpoints import Checkpoint
 
 
 def prior_of(prepared: PreparedRun) -> Prior | None:
@@ -58,9 +57,10 @@ def prior_of(prepared: PreparedRun) -> Prior | None:
 
 
 def seen_before(prepared: PreparedRun) -> int:
-    """How many of the run's people the model that it starts from has seen."""
-    start: Checkpoint | None = prepared.opened.start
-    if start is None:
+    """How many of the run's people the model that it starts from has seen; 0 where that has no
+    memory, so that nothing hangs on it."""
+    start = prepared.opened.start
+    if start is None or not start.model.people_memory:
         return 0
     scans = np.concatenate([prepared.train, prepared.validation])
     return len(start.subjects & set(prepared.opened.sets.subject_hashes(scans)))

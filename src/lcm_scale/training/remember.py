@@ -18,6 +18,7 @@ from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
+from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
 from lcm_scale.training.prepare import PreparedRun
@@ -42,13 +43,14 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     if said := sentence(prepared):
         print(f"{prepared.label}: {said}")
     train = everybody[np.isin(everybody, prepared.train)]
+    prior = prior_of(prepared)
     with progress.stage(f"{prepared.label}, people memory", 2) as advance:
         gates = {}
         if len(train) < len(everybody):
-            memory = _fit(prepared, model.active, train)
+            memory = _fit(prepared, model.active, train, prior)
             gates = _gates(prepared, model, memory, np.setdiff1d(everybody, train))
         advance()
-        whole = _fit(prepared, model.active, everybody).gated(gates)
+        whole = _fit(prepared, model.active, everybody, prior).gated(gates)
         advance()
     config = replace(
         model.model,
@@ -89,8 +91,8 @@ def sentence(prepared: PreparedRun) -> str:
             f"the seed: products of more than {MOST_SCANS:,} scans with each other would take too "
             "long"
         )
-    start, seen = prepared.opened.start, seen_before(prepared)
-    if start is not None and start.model.people_memory and seen:
+    seen = seen_before(prepared)
+    if seen:
         said.append(
             f"people memory starts anew: the model that the run starts from saw {seen} of its "
             "people"
@@ -98,12 +100,13 @@ def sentence(prepared: PreparedRun) -> str:
     return "; ".join(said)
 
 
-def _fit(prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray) -> PeopleMemory:
+def _fit(
+    prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray, prior: Prior | None
+) -> PeopleMemory:
     sets = prepared.opened.sets
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    prior = prior_of(prepared)
     return fit_memory(edges, sets.together[scans], asked, prepared.recipe.seed, known, prior)
 
 
