@@ -250,15 +250,22 @@ def split_subjects(
     """Part `scans` by subject into (training, validation), the rounded `share` of the people, at
     least one, in the second.
 
-    The people are ranked by a hash of their hashed id and the seed, so neither file order nor
-    cohort decides.
+    The people stand in drawn order, so neither file order nor cohort decides.
     """
     people = np.unique(sets.together[scans])
-    numbers = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
     count = max(1, round(share * len(people))) if share > 0 else 0
-    held = people[np.argsort(mix(seed, 3, numbers), kind="stable")[:count]]
+    held = in_drawn_order(sets, people, seed, 3)[:count]
     chosen = np.isin(sets.together[scans], held)
     return scans[~chosen], scans[chosen]
+
+
+def in_drawn_order(sets: ShardSets, people: np.ndarray, seed: int, stream: int) -> np.ndarray:
+    """People ranked by a hash of their hashed id and the seed, whatever their order in the files.
+
+    Args: people: their numbers.   stream: of `mix`: other draws of the same people are others.
+    """
+    hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
+    return np.asarray(people[np.argsort(mix(seed, stream, hashes), kind="stable")])
 
 
 def own_vocabulary(config: DataConfig, manifests: Sequence[ShardManifest]) -> Vocabulary:

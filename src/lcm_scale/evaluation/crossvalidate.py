@@ -22,8 +22,8 @@ from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.corrected import FoldValues, by_fold
 from lcm_scale.evaluation.few_labels import joined, point_of
-from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
+from lcm_scale.evaluation.labelled import with_label
 from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
@@ -123,16 +123,10 @@ def _label_curve(
         of = _together(prepared, drawn_by_model[MODEL].predictions)
         points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
-        people = float(np.mean([_labelled(prepared, question, fold) for fold in folds]))
+        sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
+        people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
         points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
     return points
-
-
-def _labelled(prepared: PreparedEvaluation, question: Question, fold: Fold) -> int:
-    """Training people of a fold whose label is known."""
-    scans, sets = prepared.scans[fold.fitted], prepared.opened.sets
-    known = np.isfinite(question.truth(sets.labels[scans]))
-    return len(np.unique(sets.subject[scans[known]]))
 
 
 def _averaged(scores: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> list[Answers]:

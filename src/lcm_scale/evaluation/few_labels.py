@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcm_scale.evaluation.metrics import CHUNK, METRICS, Metric, Predictions, interval
+from lcm_scale.evaluation.metrics import CHUNK, Metric, Predictions, interval, weighted
 from lcm_scale.evaluation.results import LabelPoint
 
 
@@ -43,7 +43,8 @@ def point_of(
         together: (N,) who is drawn together, where that is more than a person's scans.
     """
     values = {
-        name: _resampled(drawn, n_bootstrap, seed, together) for name, drawn in answers.items()
+        name: weighted(drawn.predictions, _weightings(drawn, n_bootstrap, seed, together))
+        for name, drawn in answers.items()
     }
 
     def metrics(found: Mapping[str, np.ndarray], p: Predictions) -> tuple[Metric, ...]:
@@ -64,18 +65,6 @@ def point_of(
         results={name: metrics(values[name], own) for name in answers},
         differences={name: metrics(minus(name), own) for name in answers if name != model},
     )
-
-
-def _resampled(
-    drawn: Drawn, n_bootstrap: int, seed: int, together: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """Metric -> (1 + B,), the first of them the point estimate."""
-    p = drawn.predictions
-    values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
-    for weights in _weightings(drawn, n_bootstrap, seed, together):
-        for name, metric in METRICS[p.kind].items():
-            values[name].append(metric.compute(p, weights))
-    return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
 def _weightings(

@@ -9,6 +9,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from lcm_scale.data.sets import ShardSets
+from lcm_scale.evaluation.folds import subject_strata
+from lcm_scale.evaluation.questions import Question
+
+
+def with_label(question: Question, sets: ShardSets, scans: np.ndarray) -> np.ndarray:
+    """Numbers of the people who have the label in these scans, ascending."""
+    known = np.isfinite(question.truth(sets.labels[scans]))
+    return np.unique(sets.subject[scans[known]])
+
+
+def keeping(
+    question: Question, sets: ShardSets, scans: np.ndarray, ordered: np.ndarray, share: float
+) -> np.ndarray:
+    """Who of the people of some scans keeps the label, as `labelled_people`.
+
+    Args: ordered: numbers of the people, in the order that the draw gave them.
+    """
+    truth = question.truth(sets.labels[scans])
+    classes = np.where(np.isfinite(truth), truth if question.kind == "class" else 0, -1)
+    strata = subject_strata(sets.subject[scans], ordered, classes)
+    return np.asarray(ordered[labelled_people(strata, share)])
+
 
 def labelled_people(classes: np.ndarray, share: float) -> np.ndarray:
     """The people who keep their label.

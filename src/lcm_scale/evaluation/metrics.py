@@ -11,7 +11,7 @@ Shapes: B weightings, N scans, C classes, S subjects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -237,11 +237,19 @@ def resampled(
     Args: together: (N,) who is drawn together, where that is more than a person's scans.
     Raises: InputError where no scan has a known truth.
     """
+    return Draws(p, weighted(p, _weightings(p, n_bootstrap, seed, together)))
+
+
+def weighted(p: Predictions, weightings: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """Every metric of the target's kind under every weighting, one after the other.
+
+    Args: weightings: of the scans, each (B, N).
+    """
     values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
-    for weights in _weightings(p, n_bootstrap, seed, together):
+    for weights in weightings:
         for name, metric in METRICS[p.kind].items():
             values[name].append(metric.compute(p, weights))
-    return Draws(p, {name: np.concatenate(parts) for name, parts in values.items()})
+    return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
 def _weightings(

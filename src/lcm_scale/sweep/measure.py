@@ -25,13 +25,11 @@ import numpy as np
 
 from lcm_scale.config import DataConfig, Recipe
 from lcm_scale.cost.time import step_flops
-from lcm_scale.data.order import mix
-from lcm_scale.data.sets import ShardSets, own_vocabulary
+from lcm_scale.data.sets import ShardSets, in_drawn_order, own_vocabulary
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import Diverged, InputError
 from lcm_scale.evaluation.baselines import check_baselines, fit_predict
-from lcm_scale.evaluation.folds import subject_strata
-from lcm_scale.evaluation.labelled import labelled_people
+from lcm_scale.evaluation.labelled import keeping, with_label
 from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import nested
@@ -51,6 +49,7 @@ from lcm_scale.training.run_log import EpochRow, epochs_of
 from lcm_scale.weights import checkpoints
 
 BOOTSTRAP = 500
+STREAM = 5  # of a drawn order of people
 SMALLEST = 1e-7  # a probability of zero would cost an infinity
 
 
@@ -104,7 +103,7 @@ def run_point(sweep: Sweep, point: Point) -> None:
         if is_finished(folder):
             return
         prepared = prepare_point(sweep, point)
-        sets = prepared.sets
+        sets, headline = prepared.sets, prepared.questions[0]
         predictor = Predictor(sets, prepared.opened.source, prepared.recipe)
         if point.is_baseline:
             facts, scores = _baseline(prepared, predictor)
@@ -118,8 +117,8 @@ def run_point(sweep: Sweep, point: Point) -> None:
             "simulated": sets.simulated,
             "vocabulary": mark_of(sets, prepared.recipe.data),
             "people": len(np.unique(sets.subject[prepared.train])),
-            "people_labelled": _labelled(prepared, prepared.train),
-            "validation_labelled": _labelled(prepared, prepared.validation),
+            "people_labelled": len(with_label(headline, sets, prepared.train)),
+            "validation_labelled": len(with_label(headline, sets, prepared.validation)),
             "people_held_out": len(np.unique(sets.subject[prepared.test])),
             "scans": len(prepared.train),
         }
@@ -158,7 +157,7 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
             f"{point.name}: asks for {point.subjects} people, fold {point.fold} has {len(people)} "
             "to train on; use fewer subjects, a smaller data.validation or more folds"
         )
-    chosen = _drawn(sets, people, point.draw)[: point.subjects or None]
+    chosen = in_drawn_order(sets, people, point.draw, STREAM)[: point.subjects or None]
     train = scans[fold.train][np.isin(sets.subject[scans[fold.train]], chosen)]
     if point.label_share < 1:
         labels = sets.labels.copy()
@@ -173,21 +172,12 @@ def prepare_point(sweep: Sweep, point: Point, source: Edges | None = None) -> Pr
     return PreparedPoint(point, opened, folder, train, scans[fold.validation], test, questions)
 
 
-def _drawn(sets: ShardSets, people: np.ndarray, draw: int) -> np.ndarray:
-    """People in the order that a draw gives them, whatever their order in the files."""
-    hashes = np.array([int(sets.subjects[p][:15], 16) for p in people], dtype=np.int64)
-    return np.asarray(people[np.argsort(mix(draw, 5, hashes), kind="stable")])
-
-
 def _without_label(
     sets: ShardSets, scans: np.ndarray, headline: Question, point: Point
 ) -> np.ndarray:
     """Of these scans those whose person does not keep the headline's label."""
-    people = _drawn(sets, np.unique(sets.subject[scans]), point.draw)
-    truth = headline.truth(sets.labels[scans])
-    classes = np.where(np.isfinite(truth), truth if headline.kind == "class" else 0, -1)
-    strata = subject_strata(sets.subject[scans], people, classes)
-    kept = people[labelled_people(strata, point.label_share)]
+    people = in_drawn_order(sets, np.unique(sets.subject[scans]), point.draw, STREAM)
+    kept = keeping(headline, sets, scans, people, point.label_share)
     return scans[~np.isin(sets.subject[scans], kept)]
 
 
@@ -395,12 +385,6 @@ def weights_of(recipe: Recipe, questions: Sequence[Question]) -> dict[str, float
     return {
         q.target.name: recipe.objective.weight(q.target.name, q.target.is_class) for q in questions
     }
-
-
-def _labelled(prepared: PreparedPoint, scans: np.ndarray) -> int:
-    """People of these scans who have the headline's label."""
-    known = np.isfinite(prepared.questions[0].truth(prepared.sets.labels[scans]))
-    return len(np.unique(prepared.sets.subject[scans[known]]))
 
 
 def _base_rates(prepared: PreparedPoint) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from lcm_scale.data.sets import ShardSets, split_subjects
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.folds import MIN_TRAINING_SUBJECTS, Fold
 from lcm_scale.evaluation.protocols.answers import Refusal, asked, learnable, require_two_classes
-from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.protocols.plan import Plan, several
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights.checkpoints import Checkpoint
@@ -54,13 +54,11 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
     )
     require_two_classes(questions[0], sets, test)
     people = len(np.unique(sets.subject[pool]))
-    repeats = recipe.evaluate.repeats
-    several = f" {repeats} models, their scores averaged." if repeats > 1 else ""
     sentence = (
         f"External test: trained on {people} people of {others}, of whom "
         f"{recipe.data.validation:.0%} choose the epoch, and read once on all of {name}, on whose "
-        f"people nothing is fitted.{several} Baselines are tuned by inner cross-validation on "
-        "the same training people."
+        f"people nothing is fitted.{several(recipe, each='')} Baselines are tuned by inner "
+        "cross-validation on the same training people."
     )
     return _plan(pool, train, validation, test, questions, sentence, notes)
 

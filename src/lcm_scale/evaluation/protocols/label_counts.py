@@ -14,11 +14,10 @@ import numpy as np
 
 from lcm_scale.config import Recipe
 from lcm_scale.config.run import ALL_LABELS
-from lcm_scale.data.order import mix
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, in_drawn_order
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.folds import MIN_TRAINING_SUBJECTS, subject_strata
-from lcm_scale.evaluation.labelled import labelled_people
+from lcm_scale.evaluation.folds import MIN_TRAINING_SUBJECTS
+from lcm_scale.evaluation.labelled import keeping, with_label
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.vocabulary import NOT_APPLICABLE
@@ -97,7 +96,7 @@ def _draw(
     question, one = plan.questions[0], plan.folds[fold]
     where = f"evaluate.label_counts={count}: fold {fold + 1}"
     parts = [plan.scans[part] for part in (one.validation, one.train)]
-    there = [_labelled(question, sets, part) for part in parts]
+    there = [with_label(question, sets, part) for part in parts]
     share = recipe.data.validation if len(there[0]) else 0.0
     choosing = min(round(share * count), len(there[0]))
     if count > len(there[1]) + choosing:
@@ -118,12 +117,6 @@ def _draw(
     return Labelled(count, draw, fold, kept)
 
 
-def _labelled(question: Question, sets: ShardSets, scans: np.ndarray) -> np.ndarray:
-    """Numbers of the people with a label in these scans."""
-    known = np.isfinite(question.truth(sets.labels[scans]))
-    return np.unique(sets.subject[scans[known]])
-
-
 def _chosen(
     recipe: Recipe,
     sets: ShardSets,
@@ -136,13 +129,8 @@ def _chosen(
     """So many of the people, in the order that the draw gives them, by class."""
     if not count:
         return able[:0]
-    hashes = np.array([int(sets.subjects[person][:15], 16) for person in able], dtype=np.int64)
-    turn = mix(recipe.evaluate.seed + draw, STREAM, hashes)
-    ordered = able[np.argsort(turn, kind="stable")]
-    truth = question.truth(sets.labels[scans])
-    classes = np.where(np.isfinite(truth), truth if question.kind == "class" else 0, -1)
-    strata = subject_strata(sets.subject[scans], ordered, classes)
-    return np.asarray(ordered[labelled_people(strata, count / len(ordered))])
+    ordered = in_drawn_order(sets, able, recipe.evaluate.seed + draw, STREAM)
+    return keeping(question, sets, scans, ordered, count / len(ordered))
 
 
 def _require(question: Question, sets: ShardSets, trained: np.ndarray, where: str) -> None:

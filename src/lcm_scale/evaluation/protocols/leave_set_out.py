@@ -12,7 +12,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols.left_out import asked_of, fold_of, require_two
-from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.protocols.plan import Plan, several
 from lcm_scale.evaluation.questions import Question, questions_of
 
 
@@ -38,13 +38,12 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
     questions, notes = asked_of(recipe, sets, folds, found, "set")
     if others:
         notes.append(f"Trained on and never held out, since they lack {head}: {', '.join(others)}.")
-    repeats = recipe.evaluate.repeats
-    several = f" {repeats} models a fold, their scores averaged." if repeats > 1 else ""
     words = "; ".join(f"{number}: {name}" for number, name in enumerate(held, 1))
     sentence = (
         "Leave-set-out: each set is held out once and read by models that saw nobody of it; "
-        f"{recipe.data.validation:.0%} of the training people choose the epoch.{several} Baselines "
-        f"are tuned by inner cross-validation on the same training people. Folds: {words}."
+        f"{recipe.data.validation:.0%} of the training people choose the epoch."
+        f"{several(recipe)} Baselines are tuned by inner cross-validation on the same training "
+        f"people. Folds: {words}."
     )
     return Plan(np.arange(sets.n_scans), tuple(questions), tuple(folds), sentence, tuple(notes))
 

@@ -14,7 +14,7 @@ from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.protocols.left_out import asked_of, fold_of, require_two
-from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.protocols.plan import Plan, several
 from lcm_scale.evaluation.questions import evaluated_set, questions_of
 
 LEAST_PEOPLE = 10  # of a site that is a fold of its own
@@ -38,13 +38,11 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
         f"({len(np.unique(sets.subject[fold.test]))} people)"
         for number, (sites, fold) in enumerate(zip(together, folds, strict=True), 1)
     )
-    repeats = recipe.evaluate.repeats
-    several = f" {repeats} models a fold, their scores averaged." if repeats > 1 else ""
     sentence = (
         f"Leave-site-out: each site of {name} is held out once and read by models that saw nobody "
-        f"of it; {recipe.data.validation:.0%} of the training people choose the epoch.{several} "
-        "Baselines are tuned by inner cross-validation on the same training people. Folds: "
-        f"{words}."
+        f"of it; {recipe.data.validation:.0%} of the training people choose the epoch."
+        f"{several(recipe)} Baselines are tuned by inner cross-validation on the same training "
+        f"people. Folds: {words}."
     )
     return Plan(np.arange(sets.n_scans), tuple(questions), tuple(folds), sentence, tuple(notes))
 

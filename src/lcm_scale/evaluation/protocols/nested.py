@@ -10,7 +10,7 @@ import numpy as np
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.folds import Fold, require_classes, subject_folds
-from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.protocols.plan import Plan, several
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of
 
 
@@ -59,13 +59,10 @@ def folds_of(
 def _sentence(recipe: Recipe) -> str:
     config = recipe.evaluate
     spread = f", spread evenly over {config.stratify}" if config.stratify else ""
-    several = (
-        f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
-    )
     return (
         f"Nested cross-validation: {config.folds} outer folds by person{spread} (seed "
         f"{config.seed}); in each, "
         f"{recipe.data.validation:.0%} of the training people choose the epoch, and the held-out "
-        f"people are read once.{several} "
+        f"people are read once.{several(recipe)} "
         "Baselines are tuned by inner cross-validation on the same training people."
     )

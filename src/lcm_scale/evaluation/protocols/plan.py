@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lcm_scale.config import Recipe
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.questions import Question
 
@@ -15,6 +16,12 @@ BRACKETS = (
     "models as they are: another seed may give another number, which they do not cover."
 )
 READ_AS = "each predicted once, by a model that never saw the person"
+
+
+def several(recipe: Recipe, each: str = " a fold") -> str:
+    """That scores are averaged over models, where they are; for a protocol's sentence."""
+    count = recipe.evaluate.repeats
+    return f" {count} models{each}, their scores averaged." if count > 1 else ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lcm_scale.config.run import LARGEST_SEED
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.protocols import nested
-from lcm_scale.evaluation.protocols.plan import Plan
+from lcm_scale.evaluation.protocols.plan import Plan, several
 
 ROUNDS = 5  # where the recipe names no seeds: those from evaluate.seed on
 
@@ -27,9 +27,6 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
     ]
     config = recipe.evaluate
     spread = f", spread evenly over {config.stratify}" if config.stratify else ""
-    several = (
-        f" {config.repeats} models a fold, their scores averaged." if config.repeats > 1 else ""
-    )
     return replace(
         of_rounds[0],
         folds=tuple(fold for one in of_rounds for fold in one.folds),
@@ -38,8 +35,8 @@ def plan(recipe: Recipe, sets: ShardSets) -> Plan:
             f"Repeated nested cross-validation: {config.folds} outer folds by person{spread}, for "
             f"{len(seeds)} divisions (seeds {', '.join(map(str, seeds))}), each with models of "
             f"another seed; in each fold {recipe.data.validation:.0%} of the training people "
-            f"choose the epoch, and the held-out people are read once.{several} Baselines are "
-            "tuned by inner cross-validation on the same training people."
+            f"choose the epoch, and the held-out people are read once.{several(recipe)} "
+            "Baselines are tuned by inner cross-validation on the same training people."
         ),
         brackets=(
             "Brackets are 95 % intervals that cover the division into folds and the seed of "
