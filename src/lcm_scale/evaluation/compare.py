@@ -64,7 +64,8 @@ def compare(first: Path, second: Path, bootstrap: int = 2000) -> Compared:
     Raises: InputError where a folder holds no evaluation, no target is in both, or the runs are not
         of the same folds of the same scans.
     """
-    ours, theirs = _results(second), _results(first)
+    about = _about(second), _about(first)
+    ours, theirs = ({t["target"]: t for t in each["targets"]} for each in about)
     mine, other = _predictions(second, ours), _predictions(first, theirs)
     shared = [name for name in other if name in mine]
     if not shared:
@@ -82,7 +83,6 @@ def compare(first: Path, second: Path, bootstrap: int = 2000) -> Compared:
             found = standing(less, kind)
             rows.append(Row(name, less.name, a, b, less, found, less.name == deciding))
     alone = [name for name in [*mine, *other] if name not in shared]
-    about = _about(second), _about(first)
     return Compared(
         tuple(rows),
         any(each["simulated"] for each in about),
@@ -111,31 +111,23 @@ def rows_of(compared: Compared) -> Iterator[dict[str, Any]]:
 
 
 def _about(folder: Path) -> dict[str, Any]:
+    """What `results.json` says, as far as it is needed here."""
     file = folder / RESULTS
     with checked.damage_named(file, "not the results of an evaluation", ADVICE):
         own = checked.members(checked.read_object(file), "it", ("simulated", "targets"))
         checked.flag(own["simulated"], "simulated")
         checked.text(own.get("optimistic", ""), "optimistic")
-        return own
+        return {**own, "targets": checked.entries(own["targets"], "targets", _target)}
 
 
-def _results(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is said of each target."""
-    targets, about = {}, _about(folder)
-    with checked.damage_named(folder / RESULTS, "not the results of an evaluation", ADVICE):
-        for number, value in enumerate(checked.entries(about["targets"], "targets", _any)):
-            name = f"targets[{number}]"
-            own = checked.members(value, name, ("target", "kind", "categories", "model"))
-            checked.choice(own["kind"], f"{name}.kind", tuple(METRICS))
-            checked.choice(own.get("deciding"), f"{name}.deciding", tuple(METRICS[own["kind"]]))
-            checked.entries(own["categories"], f"{name}.categories", checked.text)
-            checked.text(own["model"], f"{name}.model")
-            targets[checked.text(own["target"], f"{name}.target")] = own
-    return targets
-
-
-def _any(value: object, name: str) -> object:
-    return value
+def _target(value: object, name: str) -> dict[str, Any]:
+    own = checked.members(value, name, ("target", "kind", "categories", "model"))
+    checked.text(own["target"], f"{name}.target")
+    checked.choice(own["kind"], f"{name}.kind", tuple(METRICS))
+    checked.choice(own.get("deciding"), f"{name}.deciding", tuple(METRICS[own["kind"]]))
+    checked.entries(own["categories"], f"{name}.categories", checked.text)
+    checked.text(own["model"], f"{name}.model")
+    return own
 
 
 def _predictions(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Predictions]:
