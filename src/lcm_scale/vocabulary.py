@@ -81,6 +81,11 @@ class Target:
         return tuple(c for c in self.categories if c != NOT_APPLICABLE)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The categories, of a scalar none: its one category is the name of its token."""
+        return self.categories if self.is_class else ()
+
+    @property
     def measured_in(self) -> str:
         """The unit of a scalar in words, '' where nobody said."""
         return self.unit or ("years" if self.name == AGE else "")

@@ -82,15 +82,14 @@ def _answered(target: Target, values: np.ndarray) -> tuple[tuple[str, ...], np.n
     own = values.astype(np.float64)
     if NOT_APPLICABLE in target.categories:
         own[own == target.categories.index(NOT_APPLICABLE)] = np.nan
-    return (target.categories if target.is_class else ()), own
+    return target.classes, own
 
 
 def _unasked(name: str, sets: ShardSets) -> tuple[tuple[str, ...], np.ndarray]:
     """Over all sets that have the target, in the categories of the first and then of the others."""
     found = [(n, t, v) for n, s in enumerate(sets.unasked) for t, v in s if t.name == name]
     is_class = found[0][1].is_class
-    named = dict.fromkeys(c for _, target, _ in found for c in target.categories)
-    categories = tuple(named) if is_class else ()
+    categories = tuple(dict.fromkeys(c for _, target, _ in found for c in target.classes))
     whole = np.full(sets.n_scans, np.nan)
     for number, target, values in found:
         if target.is_class != is_class:

@@ -42,11 +42,9 @@ def prior_of(prepared: PreparedRun) -> Prior | None:
         if target.is_class:
             # A class without a training scan has no weights.
             rows = rows[np.abs(tables[:, rows]).max((0, 2)) > 0]
-        classes: list[int] = []  # a scalar has none, though it has a category of its own name
-        if target.is_class:
-            own = prepared.opened.sets.vocabulary[name].categories
-            codes = rows - (first - target.n_tokens)
-            classes = [own.index(target.categories[code]) for code in codes]
+        own = prepared.opened.sets.vocabulary[name].classes
+        codes = rows - (first - target.n_tokens) if own else ()
+        classes = [own.index(target.categories[code]) for code in codes]
         targets[name] = PriorTarget(
             tuple(classes),
             tables[:, rows].swapaxes(1, 2),
