@@ -11,21 +11,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lcm_scale.errors import InputError
-from lcm_scale.layouts import abide, auckland, bids, mat, names, table
+from lcm_scale.layouts import (
+    abide,
+    auckland,
+    bids,
+    conn,
+    dpabi,
+    fmriprep,
+    giga_connectome,
+    mat,
+    names,
+    stack,
+    table,
+)
 from lcm_scale.layouts.found import Found
 
 LAYOUTS: tuple[Callable[[Path], Found | None], ...] = (
     table.looks_like,
     auckland.looks_like,
     abide.looks_like,
+    conn.looks_like,
+    dpabi.looks_like,
+    giga_connectome.looks_like,
     bids.looks_like,
+    fmriprep.looks_like,
+    stack.looks_like,
     mat.looks_like,
     names.looks_like,
 )
 KNOWN = (
-    "a table with the columns file and subject, ABIDE's *_rois_*.1D, the Auckland collection, BIDS "
-    "derivatives (sub-..._timeseries.tsv), .mat files, or files whose names differ in a number; "
-    "images of fMRIPrep need a label image: recipes/data/fmriprep.yaml"
+    "a table with the columns file and subject, ABIDE's *_rois_*.1D, the Auckland collection, "
+    "CONN's ROI_Subject*.mat, DPABI's ROISignals_* and ROICorrelation_*, giga_connectome's .h5, "
+    "BIDS derivatives (sub-..._timeseries.tsv), fMRIPrep's images, one array of many scans, .mat "
+    "files, or files whose names differ in a number"
 )
 
 

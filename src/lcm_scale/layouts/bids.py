@@ -29,11 +29,11 @@ def looks_like(folder: Path) -> Found | None:
     if not files:
         return None
     kept, joined = without_joined(files, "apart")
-    differ = _differing(kept)
+    differ = differing_entities(kept)
     assumed = {key: words[0] for key, words in differ.items()}
     first = next(f for f in kept if all(f.entities.get(k, "") == w for k, w in assumed.items()))
     regions = _regions(first, _tables(folder))
-    questions = [_question(differ, kept)] if differ else []
+    questions = [question_of(differ, kept)] if differ else []
     questions += _runs(kept)
     root = root_of(folder, None)
     if root is None:
@@ -66,7 +66,7 @@ def _atlases(files: Sequence[BidsFile], tables: Sequence[Path]) -> list[str]:
     return remarks
 
 
-def _differing(files: Sequence[BidsFile]) -> dict[str, list[str]]:
+def differing_entities(files: Sequence[BidsFile]) -> dict[str, list[str]]:
     """Entity -> its words, for those in which files of one scan differ anywhere."""
     scans: dict[tuple[str, ...], list[BidsFile]] = {}
     for file in files:
@@ -75,8 +75,8 @@ def _differing(files: Sequence[BidsFile]) -> dict[str, list[str]]:
     return {key: sorted({file.entities.get(key, "") for file in files}) for key in keys}
 
 
-def _question(differ: dict[str, list[str]], files: Sequence[BidsFile]) -> Question:
-    """Every combination that there is, with the atlas that goes with it."""
+def question_of(differ: dict[str, list[str]], files: Sequence[BidsFile]) -> Question:
+    """Which files of a scan are meant: a line for each combination that there is."""
     keys = list(differ)
     combinations = dict.fromkeys(file.scan(keys) for file in files)
     lines = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from lcm_scale.data.readers.arrays import SUFFIXES
 from lcm_scale.layouts.found import Found, Question, shown
 from lcm_scale.layouts.table import kind_of_matrices, regions_and_kind
-from lcm_scale.layouts.tables import people_table
+from lcm_scale.layouts.tables import people_of, people_table
 
 PARTS = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
 MOST_WORDS = 12  # that a place in a name has, to be a condition
@@ -26,19 +26,15 @@ def looks_like(folder: Path) -> Found | None:
     source = {"dir": shown(folder), "pattern": f"*{files[0].suffix}", "names": pattern}
     if kind != "series":
         source["kind"] = kind
-    questions = list(kind_of_matrices(kind))
-    if people is not None:
-        source["table"] = shown(people)
-    else:
-        text = "where is the table of people? Without it nobody has an age or a sex"
-        questions.append(Question(text, ("table: FILE.csv",)))
+    found, asked = people_of(folder, "joined by the number in the names")
+    questions = [*kind_of_matrices(kind), *asked]
     if "(?P<condition>" in pattern:
         questions.append(Question("what is the word in the names? It is called condition here"))
     return Found(
         layout="files named by person",
         name=folder.absolute().name,
         reader="names",
-        source=source,
+        source=source | found,
         regions=regions,
         questions=tuple(questions),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from lcm_scale import delimited
 from lcm_scale.data.readers.people import USUAL
 from lcm_scale.errors import InputError
+from lcm_scale.layouts.found import Question, shown
 
 ENDINGS = (".csv", ".tsv")
 
@@ -31,3 +32,15 @@ def people_table(folder: Path) -> Path | None:
         if found:
             return found[0] if len(found) == 1 else None
     return None
+
+
+def people_of(folder: Path, joined: str) -> tuple[dict[str, str], tuple[Question, ...]]:
+    """The recipe's key for the table of people, or the question where it is.
+
+    Args: joined: how its rows find their scans, in words.
+    """
+    people = people_table(folder)
+    if people is not None:
+        return {"table": shown(people)}, ()
+    text = f"where is the table of people, {joined}? Without it nobody has a label"
+    return {}, (Question(text, ("table: FILE.csv",)),)

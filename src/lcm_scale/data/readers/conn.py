@@ -94,7 +94,8 @@ def _scan(
     return replace(scan, load=load, remarks=(*scan.remarks, *raw))
 
 
-def _names(path: Path) -> list[str]:
+def names_in(path: Path) -> list[str]:
+    """All names of a file, regions or not.  Raises: InputError where it is none of CONN's."""
     held = {variable.name for variable in MATLAB.variables(path)}
     if not {"data", "names"} <= held:
         raise InputError(
@@ -103,16 +104,23 @@ def _names(path: Path) -> list[str]:
     return MATLAB.words(path, "names")
 
 
+def roi_files(names: Sequence[str]) -> list[str]:
+    """The ROI file that each name comes from, '' for what is no region of one.
+
+    A region that is a file of its own has no full stop, and neither has a covariate.
+    """
+    return [
+        "" if NO_REGION.fullmatch(name) else name.partition(".")[0] if "." in name else ""
+        for name in names
+    ]
+
+
 def _chosen(names: Sequence[str], rois: str | None, path: Path) -> list[int]:
     """Where the regions of one ROI file stand.
 
     Raises: InputError where there are several ROI files, or none of that name.
     """
-    # A region that is a file of its own has no full stop, and neither has a covariate.
-    files = [
-        "" if NO_REGION.fullmatch(name) else name.partition(".")[0] if "." in name else ""
-        for name in names
-    ]
+    files = roi_files(names)
     counts = Counter(file for file in files if file)
     listed = ", ".join(f"{file[:64]} ({n} regions)" for file, n in counts.most_common(SHOWN))
     if not counts:
@@ -127,7 +135,7 @@ def _chosen(names: Sequence[str], rois: str | None, path: Path) -> list[int]:
 
 
 def _load(path: Path, source: SourceConfig, atlas: Atlas) -> ScanArrays:
-    names = _names(path)
+    names = names_in(path)
     chosen = _chosen(names, source.rois, path)
     series = MATLAB.read(path, "data", cells=chosen)
     columns = tuple(_in_atlas(names[i].partition(".")[2], atlas) for i in chosen)
