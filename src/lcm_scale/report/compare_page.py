@@ -139,11 +139,11 @@ def _people_lines(c: Compared) -> Iterator[str]:
             "with another number of scans": people.other_scans,
             "with another answer": people.other_answers,
         }
-        told = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+        gone = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
         yield (
             f"{wording.first_upper(', '.join(targets))}: {people.shared} people are compared "
             f"({c.first} was asked of {people.first}, {c.second} of {people.second}); left out: "
-            f"{told}. The numbers are of those who are left, and may differ from the two reports."
+            f"{gone}. The numbers are of those who are left, and may differ from the two reports."
         )
 
 
