@@ -33,6 +33,8 @@ def results(report: Report) -> dict[str, Any]:
                 if k not in ("predictions", "results", "differences")
             },
             "model": t.model,
+            "best_baseline": t.best_baseline,
+            "verdict": asdict(verdict(t, report.simulated, report.optimistic)),
             "results": {name: [asdict(m) for m in metrics] for name, metrics in t.results.items()},
             "differences": {
                 name: [asdict(m) for m in metrics] for name, metrics in t.differences.items()

@@ -9,8 +9,6 @@ table and in every figure.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -29,10 +27,9 @@ from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
-from lcm_scale.report import numbers, plots, wording
+from lcm_scale.report import numbers, pictures, plots, wording
 from lcm_scale.report.verdict import verdict
 
-PNG_DPI = 160
 TRAINING = "learning-curve"  # stems of the figures that belong to no target's section
 LABELS = "label-curve"
 
@@ -78,7 +75,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
     environment.tests["below"] = clear
     images: dict[str, list[Markup]] = {}
     for drawn in figures:
-        images.setdefault(drawn.target, []).append(_image(drawn.figure, drawn.alt))
+        images.setdefault(drawn.target, []).append(pictures.image(drawn.figure, drawn.alt))
     ordered = sorted(report.targets, key=lambda t: t.target != report.headline)
     return environment.from_string(template).render(
         report=report,
@@ -86,8 +83,8 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         headline=ordered[0],
         verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         images=images,
-        few=next((_image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
-        curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
+        few=next((pictures.image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
+        curve=pictures.image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
         audit=[
             wording.audit_row(row, {t.target: (t.kind, t.unit) for t in report.targets})
@@ -200,31 +197,12 @@ def _renamed(p: Predictions) -> Predictions:
     return replace(p, model=wording.label(p.model))
 
 
-def _image(figure: Figure, alt: str) -> Markup:
-    buffer = io.BytesIO()
-    with plots.style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="{}">').format(
-        data, alt, width
-    )
-
-
 def _write_figures(figures: Sequence[Drawn], folder: Path) -> None:
     written = set()
     for drawn in figures:
-        buffer = io.BytesIO()
-        with plots.style():
-            drawn.figure.savefig(buffer, format="png", dpi=PNG_DPI)
-        path = folder / _file_name(f"{drawn.stem}.png")
-        write_atomic(path, buffer.getvalue())
+        path = folder / pictures.file_name(f"{drawn.stem}.png")
+        write_atomic(path, pictures.png(drawn.figure))
         written.add(path.name)
     for old in folder.glob("*.png"):
         if old.name not in written:  # of an earlier report with other targets
             old.unlink()
-
-
-def _file_name(name: str) -> str:
-    """Letters, digits, '-', '_' and '.', so that a target's name never leaves the folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")
