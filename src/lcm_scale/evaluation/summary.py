@@ -11,6 +11,7 @@ import numpy as np
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
+from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
@@ -74,6 +75,7 @@ def summarise(
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
         subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
+        confounds=confounds(prepared, results),
         together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
