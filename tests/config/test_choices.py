@@ -309,6 +309,9 @@ def harmonise(word: str) -> object:
 DOES: dict[str, Callable[..., object]] = {
     "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
     "Recipe.model.prior": lambda word: word != "none",  # likewise
+    "Recipe.evaluate.permute_within": lambda word: (
+        word == "site"
+    ),  # tests/evaluation/test_permutation.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,

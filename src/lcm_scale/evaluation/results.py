@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
+from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
 
 
@@ -173,6 +174,7 @@ class Report:
         labels: the headline with few labelled people, ascending; empty where nobody asked.
         subgroups: each target's deciding metric by site and by sex.
         confounds: what is told of each target without any matrix; empty where nobody asked.
+        permuted: the headline with exchanged labels, None where nobody asked.
         together: target -> p of the model's paired difference from the best baseline in the
             deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
         optimistic: why the numbers are too good, '' where nothing makes them so.
@@ -201,4 +203,5 @@ class Report:
     asked: Mapping[str, str] = field(default_factory=dict)
     subgroups: tuple[Subgroup, ...] = ()
     confounds: tuple[Confounds, ...] = ()
+    permuted: Permuted | None = None
     together: Mapping[str, float] = field(default_factory=dict)

@@ -83,6 +83,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         first=wording.first_upper,
         whole=wording.whole,
         p=wording.p_value,
+        permutation=wording.permutation,
         digits=wording.digits,
     )
     environment.tests["below"] = clear
