@@ -168,6 +168,7 @@ def recipe_into(world: Path) -> Callable[..., Recipe]:
                 "model.ffn=16",
                 "trainer.global_batch=8",
                 "trainer.threads=1",
+                "evaluate.confounds=[]",
                 "objective.scalar_scale=standardised",
                 "objective.scalar_weight=1.0",
                 "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, "

@@ -13,11 +13,10 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -28,6 +27,7 @@ from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
 from lcm_scale.report import numbers, pictures, plots, wording
+from lcm_scale.report.confound_rows import confound_rows
 from lcm_scale.report.verdict import verdict
 
 TRAINING = "learning-curve"  # stems of the figures that belong to no target's section
@@ -48,10 +48,16 @@ def write_report(report: Report, folder: Path) -> Path:
     write_atomic(folder / "results.json", results.encode())
     write_atomic(folder / "results.csv", csv_text(numbers.result_rows(report)).encode())
     write_atomic(folder / "predictions.csv", csv_text(numbers.prediction_rows(report)).encode())
-    if report.subgroups:
-        write_atomic(folder / "subgroups.csv", csv_text(numbers.subgroup_rows(report)).encode())
-    if report.labels:
-        write_atomic(folder / "labels.csv", csv_text(numbers.label_rows(report)).encode())
+    beside = {
+        "subgroups.csv": list(numbers.subgroup_rows(report)),
+        "confounds.csv": list(confound_rows(report)),
+        "labels.csv": list(numbers.label_rows(report)),
+    }
+    for name, rows in beside.items():
+        if rows:
+            write_atomic(folder / name, csv_text(rows).encode())
+        else:  # of an earlier report that was asked for it
+            (folder / name).unlink(missing_ok=True)
     page = folder / "report.html"
     write_atomic(page, _render(report, figures).encode())
     return page
@@ -59,8 +65,12 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def _render(report: Report, figures: Sequence[Drawn]) -> str:
     """The page as HTML, every text escaped."""
-    template = (resources.files("lcm_scale.report") / "report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("lcm_scale.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(
         cell=wording.cell,
         label=wording.label,
@@ -70,6 +80,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         first=wording.first_upper,
         whole=wording.whole,
         p=wording.p_value,
+        permutation=wording.permutation,
         digits=wording.digits,
     )
     environment.tests["below"] = clear
@@ -77,7 +88,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
     for drawn in figures:
         images.setdefault(drawn.target, []).append(pictures.image(drawn.figure, drawn.alt))
     ordered = sorted(report.targets, key=lambda t: t.target != report.headline)
-    return environment.from_string(template).render(
+    return environment.get_template("report.html.j2").render(
         report=report,
         targets=ordered,
         headline=ordered[0],
