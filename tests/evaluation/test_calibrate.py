@@ -125,6 +125,24 @@ def test_the_report_has_both_and_the_ranks_stay(recipe: Make) -> None:
     np.testing.assert_array_equal(again[0]["LCM"], ours[rows])
 
 
+def test_people_memory_answers_about_them_as_about_strangers(recipe: Make) -> None:
+    """The final memory has the people who choose the epoch, and so is sure of them."""
+    asked = (*QUICK, "model.people_memory=linear", "evaluate.calibration=temperature")
+    ready = prepare_evaluation(recipe("name=memory", *asked))
+    report = crossvalidate.evaluate(ready)
+    final = ready.folder / "folds" / "fold-1" / "checkpoints" / checkpoints.FINAL
+    unseen = checkpoints.load(final.with_name(checkpoints.UNSEEN))
+    sets = ready.opened.sets
+    predictor = crossvalidate.Predictor(sets, ready.opened.source, ready.recipe)
+    names = [question.asked for question in ready.questions]
+    watched = predictor.answers(unseen, ready.scans[ready.folds[0].validation], names)
+    by_model = {p.model: p for p in report.targets[0].predictions}
+    rows = by_model[UNCALIBRATED].fold == 1
+    given = [{"LCM": by_model[UNCALIBRATED].scores[rows]}, {"LCM": np.zeros(1)}]
+    again = calibrated(ready, 0, given, watched, "LCM")
+    np.testing.assert_array_equal(again[0]["LCM"], by_model["LCM"].scores[rows])
+
+
 def test_few_people_have_the_simpler_map_or_none(recipe: Make) -> None:
     ready = prepare_evaluation(recipe("name=eval", *QUICK, "evaluate.calibration=isotonic"))
     (note,) = room.calibration_notes(ready)

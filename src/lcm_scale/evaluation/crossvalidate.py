@@ -39,6 +39,7 @@ from lcm_scale.training.callbacks.by_target import checkpoint_of
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MODEL = "LCM"
 PARTS = (UNCALIBRATED, PEOPLE, DECODER)
@@ -82,7 +83,7 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
             scores.append(predictor.answers_of_parts(model, test, asked))
             if wants_watched:
                 watchers = prepared.scans[fold.validation]
-                watched.append(predictor.answers(model, watchers, asked))
+                watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
         asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
         if config.calibration != "none":
@@ -95,6 +96,12 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     ]
     curve = _label_curve(prepared, targets[0], edges)
     return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
+
+
+def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
+    """The model as it is to the people who choose its epoch: a final people memory has them."""
+    unseen = result.checkpoint.with_name(checkpoints.UNSEEN)
+    return checkpoints.load(unseen, harmonised=True) if unseen.is_file() else model
 
 
 def _best_by_target(

@@ -171,7 +171,8 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    return replace(run, by_target=bool(plan.optimistic))
+    keep = recipe.evaluate.calibration != "none"
+    return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
