@@ -171,7 +171,7 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    keep = recipe.evaluate.calibration != "none"
+    keep = recipe.evaluate.calibration != "none" or recipe.evaluate.conformal > 0
     return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
 
 
