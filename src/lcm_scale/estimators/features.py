@@ -1,11 +1,12 @@
-"""Series or matrices as columns for any other estimator of scikit-learn's: edges, or tangent
-vectors.
+"""Series or matrices as columns for any other estimator of scikit-learn's: edges, tangent vectors,
+or the tokens of a pretrained model.
 
-Shapes: n scans, T volumes, R regions, E = R(R-1)/2 edges, F columns.
+Shapes: n scans, T volumes, R regions, E = R(R-1)/2 edges, F columns, M tokens, D width.
 """
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from lcm_scale.errors import nearest
 from lcm_scale.estimators.scans import Scans, as_value_errors, check_correlations, read_scans
 from lcm_scale.linear.tangent import TangentSpace
 
-FEATURES = ("edges", "tangent")
+FEATURES = ("edges", "tangent", "embedding")
 
 
 class ConnectomeFeatures(TransformerMixin, BaseEstimator):
@@ -25,14 +26,22 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    features : {"edges", "tangent"}, default="edges"
-        The upper triangle, E columns; or the vectors in the tangent space about the geometric mean
-        of the scans that it was fitted on, E + R columns.
+    features : {"edges", "tangent", "embedding"}, default="edges"
+        The upper triangle, E columns; the vectors in the tangent space about the geometric mean of
+        the scans that it was fitted on, E + R columns; or the tokens of a pretrained model as its
+        decoder leaves them, M x D columns.
     kind : {"pearson", "ledoit-wolf", "partial", "covariance", "lagged"}, default="pearson"
         Connectivity that series become. Of matrices, what they are. Tangent vectors need one of the
-        first two.
+        first two, a pretrained model the kinds that it was trained on.
     atlas : str, optional
-        A built-in atlas or a table, whose names the columns are given.
+        A built-in atlas or a table: the order of the regions, whose names the columns are given. A
+        pretrained model is brought into it.
+    pretrained : str or path, optional
+        The model, as of `LCMClassifier`.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where the model computes.
+    precision : {"fp32", "bf16"}, default="fp32"
+        Of its products.
 
     Attributes
     ----------
@@ -47,11 +56,21 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
     n_regions_: int
 
     def __init__(
-        self, *, features: str = "edges", kind: str = "pearson", atlas: str | None = None
+        self,
+        *,
+        features: str = "edges",
+        kind: str = "pearson",
+        atlas: str | None = None,
+        pretrained: str | PathLike[str] | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
     ) -> None:
         self.features = features
         self.kind = kind
         self.atlas = atlas
+        self.pretrained = pretrained
+        self.device = device
+        self.precision = precision
 
     def fit(self, X: Any, y: Any = None) -> ConnectomeFeatures:
         """Fit the tangent space's reference; edges have nothing to fit.
@@ -75,7 +94,7 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
         return self._columns(self._fitted(X))
 
     def transform(self, X: Any) -> np.ndarray:
-        """Columns of shape (m, F): float32 edges, float64 tangent vectors."""
+        """Columns of shape (m, F): float32, tangent vectors float64."""
         check_is_fitted(self)
         return self._columns(read_scans(self, X, self.kind, reset=False))
 
@@ -86,6 +105,10 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
         if not self.n_regions_:
             named = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
             return np.asarray(named)
+        if self.features == "embedding":
+            from lcm_scale.estimators.pretrained import embedding_names
+
+            return embedding_names(self.model_)
         names = self.region_names_
         rows, columns = np.triu_indices(self.n_regions_, 1 if self.features == "edges" else 0)
         return np.array([f"{names[i]} - {names[j]}" for i, j in zip(rows, columns)], dtype=object)
@@ -98,17 +121,37 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
             )
         if self.features == "tangent":
             check_correlations(self.kind, "a tangent space")
+        if self.pretrained is not None and self.features != "embedding":
+            raise ValueError(f"pretrained: features={self.features!r} are of no model")
         scans = read_scans(self, X, self.kind, reset=True)
+        if self.features != "edges" and not scans.n_regions:
+            raise ValueError(
+                f"features={self.features!r} needs series or matrices, and X holds columns"
+            )
         if self.features == "tangent":
-            if not scans.n_regions:
-                raise ValueError("features='tangent' needs series or matrices, and X holds columns")
             self.space_ = TangentSpace.of(scans.values)
+        if self.features == "embedding":
+            self.model_ = self._opened(scans)
         self.n_regions_ = scans.n_regions
         self.region_names_ = _names(self.atlas, scans.n_regions)
         return scans
 
+    def _opened(self, scans: Scans) -> Any:
+        if self.pretrained is None:
+            raise ValueError("features='embedding' is of a model: set pretrained")
+        from lcm_scale.estimators.pretrained import check_computing, open_model
+
+        check_computing(self.device, self.precision)
+        return open_model(self.pretrained, self.atlas, scans, self.kind)
+
     def _columns(self, scans: Scans) -> np.ndarray:
-        return self.space_.vectors(scans.values) if self.features == "tangent" else scans.values
+        if self.features == "tangent":
+            return self.space_.vectors(scans.values)
+        if self.features == "embedding":
+            from lcm_scale.estimators.pretrained import embeddings
+
+            return embeddings(self.model_, scans.values, self.device, self.precision)
+        return scans.values
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

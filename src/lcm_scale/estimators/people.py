@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from lcm_scale.linear.memory import (
     scores_of,
     within_reach,
 )
+from lcm_scale.linear.prior import Prior
 from lcm_scale.terminal import print
 
 ANSWER = "y"
@@ -71,8 +73,20 @@ class _PeopleEstimator(BaseEstimator):
     memory_: PeopleMemory | ColumnMemory
     n_regions_: int
 
-    def __init__(self, *, kind: str = "pearson", random_state: Any = 0, verbose: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        kind: str = "pearson",
+        pretrained: str | PathLike[str] | None = None,
+        target: str | None = None,
+        atlas: str | None = None,
+        random_state: Any = 0,
+        verbose: int = 0,
+    ) -> None:
         self.kind = kind
+        self.pretrained = pretrained
+        self.target = target
+        self.atlas = atlas
         self.random_state = random_state
         self.verbose = verbose
 
@@ -87,6 +101,11 @@ class _PeopleEstimator(BaseEstimator):
         return self._remembered.choice.beta
 
     @property
+    def share_(self) -> float:
+        """Of the pretrained answer, whose rest was fitted; 0 without one."""
+        return self._remembered.choice.share
+
+    @property
     def _remembered(self) -> Remembered:
         check_is_fitted(self)
         return self.memory_.targets[ANSWER]
@@ -98,6 +117,7 @@ class _PeopleEstimator(BaseEstimator):
     def _fit(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
         started = time.perf_counter()
         known = read_context(context, len(people), ANSWER)
+        prior = self._prior(scans, asked)
         seed = seed_of(self.random_state)
         kept = within_reach(people, seed, MOST_SCANS)
         if len(kept) < len(people):
@@ -110,7 +130,7 @@ class _PeopleEstimator(BaseEstimator):
         values, people, known = scans.values[kept], people[kept], known.of(kept)
         asked = Asked(asked.truth[kept], asked.n_classes)
         if scans.n_regions:
-            self.memory_ = fit_memory(values, people, {ANSWER: asked}, seed, known)
+            self.memory_ = fit_memory(values, people, {ANSWER: asked}, seed, known, prior)
         else:
             values = values.astype(np.float64)
             known = known.fitted(people)
@@ -124,6 +144,18 @@ class _PeopleEstimator(BaseEstimator):
                 f"people, alpha {self.alpha_:.3g}, beta {self.beta_:g}, "
                 f"{time.perf_counter() - started:.1f} s"
             )
+
+    def _prior(self, scans: Scans, asked: Asked) -> Prior | None:
+        if self.pretrained is None:
+            for name in ("target", "atlas"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}={getattr(self, name)!r}: of what? set pretrained")
+            return None
+        from lcm_scale.estimators.pretrained import open_model, prior_of  # torch takes seconds
+
+        model = open_model(self.pretrained, self.atlas, scans, self.kind)
+        classes = [str(name) for name in self.classes_] if asked.n_classes else []
+        return prior_of(model, self.target, classes, ANSWER, str(self.pretrained))
 
     def _scores(self, X: Any, context: Any) -> np.ndarray:
         """(m, K) logits, or (m, 1) values."""
@@ -149,6 +181,14 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
     ----------
     kind : {"pearson", "ledoit-wolf"}, default="pearson"
         Connectivity that series become. Of matrices, what they are.
+    pretrained : str or path, optional
+        A model with people memory, of other people: a run folder, a checkpoint, a folder that
+        ``lcm-scale export`` wrote, or a repository of the Hugging Face hub. What its answers leave
+        over is fitted, so that few labels are enough.
+    target : str, optional
+        What y is called there; by default the one target with these classes, or the one number.
+    atlas : str, optional
+        The order of the regions here, a built-in name or a table, where it is not the model's.
     random_state : int, RandomState instance or None, default=0
         Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
     verbose : int, default=0
@@ -159,8 +199,9 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
     classes_ : ndarray of shape (n_classes,)
     memory_ : object
         The fitted memory: weights alone, no scan is kept.
-    alpha_, beta_ : float
-        What was tuned: the ridge's penalty, and the weight of whom two scans resemble.
+    alpha_, beta_, share_ : float
+        What was tuned: the ridge's penalty, the weight of whom two scans resemble, and the share of
+        the pretrained answer.
     n_features_in_ : int
         Regions of series and matrices, else columns.
 
@@ -242,6 +283,14 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
     ----------
     kind : {"pearson", "ledoit-wolf"}, default="pearson"
         Connectivity that series become. Of matrices, what they are.
+    pretrained : str or path, optional
+        A model with people memory, of other people: a run folder, a checkpoint, a folder that
+        ``lcm-scale export`` wrote, or a repository of the Hugging Face hub. What its answers leave
+        over is fitted, so that few labels are enough.
+    target : str, optional
+        What y is called there; by default the one target with these classes, or the one number.
+    atlas : str, optional
+        The order of the regions here, a built-in name or a table, where it is not the model's.
     random_state : int, RandomState instance or None, default=0
         Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
     verbose : int, default=0
@@ -249,7 +298,7 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
 
     Attributes
     ----------
-    memory_, alpha_, beta_, n_features_in_
+    memory_, alpha_, beta_, share_, n_features_in_
         As of `LCMClassifier`.
     """
 
