@@ -21,6 +21,7 @@ from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
+from lcm_scale.evaluation.conformal import promises
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
@@ -60,10 +61,11 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
     config = prepared.recipe.evaluate
-    wants_watched = config.calibration != "none"
+    wants_watched = config.calibration != "none" or config.conformal > 0
     edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
+    asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
     for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
         test = prepared.scans[fold.test]
         opened = harmonised(prepared.opened, train, names)
@@ -83,16 +85,17 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
                 watchers = prepared.scans[fold.validation]
                 watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
+        asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
         if config.calibration != "none":
-            means = [np.mean(same, axis=0) for same in zip(*watched, strict=True)]
-            ours = calibrated(prepared, number, ours, means, MODEL)
+            ours = calibrated(prepared, number, ours, asides[-1], MODEL)
         plain = _baselines(prepared, number, edges)
         answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
-    return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+    curve = _label_curve(prepared, targets[0], edges)
+    return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
 
 
 def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
