@@ -69,9 +69,13 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     if dry_run:
         return print_plan("evaluate", composed, prepared.folder, recipe, overrides)
     from lcm_scale.evaluation.crossvalidate import evaluate as cross_validate
+    from lcm_scale.evaluation.final import train_final
     from lcm_scale.report.write import write_report
 
     page = write_report(cross_validate(prepared), prepared.folder)
+    model = train_final(prepared)
+    if model is not None:
+        print(f"model of everybody: {model}")
     print(f"report: {page}")
     print_next(f"lcm-scale inspect {prepared.folder}")
 

@@ -67,16 +67,16 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     return final
 
 
-def remembered(prepared: PreparedRun) -> np.ndarray:
+def remembered(prepared: PreparedRun, most: int = MOST_SCANS) -> np.ndarray:
     """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
+    or of as many people as `most` has room for, drawn by the seed."""
     scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    if len(scans) <= MOST_SCANS:
+    if len(scans) <= most:
         return scans
     subject = prepared.opened.sets.subject[scans]
     people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
     order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
-    kept = order[np.cumsum(counts[order]) <= MOST_SCANS]
+    kept = order[np.cumsum(counts[order]) <= most]
     return scans[np.isin(inverse, kept)]
 
 

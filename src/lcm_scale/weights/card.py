@@ -14,10 +14,12 @@ from lcm_scale import checked
 from lcm_scale.terminal import one_line
 from lcm_scale.weights.meaning import MOST_PEOPLE
 
+RESULTS, EVALUATED = "results.json", "evaluated_by.json"
+
 
 def read_results(path: Path) -> dict[str, Any]:
     """The ``results.json`` of an evaluated run, by file or run folder.  Raises: InputError."""
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     advice = "name a run that `lcm-scale evaluate` wrote"
     with checked.damage_named(file, "not the results of an evaluation", advice):
         own = checked.members(
@@ -33,6 +35,25 @@ def read_results(path: Path) -> dict[str, Any]:
         checked.text(own.get("optimistic", ""), "optimistic")
         checked.entries(own["targets"], "targets", _target)
     return own
+
+
+def evaluated_by(run: Path) -> dict[str, Any] | None:
+    """What is said of a model whose recipe was evaluated: `EVALUATED` in its own folder, or the
+    results of the run that it is; None where neither is there.  Raises: InputError."""
+    file = run / EVALUATED
+    if file.is_file():
+        with checked.damage_named(file, "not what an evaluation found", "evaluate again"):
+            return checked.members(checked.read_object(file), "it", each=checked.text)
+    if not (run / RESULTS).is_file():
+        return None
+    own = read_results(run)
+    return {
+        "run": run.name,
+        "is": "models of the same recipe, each asked of people whom it had not seen",
+        "protocol": own["protocol"],
+        "verdict": own["verdict"]["sentence"],
+        "optimistic": own.get("optimistic", ""),
+    }
 
 
 def _in_markdown(value: object) -> object:
