@@ -34,6 +34,7 @@ VERBS = [
     "import",
     "export",
     "sweep",
+    "recipes",
 ]
 
 
