@@ -210,7 +210,7 @@ def _odd(
         found += _outside(name, value, known, unit)
     strange = [
         meaning.atlas.label(r)
-        for r in np.flatnonzero(missing)
+        for r in np.flatnonzero(missing).tolist()
         if meaning.atlas.indices[r] not in cohort.missing
     ]
     if strange:

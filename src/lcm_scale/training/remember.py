@@ -67,9 +67,10 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     return final
 
 
-def remembered(prepared: PreparedRun, most: int = MOST_SCANS) -> np.ndarray:
+def remembered(prepared: PreparedRun, most: int | None = None) -> np.ndarray:
     """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `most` has room for, drawn by the seed."""
+    or of as many people as `most` (`MOST_SCANS`) has room for, drawn by the seed."""
+    most = most or MOST_SCANS
     scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
     if len(scans) <= most:
         return scans
