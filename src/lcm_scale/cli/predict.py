@@ -73,7 +73,8 @@ def predict(
     _say(opened, read)
     print(f"predictions: {out}, what they are: {beside}")
     print("research software: no diagnosis")
-    print_next(f"lcm-scale inspect {model}")
+    known = opened.run is not None
+    print_next(f"lcm-scale inspect {model}" if known else f"lcm-scale import hub {model} RUN")
 
 
 def _say(model: Model, scans: Incoming) -> None:

@@ -74,9 +74,10 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     page = write_report(cross_validate(prepared), prepared.folder)
     model = train_final(prepared)
+    print(f"report: {page}")
     if model is not None:
         print(f"model of everybody: {model}")
-    print(f"report: {page}")
+        return print_next(f"lcm-scale predict {prepared.folder} SCANS -o predictions.csv")
     print_next(f"lcm-scale inspect {prepared.folder}")
 
 

@@ -21,6 +21,7 @@ from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.training.remember import MOST_SCANS, remembered
 from lcm_scale.weights.cohort import PERCENTS, STORED, Cohort, Range
 
+AT_ONCE = 128  # scans
 MOST_NUMBERS = 2**26  # edges in memory; 10,000 scans of 116 regions, 134 of 1,000
 
 
@@ -31,7 +32,9 @@ def cohort_of(prepared: PreparedRun) -> Cohort | None:
     if not len(scans):
         return None
     person = np.unique(sets.together[scans], return_inverse=True)[1]
-    edges = prepared.opened.source.gather(scans)
+    # Some at a time: a streamed source holds every block that one request touches.
+    parts = (scans[start : start + AT_ONCE] for start in range(0, len(scans), AT_ONCE))
+    edges = np.concatenate([prepared.opened.source.gather(part) for part in parts])
     distance = own_distances(edges, person)
     known = distance[np.isfinite(distance)]
     if not len(known) or person.max() == 0:
