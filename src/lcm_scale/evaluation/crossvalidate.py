@@ -20,6 +20,8 @@ from lcm_scale.config.run import ALL_LABELS
 from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
+from lcm_scale.evaluation.conformal import promises
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
@@ -37,9 +39,10 @@ from lcm_scale.training.callbacks.by_target import checkpoint_of
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MODEL = "LCM"
-PARTS = (PEOPLE, DECODER)
+PARTS = (UNCALIBRATED, PEOPLE, DECODER)
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -57,14 +60,18 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
+    config = prepared.recipe.evaluate
+    wants_watched = config.calibration != "none" or config.conformal > 0
     edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
+    asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
     for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
         test = prepared.scans[fold.test]
         opened = harmonised(prepared.opened, train, names)
         predictor = Predictor(opened.sets, opened.source, prepared.recipe)
-        scores = []
+        scores: list[dict[str, list[np.ndarray]]] = []
+        watched: list[list[np.ndarray]] = []  # of who chooses the epoch, one a model
         if prepared.fixed is not None:
             scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
@@ -74,14 +81,27 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
                 continue
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers_of_parts(model, test, asked))
+            if wants_watched:
+                watchers = prepared.scans[fold.validation]
+                watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
+        asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
+        if config.calibration != "none":
+            ours = calibrated(prepared, number, ours, asides[-1], MODEL)
         plain = _baselines(prepared, number, edges)
         answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
-    return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+    curve = _label_curve(prepared, targets[0], edges)
+    return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
+
+
+def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
+    """The model as it is to the people who choose its epoch: a final people memory has them."""
+    unseen = result.checkpoint.with_name(checkpoints.UNSEEN)
+    return checkpoints.load(unseen, harmonised=True) if unseen.is_file() else model
 
 
 def _best_by_target(
@@ -123,7 +143,11 @@ def _label_curve(
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
         people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
-        points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
+        results, differences = (  # fewer labels are not calibrated
+            {name: each for name, each in of_models.items() if name != UNCALIBRATED}
+            for of_models in (whole.results, whole.differences)
+        )
+        points.append(LabelPoint(ALL_LABELS, people, 1, results, differences))
     return points
 
 

@@ -25,6 +25,7 @@ from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidd
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.units import check_unit
+from lcm_scale.evaluation.validation_people import check_conformal, require_validation
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
@@ -129,6 +130,13 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
         plan = external.plan_of_fixed(recipe, sets, fixed)
     check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
     check_permutations(recipe, sets, plan.tested)
+    if recipe.evaluate.calibration != "none":
+        key = f"evaluate.calibration={recipe.evaluate.calibration}"
+        require_validation(recipe, plan, fixed is not None, key)
+    if recipe.evaluate.conformal:
+        key = f"evaluate.conformal={recipe.evaluate.conformal:g}"
+        require_validation(recipe, plan, fixed is not None, key)
+        check_conformal(recipe, sets, plan)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
@@ -166,7 +174,8 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    return replace(run, by_target=bool(plan.optimistic))
+    keep = recipe.evaluate.calibration != "none" or recipe.evaluate.conformal > 0
+    return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
 
 
 def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:

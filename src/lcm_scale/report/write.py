@@ -21,12 +21,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
+from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
 from lcm_scale.report import numbers, pictures, plots, wording
+from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
 from lcm_scale.report.verdict import verdict
 
@@ -51,6 +53,7 @@ def write_report(report: Report, folder: Path) -> Path:
     beside = {
         "subgroups.csv": list(numbers.subgroup_rows(report)),
         "confounds.csv": list(confound_rows(report)),
+        "conformal.csv": list(conformal_rows(report)),
         "labels.csv": list(numbers.label_rows(report)),
     }
     for name, rows in beside.items():
@@ -179,7 +182,11 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     ]
     for name in drawn:
         kind = METRICS[t.kind][name]
-        rows = {wording.label(model): t.metric(model, name) for model in t.results}
+        rows = {
+            wording.label(model): t.metric(model, name)
+            for model in t.results
+            if model != UNCALIBRATED
+        }
         rows = {model: m for model, m in rows.items() if math.isfinite(m.value)}
         no_skill = t.metric("majority", name).value if "majority" in t.results else None
         if rows:
@@ -198,10 +205,14 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         )
         return
     if len(np.unique(ours.truth)) == 2:
-        curves = [p for p in once if p.model != "majority"]
+        curves = [p for p in once if p.model not in ("majority", UNCALIBRATED)]
         yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
+    for plain in (p for p in once if p.model == UNCALIBRATED):
+        figure = plots.calibration(plain)
+        figure.axes[0].set_title("Not calibrated")
+        yield "not-calibrated", figure
 
 
 def _renamed(p: Predictions) -> Predictions:

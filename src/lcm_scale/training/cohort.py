@@ -17,18 +17,21 @@ from lcm_scale.data.quality import NUMBERS_AT_ONCE, distance_from, without_data
 from lcm_scale.data.quality_table import read_table
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
+from lcm_scale.linear.memory import within_reach
 from lcm_scale.training.prepare import PreparedRun
-from lcm_scale.training.remember import MOST_SCANS, remembered
 from lcm_scale.weights.cohort import PERCENTS, STORED, Cohort, Range
 
 AT_ONCE = 128  # scans
+MOST_SCANS = 4000
 MOST_NUMBERS = 2**26  # edges in memory; 10,000 scans of 116 regions, 134 of 1,000
 
 
 def cohort_of(prepared: PreparedRun) -> Cohort | None:
     """None where there is no second person, or no scan whose edges differ."""
     sets = prepared.opened.sets
-    scans = remembered(prepared, min(MOST_SCANS, max(2, MOST_NUMBERS // sets.atlas.n_edges)))
+    scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
+    most = min(MOST_SCANS, max(2, MOST_NUMBERS // sets.atlas.n_edges))
+    scans = scans[within_reach(sets.subject[scans], prepared.recipe.seed, most)]
     if not len(scans):
         return None
     person = np.unique(sets.together[scans], return_inverse=True)[1]

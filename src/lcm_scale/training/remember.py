@@ -17,7 +17,14 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
-from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
+from lcm_scale.linear.memory import (
+    MOST_SCANS,
+    Asked,
+    PeopleMemory,
+    fit_gate,
+    fit_memory,
+    within_reach,
+)
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
@@ -26,17 +33,18 @@ from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
 
-MOST_SCANS = 4000  # beyond it products of people with people cost minutes and gigabytes
-
 
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
     """Fit the memory of a trained run and write its final checkpoint; nothing where it is there.
 
+    Where the run keeps one, the same model with a memory that never saw the validation people is
+    written too (`checkpoints.UNSEEN`): what it answers about them is what it would about strangers.
+
     Args: chosen: the checkpoint whose decoder stands beside it.
     Returns: the final checkpoint.  Raises: InputError where it cannot be written.
     """
-    final = chosen.parent / checkpoints.FINAL
-    if final.is_file():
+    final, unseen = (chosen.parent / name for name in (checkpoints.FINAL, checkpoints.UNSEEN))
+    if final.is_file() and (unseen.is_file() or not prepared.keep_unseen):
         return final
     model = checkpoints.load(chosen)
     everybody = remembered(prepared)
@@ -49,9 +57,17 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         if len(train) < len(everybody):
             memory = _fit(prepared, model.active, train, prior)
             gates = _gates(prepared, model, memory, np.setdiff1d(everybody, train))
+            if prepared.keep_unseen:
+                _write(model, memory.gated(gates), unseen)
         advance()
         whole = _fit(prepared, model.active, everybody, prior).gated(gates)
         advance()
+    _write(model, whole, final)
+    return final
+
+
+def _write(model: checkpoints.Checkpoint, whole: PeopleMemory, path: Path) -> None:
+    """The decoder's checkpoint with a memory beside it."""
     config = replace(
         model.model,
         people_memory=True,
@@ -63,22 +79,15 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
     meaning = replace(model, model=config, context=whole.context)
-    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, final)
-    return final
+    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, path)
 
 
-def remembered(prepared: PreparedRun, most: int | None = None) -> np.ndarray:
+def remembered(prepared: PreparedRun) -> np.ndarray:
     """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `most` (`MOST_SCANS`) has room for, drawn by the seed."""
-    most = most or MOST_SCANS
+    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
     scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    if len(scans) <= most:
-        return scans
     subject = prepared.opened.sets.subject[scans]
-    people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
-    kept = order[np.cumsum(counts[order]) <= most]
-    return scans[np.isin(inverse, kept)]
+    return scans[within_reach(subject, prepared.recipe.seed, MOST_SCANS)]
 
 
 def sentence(prepared: PreparedRun) -> str:

@@ -32,6 +32,7 @@ from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 BEST = "best.ckpt"
 FINAL = "final.ckpt"  # of a finished run with people memory: what it answers with
 OF_EVERYBODY = "model"  # folder of an evaluated run: a model trained on everybody
+UNSEEN = "unseen-validation.ckpt"  # the same without the validation people in its memory
 STABLE = "stable"  # folder of a run: where its decay began
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
