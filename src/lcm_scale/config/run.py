@@ -215,6 +215,8 @@ class EvaluateConfig:
     # the headline with so many labelled people a fold, a curve: [10, 25, 50, all]
     label_counts: list[str] = text(LABEL_COUNT, [], may_differ=True)
     label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
+    # afterwards train one model on everybody, RUN/model, which `predict` asks; one fold's time more
+    final: bool = free(False, may_differ=True)
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)

@@ -14,7 +14,7 @@ from lcm_scale.config import Recipe, expand
 from lcm_scale.config.run import LARGEST_SEED
 from lcm_scale.data.given import known_names
 from lcm_scale.data.kin import grouped
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, split_subjects
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
@@ -31,7 +31,7 @@ from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.transfer import check_kinds
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.weights.checkpoints import OF_EVERYBODY, Checkpoint
 
 # Beside a run's own lock: a finetuned run and its evaluation share the folder, not the files.
 LOCK = ".evaluate.lock"
@@ -47,6 +47,7 @@ class PreparedEvaluation:
         runs: of each fold one a repeat; empty for a fixed model.
         draws: one a count, draw and fold where the headline is asked with few labels, in this
             order.
+        final: a model of everybody, where the recipe asks for one.
     """
 
     opened: Opened
@@ -55,6 +56,7 @@ class PreparedEvaluation:
     plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
     draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
+    final: PreparedRun | None = None
 
     @property
     def scans(self) -> np.ndarray:
@@ -149,7 +151,8 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
         (drawn, _prepare_draw(opened, folder, plan, drawn))
         for drawn in draws_of(recipe, sets, plan)
     )
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws)
+    final = _prepare_final(opened, folder) if recipe.evaluate.final else None
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, final)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
@@ -173,6 +176,29 @@ def _prepare_fold(
     )
     keep = recipe.evaluate.calibration != "none" or recipe.evaluate.conformal > 0
     return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
+
+
+def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
+    """One model on everybody, as `pretrain` and `finetune` would train it: of all people the
+    recipe's share chooses the epoch, then people memory is fitted on all of them."""
+    recipe, sets = opened.recipe, opened.sets
+    if recipe.evaluate.checkpoint is not None or recipe.evaluate.harmonise != "none":
+        key = "checkpoint" if recipe.evaluate.checkpoint is not None else "harmonise"
+        raise InputError(
+            f"evaluate.final and evaluate.{key} exclude each other: "
+            + (
+                "a fixed model is not trained; ask it itself"
+                if key == "checkpoint"
+                else "a new person's matrix cannot be harmonised with the training sites"
+            )
+        )
+    return prepare_split(
+        opened,
+        replace(recipe, name=f"{recipe.name}/{OF_EVERYBODY}"),
+        folder / OF_EVERYBODY,
+        *split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed),
+        "model of everybody",
+    )
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
