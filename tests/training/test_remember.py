@@ -206,20 +206,25 @@ def test_a_memory_that_has_no_room_is_told_and_the_decoder_stays(
     assert checkpoints.find(folder).name == checkpoints.FINAL
 
 
-def test_above_the_most_scans_people_are_drawn_whole_and_that_is_said(
+def test_above_the_most_scans_all_learn_by_landmarks_and_that_is_said(
     recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = prepare(recipe(*MEMORY))
-    everybody = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    assert np.array_equal(remember.remembered(prepared), everybody)
+    everybody = remember.remembered(prepared)
     assert remember.sentence(prepared) == ""
+    plain = remember._fit(prepared, ("age",), everybody, None)
     monkeypatch.setattr(remember, "MOST_SCANS", 20)
-    drawn = remember.remembered(prepared)
-    subject = prepared.opened.sets.subject
-    assert 15 < len(drawn) <= 20 and set(drawn) <= set(everybody)
-    assert np.isin(subject[everybody], subject[drawn]).sum() == len(drawn), "whole people"
+    edges = prepared.opened.source.gather(everybody).astype(np.float32)
+    expected = plain.scores(edges)["age"]
+    whole = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
+    np.testing.assert_allclose(whole, expected, rtol=1e-5)
+    monkeypatch.setattr(remember, "LANDMARKS", 20)
+    few = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
+    assert not np.allclose(few, expected, rtol=1e-3)
     run.fit(prepared)
-    said = f"people memory is fitted on {len(drawn)} of {len(everybody)} scans"
+    said = (
+        f"people memory learns from {len(everybody)} scans, each compared with at most 20 landmarks"
+    )
     assert said in capsys.readouterr().out
 
 

@@ -16,8 +16,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from lcm_scale.linear.calibration import Calibration, calibrate
+from lcm_scale.linear.collapse import Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
-from lcm_scale.linear.people import Bank, Choice, Weights, choose, collapse
+from lcm_scale.linear.kernels import Bank
+from lcm_scale.linear.landmarks import AnyBank, LandmarkBank, blocks, draw_landmarks
+from lcm_scale.linear.people import Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
@@ -110,36 +113,143 @@ def fit_memory(
     seed: int,
     context: Context | None = None,
     prior: Prior | None = None,
+    most: int | None = None,
 ) -> PeopleMemory:
     """Fit a memory on training scans.
 
     Args:
         edges: (n, E).   subject: (n,) people, who never stand on both sides of an inner fold.
         asked: by target; one without two classes, or two values, is left out.
-        seed: of the inner folds.
+        seed: of the inner folds, and of the landmarks.
         context: what is known of the n when they are asked about. A target's own column is not told
             to it.
         prior: a memory to start from, of other people.
+        most: scans that may be landmarks (`linear.landmarks`); None: all meet all.
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
+    questions = {}
+    for name, each in asked.items():
+        labelled = np.flatnonzero(np.isfinite(each.truth))
+        if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
+            start = None if prior is None else prior.targets.get(name)
+            questions[name] = _Question.of(each, labelled, start)
+    if most is None:
+        met = _all_meet(edges, subject, known, questions, prior)
+    else:
+        met = _landmarks_meet(edges, subject, known, questions, prior, most, seed)
+    targets = {}
+    for name, question in questions.items():
+        untold = replace(met.bank, context=known.without(name))
+        fitted = _fit(untold, met.vectors, question, seed, met.before.get(name))
+        targets[name] = replace(fitted, weights=_placed(fitted.weights, known, name))
+    used = prior if any(target.prior for target in targets.values()) else None
+    return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A target as it is fitted.
+
+    Attributes:
+        labelled: its n scans.   wanted: (n, K) values, or -1 / +1 a class.
+        codes: (n,) of classes, None of a scalar.
+        classes, n_classes: as of `Remembered`.   log: learnt on the log scale.
+        start: what a memory before knows of it.
+    """
+
+    labelled: np.ndarray
+    wanted: np.ndarray
+    codes: np.ndarray | None
+    classes: tuple[int, ...]
+    n_classes: int
+    log: bool
+    start: PriorTarget | None
+
+    @classmethod
+    def of(cls, asked: Asked, labelled: np.ndarray, start: PriorTarget | None) -> _Question:
+        truth = asked.truth[labelled]
+        if asked.n_classes:
+            present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
+            classes = tuple(present.tolist())
+            wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
+            start = start and start.of(classes)
+            return cls(labelled, wanted, codes, classes, asked.n_classes, False, start)
+        start = start and start.of(())
+        if start and (asked.log > start.log or start.log > (truth > 0).all()):
+            start = None  # the two are not on one scale
+        log = asked.log if start is None else start.log
+        wanted = truth[:, None].astype(np.float64)
+        return cls(labelled, wanted, None, (), 0, log, start)
+
+
+@dataclass(frozen=True)
+class _Met:
+    """Scans in a tangent space.
+
+    Attributes:
+        centre: (F,).   vectors: (b, F) about it, of all scans or the landmarks.
+        before: what a memory before answers about a target's labelled scans, (n, K).
+    """
+
+    space: TangentSpace
+    centre: np.ndarray
+    vectors: np.ndarray
+    bank: AnyBank
+    before: Mapping[str, np.ndarray]
+
+
+def _all_meet(
+    edges: np.ndarray,
+    subject: np.ndarray,
+    known: Context,
+    questions: Mapping[str, _Question],
+    prior: Prior | None,
+) -> _Met:
     matrices = positive_definite(edges)
     space = TangentSpace.about(matrices)
     vectors = space.vectors_of(matrices)
     centre = vectors.mean(0)
     vectors -= centre
-    bank = Bank(vectors @ vectors.T, subject, known)
-    before = None if prior is None else prior.vectors_of(matrices)
-    targets = {}
-    for name, each in asked.items():
-        labelled = np.flatnonzero(np.isfinite(each.truth))
-        if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
-            untold = replace(bank, context=known.without(name))
-            start = None if prior is None else prior.targets.get(name)
-            fitted = _fit(untold, vectors, labelled, each, seed, start, before)
-            weights = _placed(fitted.weights, known, name)
-            targets[name] = replace(fitted, weights=weights)
-    used = prior if any(target.prior for target in targets.values()) else None
-    return PeopleMemory(space.whitening, centre, targets, known.columns, used)
+    before = {}
+    if prior is not None:
+        theirs = prior.vectors_of(matrices)
+        for name, each in questions.items():
+            if each.start:
+                before[name] = prior_answers(each.start, theirs[:, each.labelled])
+    return _Met(space, centre, vectors, Bank(vectors @ vectors.T, subject, known), before)
+
+
+def _landmarks_meet(
+    edges: np.ndarray,
+    subject: np.ndarray,
+    known: Context,
+    questions: Mapping[str, _Question],
+    prior: Prior | None,
+    most: int,
+    seed: int,
+) -> _Met:
+    """The space is about the landmarks, which stand for all; others are in it for a moment."""
+    at = draw_landmarks(subject, [each.labelled for each in questions.values()], most, seed)
+    matrices = positive_definite(edges[at])
+    space = TangentSpace.about(matrices)
+    vectors = space.vectors_of(matrices)
+    centre = vectors.mean(0)
+    vectors -= centre
+    gram, squares = np.empty((len(edges), len(at))), np.empty(len(edges))
+    starts = {name: each.start for name, each in questions.items() if each.start}
+    before = {
+        name: np.zeros((len(edges), start.weights.shape[-1])) for name, start in starts.items()
+    }
+    for scans in blocks(np.arange(len(edges))):
+        matrices = positive_definite(edges[scans])
+        own = space.vectors_of(matrices) - centre
+        gram[scans], squares[scans] = own @ vectors.T, (own**2).sum(1)
+        theirs = None if prior is None else prior.vectors_of(matrices)
+        for name, start in starts.items():
+            before[name][scans] = prior_answers(start, theirs)
+    before = {name: found[questions[name].labelled] for name, found in before.items()}
+    bank = LandmarkBank(gram, squares, at, subject, known)
+    return _Met(space, centre, vectors, bank, before)
 
 
 def _placed(weights: Weights, known: Context, name: str) -> Weights:
@@ -158,53 +268,30 @@ def _placed(weights: Weights, known: Context, name: str) -> Weights:
 
 
 def _fit(
-    bank: Bank,
+    bank: AnyBank,
     vectors: np.ndarray,
-    labelled: np.ndarray,
-    asked: Asked,
+    question: _Question,
     seed: int,
-    start: PriorTarget | None,
-    before: np.ndarray | None,
+    prior: np.ndarray | None,
 ) -> Remembered:
-    """Args: start: what a memory before knows of the target.   before: (P, b, F) its vectors."""
-    truth = asked.truth[labelled]
+    """Args: prior: (n, K) what a memory before answers."""
+    labelled, wanted, codes = question.labelled, question.wanted, question.codes
     told = bool(bank.context.columns)
-    classes: tuple[int, ...] = ()
+    choice = choose(bank, labelled, wanted, codes, seed, question.log, told, prior)
     nothing = np.zeros(0)
     curve = Calibration(nothing, nothing, 0.0)
-    if asked.n_classes:
-        present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
-        classes = tuple(present.tolist())
-        wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
-        start = start and start.of(classes)
-        prior = _answered(start, before, labelled)
-        choice = choose(bank, labelled, wanted, codes, seed, context=told, prior=prior)
+    if codes is not None:
         curve = calibrate(choice.held_out, codes)
-    else:
-        wanted = truth[:, None].astype(np.float64)
-        start = start and start.of(())
-        if start and (asked.log > start.log or start.log > (truth > 0).all()):
-            start = None  # the two are not on one scale
-        prior = _answered(start, before, labelled)
-        log = asked.log if start is None else start.log
-        choice = choose(bank, labelled, wanted, None, seed, log, told, prior)
+    start = question.start
     return Remembered(
         weights=collapse(bank, vectors, labelled, wanted, choice, prior),
-        classes=classes,
-        n_classes=asked.n_classes,
+        classes=question.classes,
+        n_classes=question.n_classes,
         slopes=curve.slopes,
         offsets=curve.intercepts,
         choice=choice,
         prior=start and start.times(choice.share),
     )
-
-
-def _answered(
-    start: PriorTarget | None, before: np.ndarray | None, labelled: np.ndarray
-) -> np.ndarray | None:
-    if start is None or before is None:
-        return None
-    return prior_answers(start, before[:, labelled])
 
 
 def _scores(

@@ -26,7 +26,8 @@ from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
 
-MOST_SCANS = 4000  # beyond it products of people with people cost minutes and gigabytes
+MOST_SCANS = 4000  # beyond it products of all with all cost minutes and gigabytes
+LANDMARKS = 2000  # scans that all are then compared with
 
 
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
@@ -68,28 +69,26 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
 
 
 def remembered(prepared: PreparedRun) -> np.ndarray:
-    """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
-    scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    if len(scans) <= MOST_SCANS:
-        return scans
-    subject = prepared.opened.sets.subject[scans]
-    people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
-    kept = order[np.cumsum(counts[order]) <= MOST_SCANS]
-    return scans[np.isin(inverse, kept)]
+    """Numbers of the scans that are remembered, ascending: all that the run trains or validates
+    on."""
+    return np.sort(np.concatenate([prepared.train, prepared.validation]))
+
+
+def landmarks_of(n_scans: int) -> int | None:
+    """Of so many scans how many may be landmarks; None: all meet all."""
+    return LANDMARKS if n_scans > MOST_SCANS else None
 
 
 def sentence(prepared: PreparedRun) -> str:
-    """What is to be said where not all scans are remembered, or a pretrained memory is not taken
-    over; else ''."""
+    """What is to be said where not all scans meet all, or a pretrained memory is not taken over;
+    else ''."""
     said = []
-    found, there = len(remembered(prepared)), len(prepared.train) + len(prepared.validation)
-    if found < there:
+    n_scans = len(prepared.train) + len(prepared.validation)
+    most = landmarks_of(n_scans)
+    if most is not None:
         said.append(
-            f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by "
-            f"the seed: products of more than {MOST_SCANS:,} scans with each other would take too "
-            "long"
+            f"people memory learns from {n_scans:,} scans, each compared with at most {most:,} "
+            f"landmarks, whose people are drawn by the seed (all with all from {MOST_SCANS:,} down)"
         )
     seen = seen_before(prepared)
     if seen:
@@ -107,7 +106,9 @@ def _fit(
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    return fit_memory(edges, sets.together[scans], asked, prepared.recipe.seed, known, prior)
+    most = landmarks_of(len(prepared.train) + len(prepared.validation))
+    seed = prepared.recipe.seed
+    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:
