@@ -17,6 +17,7 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.linear import size
 from lcm_scale.model.lcm import LCM
 from lcm_scale.training import fit as run
 from lcm_scale.training import remember
@@ -213,12 +214,12 @@ def test_above_the_most_scans_all_learn_by_landmarks_and_that_is_said(
     everybody = remember.remembered(prepared)
     assert remember.sentence(prepared) == ""
     plain = remember._fit(prepared, ("age",), everybody, None)
-    monkeypatch.setattr(remember, "MOST_SCANS", 20)
+    monkeypatch.setattr(size, "MOST_SCANS", 20)
     edges = prepared.opened.source.gather(everybody).astype(np.float32)
     expected = plain.scores(edges)["age"]
     whole = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
     np.testing.assert_allclose(whole, expected, rtol=1e-5)
-    monkeypatch.setattr(remember, "LANDMARKS", 20)
+    monkeypatch.setattr(size, "LANDMARKS", 20)
     few = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
     assert not np.allclose(few, expected, rtol=1e-3)
     run.fit(prepared)

@@ -17,6 +17,7 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
+from lcm_scale.linear import size
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
@@ -25,9 +26,6 @@ from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
-
-MOST_SCANS = 4000  # beyond it products of all with all cost minutes and gigabytes
-LANDMARKS = 2000  # scans that all are then compared with
 
 
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
@@ -74,21 +72,16 @@ def remembered(prepared: PreparedRun) -> np.ndarray:
     return np.sort(np.concatenate([prepared.train, prepared.validation]))
 
 
-def landmarks_of(n_scans: int) -> int | None:
-    """Of so many scans how many may be landmarks; None: all meet all."""
-    return LANDMARKS if n_scans > MOST_SCANS else None
-
-
 def sentence(prepared: PreparedRun) -> str:
     """What is to be said where not all scans meet all, or a pretrained memory is not taken over;
     else ''."""
     said = []
     n_scans = len(prepared.train) + len(prepared.validation)
-    most = landmarks_of(n_scans)
+    most = size.landmarks_of(n_scans)
     if most is not None:
         said.append(
             f"people memory learns from {n_scans:,} scans, each compared with at most {most:,} "
-            f"landmarks, whose people are drawn by the seed (all with all from {MOST_SCANS:,} down)"
+            f"landmarks, whose people are drawn by the seed (all with all from {size.MOST_SCANS:,} down)"
         )
     seen = seen_before(prepared)
     if seen:
@@ -106,7 +99,7 @@ def _fit(
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    most = landmarks_of(len(prepared.train) + len(prepared.validation))
+    most = size.landmarks_of(len(prepared.train) + len(prepared.validation))
     seed = prepared.recipe.seed
     return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most)
 
