@@ -1,5 +1,5 @@
-"""People memory of a run (`model.people_memory: linear`): when its file is there, when it is not, and
-whom it knows."""
+"""People memory of a run (`model.people_memory: linear`, and `people_memory: rbf`): when its file is
+there, when it is not, and whom it knows."""
 
 from __future__ import annotations
 
@@ -138,6 +138,25 @@ def test_a_model_that_saw_the_people_is_no_prior_and_that_is_said(
     )
 
 
+def test_the_radial_form_keeps_its_people_and_says_so_and_is_no_prior(
+    recipe: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*MEMORY, "model.people_memory=rbf")
+    own = recipe(*words, "name=kept", "trainer.max_steps=2")
+    folder = run.pretrain(own)
+    model = checkpoints.load(checkpoints.find(folder))
+    prepared = prepare(own)
+    scans = remember.remembered(prepared)
+    people_seen = len(np.unique(prepared.opened.sets.together[scans]))
+    assert (model.model.kept_scans, model.model.kept_people) == (len(scans), people_seen)
+    assert people(checkpoints.find(folder))["people.kept_vectors"].shape[0] == len(scans)
+    assert "the checkpoint is personal data" in capsys.readouterr().out
+    tuned = run.finetune(recipe(*MEMORY, "name=tune", "data=second", f"init_from={folder}"))
+    found = checkpoints.load(checkpoints.find(tuned)).model
+    assert (found.priors, found.kept_scans) == (0, 0)
+    assert "keeps people (model.people_memory=rbf) and has no weights" in capsys.readouterr().out
+
+
 def test_what_is_known_beside_the_matrix_is_written_and_told(recipe: Make) -> None:
     found = checkpoints.find(run.pretrain(recipe(*MEMORY, "name=told", "model.context=[age]")))
     model = checkpoints.load(found)
@@ -161,10 +180,12 @@ def elsewhere(prepared: PreparedRun, folder: Path, held: np.ndarray) -> Prepared
     return replace(prepared, folder=folder, opened=replace(opened, sets=sets, source=source))
 
 
-@pytest.mark.parametrize("context", ["[]", "[age]"])
-def test_no_held_out_scan_enters(context: str, recipe: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("context", "form"), [("[]", "linear"), ("[age]", "linear"), ("[]", "rbf")]
+)
+def test_no_held_out_scan_enters(context: str, form: str, recipe: Make, tmp_path: Path) -> None:
     folds = ("name=eval", "evaluate.folds=3", "evaluate.stratify=diagnosis")
-    words = (*folds, *MEMORY, f"model.context={context}")
+    words = (*folds, *MEMORY, f"model.context={context}", f"model.people_memory={form}")
     whole = prepare_evaluation(recipe(*words))
     usual, held = whole.runs[0][0], whole.scans[whole.folds[0].test]
     first = people(run.fit(usual).checkpoint)
@@ -173,7 +194,8 @@ def test_no_held_out_scan_enters(context: str, recipe: Make, tmp_path: Path) -> 
     other = elsewhere(usual, tmp_path / "third", usual.train[:3])
     other = replace(other, opened=replace(other.opened, sets=usual.opened.sets))
     third = people(run.fit(other).checkpoint)
-    assert not torch.equal(third["people.weight"], first["people.weight"])
+    weight = "people.weight" if form == "linear" else "people.kept_weight"
+    assert not torch.equal(third[weight], first[weight])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")

@@ -8,7 +8,8 @@ themselves in the bank and test scans would not: on ABIDE the features of the fi
 square of 1.27, of the second .76, and the gain is gone.
 
 With context (`linear.context`) K is multiplied by what two scans share, or what is known is added
-to it, or both.
+to it, or both. The radial form (`model.people_memory: rbf`) takes exp(-|x - y|^2 / 2) of K before,
+|x - y| being the distance that K says.
 Shapes: n labelled training scans, b of the bank, m others, p points, K outputs.
 """
 
@@ -66,12 +67,13 @@ class Bank:
 
     Attributes:
         gram: (b, b) of tangent vectors.   subject: (b,) who must not meet herself.
-        context: of the b, its numbers' centres fitted.
+        context: of the b, its numbers' centres fitted.   radial: the form of the kernels.
     """
 
     gram: np.ndarray
     subject: np.ndarray
     context: Context
+    radial: bool = False
 
     def paths(
         self,
@@ -89,12 +91,18 @@ class Bank:
         inside = ~np.isin(self.subject, self.subject[held])
         place = np.cumsum(inside) - 1
         own = kernels(self.gram[np.ix_(inside, inside)], self.subject[inside], place[fit])
-        k1, k2 = own.others(self.gram[np.ix_(held, inside)], place[fit])
+        seen, square = self.gram[np.ix_(held, inside)], self.gram[held, held]
+        k1, k2 = own.others(seen, place[fit])
         known, theirs = self.context.of(fit), self.context.of(held)
         for beta, form in asked:
+            train, test = own.k1 + beta * own.k2, k1 + beta * k2
+            if self.radial:
+                squares = own.squares(beta)
+                train = radial(train, squares, squares)
+                test = radial(test, own.squares_of(seen, square, beta), squares)
             yield ridge_path(
-                with_context(own.k1 + beta * own.k2, known, known, form),
-                with_context(k1 + beta * k2, theirs, known, form),
+                with_context(train, known, known, form),
+                with_context(test, theirs, known, form),
                 wanted,
                 alphas,
             )
@@ -105,7 +113,10 @@ class Bank:
         """A ridge on all labelled scans.  Args: labelled: (n,) positions.   wanted: (n, K)."""
         own = kernels(self.gram, self.subject, labelled)
         known = self.context.of(labelled)
-        kernel = with_context(own.k1 + beta * own.k2, known, known, form)
+        kernel = own.k1 + beta * own.k2
+        if self.radial:
+            kernel = radial(kernel, own.squares(beta), own.squares(beta))
+        kernel = with_context(kernel, known, known, form)
         means = kernel.mean(0)
         centred = kernel - means - means[:, None] + means.mean()
         solved = np.linalg.solve(centred + alpha * np.eye(len(kernel)), wanted - wanted.mean(0))
@@ -136,6 +147,18 @@ class Kernels:
     scale2: float
     masked: np.ndarray
 
+    def squares(self, beta: float) -> np.ndarray:
+        """(n,) of the norms in K."""
+        return np.asarray(np.diag(self.k1) + beta * np.diag(self.k2))
+
+    def squares_of(self, gram: np.ndarray, square: np.ndarray, beta: float) -> np.ndarray:
+        """(m,) of the norms in K, of scans whose people are not in the bank.
+
+        Args: gram: (m, b) against the bank.   square: (m,) of their vectors' norms.
+        """
+        twice = ((gram / self.scale1) ** 2).sum(1)
+        return np.asarray(square / self.scale1 + beta * twice / self.scale2)
+
     def others(self, gram: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """K1 and K2, (m, n), of scans whose people are not in the bank.
 
@@ -156,6 +179,11 @@ def kernels(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> Kern
     k2 = masked @ masked.T
     scale2 = _mean_diagonal(k2)
     return Kernels(rows[:, labelled] / scale1, k2 / scale2, scale1, scale2, masked)
+
+
+def radial(kernel: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """exp(-|x - y|^2 / 2) of a kernel (m, n).  Args: left, right: (m,) and (n,), squared norms."""
+    return np.asarray(np.exp(kernel - (left[:, None] + right) / 2))
 
 
 def with_context(

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from lcm_scale.linear.context import Context
-from lcm_scale.linear.kernels import Asked, Bank, Fitted, Form, with_context
+from lcm_scale.linear.kernels import Asked, Bank, Fitted, Form, radial, with_context
 
 BLOCK = 1024  # scans whose kernels are in memory at a time
 # Of the mean diagonal, added to K'': vectors about a mean have no inverse.
@@ -60,7 +60,7 @@ class LandmarkBank:
         gram: (b, p) of tangent vectors.   squares: (b,) of their norms.
         at: (p,) positions of the landmarks among the b, ascending.
         subject: (b,) who must not meet herself.
-        context: of the b, its numbers' centres fitted.
+        context: of the b, its numbers' centres fitted.   radial: the form of the kernels.
     """
 
     gram: np.ndarray
@@ -68,6 +68,7 @@ class LandmarkBank:
     at: np.ndarray
     subject: np.ndarray
     context: Context
+    radial: bool = False
 
     def paths(
         self,
@@ -169,11 +170,22 @@ class _Near:
     def kernels(self, scans: np.ndarray, asked: Asked, landmarks: np.ndarray) -> list[np.ndarray]:
         """Each of scans with the landmarks.  Args: landmarks: A of these."""
         k1, known = self.plain(scans), self.bank.context.of(scans)
-        k2 = self.masked(scans) @ landmarks.T / self.scale2
-        return [
-            with_context(k1 + beta * k2, known, self.known, form, self.mean_square)
-            for beta, form in asked
-        ]
+        theirs = self.masked(scans)
+        k2 = theirs @ landmarks.T / self.scale2
+        found = []
+        for beta, form in asked:
+            kernel = k1 + beta * k2
+            if self.bank.radial:
+                left = self.squares(scans, theirs, beta)
+                right = self.squares(self.bank.at[self.columns], landmarks, beta)
+                kernel = radial(kernel, left, right)
+            found.append(with_context(kernel, known, self.known, form, self.mean_square))
+        return found
+
+    def squares(self, scans: np.ndarray, masked: np.ndarray, beta: float) -> np.ndarray:
+        """Of the norms of scans in K.  Args: masked: A of them."""
+        one, two = self.bank.squares[scans] / self.scale1, (masked**2).sum(1) / self.scale2
+        return np.asarray(one + beta * two)
 
     def features(
         self, scans: np.ndarray, asked: Asked, roots: Sequence[np.ndarray]

@@ -1,8 +1,8 @@
 """People memory as a part of a model: one tangent space, and a collapsed answer for every target.
 
 Fitted in closed form on a run's training scans, all of which are its bank, labelled or not. What is
-kept is a reference, a centre and weight vectors: no person is stored. In checkpoints `model.people`
-holds the arrays.
+kept is a reference, a centre and weight vectors: no person is stored, but by the radial form. In
+checkpoints `model.people` holds the arrays.
 Shapes: n training scans, m others, E edges, R regions, F = E + R tangent features, K classes of a
 target, or 1, D added features of the context.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from lcm_scale.linear.calibration import Calibration, calibrate
-from lcm_scale.linear.collapse import Weights, collapse
+from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.kernels import Bank
 from lcm_scale.linear.landmarks import AnyBank, LandmarkBank, blocks, draw_landmarks
@@ -58,7 +58,7 @@ class Remembered:
             alone.
     """
 
-    weights: Weights
+    weights: Weights | KeptWeights
     classes: tuple[int, ...]
     n_classes: int
     slopes: np.ndarray
@@ -75,7 +75,8 @@ class PeopleMemory:
     Attributes:
         whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
         targets: by name.   context: what it can be told of a scan.
-        prior: the memory that it started from.
+        prior: the memory that it started from.   kept: the people of the radial form, None of the
+            linear one.
     """
 
     whitening: np.ndarray
@@ -83,6 +84,7 @@ class PeopleMemory:
     targets: Mapping[str, Remembered]
     context: tuple[KnownColumn, ...] = ()
     prior: Prior | None = None
+    kept: KeptPeople | None = None
 
     def scores(self, edges: np.ndarray, values: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
@@ -114,6 +116,7 @@ def fit_memory(
     context: Context | None = None,
     prior: Prior | None = None,
     most: int | None = None,
+    radial: bool = False,
 ) -> PeopleMemory:
     """Fit a memory on training scans.
 
@@ -125,6 +128,7 @@ def fit_memory(
             to it.
         prior: a memory to start from, of other people.
         most: scans that may be landmarks (`linear.landmarks`); None: all meet all.
+        radial: in the radial form.
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
     questions = {}
@@ -137,13 +141,14 @@ def fit_memory(
         met = _all_meet(edges, subject, known, questions, prior)
     else:
         met = _landmarks_meet(edges, subject, known, questions, prior, most, seed)
+    people = met.people(subject, known) if radial else None
     targets = {}
     for name, question in questions.items():
-        untold = replace(met.bank, context=known.without(name))
-        fitted = _fit(untold, met.vectors, question, seed, met.before.get(name))
+        untold = replace(met.bank, context=known.without(name), radial=radial)
+        fitted = _fit(untold, met.vectors, question, seed, met.before.get(name), people)
         targets[name] = replace(fitted, weights=_placed(fitted.weights, known, name))
     used = prior if any(target.prior for target in targets.values()) else None
-    return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used)
+    return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used, people)
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,13 @@ class _Met:
     vectors: np.ndarray
     bank: AnyBank
     before: Mapping[str, np.ndarray]
+
+    def people(self, subject: np.ndarray, known: Context) -> KeptPeople:
+        """Those of the vectors.  Args: subject, known: of all scans."""
+        at = self.bank.at if isinstance(self.bank, LandmarkBank) else np.arange(len(subject))
+        whose = subject[at]
+        gram = np.where(whose[:, None] == whose, 0.0, self.vectors @ self.vectors.T)
+        return KeptPeople(self.vectors, gram, known.of(at), len(np.unique(whose)))
 
 
 def _all_meet(
@@ -252,7 +264,7 @@ def _landmarks_meet(
     return _Met(space, centre, vectors, bank, before)
 
 
-def _placed(weights: Weights, known: Context, name: str) -> Weights:
+def _placed(weights: Weights | KeptWeights, known: Context, name: str) -> Weights | KeptWeights:
     """With weights of 0 for the features of a column that was left out."""
     rows = np.repeat([c.name != name for c in known.columns], [c.width for c in known.columns])
     if rows.all():
@@ -263,6 +275,8 @@ def _placed(weights: Weights, known: Context, name: str) -> Weights:
         whole[rows] = own
         return whole
 
+    if isinstance(weights, KeptWeights):
+        return replace(weights, added=place(weights.added))
     own = None if weights.own is None else place(weights.own)
     return replace(weights, added=place(weights.added), own=own)
 
@@ -273,8 +287,9 @@ def _fit(
     question: _Question,
     seed: int,
     prior: np.ndarray | None,
+    people: KeptPeople | None,
 ) -> Remembered:
-    """Args: prior: (n, K) what a memory before answers."""
+    """Args: prior: (n, K) what a memory before answers.   people: of the radial form."""
     labelled, wanted, codes = question.labelled, question.wanted, question.codes
     told = bool(bank.context.columns)
     choice = choose(bank, labelled, wanted, codes, seed, question.log, told, prior)
@@ -284,7 +299,7 @@ def _fit(
         curve = calibrate(choice.held_out, codes)
     start = question.start
     return Remembered(
-        weights=collapse(bank, vectors, labelled, wanted, choice, prior),
+        weights=collapse(bank, vectors, labelled, wanted, choice, prior, people),
         classes=question.classes,
         n_classes=question.n_classes,
         slopes=curve.slopes,

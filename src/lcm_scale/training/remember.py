@@ -56,8 +56,10 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         people_memory=True,
         context=tuple(len(column.categories) for column in whole.context),
         priors=0 if whole.prior is None else len(whole.prior.centres),
+        kept_scans=0 if whole.kept is None else len(whole.kept.vectors),
+        kept_people=0 if whole.kept is None else whole.kept.n_people,
     )
-    part = MemoryPart(config.n_regions, config.target_tokens, config.context, config.priors)
+    part = MemoryPart.of(config)
     part.fill(whole, model.vocabulary.names)
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
@@ -73,18 +75,27 @@ def remembered(prepared: PreparedRun) -> np.ndarray:
 
 
 def sentence(prepared: PreparedRun) -> str:
-    """What is to be said where not all scans meet all, or a pretrained memory is not taken over;
-    else ''."""
+    """What is to be said where not all scans meet all, people are kept, or a pretrained memory is
+    not taken over; else ''."""
     said = []
+    if prepared.recipe.model.people_memory == "rbf":
+        said.append("people memory keeps people's vectors (rbf): the checkpoint is personal data")
     n_scans = len(prepared.train) + len(prepared.validation)
     most = size.landmarks_of(n_scans)
     if most is not None:
         said.append(
             f"people memory learns from {n_scans:,} scans, each compared with at most {most:,} "
-            f"landmarks, whose people are drawn by the seed (all with all from {size.MOST_SCANS:,} down)"
+            "landmarks, whose people are drawn by the seed (all meet all up to "
+            f"{size.MOST_SCANS:,})"
         )
+    start = prepared.opened.start
     seen = seen_before(prepared)
-    if seen:
+    if start is not None and start.model.kept_scans:
+        said.append(
+            "people memory starts anew: the one that the run starts from keeps people "
+            "(model.people_memory=rbf) and has no weights to start from"
+        )
+    elif seen:
         said.append(
             f"people memory starts anew: the model that the run starts from saw {seen} of its "
             "people"
@@ -100,8 +111,8 @@ def _fit(
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
     most = size.landmarks_of(len(prepared.train) + len(prepared.validation))
-    seed = prepared.recipe.seed
-    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most)
+    seed, radial = prepared.recipe.seed, prepared.recipe.model.people_memory == "rbf"
+    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most, radial)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:

@@ -59,12 +59,14 @@ def _metric(value: object, name: str) -> None:
         checked.whole(own[key], f"{name}.{key}", 0, MOST_PEOPLE)
 
 
-def card(config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: str) -> str:
+def card(
+    config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: str, kept: str = ""
+) -> str:
     """Markdown with a YAML head.
 
     Args:
         config: the contents of the folder's ``config.json``.   results: as from `read_results`.
-        licence: SPDX name; '' where nobody states one.
+        licence: SPDX name; '' where nobody states one.   kept: what it holds of people.
     """
     template = (resources.files("lcm_scale.weights") / "card.md.j2").read_text(encoding="utf-8")
     environment = Environment(
@@ -74,6 +76,7 @@ def card(config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: 
         about=config,
         results=results,
         licence=licence,
+        personal=kept,
         simulated=any(entry["simulated"] for entry in config["data"]),
         targets=[t for t in config["vocabulary"] if t["name"] in config["active"]],
     )
