@@ -1,4 +1,4 @@
-"""The radial form of people memory: exp(-|x - y|^2 / 2) of the linear form's kernel."""
+"""The radial form of people memory: exp(-|x - y|^2 / 2) by the linear form's kernel."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_its_answers_are_those_of_distances_between_features(
     seen = np.c_[others / np.sqrt(scale1), np.sqrt(3 / scale2) * (others @ vectors.T / scale1)]
 
     def kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return np.exp(-((left[:, None] - right) ** 2).sum(2) / 2)
+        return np.exp(-((left[:, None] - right) ** 2).sum(2) / 2 / (1 + 3))
 
     train, test = kernel(own, own), kernel(seen, own)
     if shared:

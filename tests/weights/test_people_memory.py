@@ -131,7 +131,7 @@ def test_people_who_are_kept_are_not_given_away_unasked(
         assert not out.exists()
         code, said, error = lcm(f"export {kind} {trained} {out} --with-people")
         assert code == 0 and f"(personal data: {holds})" in said, error
-    code, said, _ = lcm(f"inspect {trained}")
+    code, said, _ = lcm(f"inspect {checkpoints.find(trained)}")
     assert code == 0 and holds in said
     card = (tmp_path / "out" / "README.md").read_text()
     assert "**PERSONAL DATA: the weights hold the vectors of" in card

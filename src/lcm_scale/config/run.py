@@ -29,10 +29,12 @@ from lcm_scale.config.fields import (
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
 METRICS = (
-    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
+    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
+    *("brier", "calibration_error"),
     *("mae", "r2", "pearson_r"),
 )
 BASELINES = ("majority", "linear", "tangent")
+CONFOUNDS = ("site", "motion", "length", "age", "sex")
 
 
 @dataclass
@@ -216,6 +218,14 @@ class EvaluateConfig:
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
+    # what is asked how well it tells each label without any matrix; empty: nothing is asked
+    confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
+    # the model's class probabilities, by a map fitted in each fold on who chooses its epoch
+    calibration: str = choice("none", "temperature", "isotonic", may_differ=True)
+    # how often the headline's labels are exchanged between people, for a p; 0: not asked
+    permutations: int = at_least(0, 0, may_differ=True)
+    # between whom: people of one fold, or of one fold and site
+    permute_within: str = choice("fold", "site", may_differ=True)
     # evaluate this model as it is, without training: an external test, whatever the protocol
     checkpoint: str | None = text(FILLED, None)
     confounded: dict[str, str] = text(

@@ -100,7 +100,7 @@ class KeptWeights:
         left = (vectors**2).sum(1) / self.scale1 + self.beta * (gram**2).sum(1) / self.scale2
         right = (people.vectors**2).sum(1) / self.scale1
         right = right + self.beta * (own**2).sum(1) / self.scale2
-        kernel = radial(kernel, left, right)
+        kernel = radial(kernel, left, right, self.beta)
         if self.told:
             kernel = kernel * shared(context.only(self.told), people.context.only(self.told))
         found = kernel @ self.coefficients + self.intercept + offset + context.features @ self.added

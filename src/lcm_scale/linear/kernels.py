@@ -8,8 +8,8 @@ themselves in the bank and test scans would not: on ABIDE the features of the fi
 square of 1.27, of the second .76, and the gain is gone.
 
 With context (`linear.context`) K is multiplied by what two scans share, or what is known is added
-to it, or both. The radial form (`model.people_memory: rbf`) takes exp(-|x - y|^2 / 2) of K before,
-|x - y| being the distance that K says.
+to it, or both. The radial form (`model.people_memory: rbf`) takes exp(-|x - y|^2 / 2) before,
+|x - y| being the distance that K / (1 + beta) says, whose training diagonal averages 1.
 Shapes: n labelled training scans, b of the bank, m others, p points, K outputs.
 """
 
@@ -98,8 +98,8 @@ class Bank:
             train, test = own.k1 + beta * own.k2, k1 + beta * k2
             if self.radial:
                 squares = own.squares(beta)
-                train = radial(train, squares, squares)
-                test = radial(test, own.squares_of(seen, square, beta), squares)
+                train = radial(train, squares, squares, beta)
+                test = radial(test, own.squares_of(seen, square, beta), squares, beta)
             yield ridge_path(
                 with_context(train, known, known, form),
                 with_context(test, theirs, known, form),
@@ -115,7 +115,7 @@ class Bank:
         known = self.context.of(labelled)
         kernel = own.k1 + beta * own.k2
         if self.radial:
-            kernel = radial(kernel, own.squares(beta), own.squares(beta))
+            kernel = radial(kernel, own.squares(beta), own.squares(beta), beta)
         kernel = with_context(kernel, known, known, form)
         means = kernel.mean(0)
         centred = kernel - means - means[:, None] + means.mean()
@@ -181,9 +181,12 @@ def kernels(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> Kern
     return Kernels(rows[:, labelled] / scale1, k2 / scale2, scale1, scale2, masked)
 
 
-def radial(kernel: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """exp(-|x - y|^2 / 2) of a kernel (m, n).  Args: left, right: (m,) and (n,), squared norms."""
-    return np.asarray(np.exp(kernel - (left[:, None] + right) / 2))
+def radial(kernel: np.ndarray, left: np.ndarray, right: np.ndarray, beta: float) -> np.ndarray:
+    """exp(-|x - y|^2 / 2) of a kernel (m, n) over 1 + beta.
+
+    Args: left, right: (m,) and (n,), squared norms in the kernel.
+    """
+    return np.asarray(np.exp((kernel - (left[:, None] + right) / 2) / (1 + beta)))
 
 
 def with_context(

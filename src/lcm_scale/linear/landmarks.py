@@ -178,7 +178,7 @@ class _Near:
             if self.bank.radial:
                 left = self.squares(scans, theirs, beta)
                 right = self.squares(self.bank.at[self.columns], landmarks, beta)
-                kernel = radial(kernel, left, right)
+                kernel = radial(kernel, left, right, beta)
             found.append(with_context(kernel, known, self.known, form, self.mean_square))
         return found
 

@@ -19,28 +19,14 @@ from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.kernels import Bank
-from lcm_scale.linear.landmarks import AnyBank, LandmarkBank, blocks, draw_landmarks
+from lcm_scale.linear.landmarks import AnyBank, draw_landmarks
+from lcm_scale.linear.meeting import Asked, Question, all_meet, landmarks_meet, questions_of
 from lcm_scale.linear.people import Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 ABSENT = -30.0  # logit of a class that no training scan has
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is known of a target.
-
-    Attributes:
-        truth: (n,) class codes or values, NaN where missing.
-        n_classes: width of its logits, 0 for a scalar.
-        log: the scalar is learnt on its log scale; its values are in its own unit all the same.
-    """
-
-    truth: np.ndarray
-    n_classes: int
-    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,13 +85,22 @@ class PeopleMemory:
         context = Context(self.context, values)
         before = None if self.prior is None else self.prior.vectors_of(matrices)
         return {
-            name: _scores(target, vectors, context, before) for name, target in self.targets.items()
+            name: scores_of(target, vectors, context, before)
+            for name, target in self.targets.items()
         }
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
         """The same with other gates."""
         targets = {n: replace(t, gate=gates.get(n, t.gate)) for n, t in self.targets.items()}
         return replace(self, targets=targets)
+
+
+def within_reach(subject: np.ndarray, seed: int, most: int) -> np.ndarray:
+    """Positions of the scans that a memory holds, ascending: all, or of as many people as `most`
+    scans have room for, drawn by the seed.  Args: subject: (n,)."""
+    return (
+        np.arange(len(subject)) if len(subject) <= most else draw_landmarks(subject, [], most, seed)
+    )
 
 
 def fit_memory(
@@ -131,137 +126,48 @@ def fit_memory(
         radial: in the radial form.
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
-    questions = {}
-    for name, each in asked.items():
-        labelled = np.flatnonzero(np.isfinite(each.truth))
-        if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
-            start = None if prior is None else prior.targets.get(name)
-            questions[name] = _Question.of(each, labelled, start)
+    questions = questions_of(asked, subject, prior)
     if most is None:
-        met = _all_meet(edges, subject, known, questions, prior)
+        met = all_meet(edges, subject, known, questions, prior)
     else:
-        met = _landmarks_meet(edges, subject, known, questions, prior, most, seed)
+        met = landmarks_meet(edges, subject, known, questions, prior, most, seed)
     people = met.people(subject, known) if radial else None
-    targets = {}
-    for name, question in questions.items():
-        untold = replace(met.bank, context=known.without(name), radial=radial)
-        fitted = _fit(untold, met.vectors, question, seed, met.before.get(name), people)
-        targets[name] = replace(fitted, weights=_placed(fitted.weights, known, name))
+    if people is not None:
+        met = replace(met, bank=replace(met.bank, radial=True))
+    targets = _fit_all(met.bank, met.vectors, questions, seed, known, met.before, people)
     used = prior if any(target.prior for target in targets.values()) else None
     return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used, people)
 
 
-@dataclass(frozen=True)
-class _Question:
-    """A target as it is fitted.
+def fit_targets(
+    vectors: np.ndarray, subject: np.ndarray, asked: Mapping[str, Asked], seed: int, known: Context
+) -> dict[str, Remembered]:
+    """What `fit_memory` fits once scans are vectors, whatever these are of.
 
-    Attributes:
-        labelled: its n scans.   wanted: (n, K) values, or -1 / +1 a class.
-        codes: (n,) of classes, None of a scalar.
-        classes, n_classes: as of `Remembered`.   log: learnt on the log scale.
-        start: what a memory before knows of it.
+    Args:
+        vectors: (n, F), centred.   subject, asked, seed: as for `fit_memory`.
+        known: context of the n, fitted.
     """
-
-    labelled: np.ndarray
-    wanted: np.ndarray
-    codes: np.ndarray | None
-    classes: tuple[int, ...]
-    n_classes: int
-    log: bool
-    start: PriorTarget | None
-
-    @classmethod
-    def of(cls, asked: Asked, labelled: np.ndarray, start: PriorTarget | None) -> _Question:
-        truth = asked.truth[labelled]
-        if asked.n_classes:
-            present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
-            classes = tuple(present.tolist())
-            wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
-            start = start and start.of(classes)
-            return cls(labelled, wanted, codes, classes, asked.n_classes, False, start)
-        start = start and start.of(())
-        if start and (asked.log > start.log or start.log > (truth > 0).all()):
-            start = None  # the two are not on one scale
-        log = asked.log if start is None else start.log
-        wanted = truth[:, None].astype(np.float64)
-        return cls(labelled, wanted, None, (), 0, log, start)
+    bank = Bank(vectors @ vectors.T, subject, known)
+    return _fit_all(bank, vectors, questions_of(asked, subject), seed, known, {}, None)
 
 
-@dataclass(frozen=True)
-class _Met:
-    """Scans in a tangent space.
-
-    Attributes:
-        centre: (F,).   vectors: (b, F) about it, of all scans or the landmarks.
-        before: what a memory before answers about a target's labelled scans, (n, K).
-    """
-
-    space: TangentSpace
-    centre: np.ndarray
-    vectors: np.ndarray
-    bank: AnyBank
-    before: Mapping[str, np.ndarray]
-
-    def people(self, subject: np.ndarray, known: Context) -> KeptPeople:
-        """Those of the vectors.  Args: subject, known: of all scans."""
-        at = self.bank.at if isinstance(self.bank, LandmarkBank) else np.arange(len(subject))
-        whose = subject[at]
-        gram = np.where(whose[:, None] == whose, 0.0, self.vectors @ self.vectors.T)
-        return KeptPeople(self.vectors, gram, known.of(at), len(np.unique(whose)))
-
-
-def _all_meet(
-    edges: np.ndarray,
-    subject: np.ndarray,
-    known: Context,
-    questions: Mapping[str, _Question],
-    prior: Prior | None,
-) -> _Met:
-    matrices = positive_definite(edges)
-    space = TangentSpace.about(matrices)
-    vectors = space.vectors_of(matrices)
-    centre = vectors.mean(0)
-    vectors -= centre
-    before = {}
-    if prior is not None:
-        theirs = prior.vectors_of(matrices)
-        for name, each in questions.items():
-            if each.start:
-                before[name] = prior_answers(each.start, theirs[:, each.labelled])
-    return _Met(space, centre, vectors, Bank(vectors @ vectors.T, subject, known), before)
-
-
-def _landmarks_meet(
-    edges: np.ndarray,
-    subject: np.ndarray,
-    known: Context,
-    questions: Mapping[str, _Question],
-    prior: Prior | None,
-    most: int,
+def _fit_all(
+    bank: AnyBank,
+    vectors: np.ndarray,
+    questions: Mapping[str, Question],
     seed: int,
-) -> _Met:
-    """The space is about the landmarks, which stand for all; others are in it for a moment."""
-    at = draw_landmarks(subject, [each.labelled for each in questions.values()], most, seed)
-    matrices = positive_definite(edges[at])
-    space = TangentSpace.about(matrices)
-    vectors = space.vectors_of(matrices)
-    centre = vectors.mean(0)
-    vectors -= centre
-    gram, squares = np.empty((len(edges), len(at))), np.empty(len(edges))
-    starts = {name: each.start for name, each in questions.items() if each.start}
-    before = {
-        name: np.zeros((len(edges), start.weights.shape[-1])) for name, start in starts.items()
-    }
-    for scans in blocks(np.arange(len(edges))):
-        matrices = positive_definite(edges[scans])
-        own = space.vectors_of(matrices) - centre
-        gram[scans], squares[scans] = own @ vectors.T, (own**2).sum(1)
-        theirs = None if prior is None else prior.vectors_of(matrices)
-        for name, start in starts.items():
-            before[name][scans] = prior_answers(start, theirs)
-    before = {name: found[questions[name].labelled] for name, found in before.items()}
-    bank = LandmarkBank(gram, squares, at, subject, known)
-    return _Met(space, centre, vectors, bank, before)
+    known: Context,
+    before: Mapping[str, np.ndarray],
+    people: KeptPeople | None,
+) -> dict[str, Remembered]:
+    """Args: before, people: as for `_fit`, by target and of all."""
+    targets = {}
+    for name, question in questions.items():
+        untold = replace(bank, context=known.without(name))
+        fitted = _fit(untold, vectors, question, seed, before.get(name), people)
+        targets[name] = replace(fitted, weights=_placed(fitted.weights, known, name))
+    return targets
 
 
 def _placed(weights: Weights | KeptWeights, known: Context, name: str) -> Weights | KeptWeights:
@@ -284,7 +190,7 @@ def _placed(weights: Weights | KeptWeights, known: Context, name: str) -> Weight
 def _fit(
     bank: AnyBank,
     vectors: np.ndarray,
-    question: _Question,
+    question: Question,
     seed: int,
     prior: np.ndarray | None,
     people: KeptPeople | None,
@@ -309,9 +215,14 @@ def _fit(
     )
 
 
-def _scores(
-    target: Remembered, vectors: np.ndarray, context: Context, before: np.ndarray | None
+def scores_of(
+    target: Remembered,
+    vectors: np.ndarray,
+    context: Context,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
+    """(m, K) logits, or (m, 1) values in its unit, of vectors (m, F) that are centred as the
+    training's.  Args: before: (P, m, F) their vectors about the prior's references."""
     offset: np.ndarray | float = 0.0
     if target.prior is not None and before is not None:
         offset = prior_answers(target.prior, before)

@@ -26,6 +26,8 @@ BETAS = (0.0, 0.3, 1.0, 3.0)
 # standard error is itself too small, since their training parts overlap.
 FEW = 500
 CLEAR, CLEAR_OF_FEW = 1.0, 2.0
+# The radial kernel's diagonal is 1 and others are about 1/e: that is a ridge of its own.
+RADIAL_SHRINKS = 10.0
 PRIOR_ALPHAS = np.append(RIDGE_ALPHAS, 1e3)  # of few people the prior is left as it is
 
 
@@ -97,9 +99,8 @@ def choose(
         of_form = {PLAIN: best} | {key[-1]: value for key, value in found.items()}
         form, form_gain, form_error = losses.clearly_better(of_form, PLAIN)
         best = of_form[form]
-    share, alphas = 0.0, RIDGE_ALPHAS
+    share = 0.0
     if prior is not None:
-        alphas = PRIOR_ALPHAS
         wanted, asked = [(on_log, share) for share in SHARES], [(beta, form)]
         found = losses.best(_held_out(bank, labelled, truth, folds, wanted, asked, prior))
         of_share = {key[1]: value for key, value in found.items()}
@@ -107,7 +108,7 @@ def choose(
         best = of_share[share]
     return Choice(
         beta=beta,
-        alpha=float(alphas[best.position]),
+        alpha=float(_alphas(bank, prior is not None)[best.position]),
         log=on_log,
         gain=gain,
         error=error,
@@ -167,6 +168,12 @@ class _Losses:
         return chosen, gain, error
 
 
+def _alphas(bank: AnyBank, prior: bool) -> np.ndarray:
+    """That are tried."""
+    alphas = PRIOR_ALPHAS if prior else RIDGE_ALPHAS
+    return alphas / RADIAL_SHRINKS if bank.radial else alphas
+
+
 def _folds(bank: AnyBank, labelled: np.ndarray, stratify: np.ndarray | None, seed: int) -> Folds:
     codes = np.zeros(len(labelled)) if stratify is None else stratify
     nothing = np.empty((0, 0))
@@ -191,7 +198,7 @@ def _held_out(
         wanted: whether the ridge is of the truth's logarithm, and of the prior the share whose
             rest it fits.   asked: kernels.   prior: (n, K); None: there is none.
     """
-    alphas = RIDGE_ALPHAS if prior is None else PRIOR_ALPHAS
+    alphas = _alphas(bank, prior is not None)
     starts = [share * (np.zeros_like(truth) if prior is None else prior) for _, share in wanted]
     rests = [
         (np.log(truth) if log else truth) - start

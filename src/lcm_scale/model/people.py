@@ -144,7 +144,8 @@ class PeopleMemory(nn.Module):
                 self.kept_weight[rows] = tensor(weights.coefficients.T)
                 first_scale = 1 / weights.scale1
                 second_scale = weights.beta * first_scale**2 / weights.scale2
-                self.kept_scale[:, number] = torch.tensor([first_scale, second_scale])
+                scales = torch.tensor([first_scale, second_scale])
+                self.kept_scale[:, number] = scales / (1 + weights.beta)
                 told = [column.name in weights.told for column in fitted.context]
                 self.kept_told[number] = torch.tensor(told).float()
             else:

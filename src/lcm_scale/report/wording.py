@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
+from lcm_scale.evaluation.permutation import Permuted
 
 LABELS = {
     "majority": "Majority",
@@ -67,6 +68,31 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
         return Markup("<b>{}</b>").format(value)
     ends = (digits(m.low, kind, signed), digits(m.high, kind, signed))
     return Markup("<b>{}</b> <i>[{}, {}]</i>").format(value, *ends)
+
+
+def p_value(p: float) -> str:
+    """``p = .032``; what is smaller than a thousandth says so."""
+    if not math.isfinite(p):
+        return ""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def permutation(found: Permuted, kind: MetricKind) -> str:
+    """What was exchanged, what came of it, and what that does not say."""
+    between = (
+        f"between people of one {found.within}"
+        if found.within
+        else "among the scans of each person"
+    )
+    chance = f"95 % of them lie between {digits(found.low, kind)} and {digits(found.high, kind)}"
+    return (
+        f"Permutation test: {p_value(found.p) or 'not defined'}. The labels of "
+        f"{words(found.target)} were exchanged {found.permutations:,} times {between}, against the "
+        f"held-out predictions as they are: {kind.label} is {digits(found.value, kind)}, and with "
+        f"exchanged labels {chance}. Another label could fall to {found.movable:,} of "
+        f"{found.people:,} people. Nothing was trained anew, so it asks whether predictions and "
+        "labels go together, not who is ahead."
+    )
 
 
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:

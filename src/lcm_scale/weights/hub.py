@@ -32,7 +32,7 @@ from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.card import card, read_results
 from lcm_scale.weights.meaning import EXPORTED, Meaning
-from lcm_scale.weights.personal import check_personal, personal
+from lcm_scale.weights.personal import check_personal
 from lcm_scale.weights.plain import save_readable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -92,7 +92,7 @@ def export_hub(
         "vocabulary.json": _dumped(config["vocabulary"]),
         "atlas.tsv": _table(loaded.atlas),
         "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
-        "README.md": card(config, measured, licence, personal(loaded.model)),
+        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
     }
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
