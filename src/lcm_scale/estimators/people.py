@@ -33,7 +33,6 @@ from lcm_scale.estimators.scans import (
 from lcm_scale.estimators.told import read_context, tell
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.memory import (
-    MOST_SCANS,
     Asked,
     PeopleMemory,
     Remembered,
@@ -43,6 +42,7 @@ from lcm_scale.linear.memory import (
     within_reach,
 )
 from lcm_scale.linear.prior import Prior
+from lcm_scale.linear.size import MOST_SCANS
 from lcm_scale.terminal import print
 
 ANSWER = "y"

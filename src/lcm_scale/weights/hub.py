@@ -32,6 +32,7 @@ from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.card import card, read_results
 from lcm_scale.weights.meaning import EXPORTED, Meaning
+from lcm_scale.weights.personal import check_personal
 from lcm_scale.weights.plain import save_readable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -63,6 +64,7 @@ def export_hub(
     shard_gb: float = 5.0,
     results: Path | None = None,
     licence: str = "",
+    with_people: bool = False,
 ) -> Path:
     """Write a checkpoint as a folder that `load_model` and huggingface_hub's mixin read; complete
     or not there.
@@ -72,6 +74,7 @@ def export_hub(
         shard_gb: the largest file; the mixin reads one file only, `load_model` any number.
         results: a run folder with ``results.json``, whose measures go into the card.
         licence: SPDX name, for the card.
+        with_people: also a model that holds people's vectors.
     Raises: InputError.
     """
     if dtype not in DTYPES:
@@ -81,6 +84,7 @@ def export_hub(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists; name a new folder")
     loaded = checkpoints.load(checkpoint)
+    check_personal(loaded.model, checkpoint, with_people, "--with-people")
     measured = None if results is None else read_results(results)
     config = {**replace(loaded, versions=versions()).to_json(EXPORTED), "dtype": dtype}
     texts = {
