@@ -154,9 +154,10 @@ def landmarks_meet(
         matrices = positive_definite(edges[scans])
         own = space.vectors_of(matrices) - centre
         gram[scans], squares[scans] = own @ vectors.T, (own**2).sum(1)
-        theirs = None if prior is None else prior.vectors_of(matrices)
-        for name, start in starts.items():
-            before[name][scans] = prior_answers(start, theirs)
+        if prior is not None:
+            theirs = prior.vectors_of(matrices)
+            for name, start in starts.items():
+                before[name][scans] = prior_answers(start, theirs)
     before = {name: found[questions[name].labelled] for name, found in before.items()}
     bank = LandmarkBank(gram, squares, at, subject, known)
     return Met(space, centre, vectors, bank, before)

@@ -18,8 +18,7 @@ from scipy.special import log_softmax
 from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
-from lcm_scale.linear.kernels import Bank
-from lcm_scale.linear.landmarks import AnyBank, draw_landmarks
+from lcm_scale.linear.landmarks import AnyBank
 from lcm_scale.linear.meeting import Asked, Question, all_meet, landmarks_meet, questions_of
 from lcm_scale.linear.people import Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
@@ -95,14 +94,6 @@ class PeopleMemory:
         return replace(self, targets=targets)
 
 
-def within_reach(subject: np.ndarray, seed: int, most: int) -> np.ndarray:
-    """Positions of the scans that a memory holds, ascending: all, or of as many people as `most`
-    scans have room for, drawn by the seed.  Args: subject: (n,)."""
-    return (
-        np.arange(len(subject)) if len(subject) <= most else draw_landmarks(subject, [], most, seed)
-    )
-
-
 def fit_memory(
     edges: np.ndarray,
     subject: np.ndarray,
@@ -134,25 +125,12 @@ def fit_memory(
     people = met.people(subject, known) if radial else None
     if people is not None:
         met = replace(met, bank=replace(met.bank, radial=True))
-    targets = _fit_all(met.bank, met.vectors, questions, seed, known, met.before, people)
+    targets = fit_all(met.bank, met.vectors, questions, seed, known, met.before, people)
     used = prior if any(target.prior for target in targets.values()) else None
     return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used, people)
 
 
-def fit_targets(
-    vectors: np.ndarray, subject: np.ndarray, asked: Mapping[str, Asked], seed: int, known: Context
-) -> dict[str, Remembered]:
-    """What `fit_memory` fits once scans are vectors, whatever these are of.
-
-    Args:
-        vectors: (n, F), centred.   subject, asked, seed: as for `fit_memory`.
-        known: context of the n, fitted.
-    """
-    bank = Bank(vectors @ vectors.T, subject, known)
-    return _fit_all(bank, vectors, questions_of(asked, subject), seed, known, {}, None)
-
-
-def _fit_all(
+def fit_all(
     bank: AnyBank,
     vectors: np.ndarray,
     questions: Mapping[str, Question],
@@ -161,7 +139,14 @@ def _fit_all(
     before: Mapping[str, np.ndarray],
     people: KeptPeople | None,
 ) -> dict[str, Remembered]:
-    """Args: before, people: as for `_fit`, by target and of all."""
+    """Fit each target once its scans are vectors, whatever these are of.
+
+    Args:
+        bank: of all scans.   vectors: (b, F) about their mean, of all scans or the landmarks.
+        seed: of the inner folds.   known: context of all scans, fitted.
+        before: of a target that a memory before answers, (n, K) of its labelled scans.
+        people: of the radial form.
+    """
     targets = {}
     for name, question in questions.items():
         untold = replace(bank, context=known.without(name))
