@@ -33,6 +33,7 @@ METRICS = (
     *("mae", "r2", "pearson_r"),
 )
 BASELINES = ("majority", "linear", "tangent")
+SCRATCH = "scratch"  # the same model without init_from, as a baseline of an evaluation
 
 
 @dataclass
@@ -215,7 +216,7 @@ class EvaluateConfig:
     label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
-    baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
+    baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
     # evaluate this model as it is, without training: an external test, whatever the protocol
     checkpoint: str | None = text(FILLED, None)
     confounded: dict[str, str] = text(

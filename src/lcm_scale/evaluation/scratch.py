@@ -1,0 +1,43 @@
+"""The same model without pretraining, beside the pretrained one: the baseline `scratch`.
+
+In: a recipe that starts from a checkpoint. Its folds, seeds and data are kept; `init_from` goes, and
+pseudo-labels with it, which only a pretrained model can give. Out: answers about the same held-out
+scans, so that the difference is paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lcm_scale.config import Recipe
+from lcm_scale.config.run import SCRATCH
+from lcm_scale.errors import InputError
+from lcm_scale.evaluation.harmonise import harmonised
+from lcm_scale.evaluation.prepare import PreparedEvaluation
+from lcm_scale.inference.predictor import Predictor
+from lcm_scale.training.fit import fit
+from lcm_scale.weights import checkpoints
+
+KEY = "evaluate.baselines: scratch"
+
+
+def check_scratch(recipe: Recipe) -> None:
+    """Raises: InputError where nothing is pretrained, or both cannot be trained alike."""
+    if SCRATCH not in recipe.evaluate.baselines:
+        return
+    if not recipe.init_from:
+        raise InputError(
+            f"{KEY}: is the same model without pretraining, and nothing is pretrained here; set "
+            "init_from, or leave it out"
+        )
+    if recipe.evaluate.protocol == "paper":
+        raise InputError(f"{KEY}: not under evaluate.protocol=paper; leave it out")
+
+
+def without_pretraining(recipe: Recipe) -> Recipe:
+    """The recipe of the models from scratch."""
+    phases = [replace(phase, pseudo_labels=False) for phase in recipe.phases]
+    return replace(recipe, init_from=None, phases=phases)
