@@ -29,7 +29,8 @@ from lcm_scale.config.fields import (
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
 METRICS = (
-    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
+    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
+    *("brier", "calibration_error"),
     *("mae", "r2", "pearson_r"),
 )
 BASELINES = ("majority", "linear", "tangent")

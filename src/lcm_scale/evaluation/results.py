@@ -85,6 +85,32 @@ class LabelPoint:
 
 
 @dataclass(frozen=True)
+class Subgroup:
+    """One group's part of one target's deciding metric.
+
+    Attributes:
+        column: site or sex.   baseline: the target's best one, '' where none was run.
+        n_scans, n_people: of the group.
+        ours, theirs: of the model and of that baseline, in the group; None where too few people are
+            in it, or the metric is not defined there.
+        rest: of the model, the group minus everybody else whose group is known.
+        p: that `rest` is zero, corrected by Holm over the column's groups; NaN where not tested.
+    """
+
+    target: str
+    column: str
+    group: str
+    metric: str
+    baseline: str
+    n_scans: int
+    n_people: int
+    ours: Metric | None = None
+    theirs: Metric | None = None
+    rest: Metric | None = None
+    p: float = float("nan")
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should see.
 
@@ -93,6 +119,9 @@ class Report:
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
+        subgroups: each target's deciding metric by site and by sex.
+        together: target -> p of the model's paired difference from the best baseline in the
+            deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
         optimistic: why the numbers are too good, '' where nothing makes them so.
         asked: of each target how many people, by answer.
         brackets: what an interval covers.   read_as: how the scans were predicted.
@@ -117,3 +146,5 @@ class Report:
     brackets: str = BRACKETS
     read_as: str = READ_AS
     asked: Mapping[str, str] = field(default_factory=dict)
+    subgroups: tuple[Subgroup, ...] = ()
+    together: Mapping[str, float] = field(default_factory=dict)

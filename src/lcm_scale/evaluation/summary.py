@@ -17,6 +17,8 @@ from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
+from lcm_scale.evaluation.several import holm
+from lcm_scale.evaluation.subgroups import by_group
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
 from lcm_scale.training.remember import sentence as sentence_of_memory
@@ -71,11 +73,20 @@ def summarise(
         optimistic=prepared.plan.optimistic,
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
+        subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
+        together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
             for question in prepared.questions
         },
     )
+
+
+def _p_of(t: TargetResult) -> float:
+    """That the model's difference from the best baseline is zero; NaN without one."""
+    best = t.best_baseline
+    p = t.difference(best, t.deciding).p if best else None
+    return float("nan") if p is None else p
 
 
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:

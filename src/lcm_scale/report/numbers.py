@@ -17,6 +17,7 @@ def results(report: Report) -> dict[str, Any]:
     """What results.json holds."""
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
     data["labels"] = [asdict(point) for point in report.labels]
+    data["subgroups"] = [asdict(row) for row in report.subgroups]
     data["verdict"] = asdict(
         verdict(
             next(t for t in report.targets if t.target == report.headline),
@@ -86,6 +87,25 @@ def label_rows(report: Report) -> Iterator[dict[str, Any]]:
             for m in metrics:
                 values = {"metric" if k == "name" else k: v for k, v in asdict(m).items()}
                 yield {**about, "model": model, "minus": minus, **values}
+
+
+def subgroup_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """A row a target and group."""
+    for row in report.subgroups:
+        about = {
+            "target": row.target,
+            "simulated": report.simulated,
+            "column": row.column,
+            "group": row.group,
+            "n_scans": row.n_scans,
+            "n_subjects": row.n_people,
+            "metric": row.metric,
+        }
+        for name, metric in (("model", row.ours), (row.baseline, row.theirs), ("rest", row.rest)):
+            prefix = {"model": "", "rest": "minus_rest_"}.get(name, "baseline_")
+            for key in ("value", "low", "high"):
+                about[f"{prefix}{key}"] = "" if metric is None else getattr(metric, key)
+        yield {**about, "baseline": row.baseline, "p_holm": row.p}
 
 
 def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:

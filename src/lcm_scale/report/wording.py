@@ -69,6 +69,13 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
     return Markup("<b>{}</b> <i>[{}, {}]</i>").format(value, *ends)
 
 
+def p_value(p: float) -> str:
+    """``p = .032``; what is smaller than a thousandth says so."""
+    if not math.isfinite(p):
+        return ""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
     """The model with the best point estimate of a metric, '' where several share it. The
     frequencies of the classes are calibrated by construction, so majority wins no calibration."""

@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.several import clear
+from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
 from lcm_scale.report import numbers, plots, wording
 from lcm_scale.report.verdict import verdict
@@ -49,6 +51,8 @@ def write_report(report: Report, folder: Path) -> Path:
     write_atomic(folder / "results.json", results.encode())
     write_atomic(folder / "results.csv", csv_text(numbers.result_rows(report)).encode())
     write_atomic(folder / "predictions.csv", csv_text(numbers.prediction_rows(report)).encode())
+    if report.subgroups:
+        write_atomic(folder / "subgroups.csv", csv_text(numbers.subgroup_rows(report)).encode())
     if report.labels:
         write_atomic(folder / "labels.csv", csv_text(numbers.label_rows(report)).encode())
     page = folder / "report.html"
@@ -68,7 +72,10 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         better=wording.better,
         first=wording.first_upper,
         whole=wording.whole,
+        p=wording.p_value,
+        digits=wording.digits,
     )
+    environment.tests["below"] = clear
     images: dict[str, list[Markup]] = {}
     for drawn in figures:
         images.setdefault(drawn.target, []).append(_image(drawn.figure, drawn.alt))
@@ -92,6 +99,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         ],
         quality=wording.quality(report.quality),
         metrics=METRICS,
+        least=LEAST_PEOPLE,
         warning=plots.WARNING,
         blue=plots.MODEL,
     )
@@ -155,7 +163,7 @@ def _label_figure(report: Report) -> Drawn:
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
-    once = [_once(p) for p in t.predictions]
+    once = [p.once() for p in t.predictions]
     ours = next((p for p in once if p.model == t.model), None)
     baselines = [wording.label(name) for name in t.differences]
     drawn = [t.deciding] + [
@@ -188,17 +196,8 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     yield "calibration", plots.calibration(ours)
 
 
-def _once(p: Predictions) -> Predictions:
-    """Every scan once: of several divisions into folds those of the first."""
-    first = np.sort(np.unique(p.scan, return_index=True)[1])
-    rows = {
-        name: getattr(p, name)[first] for name in ("truth", "scores", "subject", "fold", "scan")
-    }
-    return replace(p, **rows)
-
-
 def _renamed(p: Predictions) -> Predictions:
-    return Predictions(**{**p.__dict__, "model": wording.label(p.model)})
+    return replace(p, model=wording.label(p.model))
 
 
 def _image(figure: Figure, alt: str) -> Markup:
