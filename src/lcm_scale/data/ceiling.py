@@ -81,8 +81,7 @@ def posterior(
     ages = (np.arange(GRID) + 0.5) / GRID
     own = {name: value[:, None] for name, value in amounts.items()}
     control, patient = (
-        mean_amounts(config, ages, site[:, None], *np.array([yes, yes, yes]))
-        for yes in (0, 1)
+        mean_amounts(config, ages, site[:, None], *np.array([yes, yes, yes])) for yes in (0, 1)
     )
 
     def likelihood(effect: str, mean: Mapping[str, np.ndarray]) -> np.ndarray:

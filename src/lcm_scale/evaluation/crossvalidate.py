@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale import progress
-from lcm_scale.config.run import ALL_LABELS
+from lcm_scale.config.run import ALL_LABELS, SCRATCH
+from lcm_scale.data import ceiling
 from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
+from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.corrected import FoldValues, by_fold
 from lcm_scale.evaluation.few_labels import joined, point_of
@@ -27,7 +29,7 @@ from lcm_scale.evaluation.labelled import with_label
 from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
+from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
@@ -78,12 +80,33 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
             scores.append(predictor.answers_of_parts(model, test, asked))
         ours = _averaged(scores)
         plain = _baselines(prepared, number, edges)
-        answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
+        anew = prepared.scratch[number] if prepared.scratch else ()
+        bare = scratch.answers(anew, train, test, asked)
+        known = _ceilings(prepared, test)
+        beside = zip(ours, bare, plain, known, strict=True)
+        answers.append([mine | new | rest | best for mine, new, rest, best in beside])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
     return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+
+
+def _ceilings(prepared: PreparedEvaluation, test: np.ndarray) -> list[Answers]:
+    """What a simulator knows of the tested scans, one a question; empty where nobody does.
+
+    Args: test: numbers of a fold's scans.
+    """
+    sets = prepared.opened.sets
+    if not sets.simulated:
+        return [{} for _ in prepared.questions]
+    names = [column.name for column in sets.context_columns]
+    found: list[Answers] = []
+    for name, categories in (question.asked for question in prepared.questions):
+        whole = ceiling.of_question(name, categories, names, sets.context[prepared.plan.tested])
+        own = ceiling.of_question(name, categories, names, sets.context[test])
+        found.append({} if whole is None or own is None else {CEILING: own})
+    return found
 
 
 def _best_by_target(
@@ -125,7 +148,10 @@ def _label_curve(
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
         people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
-        points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
+        kept = [name for name in whole.results if name not in (SCRATCH, CEILING)]  # as at few
+        results = {name: whole.results[name] for name in kept}
+        differences = {name: whole.differences[name] for name in kept if name != MODEL}
+        points.append(LabelPoint(ALL_LABELS, people, 1, results, differences))
     return points
 
 
@@ -291,12 +317,12 @@ def _together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None
 
 
 def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:
-    """Of the model minus each other one."""
+    """Of the model minus each other one that could be had."""
     ours = measured[MODEL]
     return {
         model: ours.minus(each)  # type: ignore[arg-type]  # all were measured alike
         for model, each in measured.items()
-        if model != MODEL
+        if model not in (MODEL, CEILING)
     }
 
 
