@@ -28,7 +28,7 @@ AGES = (8.0, 45.0)  # years, uniform
 PATIENTS, MALES, OPEN = 0.5, 0.6, 0.5  # shares of people
 AGE_REACH = 2.0  # separations between the youngest and the oldest: neighbours in age are alike
 LOG_SPREAD = 0.6  # standard deviation of the logarithm of an effect's variance
-GRID = 400  # ages
+GRID = 100  # ages
 
 
 def column_of(target: str, category: str = "") -> str:
@@ -104,7 +104,7 @@ def _of_two(yes: np.ndarray, no: np.ndarray, share: float) -> np.ndarray:
     return np.asarray(share * yes / (share * yes + (1 - share) * no))[:, 0]
 
 
-def bayes_accuracy(config: SimulationConfig, people: int = 100_000, seed: int = 0) -> float:
+def bayes_accuracy(config: SimulationConfig, people: int = 20_000, seed: int = 0) -> float:
     """The share of people whose diagnosis the posterior gets right, over drawn people of the
     cohort's sites."""
     rng = np.random.default_rng(seed)

@@ -230,7 +230,9 @@ def _write_table(
 
 
 def _marker(config: SimulationConfig, atlas: Atlas) -> dict[str, Any]:
+    best = ceiling.bayes_accuracy(config) if config.separation else None
     return {
+        **({} if best is None else {"bayes_accuracy_of_diagnosis": round(best, 3)}),
         "note": "SIMULATED: nobody was scanned. Effects add correlation among the regions listed.",
         "planted": {
             name: [atlas.label(r) for r in regions] for name, regions in planted(atlas).items()
