@@ -22,6 +22,7 @@ ROOMS = [
     "checked",
     "ranks",
     "files",
+    "shipped",
     "csv_text",
     "lock",
     "progress",

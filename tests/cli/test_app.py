@@ -33,6 +33,7 @@ VERBS = [
     "import",
     "export",
     "sweep",
+    "recipes",
 ]
 
 

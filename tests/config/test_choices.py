@@ -41,6 +41,7 @@ from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.confounds import COVARIATES
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.units import UNITS
@@ -81,6 +82,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.evaluate.protocol": set(PROTOCOLS),
     "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": set(BASELINES),
+    "Recipe.evaluate.confounds": set(COVARIATES),
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
     "SweepRecipe.assume.law": set(LAWS),
@@ -307,6 +309,9 @@ def harmonise(word: str) -> object:
 DOES: dict[str, Callable[..., object]] = {
     "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
     "Recipe.model.prior": lambda word: word != "none",  # likewise
+    "Recipe.evaluate.permute_within": lambda word: (
+        word == "site"
+    ),  # tests/evaluation/test_permutation.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,

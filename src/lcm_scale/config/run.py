@@ -35,6 +35,7 @@ METRICS = (
 )
 BASELINES = ("majority", "linear", "tangent")
 SCRATCH = "scratch"  # the same model without init_from, as a baseline of an evaluation
+CONFOUNDS = ("site", "motion", "length", "age", "sex")
 
 
 @dataclass
@@ -218,6 +219,12 @@ class EvaluateConfig:
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
+    # what is asked how well it tells each label without any matrix; empty: nothing is asked
+    confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
+    # how often the headline's labels are exchanged between people, for a p; 0: not asked
+    permutations: int = at_least(0, 0, may_differ=True)
+    # between whom: people of one fold, or of one fold and site
+    permute_within: str = choice("fold", "site", may_differ=True)
     # evaluate this model as it is, without training: an external test, whatever the protocol
     checkpoint: str | None = text(FILLED, None)
     confounded: dict[str, str] = text(

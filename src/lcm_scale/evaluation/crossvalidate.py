@@ -22,16 +22,16 @@ from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
-from lcm_scale.evaluation.corrected import FoldValues, by_fold
+from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
+from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
 from lcm_scale.evaluation.labelled import with_label
-from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
+from lcm_scale.evaluation.metrics import Draws, Metric, primary
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
-from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
@@ -42,8 +42,6 @@ from lcm_scale.weights import checkpoints
 
 MODEL = "LCM"
 PARTS = (PEOPLE, DECODER)
-# model, part of it or baseline -> (m, answers) or (m,) of a fold's test scans
-Answers = dict[str, np.ndarray]
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -141,9 +139,9 @@ def _label_curve(
     points = []
     for count, found in answers.items():
         of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]
-        parts = [_predictions(prepared, question, of_draw) for of_draw in of_draws]
+        parts = [predictions_of(prepared, question, of_draw) for of_draw in of_draws]
         drawn_by_model = {m: joined([part[m] for part in parts], len(folds)) for m in parts[0]}
-        of = _together(prepared, drawn_by_model[MODEL].predictions)
+        of = together(prepared, drawn_by_model[MODEL].predictions)
         points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
@@ -247,73 +245,23 @@ def _result(
     Args: answers: one a fold.
     """
     config = prepared.recipe.evaluate
-    predictions = _predictions(prepared, question, answers)
+    predictions = predictions_of(prepared, question, answers)
     scored = next(iter(predictions.values()))
-    measured = {model: _measured(prepared, p) for model, p in predictions.items()}
+    draws = {model: measured(prepared, p) for model, p in predictions.items()}
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
         n_scans=len(np.unique(scored.scan)),
         n_subjects=len(np.unique(scored.subject)),
-        results={model: each.metrics() for model, each in measured.items()},
-        differences=_differences(measured),
+        results={model: each.metrics() for model, each in draws.items()},
+        differences=_differences(draws),
         deciding=primary(question.kind, len(question.categories), config.primary),
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
         unit=question.target.measured_in,
         parts=tuple(_named(part) for part in PARTS if _named(part) in predictions),
     )
-
-
-def _predictions(
-    prepared: PreparedEvaluation, question: Question, answers: Sequence[Answers]
-) -> dict[str, Predictions]:
-    """Of every model, of the held-out scans whose label is known.  Args: answers: one a fold."""
-    sets, folds, config = prepared.opened.sets, prepared.folds, prepared.recipe.evaluate
-    truth = question.truth(sets.labels[prepared.scans])
-    tested = np.concatenate([fold.test for fold in folds])
-    fold_of = np.repeat(np.arange(1, len(folds) + 1), [len(fold.test) for fold in folds])
-    known = np.isfinite(truth[tested])
-    codes = truth[tested][known]
-    scans = prepared.scans[tested][known]
-    return {
-        model: averaged(
-            Predictions(
-                model=model,
-                target=question.target.name,
-                kind=question.kind,
-                categories=question.categories,
-                truth=codes.astype(np.int64) if question.target.is_class else codes,
-                scores=np.concatenate([of_fold[model] for of_fold in answers])[known],
-                subject=np.array(sets.subjects)[sets.subject[scans]],
-                fold=fold_of[known],
-                scan=scans,
-            ),
-            config.unit,
-            sets,
-        )
-        for model in answers[0]
-    }
-
-
-def _measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues:
-    """Every metric, so that intervals cover what the protocol says."""
-    config = prepared.recipe.evaluate
-    if not prepared.plan.rounds:
-        return resampled(p, config.bootstrap, config.seed, _together(prepared, p))
-    subject = prepared.opened.sets.subject[prepared.scans]
-    tested, trained = (
-        np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
-        for part in ("test", "fitted")
-    )
-    return by_fold(p, float(tested / trained))
-
-
-def _together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None:
-    """(N,) who is drawn together in a bootstrap; None: a person's scans, and no more."""
-    groups = prepared.opened.sets.groups
-    return None if groups is None else groups[p.scan]
 
 
 def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:

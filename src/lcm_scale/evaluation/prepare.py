@@ -19,6 +19,7 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
+from lcm_scale.evaluation.permutation import check_permutations
 from lcm_scale.evaluation.protocols import PROTOCOLS, external
 from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
 from lcm_scale.evaluation.protocols.plan import Plan
@@ -126,6 +127,7 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     else:
         plan = external.plan_of_fixed(recipe, sets, fixed)
     check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
+    check_permutations(recipe, sets, plan.tested)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lcm_scale.config.run import SCRATCH
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
+from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
 
 CEILING = "ceiling"  # what a simulator knows of its scans: in `results`, never in `differences`
@@ -114,6 +115,58 @@ class Subgroup:
 
 
 @dataclass(frozen=True)
+class ToldBy:
+    """What one covariate, or all of them, tells of a target.
+
+    Attributes:
+        metrics: of held-out scans, empty where it was not measured, and `why` says why not.
+        differences: the model minus it, paired.
+        unknown: held-out scans of which it is not known (of all together: any of them).
+    """
+
+    by: str
+    metrics: tuple[Metric, ...] = ()
+    differences: tuple[Metric, ...] = ()
+    unknown: int = 0
+    why: str = ""
+
+    def metric(self, name: str) -> Metric:
+        return next(m for m in self.metrics if m.name == name)
+
+    def difference(self, name: str) -> Metric:
+        return next(m for m in self.differences if m.name == name)
+
+
+@dataclass(frozen=True)
+class WithinStrata:
+    """The model's score among scans of one stratum of a covariate, pooled over the strata.
+
+    Attributes:
+        strata: how many.   within, whole: its metric with pairs of one fold and stratum, and of one
+            fold, of the scans whose stratum is known.   change: within minus whole, paired.
+        why: why it was not measured; then there are no metrics.
+    """
+
+    by: str
+    strata: int = 0
+    within: Metric | None = None
+    whole: Metric | None = None
+    change: Metric | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """Of one target.  Attributes: ranked: name of the metric of `within`."""
+
+    target: str
+    kind: str
+    ranked: str
+    told: tuple[ToldBy, ...]
+    within: tuple[WithinStrata, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should see.
 
@@ -123,6 +176,8 @@ class Report:
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
         subgroups: each target's deciding metric by site and by sex.
+        confounds: what is told of each target without any matrix; empty where nobody asked.
+        permuted: the headline with exchanged labels, None where nobody asked.
         together: target -> p of the model's paired difference from the best baseline in the
             deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
         optimistic: why the numbers are too good, '' where nothing makes them so.
@@ -150,4 +205,6 @@ class Report:
     read_as: str = READ_AS
     asked: Mapping[str, str] = field(default_factory=dict)
     subgroups: tuple[Subgroup, ...] = ()
+    confounds: tuple[Confounds, ...] = ()
+    permuted: Permuted | None = None
     together: Mapping[str, float] = field(default_factory=dict)

@@ -11,9 +11,11 @@ import numpy as np
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
+from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
+from lcm_scale.evaluation.permutation import Permuted, permuted
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
@@ -74,12 +76,23 @@ def summarise(
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
         subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
+        confounds=confounds(prepared, results),
+        permuted=_permuted(prepared, results[0]),
         together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
             for question in prepared.questions
         },
     )
+
+
+def _permuted(prepared: PreparedEvaluation, headline: TargetResult) -> Permuted | None:
+    config = prepared.recipe.evaluate
+    if not config.permutations:
+        return None
+    ours = next(p for p in headline.predictions if p.model == headline.model)
+    site = prepared.opened.sets.site if config.permute_within == "site" else None
+    return permuted(ours, headline.deciding, config.permutations, config.seed, site)
 
 
 def _p_of(t: TargetResult) -> float:

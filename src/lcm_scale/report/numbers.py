@@ -18,6 +18,8 @@ def results(report: Report) -> dict[str, Any]:
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
     data["labels"] = [asdict(point) for point in report.labels]
     data["subgroups"] = [asdict(row) for row in report.subgroups]
+    data["confounds"] = [asdict(of_target) for of_target in report.confounds]
+    data["permuted"] = report.permuted and asdict(report.permuted)
     data["verdict"] = asdict(
         verdict(
             next(t for t in report.targets if t.target == report.headline),
@@ -33,6 +35,8 @@ def results(report: Report) -> dict[str, Any]:
                 if k not in ("predictions", "results", "differences")
             },
             "model": t.model,
+            "best_baseline": t.best_baseline,
+            "verdict": asdict(verdict(t, report.simulated, report.optimistic)),
             "results": {name: [asdict(m) for m in metrics] for name, metrics in t.results.items()},
             "differences": {
                 name: [asdict(m) for m in metrics] for name, metrics in t.differences.items()

@@ -18,6 +18,7 @@ from lcm_scale.config.run import SCRATCH
 from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
+from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.results import CEILING
 
 LABELS = {
@@ -78,6 +79,24 @@ def p_value(p: float) -> str:
     if not math.isfinite(p):
         return ""
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def permutation(found: Permuted, kind: MetricKind) -> str:
+    """What was exchanged, what came of it, and what that does not say."""
+    between = (
+        f"between people of one {found.within}"
+        if found.within
+        else "among the scans of each person"
+    )
+    chance = f"95 % of them lie between {digits(found.low, kind)} and {digits(found.high, kind)}"
+    return (
+        f"Permutation test: {p_value(found.p) or 'not defined'}. The labels of "
+        f"{words(found.target)} were exchanged {found.permutations:,} times {between}, against the "
+        f"held-out predictions as they are: {kind.label} is {digits(found.value, kind)}, and with "
+        f"exchanged labels {chance}. Another label could fall to {found.movable:,} of "
+        f"{found.people:,} people. Nothing was trained anew, so it asks whether predictions and "
+        "labels go together, not who is ahead."
+    )
 
 
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:

@@ -88,7 +88,7 @@ def export_hub(
         "vocabulary.json": _dumped(config["vocabulary"]),
         "atlas.tsv": _table(loaded.atlas),
         "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
-        "README.md": card(config, measured, licence),
+        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
     }
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
