@@ -25,8 +25,8 @@ def of_scratch(t: TargetResult) -> str:
     return (
         f" Not pretrained, it has {wording.show(t.metric(SCRATCH, t.deciding), kind)}; the paired "
         f"difference, pretrained minus not, is {wording.show(difference, kind, signed=True)}: "
-        f"{SAID[standing(difference, kind)]}. The linear baselines know the people trained on here "
-        "alone, none of the pretraining's."
+        f"{SAID[standing(difference, kind)]}. The linear baselines learn from the people trained "
+        "on here alone, none of the pretraining's."
     )
 
 
@@ -37,6 +37,6 @@ def of_ceiling(t: TargetResult) -> str:
     kind = METRICS[t.kind][t.deciding]
     best = wording.show(t.metric(CEILING, t.deciding), kind)
     return (
-        f" The simulator's own posterior has {best}: who knew all that it drew could do no better, "
-        "and a scan shows less."
+        f" The simulator's own posterior has {best}: chance aside, who knew all that it drew for "
+        "each person could do no better, and a scan shows less."
     )
