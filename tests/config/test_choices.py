@@ -42,6 +42,7 @@ from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.calibrate import MAPS
 from lcm_scale.evaluation.confounds import COVARIATES
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS
@@ -84,6 +85,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
     "Recipe.evaluate.baselines": {*BASELINES, SCRATCH},
     "Recipe.evaluate.confounds": set(COVARIATES),
+    "Recipe.evaluate.calibration": {"none", *MAPS},
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
     "SweepRecipe.assume.law": set(LAWS),

@@ -245,6 +245,7 @@ def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_not
         "evaluate.label_counts",
         "evaluate.label_draws",
         "evaluate.confounds",
+        "evaluate.calibration",
         "evaluate.permutations",
         "evaluate.permute_within",
     }

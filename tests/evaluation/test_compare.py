@@ -132,6 +132,19 @@ def test_scans_of_other_numbers_are_matched_by_person_and_order(runs: tuple[Path
     assert all(told.people.all_compared for told in found.targets.values())
 
 
+def test_a_run_with_another_set_before_the_same_one_is_compared(
+    evaluated: Path, recipe_into: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    """Its scans have other numbers, since they are counted through all sets."""
+    more = ("data.sets=[second,first]", "evaluate.set=first", "evaluate.baselines=[]")
+    prepared = prepare_evaluation(recipe_into(tmp_path, "name=more", *QUICK, *more))
+    folder = write_report(crossvalidate.evaluate(prepared), prepared.folder).parent
+    assert scans_asked(folder, "age")[0] >= 26 > scans_asked(evaluated, "age")[0]
+    found = compare(evaluated, folder, 20)
+    assert all(told.people.all_compared for told in found.targets.values())
+    assert [set(sets) for sets in found.sets] == [{"first"}, {"first", "second"}]
+
+
 def two_scans_each(row: dict[str, str]) -> dict[str, str]:
     """Persons 2k and 2k + 1 become one with two scans."""
     return row | {"subject": f"{int(row['scan']) // 2:04d}", "fold": str(int(row["scan"]) // 2 % 3)}

@@ -130,6 +130,7 @@ def test_no_model_and_no_baseline_sees_a_ceiling(asked, start: str, tmp_path: Pa
     [
         ((), "nothing is pretrained here"),
         (("init_from=runs/any", "evaluate.protocol=paper"), "not under evaluate.protocol=paper"),
+        (("init_from=runs/any", "evaluate.calibration=isotonic"), "not with evaluate.calibration"),
     ],
 )
 def test_where_scratch_means_nothing_it_is_refused(asked, keys: tuple, message: str) -> None:

@@ -52,6 +52,32 @@ def test_a_finished_run_has_a_memory_which_is_fitted_once(
     assert run.pretrain(recipe(*MEMORY)) == folder and checkpoints.find(folder) == final
 
 
+def test_a_memory_that_never_saw_the_validation_people_is_kept_where_asked(recipe: Make) -> None:
+    """Their labels exchanged: the memory without them is the same, the final one another."""
+    ready = replace(prepare(recipe("name=one", *MEMORY)), keep_unseen=True)
+    labels = ready.opened.sets.labels.copy()
+    labels[ready.validation] = labels[ready.validation][::-1]
+    sets = replace(ready.opened.sets, labels=labels)
+    other = replace(
+        prepare(recipe("name=two", *MEMORY)),
+        keep_unseen=True,
+        opened=replace(ready.opened, sets=sets),
+    )
+    found = [run.fit(each).checkpoint for each in (ready, other)]
+    weights = [people(path.with_name(checkpoints.UNSEEN)) for path in found]
+    gates = {name for name in weights[0] if "gate" in name}
+    assert gates < set(weights[0])
+    for name in set(weights[0]) - gates:
+        assert torch.equal(weights[0][name], weights[1][name]), name
+    whole = [people(path) for path in found]
+    assert any(not torch.equal(whole[0][name], whole[1][name]) for name in set(whole[0]) - gates)
+    assert checkpoints.find(found[0].parents[1]) == found[0]  # never the one without them
+    plain = run.fit(prepare(recipe("name=three", *MEMORY))).checkpoint
+    assert not plain.with_name(checkpoints.UNSEEN).exists()
+    later = run.fit(replace(prepare(recipe("name=three", *MEMORY)), keep_unseen=True)).checkpoint
+    assert later.with_name(checkpoints.UNSEEN).is_file()
+
+
 def test_a_run_that_is_trained_further_forgets_first(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

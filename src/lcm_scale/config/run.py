@@ -221,6 +221,8 @@ class EvaluateConfig:
     baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
     # what is asked how well it tells each label without any matrix; empty: nothing is asked
     confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
+    # the model's class probabilities, by a map fitted in each fold on who chooses its epoch
+    calibration: str = choice("none", "temperature", "isotonic", may_differ=True)
     # how often the headline's labels are exchanged between people, for a p; 0: not asked
     permutations: int = at_least(0, 0, may_differ=True)
     # between whom: people of one fold, or of one fold and site

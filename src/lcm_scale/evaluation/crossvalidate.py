@@ -17,11 +17,12 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.config.run import ALL_LABELS, SCRATCH
-from lcm_scale.data import ceiling
 from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
+from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
+from lcm_scale.evaluation.ceilings import ceilings
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
@@ -39,9 +40,10 @@ from lcm_scale.training.callbacks.by_target import checkpoint_of
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MODEL = "LCM"
-PARTS = (PEOPLE, DECODER)
+PARTS = (UNCALIBRATED, PEOPLE, DECODER)
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -59,6 +61,8 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
+    config = prepared.recipe.evaluate
+    wants_watched = config.calibration != "none"
     edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
@@ -66,7 +70,8 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         test = prepared.scans[fold.test]
         opened = harmonised(prepared.opened, train, names)
         predictor = Predictor(opened.sets, opened.source, prepared.recipe)
-        scores = []
+        scores: list[dict[str, list[np.ndarray]]] = []
+        watched: list[list[np.ndarray]] = []  # of who chooses the epoch, one a model
         if prepared.fixed is not None:
             scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
@@ -76,11 +81,17 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
                 continue
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers_of_parts(model, test, asked))
+            if wants_watched:
+                watchers = prepared.scans[fold.validation]
+                watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
+        if config.calibration != "none":
+            means = [np.mean(same, axis=0) for same in zip(*watched, strict=True)]
+            ours = calibrated(prepared, number, ours, means, MODEL)
         plain = _baselines(prepared, number, edges)
         anew = prepared.scratch[number] if prepared.scratch else ()
         bare = scratch.answers(anew, train, test, asked)
-        known = _ceilings(prepared, test)
+        known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
         beside = zip(ours, bare, plain, known, strict=True)
         answers.append([mine | new | rest | best for mine, new, rest, best in beside])
     targets = [
@@ -90,21 +101,10 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
 
 
-def _ceilings(prepared: PreparedEvaluation, test: np.ndarray) -> list[Answers]:
-    """What a simulator knows of the tested scans, one a question; empty where nobody does.
-
-    Args: test: numbers of a fold's scans.
-    """
-    sets = prepared.opened.sets
-    if not sets.simulated:
-        return [{} for _ in prepared.questions]
-    names = [column.name for column in sets.context_columns]
-    found: list[Answers] = []
-    for name, categories in (question.asked for question in prepared.questions):
-        whole = ceiling.of_question(name, categories, names, sets.context[prepared.plan.tested])
-        own = ceiling.of_question(name, categories, names, sets.context[test])
-        found.append({} if whole is None or own is None else {CEILING: own})
-    return found
+def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
+    """The model as it is to the people who choose its epoch: a final people memory has them."""
+    unseen = result.checkpoint.with_name(checkpoints.UNSEEN)
+    return checkpoints.load(unseen, harmonised=True) if unseen.is_file() else model
 
 
 def _best_by_target(
@@ -146,9 +146,14 @@ def _label_curve(
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
         people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
-        kept = [name for name in whole.results if name not in (SCRATCH, CEILING)]  # as at few
-        results = {name: whole.results[name] for name in kept}
-        differences = {name: whole.differences[name] for name in kept if name != MODEL}
+        results, differences = (  # fewer labels are not calibrated
+            {
+                name: each
+                for name, each in of_models.items()
+                if name not in (UNCALIBRATED, SCRATCH, CEILING)
+            }
+            for of_models in (whole.results, whole.differences)
+        )
         points.append(LabelPoint(ALL_LABELS, people, 1, results, differences))
     return points
 

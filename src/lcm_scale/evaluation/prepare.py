@@ -26,6 +26,7 @@ from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.scratch import check_scratch, without_pretraining
 from lcm_scale.evaluation.units import check_unit
+from lcm_scale.evaluation.validation_people import require_validation
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
@@ -128,6 +129,9 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
         plan = external.plan_of_fixed(recipe, sets, fixed)
     check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
     check_permutations(recipe, sets, plan.tested)
+    if recipe.evaluate.calibration != "none":
+        key = f"evaluate.calibration={recipe.evaluate.calibration}"
+        require_validation(recipe, plan, fixed is not None, key)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
@@ -178,7 +182,8 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    return replace(run, by_target=bool(plan.optimistic))
+    keep = recipe.evaluate.calibration != "none"
+    return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:

@@ -35,6 +35,11 @@ def check_scratch(recipe: Recipe) -> None:
         )
     if recipe.evaluate.protocol == "paper":
         raise InputError(f"{KEY}: not under evaluate.protocol=paper; leave it out")
+    if recipe.evaluate.calibration != "none":
+        raise InputError(
+            f"{KEY}: not with evaluate.calibration, which is of the pretrained model alone; leave "
+            "one out"
+        )
 
 
 def without_pretraining(recipe: Recipe) -> Recipe:

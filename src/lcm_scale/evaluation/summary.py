@@ -11,6 +11,7 @@ import numpy as np
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
+from lcm_scale.evaluation.calibrate import calibration_notes
 from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
@@ -126,7 +127,7 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
         notes.append(f"Predictions are averaged over a {unit}'s windows: each {unit} counts once.")
     if prepared.recipe.model.edge_branch:
         notes.append(EDGE_BRANCH)
-    notes += _people_notes(prepared)
+    notes += _people_notes(prepared) + calibration_notes(prepared)
     model = prepared.opened.start or prepared.fixed
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.compare import Compared, People, Row
@@ -267,6 +268,7 @@ def picture(c: Compared, rows: Sequence[Row], by_target: bool) -> Figure:
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
             ax.grid(axis="x")
+            ax.xaxis.set_major_locator(MaxNLocator(6))
             ax.set_xlabel(f"Second minus first{f', {unit}' if unit else ''} (95 % interval)")
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.results import TargetResult
 from lcm_scale.report import beside, wording
@@ -92,11 +93,12 @@ def _compared(t: TargetResult, simulated: bool) -> Verdict:
 
 def _of_parts(t: TargetResult) -> str:
     """Which part of the model does the work, '' where it has one only."""
-    if not t.parts:
+    parts = [part for part in t.parts if part != UNCALIBRATED]
+    if not parts:
         return ""
     kind = METRICS[t.kind][t.deciding]
     alone = [
         f"its {wording.words(part)} alone {wording.show(t.metric(part, t.deciding), kind)}"
-        for part in t.parts
+        for part in parts
     ]
     return f" Of its parts, {' and '.join(alone)}."

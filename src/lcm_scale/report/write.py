@@ -21,6 +21,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
+from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
 from lcm_scale.evaluation.several import clear
@@ -179,7 +180,11 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     ]
     for name in drawn:
         kind = METRICS[t.kind][name]
-        rows = {wording.label(model): t.metric(model, name) for model in t.results}
+        rows = {
+            wording.label(model): t.metric(model, name)
+            for model in t.results
+            if model != UNCALIBRATED
+        }
         rows = {model: m for model, m in rows.items() if math.isfinite(m.value)}
         no_skill = t.metric("majority", name).value if "majority" in t.results else None
         if rows:
@@ -198,10 +203,12 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         )
         return
     if len(np.unique(ours.truth)) == 2:
-        curves = [p for p in once if p.model != "majority"]
+        curves = [p for p in once if p.model not in ("majority", UNCALIBRATED)]
         yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
+    for plain in (p for p in once if p.model == UNCALIBRATED):
+        yield "not-calibrated", plots.calibration(plain)
 
 
 def _renamed(p: Predictions) -> Predictions:

@@ -32,11 +32,14 @@ MOST_SCANS = 4000  # beyond it products of people with people cost minutes and g
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
     """Fit the memory of a trained run and write its final checkpoint; nothing where it is there.
 
+    Where the run keeps one, the same model with a memory that never saw the validation people is
+    written too (`checkpoints.UNSEEN`): what it answers about them is what it would about strangers.
+
     Args: chosen: the checkpoint whose decoder stands beside it.
     Returns: the final checkpoint.  Raises: InputError where it cannot be written.
     """
-    final = chosen.parent / checkpoints.FINAL
-    if final.is_file():
+    final, unseen = (chosen.parent / name for name in (checkpoints.FINAL, checkpoints.UNSEEN))
+    if final.is_file() and (unseen.is_file() or not prepared.keep_unseen):
         return final
     model = checkpoints.load(chosen)
     everybody = remembered(prepared)
@@ -49,9 +52,17 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         if len(train) < len(everybody):
             memory = _fit(prepared, model.active, train, prior)
             gates = _gates(prepared, model, memory, np.setdiff1d(everybody, train))
+            if prepared.keep_unseen:
+                _write(model, memory.gated(gates), unseen)
         advance()
         whole = _fit(prepared, model.active, everybody, prior).gated(gates)
         advance()
+    _write(model, whole, final)
+    return final
+
+
+def _write(model: checkpoints.Checkpoint, whole: PeopleMemory, path: Path) -> None:
+    """The decoder's checkpoint with a memory beside it."""
     config = replace(
         model.model,
         people_memory=True,
@@ -63,8 +74,7 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
     meaning = replace(model, model=config, context=whole.context)
-    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, final)
-    return final
+    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, path)
 
 
 def remembered(prepared: PreparedRun) -> np.ndarray:

@@ -31,6 +31,7 @@ from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 BEST = "best.ckpt"
 FINAL = "final.ckpt"  # of a finished run with people memory: what it answers with
+UNSEEN = "unseen-validation.ckpt"  # the same without the validation people in its memory
 STABLE = "stable"  # folder of a run: where its decay began
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
