@@ -46,6 +46,7 @@ ROOMS = [
     "report",
     "sweep",
     "laws",
+    "estimators",
     "cli",
 ]
 # Old addresses that keep working, and what they stand for.

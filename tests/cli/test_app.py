@@ -26,6 +26,7 @@ VERBS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "predict",
     "compare",
     "ablate",
     "cost",

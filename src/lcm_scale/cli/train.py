@@ -69,10 +69,15 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     if dry_run:
         return print_plan("evaluate", composed, prepared.folder, recipe, overrides)
     from lcm_scale.evaluation.crossvalidate import evaluate as cross_validate
+    from lcm_scale.evaluation.final import train_final
     from lcm_scale.report.write import write_report
 
     page = write_report(cross_validate(prepared), prepared.folder)
+    model = train_final(prepared)
     print(f"report: {page}")
+    if model is not None:
+        print(f"model of everybody: {model}")
+        return print_next(f"lcm-scale predict {prepared.folder} SCANS -o predictions.csv")
     print_next(f"lcm-scale inspect {prepared.folder}")
 
 

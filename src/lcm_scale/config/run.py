@@ -216,6 +216,8 @@ class EvaluateConfig:
     # the headline with so many labelled people a fold, a curve: [10, 25, 50, all]
     label_counts: list[str] = text(LABEL_COUNT, [], may_differ=True)
     label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
+    # afterwards train one model on everybody, RUN/model, which `predict` asks; one fold's time more
+    final: bool = free(False, may_differ=True)
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
@@ -223,6 +225,8 @@ class EvaluateConfig:
     confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
     # the model's class probabilities, by a map fitted in each fold on who chooses its epoch
     calibration: str = choice("none", "temperature", "isotonic", may_differ=True)
+    # sets and intervals that miss at most this share of people, from who chooses the epoch; 0: none
+    conformal: float = share(0.0, may_differ=True)
     # how often the headline's labels are exchanged between people, for a p; 0: not asked
     permutations: int = at_least(0, 0, may_differ=True)
     # between whom: people of one fold, or of one fold and site

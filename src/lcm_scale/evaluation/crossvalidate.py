@@ -23,6 +23,7 @@ from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
 from lcm_scale.evaluation.ceilings import ceilings
+from lcm_scale.evaluation.conformal import promises
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
@@ -62,10 +63,11 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
     config = prepared.recipe.evaluate
-    wants_watched = config.calibration != "none"
+    wants_watched = config.calibration != "none" or config.conformal > 0
     edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
+    asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
     for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
         test = prepared.scans[fold.test]
         opened = harmonised(prepared.opened, train, names)
@@ -85,9 +87,9 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
                 watchers = prepared.scans[fold.validation]
                 watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
+        asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
         if config.calibration != "none":
-            means = [np.mean(same, axis=0) for same in zip(*watched, strict=True)]
-            ours = calibrated(prepared, number, ours, means, MODEL)
+            ours = calibrated(prepared, number, ours, asides[-1], MODEL)
         plain = _baselines(prepared, number, edges)
         anew = prepared.scratch[number] if prepared.scratch else ()
         bare = scratch.answers(anew, train, test, asked)
@@ -98,7 +100,8 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
-    return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+    curve = _label_curve(prepared, targets[0], edges)
+    return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
 
 
 def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:

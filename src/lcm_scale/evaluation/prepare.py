@@ -14,7 +14,7 @@ from lcm_scale.config import Recipe, expand
 from lcm_scale.config.run import LARGEST_SEED, SCRATCH
 from lcm_scale.data.given import known_names
 from lcm_scale.data.kin import grouped
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, split_subjects
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
@@ -26,13 +26,13 @@ from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.scratch import check_scratch, without_pretraining
 from lcm_scale.evaluation.units import check_unit
-from lcm_scale.evaluation.validation_people import require_validation
+from lcm_scale.evaluation.validation_people import check_conformal, require_validation
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.transfer import check_kinds
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.weights.checkpoints import OF_EVERYBODY, Checkpoint
 
 # Beside a run's own lock: a finetuned run and its evaluation share the folder, not the files.
 LOCK = ".evaluate.lock"
@@ -49,6 +49,7 @@ class PreparedEvaluation:
         draws: one a count, draw and fold where the headline is asked with few labels, in this
             order.
         scratch: as `runs`, of the models without pretraining; empty where nobody asks for them.
+        final: a model of everybody, where the recipe asks for one.
     """
 
     opened: Opened
@@ -58,6 +59,7 @@ class PreparedEvaluation:
     runs: tuple[tuple[PreparedRun, ...], ...]
     draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
     scratch: tuple[tuple[PreparedRun, ...], ...] = ()
+    final: PreparedRun | None = None
 
     @property
     def scans(self) -> np.ndarray:
@@ -132,6 +134,10 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     if recipe.evaluate.calibration != "none":
         key = f"evaluate.calibration={recipe.evaluate.calibration}"
         require_validation(recipe, plan, fixed is not None, key)
+    if recipe.evaluate.conformal:
+        key = f"evaluate.conformal={recipe.evaluate.conformal:g}"
+        require_validation(recipe, plan, fixed is not None, key)
+        check_conformal(recipe, sets, plan)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
@@ -143,7 +149,8 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     scratch: tuple[tuple[PreparedRun, ...], ...] = ()
     if SCRATCH in recipe.evaluate.baselines:
         scratch = _prepare_folds(_open(without_pretraining(recipe)), folder / SCRATCH, plan)
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, scratch)
+    final = _prepare_final(opened, folder) if recipe.evaluate.final else None
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, scratch, final)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
@@ -182,8 +189,31 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    keep = recipe.evaluate.calibration != "none"
+    keep = recipe.evaluate.calibration != "none" or recipe.evaluate.conformal > 0
     return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
+
+
+def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
+    """One model on everybody, as `pretrain` and `finetune` would train it: of all people the
+    recipe's share chooses the epoch, then people memory is fitted on all of them."""
+    recipe, sets = opened.recipe, opened.sets
+    if recipe.evaluate.checkpoint is not None or recipe.evaluate.harmonise != "none":
+        key = "checkpoint" if recipe.evaluate.checkpoint is not None else "harmonise"
+        raise InputError(
+            f"evaluate.final and evaluate.{key} exclude each other: "
+            + (
+                "a fixed model is not trained; ask it itself"
+                if key == "checkpoint"
+                else "a new person's matrix cannot be harmonised with the training sites"
+            )
+        )
+    return prepare_split(
+        opened,
+        replace(recipe, name=f"{recipe.name}/{OF_EVERYBODY}"),
+        folder / OF_EVERYBODY,
+        *split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed),
+        "model of everybody",
+    )
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lcm_scale.config.run import SCRATCH
+from lcm_scale.evaluation.conformal import Promise
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
@@ -177,6 +178,7 @@ class Report:
         labels: the headline with few labelled people, ascending; empty where nobody asked.
         subgroups: each target's deciding metric by site and by sex.
         confounds: what is told of each target without any matrix; empty where nobody asked.
+        promises: sets and intervals of the targets; empty where nobody asked.
         permuted: the headline with exchanged labels, None where nobody asked.
         together: target -> p of the model's paired difference from the best baseline in the
             deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
@@ -207,4 +209,5 @@ class Report:
     subgroups: tuple[Subgroup, ...] = ()
     confounds: tuple[Confounds, ...] = ()
     permuted: Permuted | None = None
+    promises: tuple[Promise, ...] = ()
     together: Mapping[str, float] = field(default_factory=dict)

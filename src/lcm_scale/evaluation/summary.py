@@ -12,6 +12,7 @@ from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.calibrate import calibration_notes
+from lcm_scale.evaluation.conformal import Promise, conformal_notes
 from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
@@ -45,6 +46,7 @@ def summarise(
     results: Sequence[TargetResult],
     runs: Sequence[FitResult],
     labels: Sequence[LabelPoint] = (),
+    promised: tuple[Promise, ...] = (),
 ) -> Report:
     """Everything that a reader of the report should see."""
     recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
@@ -78,6 +80,7 @@ def summarise(
         read_as=prepared.plan.read_as,
         subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
         confounds=confounds(prepared, results),
+        promises=promised,
         permuted=_permuted(prepared, results[0]),
         together=holm({t.target: _p_of(t) for t in results}),
         asked={
@@ -128,6 +131,7 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     if prepared.recipe.model.edge_branch:
         notes.append(EDGE_BRANCH)
     notes += _people_notes(prepared) + calibration_notes(prepared)
+    notes += conformal_notes(prepared)
     model = prepared.opened.start or prepared.fixed
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)

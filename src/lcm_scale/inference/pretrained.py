@@ -95,21 +95,24 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         columns move. What belongs to pairs of regions moves with both.
         Raises: InputError where the regions differ.
         """
-        place = torch.from_numpy(self.meaning.atlas.order_from(atlas))
+        order = self.meaning.atlas.order_from(atlas)
+        place = torch.from_numpy(order)
         weight = self.embedding.linear.weight
         weight.copy_(_moved(weight, 1, place))
         if self.edge_branch is not None:
-            edges = torch.from_numpy(edge_order(place.numpy()))
+            edges = torch.from_numpy(edge_order(order))
             branch = self.edge_branch
             for table in (branch.centre, branch.scale, *branch.table.parameters()):
                 table.copy_(_moved(table, -1, edges))
         if self.people is not None:
             self.people.reorder(place)
-        self.meaning = replace(self.meaning, atlas=atlas)
+        cohort = self.meaning.cohort and self.meaning.cohort.moved(edge_order(order))
+        self.meaning = replace(self.meaning, atlas=atlas, cohort=cohort)
         # what `save_pretrained` writes
         self._hub_mixin_config = {
             **cast(dict[str, Any], self._hub_mixin_config),
             "atlas": atlas.to_json(),
+            **({"cohort": cohort.to_json()} if cohort else {}),
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -23,6 +23,7 @@ from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 ABSENT = -30.0  # logit of a class that no training scan has
+MOST_SCANS = 4000  # beyond it products of people with people cost minutes and gigabytes
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,25 @@ class PeopleMemory:
         context = Context(self.context, values)
         before = None if self.prior is None else self.prior.vectors_of(matrices)
         return {
-            name: _scores(target, vectors, context, before) for name, target in self.targets.items()
+            name: scores_of(target, vectors, context, before)
+            for name, target in self.targets.items()
         }
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
         """The same with other gates."""
         targets = {n: replace(t, gate=gates.get(n, t.gate)) for n, t in self.targets.items()}
         return replace(self, targets=targets)
+
+
+def within_reach(subject: np.ndarray, seed: int, most: int) -> np.ndarray:
+    """Positions of the scans that a memory holds, ascending: all, or of as many people as `most`
+    scans have room for, drawn by the seed.  Args: subject: (n,)."""
+    if len(subject) <= most:
+        return np.arange(len(subject))
+    people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(people))
+    kept = order[np.cumsum(counts[order]) <= most]
+    return np.flatnonzero(np.isin(inverse, kept))
 
 
 def fit_memory(
@@ -127,8 +140,29 @@ def fit_memory(
     vectors = space.vectors_of(matrices)
     centre = vectors.mean(0)
     vectors -= centre
-    bank = Bank(vectors @ vectors.T, subject, known)
     before = None if prior is None else prior.vectors_of(matrices)
+    targets = fit_targets(vectors, subject, asked, seed, known, prior, before)
+    used = prior if any(target.prior for target in targets.values()) else None
+    return PeopleMemory(space.whitening, centre, targets, known.columns, used)
+
+
+def fit_targets(
+    vectors: np.ndarray,
+    subject: np.ndarray,
+    asked: Mapping[str, Asked],
+    seed: int,
+    known: Context,
+    prior: Prior | None = None,
+    before: np.ndarray | None = None,
+) -> dict[str, Remembered]:
+    """What `fit_memory` fits once scans are vectors, whatever these are of.
+
+    Args:
+        vectors: (n, F), centred.   subject, asked, seed: as for `fit_memory`.
+        known: context of the n, fitted.
+        before: (P, n, F) their vectors about the prior's references.
+    """
+    bank = Bank(vectors @ vectors.T, subject, known)
     targets = {}
     for name, each in asked.items():
         labelled = np.flatnonzero(np.isfinite(each.truth))
@@ -138,8 +172,7 @@ def fit_memory(
             fitted = _fit(untold, vectors, labelled, each, seed, start, before)
             weights = _placed(fitted.weights, known, name)
             targets[name] = replace(fitted, weights=weights)
-    used = prior if any(target.prior for target in targets.values()) else None
-    return PeopleMemory(space.whitening, centre, targets, known.columns, used)
+    return targets
 
 
 def _placed(weights: Weights, known: Context, name: str) -> Weights:
@@ -207,9 +240,14 @@ def _answered(
     return prior_answers(start, before[:, labelled])
 
 
-def _scores(
-    target: Remembered, vectors: np.ndarray, context: Context, before: np.ndarray | None
+def scores_of(
+    target: Remembered,
+    vectors: np.ndarray,
+    context: Context,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
+    """(m, K) logits, or (m, 1) values in its unit, of vectors (m, F) that are centred as the
+    training's.  Args: before: as for `fit_targets`, of the m."""
     offset: np.ndarray | float = 0.0
     if target.prior is not None and before is not None:
         offset = prior_answers(target.prior, before)

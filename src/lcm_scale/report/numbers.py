@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.evaluation.results import Report
+from lcm_scale.report import conformal_rows
 from lcm_scale.report.verdict import verdict
 
 
@@ -20,6 +21,7 @@ def results(report: Report) -> dict[str, Any]:
     data["subgroups"] = [asdict(row) for row in report.subgroups]
     data["confounds"] = [asdict(of_target) for of_target in report.confounds]
     data["permuted"] = report.permuted and asdict(report.permuted)
+    data["promises"] = [conformal_rows.told(promise) for promise in report.promises]
     data["verdict"] = asdict(
         verdict(
             next(t for t in report.targets if t.target == report.headline),

@@ -28,6 +28,7 @@ from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
 from lcm_scale.report import numbers, pictures, plots, wording
+from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
 from lcm_scale.report.verdict import verdict
 
@@ -52,6 +53,7 @@ def write_report(report: Report, folder: Path) -> Path:
     beside = {
         "subgroups.csv": list(numbers.subgroup_rows(report)),
         "confounds.csv": list(confound_rows(report)),
+        "conformal.csv": list(conformal_rows(report)),
         "labels.csv": list(numbers.label_rows(report)),
     }
     for name, rows in beside.items():
@@ -208,7 +210,9 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
     for plain in (p for p in once if p.model == UNCALIBRATED):
-        yield "not-calibrated", plots.calibration(plain)
+        figure = plots.calibration(plain)
+        figure.axes[0].set_title("Not calibrated")
+        yield "not-calibrated", figure
 
 
 def _renamed(p: Predictions) -> Predictions:

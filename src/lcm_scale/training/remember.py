@@ -17,7 +17,14 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
-from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
+from lcm_scale.linear.memory import (
+    MOST_SCANS,
+    Asked,
+    PeopleMemory,
+    fit_gate,
+    fit_memory,
+    within_reach,
+)
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
@@ -25,8 +32,6 @@ from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
-
-MOST_SCANS = 4000  # beyond it products of people with people cost minutes and gigabytes
 
 
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
@@ -81,13 +86,8 @@ def remembered(prepared: PreparedRun) -> np.ndarray:
     """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
     or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
     scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    if len(scans) <= MOST_SCANS:
-        return scans
     subject = prepared.opened.sets.subject[scans]
-    people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
-    kept = order[np.cumsum(counts[order]) <= MOST_SCANS]
-    return scans[np.isin(inverse, kept)]
+    return scans[within_reach(subject, prepared.recipe.seed, MOST_SCANS)]
 
 
 def sentence(prepared: PreparedRun) -> str:

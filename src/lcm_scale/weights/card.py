@@ -14,6 +14,7 @@ from lcm_scale import checked
 from lcm_scale.terminal import one_line
 from lcm_scale.weights.meaning import MOST_PEOPLE
 
+RESULTS, EVALUATED = "results.json", "evaluated_by.json"
 ADVICE = "name a run that `lcm-scale evaluate` wrote"
 AHEAD = {  # the report's standing -> who is ahead
     "ahead": "the model",
@@ -26,7 +27,7 @@ AHEAD = {  # the report's standing -> who is ahead
 
 def read_results(path: Path) -> dict[str, Any]:
     """The ``results.json`` of an evaluated run, by file or run folder.  Raises: InputError."""
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     with checked.damage_named(file, "not the results of an evaluation", ADVICE):
         own = checked.members(
             checked.read_object(file),
@@ -55,6 +56,25 @@ def _fixed(file: Path) -> str:
     with checked.damage_named(file, "not what an evaluation was asked", ADVICE):
         starts = checked.members(checked.read_object(file).get("starts_from", {}), "starts_from")
         return checked.text(starts.get("evaluate.checkpoint", ""), "evaluate.checkpoint")
+
+
+def evaluated_by(run: Path) -> dict[str, Any] | None:
+    """What is said of a model whose recipe was evaluated: `EVALUATED` in its own folder, or the
+    results of the run that it is; None where neither is there.  Raises: InputError."""
+    file = run / EVALUATED
+    if file.is_file():
+        with checked.damage_named(file, "not what an evaluation found", "evaluate again"):
+            return checked.members(checked.read_object(file), "it", each=checked.text)
+    if not (run / RESULTS).is_file():
+        return None
+    own = read_results(run)
+    return {
+        "run": run.name,
+        "is": "models of the same recipe, each asked of people whom it had not seen",
+        "protocol": own["protocol"],
+        "verdict": own["verdict"]["sentence"],
+        "optimistic": own.get("optimistic", ""),
+    }
 
 
 def _in_markdown(value: object) -> object:

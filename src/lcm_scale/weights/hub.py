@@ -30,7 +30,7 @@ from lcm_scale.files import inside, said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.card import card, read_results
+from lcm_scale.weights.card import RESULTS, card, read_results
 from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.plain import save_readable
 
@@ -70,7 +70,8 @@ def export_hub(
     Args:
         dtype: of the weights, fp32, bf16 or fp16; buffers of the norms stay fp32.
         shard_gb: the largest file; the mixin reads one file only, `load_model` any number.
-        results: a run folder with ``results.json``, whose measures go into the card.
+        results: a run folder with ``results.json``, whose measures go into the card; None: where
+            the model is of everybody in an evaluated run (RUN/model), that run.
         licence: SPDX name, for the card.
     Raises: InputError.
     """
@@ -81,6 +82,10 @@ def export_hub(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists; name a new folder")
     loaded = checkpoints.load(checkpoint)
+    file = checkpoints.find(checkpoint)
+    if results is None and file.parts[-3:-1] == (checkpoints.OF_EVERYBODY, "checkpoints"):
+        above = file.parents[2] / RESULTS
+        results = above if above.is_file() else None
     measured = None if results is None else read_results(results)
     config = {**replace(loaded, versions=versions()).to_json(EXPORTED), "dtype": dtype}
     texts = {
