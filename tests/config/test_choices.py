@@ -28,6 +28,7 @@ from lcm_scale.config import (
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.config.run import SCRATCH
 from lcm_scale.data.cleaning import TAKES
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
@@ -82,7 +83,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
     "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
-    "Recipe.evaluate.baselines": set(BASELINES),
+    "Recipe.evaluate.baselines": {*BASELINES, SCRATCH},
     "Recipe.evaluate.confounds": set(COVARIATES),
     "Recipe.evaluate.calibration": {"none", *MAPS},
     "SweepRecipe.baselines": set(BASELINES),
