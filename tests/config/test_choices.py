@@ -28,6 +28,7 @@ from lcm_scale.config import (
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.config.run import SCRATCH
 from lcm_scale.data.cleaning import TAKES
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
@@ -82,7 +83,7 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
     "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
-    "Recipe.evaluate.baselines": set(BASELINES),
+    "Recipe.evaluate.baselines": {*BASELINES, SCRATCH},
     "Recipe.evaluate.confounds": set(COVARIATES),
     "Recipe.evaluate.calibration": {"none", *MAPS},
     "SweepRecipe.baselines": set(BASELINES),
@@ -309,7 +310,7 @@ def harmonise(word: str) -> object:
 
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
-    "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
+    "Recipe.model.people_memory": lambda word: word,  # tests/training/test_remember.py
     "Recipe.model.prior": lambda word: word != "none",  # likewise
     "Recipe.evaluate.permute_within": lambda word: (
         word == "site"

@@ -103,6 +103,32 @@ def test_sets_and_intervals_are_the_plain_ones(calibration: str, recipe: Make) -
     assert "Answers with a promise of 70 %" in page.read_text()
 
 
+def test_people_memory_is_as_wrong_about_them_as_about_strangers(recipe: Make) -> None:
+    """The final memory has the people who choose the epoch: a promise made from its errors about
+    them would be too small."""
+    asked = (*QUICK, "model.people_memory=linear", "evaluate.conformal=0.3")
+    ready = prepare_evaluation(recipe("name=memory", *asked))
+    report = crossvalidate.evaluate(ready)
+    age = next(promise for promise in report.promises if promise.target == "age")
+    assert age.low is not None and age.high is not None
+    question, fold, sets = ready.questions[1], ready.folds[0], ready.opened.sets
+    final = ready.folder / "folds" / "fold-1" / "checkpoints" / checkpoints.FINAL
+    predictor = crossvalidate.Predictor(sets, ready.opened.source, ready.recipe)
+    aside = ready.scans[fold.validation]
+    truth = question.truth(sets.labels[aside])
+    known = np.isfinite(truth)
+
+    def limit(name: str) -> float:
+        model = checkpoints.load(final.with_name(name))
+        (answer,) = predictor.answers(model, aside, [question.asked])
+        return widened(np.abs(answer - truth)[known], 0.3)
+
+    rows = age.predictions.fold == 1
+    half = (age.high - age.low)[rows] / 2
+    np.testing.assert_allclose(half, limit(checkpoints.UNSEEN), rtol=1e-5)
+    assert limit(checkpoints.FINAL) != pytest.approx(limit(checkpoints.UNSEEN), rel=1e-3)
+
+
 def test_who_has_several_scans_counts_once(recipe: Make) -> None:
     """Everybody's scans twice: the promise is made from as many people as before."""
     ready = prepare_evaluation(recipe("name=eval", *QUICK, "evaluate.conformal=0.3"))

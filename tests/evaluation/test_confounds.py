@@ -103,7 +103,7 @@ def test_tertiles_and_categories() -> None:
 
 
 def prepared(bootstrap: int = 200) -> Any:
-    """What `_within` asks of a prepared evaluation."""
+    """what `within_strata` asks of a prepared evaluation."""
     config = SimpleNamespace(bootstrap=bootstrap, seed=0)
     sets = SimpleNamespace(groups=None)
     return SimpleNamespace(
@@ -128,7 +128,7 @@ def test_a_score_that_the_site_carries_is_gone_within_sites() -> None:
         NUMBER,
     )
     known = np.where(rng.random(N) < 0.1, np.nan, site)
-    found = room._within(prepared(), p, Covariate("site", known, True))
+    found = room.within_strata(prepared(), p, Covariate("site", known, True))
     # The plain formulation: every pair of one fold and one site, by its share of all such pairs.
     wins = pairs = 0.0
     for fold in range(3):

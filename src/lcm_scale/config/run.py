@@ -34,6 +34,7 @@ METRICS = (
     *("mae", "r2", "pearson_r"),
 )
 BASELINES = ("majority", "linear", "tangent")
+SCRATCH = "scratch"  # the same model without init_from, as a baseline of an evaluation
 CONFOUNDS = ("site", "motion", "length", "age", "sex")
 
 
@@ -77,8 +78,8 @@ class ModelConfig:
     edge_branch: bool = False
     edge_dropout: float = share(0.5)  # on that branch's input
     # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
-    # decoder's
-    people_memory: str = choice("none", "linear")
+    # decoder's; rbf: keeps people's vectors, personal data
+    people_memory: str = choice("none", "linear", "rbf")
     # what people memory is told of a scan beside its matrix: site, columns of context, targets
     context: list[str] = texts()
     # where init_from has people memory: fit what its answers leave over, or all anew
@@ -219,7 +220,7 @@ class EvaluateConfig:
     final: bool = free(False, may_differ=True)
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
-    baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
+    baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
     # what is asked how well it tells each label without any matrix; empty: nothing is asked
     confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
     # the model's class probabilities, by a map fitted in each fold on who chooses its epoch

@@ -68,8 +68,8 @@ def confounds(
         for question, result in zip(prepared.questions, results, strict=True):
             own = [c for c in known if c.name != question.target.name]
             p = next(p for p in result.predictions if p.model == result.model)
-            told = tuple(_told(prepared, question, p, own))
-            within = tuple(_within(prepared, p, covariate) for covariate in own)
+            told = tuple(told_by(prepared, question, p, own))
+            within = tuple(within_strata(prepared, p, covariate) for covariate in own)
             found.append(
                 Confounds(result.target, question.kind, RANKED[question.kind], told, within)
             )
@@ -117,7 +117,7 @@ COVARIATES: dict[str, Callable[[ShardSets, str], Covariate]] = {
 # -- what they tell --------------------------------------------------------------------------------
 
 
-def _told(
+def told_by(
     prepared: PreparedEvaluation, question: Question, p: Predictions, own: Sequence[Covariate]
 ) -> list[ToldBy]:
     """Each of them, then all that could be used together.  Args: p: of the model."""
@@ -270,7 +270,10 @@ def _inner_folds(people: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.nda
 # -- among people who are alike --------------------------------------------------------------------
 
 
-def _within(prepared: PreparedEvaluation, p: Predictions, covariate: Covariate) -> WithinStrata:
+def within_strata(
+    prepared: PreparedEvaluation, p: Predictions, covariate: Covariate
+) -> WithinStrata:
+    """Of a model's predictions, in the metric of `RANKED`."""
     p = p.once()
     stratum = strata(covariate, p.scan)
     rows = np.flatnonzero(stratum >= 0)

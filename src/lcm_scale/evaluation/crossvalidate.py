@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale import progress
-from lcm_scale.config.run import ALL_LABELS
+from lcm_scale.config.run import ALL_LABELS, SCRATCH
 from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
+from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
+from lcm_scale.evaluation.ceilings import ceilings
 from lcm_scale.evaluation.conformal import promises
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
@@ -30,7 +32,7 @@ from lcm_scale.evaluation.labelled import with_label
 from lcm_scale.evaluation.metrics import Draws, Metric, primary
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
+from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
@@ -89,7 +91,11 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         if config.calibration != "none":
             ours = calibrated(prepared, number, ours, asides[-1], MODEL)
         plain = _baselines(prepared, number, edges)
-        answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
+        anew = prepared.scratch[number] if prepared.scratch else ()
+        bare = scratch.answers(anew, train, test, asked)
+        known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
+        beside = zip(ours, bare, plain, known, strict=True)
+        answers.append([mine | new | rest | best for mine, new, rest, best in beside])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
@@ -144,7 +150,11 @@ def _label_curve(
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
         people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
         results, differences = (  # fewer labels are not calibrated
-            {name: each for name, each in of_models.items() if name != UNCALIBRATED}
+            {
+                name: each
+                for name, each in of_models.items()
+                if name not in (UNCALIBRATED, SCRATCH, CEILING)
+            }
             for of_models in (whole.results, whole.differences)
         )
         points.append(LabelPoint(ALL_LABELS, people, 1, results, differences))
@@ -263,12 +273,12 @@ def _result(
 
 
 def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:
-    """Of the model minus each other one."""
+    """Of the model minus each other one that could be had."""
     ours = measured[MODEL]
     return {
         model: ours.minus(each)  # type: ignore[arg-type]  # all were measured alike
         for model, each in measured.items()
-        if model != MODEL
+        if model not in (MODEL, CEILING)
     }
 
 

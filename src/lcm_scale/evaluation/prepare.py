@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
-from lcm_scale.config.run import LARGEST_SEED
+from lcm_scale.config.run import LARGEST_SEED, SCRATCH
 from lcm_scale.data.given import known_names
 from lcm_scale.data.kin import grouped
 from lcm_scale.data.sets import ShardSets, split_subjects
@@ -24,6 +24,7 @@ from lcm_scale.evaluation.protocols import PROTOCOLS, external
 from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
+from lcm_scale.evaluation.scratch import check_scratch, without_pretraining
 from lcm_scale.evaluation.units import check_unit
 from lcm_scale.evaluation.validation_people import check_conformal, require_validation
 from lcm_scale.lock import check_free
@@ -47,6 +48,7 @@ class PreparedEvaluation:
         runs: of each fold one a repeat; empty for a fixed model.
         draws: one a count, draw and fold where the headline is asked with few labels, in this
             order.
+        scratch: as `runs`, of the models without pretraining; empty where nobody asks for them.
         final: a model of everybody, where the recipe asks for one.
     """
 
@@ -56,6 +58,7 @@ class PreparedEvaluation:
     plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
     draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
+    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
     final: PreparedRun | None = None
 
     @property
@@ -87,8 +90,8 @@ class PreparedEvaluation:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The recipe's, and one that is told what the model is told."""
-        asked = self.recipe.evaluate.baselines
+        """The recipe's plain ones, and one that is told what the model is told."""
+        asked = [name for name in self.recipe.evaluate.baselines if name != SCRATCH]
         return (*asked, *([TOLD] if self.context and "tangent" in asked else []))
 
     @property
@@ -102,19 +105,17 @@ class PreparedEvaluation:
 def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     """Open and check everything that an evaluation needs.  Raises: InputError."""
     for name in recipe.evaluate.baselines:
-        if name not in BASELINES:
+        if name not in (*BASELINES, SCRATCH):
             raise InputError(
                 f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of "
                 f"{', '.join(BASELINES)})"
             )
+    check_scratch(recipe)
     folder = run_folder(recipe)
     check_free(folder / LOCK)
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
-    opened = open_recipe(recipe)
-    if recipe.evaluate.group:
-        sets = grouped(opened.sets, recipe.evaluate.group, "evaluate.group")
-        opened = replace(opened, sets=sets)
+    opened = _open(recipe)
     sets = opened.sets
     check_evaluation(recipe, folder, sets.fingerprints)
     if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
@@ -140,22 +141,36 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
-    runs: tuple[tuple[PreparedRun, ...], ...] = ()
-    if fixed is None:
-        repeats = range(recipe.evaluate.repeats)
-        runs = tuple(
-            tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
-            for number in range(1, len(plan.folds) + 1)
-        )
+    runs = _prepare_folds(opened, folder, plan) if fixed is None else ()
     draws = tuple(
         (drawn, _prepare_draw(opened, folder, plan, drawn))
         for drawn in draws_of(recipe, sets, plan)
     )
+    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
+    if SCRATCH in recipe.evaluate.baselines:
+        scratch = _prepare_folds(_open(without_pretraining(recipe)), folder / SCRATCH, plan)
     final = _prepare_final(opened, folder) if recipe.evaluate.final else None
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, final)
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, scratch, final)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
+
+
+def _open(recipe: Recipe) -> Opened:
+    """The recipe's data, and who is kept together in them."""
+    opened = open_recipe(recipe)
+    if not recipe.evaluate.group:
+        return opened
+    return replace(opened, sets=grouped(opened.sets, recipe.evaluate.group, "evaluate.group"))
+
+
+def _prepare_folds(opened: Opened, folder: Path, plan: Plan) -> tuple[tuple[PreparedRun, ...], ...]:
+    """Of each fold one a repeat."""
+    repeats = range(opened.recipe.evaluate.repeats)
+    return tuple(
+        tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
+        for number in range(1, len(plan.folds) + 1)
+    )
 
 
 def _prepare_fold(

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lcm_scale.config.run import SCRATCH
 from lcm_scale.evaluation.conformal import Promise
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
+
+CEILING = "ceiling"  # what a simulator knows of its scans: in `results`, never in `differences`
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,13 @@ class TargetResult:
 
     @property
     def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric, parts of the model left out; None where no
-        baseline was run."""
+        """By point estimate in the deciding metric; None where no baseline was run. Parts of the
+        model, and the model without pretraining, are none."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
         values = {
             name: sign * self.metric(name, self.deciding).value
             for name in self.differences
-            if name not in self.parts
+            if name not in (*self.parts, SCRATCH)
         }
         return max(values, key=values.__getitem__, default=None)
 
