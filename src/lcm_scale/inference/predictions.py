@@ -202,12 +202,12 @@ def _odd(
     found = []
     if not distance <= cohort.threshold:  # no distance at all is far too
         found.append(f"far from the training people ({distance:.2f} > {cohort.threshold:.2f})")
-    for name, value, known, unit in (
-        ("volumes", volumes, cohort.volumes, ""),
-        ("repetition time", seconds, cohort.seconds, " s"),
-        ("mean |r|", size, cohort.size, ""),
+    for name, value, known, unit, slack in (
+        ("volumes", volumes, cohort.volumes, "", 0.1),
+        ("repetition time", seconds, cohort.seconds, " s", 0.01),
+        ("mean |r|", size, cohort.size, "", 1e-3),
     ):
-        found += _outside(name, value, known, unit)
+        found += _outside(name, value, known, unit, slack)
     strange = [
         meaning.atlas.label(r)
         for r in np.flatnonzero(missing).tolist()
@@ -219,12 +219,12 @@ def _odd(
     return found
 
 
-def _outside(name: str, value: float, known: Range | None, unit: str) -> list[str]:
+def _outside(name: str, value: float, known: Range | None, unit: str, slack: float) -> list[str]:
+    """Args: slack: share of its ends by which a value may lie outside the training scans' range."""
     if known is None or not np.isfinite(value):
         return []
     low, high = known
-    slack = 1e-3 * max(abs(low), abs(high))  # stored in fewer digits
-    if low - slack <= value <= high + slack:
+    if low * (1 - slack) <= value <= high * (1 + slack):
         return []
     span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     return [f"{name} {value:.3g}{unit}, trained on {span}{unit}"]
