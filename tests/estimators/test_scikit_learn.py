@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lcm_scale import ConnectomeFeatures, LCMClassifier, LCMRegressor
+from lcm_scale.linear import size
 
 CHECKS = """
 import json, sys, warnings
@@ -193,3 +194,20 @@ def test_nilearns_matrices_are_taken(people: Any) -> None:
     )
     pipeline = make_pipeline(measure, LCMClassifier())
     assert pipeline.fit(people.series, people.group).score(people.series, people.group) > 0.9
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_many_scans_are_learnt_from_by_landmarks(
+    columns: bool, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where everybody is one, the answers are those of all with all."""
+    X = people.fc[:, *np.triu_indices(8, 1)] if columns else people.fc
+    fit = {"X": X, "y": people.group, "groups": people.person}
+    expected = LCMClassifier().fit(**fit).predict_proba(X)
+    monkeypatch.setattr(size, "MOST_SCANS", 40)
+    monkeypatch.setattr(size, "LANDMARKS", 60)
+    assert np.allclose(LCMClassifier().fit(**fit).predict_proba(X), expected, atol=1e-4)
+    monkeypatch.setattr(size, "LANDMARKS", 16)
+    some = LCMClassifier().fit(**fit)
+    assert some.score(X, people.group) > 0.9
+    assert not np.allclose(some.predict_proba(X), expected, atol=1e-3)

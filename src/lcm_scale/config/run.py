@@ -78,8 +78,8 @@ class ModelConfig:
     edge_branch: bool = False
     edge_dropout: float = share(0.5)  # on that branch's input
     # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
-    # decoder's
-    people_memory: str = choice("none", "linear")
+    # decoder's; rbf: keeps people's vectors, personal data
+    people_memory: str = choice("none", "linear", "rbf")
     # what people memory is told of a scan beside its matrix: site, columns of context, targets
     context: list[str] = texts()
     # where init_from has people memory: fit what its answers leave over, or all anew

@@ -10,9 +10,6 @@ Shapes: n training scans, m others, T volumes, R regions, F columns, K classes.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
@@ -31,40 +28,15 @@ from lcm_scale.estimators.scans import (
     seed_of,
 )
 from lcm_scale.estimators.told import read_context, tell
-from lcm_scale.linear.context import Context, KnownColumn
-from lcm_scale.linear.memory import (
-    MOST_SCANS,
-    Asked,
-    PeopleMemory,
-    Remembered,
-    fit_memory,
-    fit_targets,
-    scores_of,
-    within_reach,
-)
+from lcm_scale.linear.columns import ColumnMemory, fit_columns
+from lcm_scale.linear.memory import Asked, PeopleMemory, Remembered, fit_memory
 from lcm_scale.linear.prior import Prior
+from lcm_scale.linear.size import landmarks_of
 from lcm_scale.terminal import print
 
 ANSWER = "y"
 AT_ONCE = 1024  # scans whose matrices are held at a time
 LEAST_PEOPLE = 2  # of a class: with one, the class cannot be told from that person
-
-
-@dataclass(frozen=True)
-class ColumnMemory:
-    """A memory of scans that are columns, without a tangent space.
-
-    Attributes: centre: (F,).   targets, context: as of `PeopleMemory`.
-    """
-
-    centre: np.ndarray
-    targets: Mapping[str, Remembered]
-    context: tuple[KnownColumn, ...]
-
-    def scores(self, columns: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
-        """As `PeopleMemory.scores`, of columns (m, F)."""
-        vectors, context = columns - self.centre, Context(self.context, values)
-        return {name: scores_of(each, vectors, context) for name, each in self.targets.items()}
 
 
 class _PeopleEstimator(BaseEstimator):
@@ -119,24 +91,13 @@ class _PeopleEstimator(BaseEstimator):
         known = read_context(context, len(people), ANSWER)
         prior = self._prior(scans, asked)
         seed = seed_of(self.random_state)
-        kept = within_reach(people, seed, MOST_SCANS)
-        if len(kept) < len(people):
-            warnings.warn(
-                f"people memory holds {len(kept):,} of {len(people):,} scans, whose people are "
-                "drawn by random_state: products of more scans with each other would take too long",
-                UserWarning,
-                stacklevel=3,
-            )
-        values, people, known = scans.values[kept], people[kept], known.of(kept)
-        asked = Asked(asked.truth[kept], asked.n_classes)
+        most = landmarks_of(len(people))
         if scans.n_regions:
-            self.memory_ = fit_memory(values, people, {ANSWER: asked}, seed, known, prior)
+            question = {ANSWER: asked}
+            self.memory_ = fit_memory(scans.values, people, question, seed, known, prior, most)
         else:
-            values = values.astype(np.float64)
-            known = known.fitted(people)
-            centre = values.mean(0)
-            targets = fit_targets(values - centre, people, {ANSWER: asked}, seed, known)
-            self.memory_ = ColumnMemory(centre, targets, known.columns)
+            columns = scans.values.astype(np.float64)
+            self.memory_ = fit_columns(columns, people, {ANSWER: asked}, seed, known, most)
         self.n_regions_ = scans.n_regions
         if self.verbose:
             print(

@@ -88,6 +88,11 @@ def prior_of(
         raise ValueError(
             f"pretrained={where!r}: a model without people memory (model.people_memory)"
         )
+    if meaning.model.kept_scans:
+        raise ValueError(
+            f"pretrained={where!r}: its people memory keeps people (model.people_memory=rbf) and "
+            "has no weights to start from"
+        )
     known = [meaning.vocabulary[name] for name in known_targets(meaning, state)]
     fitting = [
         each.name

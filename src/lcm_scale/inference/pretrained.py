@@ -22,13 +22,16 @@ from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
 from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
 from lcm_scale.weights.meaning import EXPORTED, Meaning
+from lcm_scale.weights.personal import check_personal
 
 
 class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
     """An LCM that knows what it was fed and what it answers.
 
     Args: config: the contents of ``config.json``.
-    Attributes: meaning: vocabulary, order of regions, and what else its answers take.
+    Attributes:
+        meaning: vocabulary, order of regions, and what else its answers take.
+        with_people: whether it may be saved and pushed where it holds people's vectors.
     Raises: InputError where `config` is not of this format or damaged.
     """
 
@@ -36,6 +39,7 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         meaning = Meaning.from_json(config, EXPORTED, CONFIG)
         super().__init__(meaning.model)
         self.meaning = meaning
+        self.with_people = False
 
     def predict(
         self, fc_BRR: Tensor, context: Mapping[str, Sequence[str | float | None]] | None = None
@@ -116,7 +120,12 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """As the mixin saves; what described other weights in that folder goes."""
+        """As the mixin saves; what described other weights in that folder goes.
+
+        Raises: InputError where it holds people's vectors and `with_people` is not set.
+        """
+        how = "model.with_people = True"
+        check_personal(self.meaning.model, "this model", self.with_people, how)
         super()._save_pretrained(save_directory)
         for name in (INDEX, SUMS):
             (save_directory / name).unlink(missing_ok=True)

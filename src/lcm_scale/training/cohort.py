@@ -17,7 +17,7 @@ from lcm_scale.data.quality import NUMBERS_AT_ONCE, distance_from, without_data
 from lcm_scale.data.quality_table import read_table
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
-from lcm_scale.linear.memory import within_reach
+from lcm_scale.linear.landmarks import draw_landmarks
 from lcm_scale.training.prepare import PreparedRun
 from lcm_scale.weights.cohort import PERCENTS, STORED, Cohort, Range
 
@@ -31,7 +31,7 @@ def cohort_of(prepared: PreparedRun) -> Cohort | None:
     sets = prepared.opened.sets
     scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
     most = min(MOST_SCANS, max(2, MOST_NUMBERS // sets.atlas.n_edges))
-    scans = scans[within_reach(sets.subject[scans], prepared.recipe.seed, most)]
+    scans = scans[draw_landmarks(sets.subject[scans], (), most, prepared.recipe.seed)]
     if not len(scans):
         return None
     person = np.unique(sets.together[scans], return_inverse=True)[1]

@@ -14,10 +14,13 @@ from lcm_scale.weights.people import prior_in
 
 
 def prior_of(prepared: PreparedRun) -> Prior | None:
-    """None where the run starts from nothing, from a model without a memory, from one that has seen
-    some of the run's people (their answers would look better than they are), or is not to."""
+    """None where the run starts from nothing, from a model without a memory or with one of the
+    radial form, which has no weights to shrink towards, from one that has seen some of the run's
+    people (their answers would look better than they are), or is not to."""
     start = prepared.opened.start
     if start is None or not start.model.people_memory or prepared.recipe.model.prior == "none":
+        return None
+    if start.model.kept_scans:
         return None
     if seen_before(prepared):
         return None

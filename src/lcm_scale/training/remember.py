@@ -17,14 +17,8 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
-from lcm_scale.linear.memory import (
-    MOST_SCANS,
-    Asked,
-    PeopleMemory,
-    fit_gate,
-    fit_memory,
-    within_reach,
-)
+from lcm_scale.linear import size
+from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
@@ -73,8 +67,10 @@ def _write(model: checkpoints.Checkpoint, whole: PeopleMemory, path: Path) -> No
         people_memory=True,
         context=tuple(len(column.categories) for column in whole.context),
         priors=0 if whole.prior is None else len(whole.prior.centres),
+        kept_scans=0 if whole.kept is None else len(whole.kept.vectors),
+        kept_people=0 if whole.kept is None else whole.kept.n_people,
     )
-    part = MemoryPart(config.n_regions, config.target_tokens, config.context, config.priors)
+    part = MemoryPart.of(config)
     part.fill(whole, model.vocabulary.names)
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
@@ -83,26 +79,33 @@ def _write(model: checkpoints.Checkpoint, whole: PeopleMemory, path: Path) -> No
 
 
 def remembered(prepared: PreparedRun) -> np.ndarray:
-    """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
-    scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    subject = prepared.opened.sets.subject[scans]
-    return scans[within_reach(subject, prepared.recipe.seed, MOST_SCANS)]
+    """Numbers of the scans that are remembered, ascending: all that the run trains or validates
+    on."""
+    return np.sort(np.concatenate([prepared.train, prepared.validation]))
 
 
 def sentence(prepared: PreparedRun) -> str:
-    """What is to be said where not all scans are remembered, or a pretrained memory is not taken
-    over; else ''."""
+    """What is to be said where not all scans meet all, people are kept, or a pretrained memory is
+    not taken over; else ''."""
     said = []
-    found, there = len(remembered(prepared)), len(prepared.train) + len(prepared.validation)
-    if found < there:
+    if prepared.recipe.model.people_memory == "rbf":
+        said.append("people memory keeps people's vectors (rbf): the checkpoint is personal data")
+    n_scans = len(prepared.train) + len(prepared.validation)
+    most = size.landmarks_of(n_scans)
+    if most is not None:
         said.append(
-            f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by "
-            f"the seed: products of more than {MOST_SCANS:,} scans with each other would take too "
-            "long"
+            f"people memory learns from {n_scans:,} scans, each compared with at most {most:,} "
+            "landmarks, whose people are drawn by the seed (all meet all up to "
+            f"{size.MOST_SCANS:,})"
         )
+    start = prepared.opened.start
     seen = seen_before(prepared)
-    if seen:
+    if start is not None and start.model.kept_scans:
+        said.append(
+            "people memory starts anew: the one that the run starts from keeps people "
+            "(model.people_memory=rbf) and has no weights to start from"
+        )
+    elif seen:
         said.append(
             f"people memory starts anew: the model that the run starts from saw {seen} of its "
             "people"
@@ -117,7 +120,9 @@ def _fit(
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    return fit_memory(edges, sets.together[scans], asked, prepared.recipe.seed, known, prior)
+    most = size.landmarks_of(len(prepared.train) + len(prepared.validation))
+    seed, radial = prepared.recipe.seed, prepared.recipe.model.people_memory == "rbf"
+    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most, radial)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:

@@ -221,7 +221,7 @@ _EXPORTED_KEYS = (
 )
 # Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
 # the others and refuses these.
-_ADDED_TO_MODEL = ("people_memory", "context", "priors")
+_ADDED_TO_MODEL = ("people_memory", "context", "priors", "kept_scans", "kept_people")
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -291,6 +291,8 @@ def _model(value: object) -> LCMConfig:
         lambda entry, name: checked.whole(entry, name, 0, MOST_TOKENS),
     )
     checked.whole(own.get("priors", 0), "model.priors", 0, MOST_PRIORS)
+    kept = checked.whole(own.get("kept_scans", 0), "model.kept_scans", 0, MOST_WEIGHTS)
+    checked.whole(own.get("kept_people", 0), "model.kept_people", min(kept, 1), kept)
     for key in ("mask_constant", "edge_branch", "people_memory"):
         checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
@@ -302,6 +304,7 @@ def _model(value: object) -> LCMConfig:
         features = sum(max(1, categories) for categories in own["context"])
         F, tables = R * (R + 1) // 2, 1 + own.get("priors", 0)
         weights += ((tables + features) * M + tables) * F + tables * R * R
+        weights += kept * (F + kept + len(own["context"]) + M)
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)
