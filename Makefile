@@ -37,11 +37,13 @@ $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 demo: $(INSTALLED) ## Simulated scans to an honest report, in minutes: runs/demo/report.html
 	$(LCM) shard recipes/data/demo_pretrain.yaml
 	$(LCM) shard recipes/data/demo_finetune.yaml
+	$(LCM) shard recipes/data/demo_test.yaml
 	$(LCM) verify shards/demo-pretrain
 	$(LCM) verify shards/demo-finetune
+	$(LCM) verify shards/demo-test
 	$(LCM) pretrain recipes/demo.yaml
 	$(LCM) finetune recipes/demo_finetune.yaml
-	$(LCM) evaluate recipes/demo_finetune.yaml
+	$(LCM) evaluate recipes/demo_evaluate.yaml
 	@echo runs/demo/report.html
 
 demo-real: $(INSTALLED) ## The same on 33 real people (heat pain and its regulation): runs/demo-real/report.html

@@ -4,6 +4,7 @@ simulated shard sets on which real runs take a second."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import subprocess
@@ -143,17 +144,23 @@ def make_set(world: Path) -> Callable[[Path, str, list[str]], None]:
 
 
 @pytest.fixture
-def recipe(world: Path, tmp_path: Path) -> Callable[..., Recipe]:
+def recipe(recipe_into: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Recipe]:
     """`recipe("seed=2", ...)`: a tiny run on `first` with a momentum and an adaptive phase, into a
     folder of its own."""
+    return functools.partial(recipe_into, tmp_path)
 
-    def make(*overrides: str) -> Recipe:
+
+@pytest.fixture(scope="session")
+def recipe_into(world: Path) -> Callable[..., Recipe]:
+    """`recipe_into(folder, "seed=2", ...)`: the same, for what several tests read."""
+
+    def make(folder: Path, *overrides: str) -> Recipe:
         return config.load(
             Recipe,
             None,
             [
                 "name=run",
-                f"runs_dir={tmp_path}/runs",
+                f"runs_dir={folder}/runs",
                 f"data.shards_dir={world}/shards",
                 "data=first",
                 "model.width=16",
@@ -161,6 +168,7 @@ def recipe(world: Path, tmp_path: Path) -> Callable[..., Recipe]:
                 "model.ffn=16",
                 "trainer.global_batch=8",
                 "trainer.threads=1",
+                "evaluate.confounds=[]",
                 "objective.scalar_scale=standardised",
                 "objective.scalar_weight=1.0",
                 "phases=[{name: momentum, epochs: 2, stage: momentum}, {name: adaptive, epochs: 2, "

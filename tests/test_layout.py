@@ -22,6 +22,7 @@ ROOMS = [
     "checked",
     "ranks",
     "files",
+    "shipped",
     "csv_text",
     "lock",
     "progress",
@@ -45,6 +46,7 @@ ROOMS = [
     "report",
     "sweep",
     "laws",
+    "estimators",
     "cli",
 ]
 # Old addresses that keep working, and what they stand for.

@@ -40,6 +40,14 @@ def replacing(path: Path, advice: str = "check space and permissions") -> Iterat
             aside.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """See that a file can be made or replaced; nothing is written.  Raises: InputError."""
+    nearest = next(each for each in path.absolute().parents if each.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "may not be written" if nearest.is_dir() else "is a file"
+        raise InputError(f"{path}: cannot be written: {nearest} {what}")
+
+
 def said_by(error: BaseException) -> str:
     """What the system said, in a few words: "No space left on device".
 

@@ -26,6 +26,7 @@ VERBS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "predict",
     "compare",
     "ablate",
     "cost",
@@ -33,6 +34,7 @@ VERBS = [
     "import",
     "export",
     "sweep",
+    "recipes",
 ]
 
 

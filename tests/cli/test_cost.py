@@ -75,3 +75,12 @@ def test_a_narrow_model_on_a_cpu_with_bf16_is_counted_in_fp32(
     for model, precision in (("small", "32-true"), ("147m", "bf16-mixed")):
         code, out, _ = lcm(f"cost model={model} {words}")
         assert code == 0 and f"1 x 1 cpu, {precision}," in out
+
+
+def test_people_memory_is_counted_before_it_is_fitted(lcm: Call) -> None:
+    words = "cost model=tiny model.people_memory=linear"
+    code, few, _ = lcm(f"{words} data.scans=4000")
+    assert code == 0 and "people memory: 4,000 scans are compared with each other" in few
+    code, many, _ = lcm(f"{words} data.scans=10000")
+    assert code == 0 and "people memory: 10,000 scans are compared with 2,000 landmarks" in many
+    assert "people memory" not in lcm("cost model=tiny data.scans=4000")[1]

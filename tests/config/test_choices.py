@@ -28,6 +28,7 @@ from lcm_scale.config import (
     TrainerConfig,
 )
 from lcm_scale.config.fields import described, section_of
+from lcm_scale.config.run import SCRATCH
 from lcm_scale.data.cleaning import TAKES
 from lcm_scale.data.connectivity import connectivity_matrices
 from lcm_scale.data.context import encoded_context
@@ -41,6 +42,8 @@ from lcm_scale.data.reading import read as read_file
 from lcm_scale.data.recordings import Recording, Skipped, Unread
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES
+from lcm_scale.evaluation.calibrate import MAPS
+from lcm_scale.evaluation.confounds import COVARIATES
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.protocols import PROTOCOLS
 from lcm_scale.evaluation.units import UNITS
@@ -80,7 +83,9 @@ TABLES: dict[str, set[str]] = {
     "Recipe.phases.stage": {MOMENTUM, ADAPTIVE},
     "Recipe.evaluate.protocol": set(PROTOCOLS),
     "Recipe.evaluate.primary": {"usual", *METRICS["class"], *METRICS["scalar"]},
-    "Recipe.evaluate.baselines": set(BASELINES),
+    "Recipe.evaluate.baselines": {*BASELINES, SCRATCH},
+    "Recipe.evaluate.confounds": set(COVARIATES),
+    "Recipe.evaluate.calibration": {"none", *MAPS},
     "SweepRecipe.baselines": set(BASELINES),
     "SweepRecipe.budget.gpu": {*CARDS, YOURS},
     "SweepRecipe.assume.law": set(LAWS),
@@ -305,8 +310,11 @@ def harmonise(word: str) -> object:
 
 # What each word does; the results of a field's words all differ.
 DOES: dict[str, Callable[..., object]] = {
-    "Recipe.model.people_memory": lambda word: word != "none",  # tests/training/test_remember.py
+    "Recipe.model.people_memory": lambda word: word,  # tests/training/test_remember.py
     "Recipe.model.prior": lambda word: word != "none",  # likewise
+    "Recipe.evaluate.permute_within": lambda word: (
+        word == "site"
+    ),  # tests/evaluation/test_permutation.py
     "ShardRecipe.connectivity.pad": pad,
     "ShardRecipe.source.kind": kind,
     "ShardRecipe.context.kind": context_kind,

@@ -244,6 +244,12 @@ def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_not
         "evaluate.primary",
         "evaluate.label_counts",
         "evaluate.label_draws",
+        "evaluate.final",
+        "evaluate.confounds",
+        "evaluate.calibration",
+        "evaluate.conformal",
+        "evaluate.permutations",
+        "evaluate.permute_within",
     }
     assert config.may_differ() == places | beside | {f"trainer.{key}" for key in keys.split()}
 

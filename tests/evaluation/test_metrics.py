@@ -104,6 +104,46 @@ def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
     assert point(p, "auroc") == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("digits", [1, 6], ids=["ties", "no ties"])
+def test_average_precision_and_sensitivity_are_those_of_scikit_learn(digits: int) -> None:
+    p = classes()
+    p = replace(p, scores=np.round(p.scores, digits))
+    positive, score = p.truth == 1, p.scores[:, 1]
+    expected = reference.average_precision_score(positive, score)
+    assert point(p, "auprc") == pytest.approx(expected, abs=1e-12)
+    false, true, _ = reference.roc_curve(positive, score, drop_intermediate=False)
+    assert point(p, "sensitivity_at_90") == pytest.approx(true[false <= 0.1].max(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["auprc", "sensitivity_at_90"])
+def test_metrics_of_the_order_over_folds_are_means_weighted_by_positive_scans(name: str) -> None:
+    p = classes(n_folds=3)
+    folds = [replace(p, **of_fold(p, p.fold == fold)) for fold in range(3)]
+    expected = np.average([point(q, name) for q in folds], weights=[q.truth.sum() for q in folds])
+    assert point(p, name) == pytest.approx(expected, abs=1e-12)
+
+
+def of_fold(p: Predictions, here: np.ndarray) -> dict[str, np.ndarray]:
+    return {k: getattr(p, k)[here] for k in ("truth", "scores", "subject", "fold", "scan")}
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_the_brier_score_is_that_of_scikit_learn(n_classes: int) -> None:
+    p = classes(n_classes=n_classes)
+    if n_classes == 2:
+        expected = reference.brier_score_loss(p.truth, p.scores[:, 1])
+    else:
+        expected = np.mean([((q - np.eye(4)[t]) ** 2).sum() for q, t in zip(p.scores, p.truth)]) / 2
+    assert point(p, "brier") == pytest.approx(expected, abs=1e-12)
+
+
+def test_nothing_is_found_at_a_specificity_that_a_constant_score_cannot_reach() -> None:
+    p = classes()
+    constant = replace(p, scores=np.full_like(p.scores, 0.5))
+    assert point(constant, "sensitivity_at_90") == 0
+    assert point(constant, "auprc") == pytest.approx(p.truth.mean())
+
+
 def test_a_class_that_never_occurs_changes_nothing() -> None:
     p = classes()
     wider = replace(p, categories=("a", "b", "c"), scores=np.c_[p.scores, np.zeros(len(p.truth))])
@@ -133,10 +173,10 @@ def test_calibration_error_is_its_textbook_sum() -> None:
     assert point(p, "calibration_error") == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["auroc", "pearson_r"])
+@pytest.mark.parametrize("name", ["auroc", "auprc", "sensitivity_at_90", "pearson_r"])
 def test_ranks_are_compared_within_a_fold_only(name: str) -> None:
     """Each fold's model has its own scale: shifting a fold's scores changes nothing."""
-    p = classes(n_folds=4) if name == "auroc" else values(n_folds=4)
+    p = classes(n_folds=4) if name in METRICS["class"] else values(n_folds=4)
     shift = 100.0 * p.fold if p.kind == "scalar" else 100.0 * p.fold[:, None] * [0, 1]
     assert point(replace(p, scores=p.scores + shift), name) == pytest.approx(
         point(p, name), abs=1e-9

@@ -6,19 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lcm_scale.linear import kernels as parts
 from lcm_scale.linear import people
+from lcm_scale.linear.collapse import collapse
 from lcm_scale.linear.context import Context, KnownColumn
-from lcm_scale.linear.people import (
-    FORMS,
-    PLAIN,
-    Bank,
-    Choice,
-    Form,
-    choose,
-    collapse,
-    kernels,
-    with_context,
-)
+from lcm_scale.linear.kernels import FORMS, PLAIN, Bank, Form, kernels, with_context
+from lcm_scale.linear.people import Choice, choose
 from lcm_scale.linear.ridge import ridge_path
 
 F = 30
@@ -150,13 +143,13 @@ def test_an_inner_bank_has_nobody_of_the_people_held_out(monkeypatch: pytest.Mon
     vectors, subject = scans(60, per_person=2)
     labelled = np.arange(0, 60, 2)
     banks: list[set[int]] = []
-    original = people.kernels
+    original = parts.kernels
 
-    def spy(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> people.Kernels:
+    def spy(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> parts.Kernels:
         banks.append(set(subject.tolist()))
         return original(gram, subject, labelled)
 
-    monkeypatch.setattr(people, "kernels", spy)
+    monkeypatch.setattr(parts, "kernels", spy)
     choose(bank_of(vectors, subject), labelled, vectors[labelled, :1], None, 0)
     assert len(banks) == 5 and all(len(bank) == 24 for bank in banks)
     assert set.intersection(*banks) == set(), "everybody was held out once, wholly"

@@ -62,11 +62,21 @@ def known(scans: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def told() -> PeopleMemory:
+    return made_of_context()
+
+
+@pytest.fixture(scope="module")
+def kept() -> PeopleMemory:
+    """In the radial form."""
+    return made_of_context(radial=True)
+
+
+def made_of_context(radial: bool = False) -> PeopleMemory:
     """Everything is a shift and a weight of its own at each site; sex is a target as well."""
     rng, edges, values = np.random.default_rng(0), correlations(240, 0), known(240, 2)
     site, sex = np.nan_to_num(values[:, 0]), values[:, 1]
     strength = np.where(site == 1, 60.0, -60.0) * (edges[:, 0] - edges[:, 0].mean())
-    age = 40 + strength + 4 * site + rng.normal(0, 1, 240)
+    age = 40 + strength + (60 if radial else 4) * site + rng.normal(0, 1, 240)
     asked = {
         "group": Asked((strength + rng.normal(0, 1, 240) > 0).astype(float), 4),
         "sex": Asked(sex, 2),
@@ -84,10 +94,11 @@ def told() -> PeopleMemory:
     )
     asked["age"] = Asked(age + asked["hours"].truth, 0)
     del asked["hours"]
-    memory = fit_memory(edges, np.arange(240), asked, 0, Context(COLUMNS, values), prior)
+    context = Context(COLUMNS, values)
+    memory = fit_memory(edges, np.arange(240), asked, 0, context, prior, radial=radial)
     assert memory.targets["age"].choice.share > 0 and memory.prior is prior
     used = {name: target.choice.form for name, target in memory.targets.items()}
-    assert used["age"].shared and used["age"].added and used["group"].shared
+    assert used["age"].added and used["group"].shared and (used["age"].shared or radial)
     return memory
 
 
@@ -118,6 +129,23 @@ def test_it_answers_as_the_plain_formulation(
         np.testing.assert_allclose(found[name].numpy(), expected, **tolerance, err_msg=name)
     assert (found["group"][:, [0, 3]] == ABSENT).all(), "classes without a training scan"
     assert (found["dose"] > 0).all()
+
+
+def test_the_radial_form_answers_as_the_plain_formulation(
+    kept: PeopleMemory, edges: np.ndarray
+) -> None:
+    columns = [len(column.categories) for column in COLUMNS]
+    part = MemoryPart(REGIONS, TOKENS, columns, priors=2, kept=240)
+    part.fill(kept, NAMES)
+    assert all(torch.isfinite(table).all() for table in part.state_dict().values())
+    values = known(NEW, 9)
+    for told in (values, np.full_like(values, np.nan)):
+        answers = part(torch.from_numpy(edges), torch.from_numpy(told).float())
+        found = dict(zip(NAMES, answers.split(TOKENS, dim=1), strict=True))
+        for name, expected in kept.scores(edges, told).items():
+            np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=2e-3, err_msg=name)
+    untold = part(torch.from_numpy(edges))
+    torch.testing.assert_close(untold, answers)
 
 
 def test_told_of_a_context_too(told: PeopleMemory, edges: np.ndarray) -> None:
@@ -174,11 +202,14 @@ def test_a_gate_of_0_is_the_memory_alone(part: MemoryPart, edges: np.ndarray) ->
     assert not torch.equal(sex, part.alone(memory, [own[1]], (1,))[0])
 
 
+@pytest.mark.parametrize("form", ["told", "kept"])
 def test_regions_in_another_order_get_the_same_answers(
-    told: PeopleMemory, edges: np.ndarray
+    form: str, edges: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
-    moved = MemoryPart(REGIONS, TOKENS, [len(column.categories) for column in COLUMNS], priors=2)
-    moved.fill(told, NAMES)
+    memory: PeopleMemory = request.getfixturevalue(form)
+    columns_of = [len(column.categories) for column in COLUMNS]
+    moved = MemoryPart(REGIONS, TOKENS, columns_of, priors=2, kept=240 * (form == "kept"))
+    moved.fill(memory, NAMES)
     context = torch.from_numpy(known(NEW, 9)).float()
     expected = moved(torch.from_numpy(edges), context)
     order = np.random.default_rng(3).permutation(REGIONS)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.metrics import METRICS, Predictions, primary, resampled
-from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, primary, resampled
+from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
 from lcm_scale.report import plots
 from lcm_scale.report.verdict import verdict
 from lcm_scale.report.wording import MINUS, better
@@ -76,6 +76,8 @@ def result(
     )
 
 
+AUROC = Metric("auroc", 0.71, 0.6, 0.8, 40, 40)
+APART = Metric("auroc", -0.1, -0.2, -0.01, 40, 40, 0.006)
 WINS = {"LCM": 3.0, "majority": 0.0, "linear": 1.0}
 LOSES = {"LCM": 0.6, "majority": 0.0, "linear": 3.0}
 
@@ -131,6 +133,11 @@ def report(simulated: bool = True) -> Report:
             "skipped": {},
             "constant regions, in scans": {"Dead_L": N, **{f"R{i}": i + 1 for i in range(60)}},
         },
+        subgroups=tuple(
+            Subgroup("diagnosis", "site", f"<{name}>", "auroc", "linear", n, n, *found)
+            for name, n, found in (("few", 6, ()), ("many", 40, (AUROC, AUROC, APART, 0.012)))
+        ),
+        together={"age": 0.02, "diagnosis": 0.3},
         provenance={
             "versions": {"torch": "2"},
             "seed": 1,
@@ -420,7 +427,7 @@ def test_the_json_is_plain_and_holds_every_number(folder: Path) -> None:
 
 def test_the_csv_files_hold_each_metric_difference_and_prediction(folder: Path) -> None:
     rows = list(csv.DictReader((folder / "results.csv").open()))
-    assert len(rows) == (3 + 2) * (3 + 5 + 5)
+    assert len(rows) == (3 + 2) * (3 + 8 + 8)
     assert {(r["model"], r["minus"]) for r in rows if r["minus"]} == {
         ("LCM", "majority"),
         ("LCM", "linear"),
@@ -503,3 +510,18 @@ def test_a_part_that_leads_is_not_the_best_baseline() -> None:
     assert whole.best_baseline == "people memory" and parted.best_baseline == "linear"
     assert "Of its parts, its people memory alone" in verdict(parted).detail
     assert "parts" not in verdict(whole).detail
+
+
+def test_groups_stand_in_the_page_and_in_a_file_of_their_own(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert "By site and by sex" in page and "1 apart from the rest" in page
+    assert "&lt;many&gt;" in page and "p = .012" in page
+    rows = list(csv.DictReader((folder / "subgroups.csv").open()))
+    assert [row["group"] for row in rows] == ["<few>", "<many>"]
+    assert (rows[0]["value"], rows[1]["value"], rows[1]["p_holm"]) == ("", "0.71", "0.012")
+
+
+def test_several_targets_are_said_to_be_several(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert "All 3 targets together" in page and "3 targets were tested" in page
+    assert "p = .020 <small>holds" in page and "p = .300 <small>does not hold" in page

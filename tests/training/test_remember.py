@@ -1,5 +1,5 @@
-"""People memory of a run (`model.people_memory: linear`): when its file is there, when it is not, and
-whom it knows."""
+"""People memory of a run (`model.people_memory: linear`, and `people_memory: rbf`): when its file is
+there, when it is not, and whom it knows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import torch
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.linear import size
 from lcm_scale.model.lcm import LCM
 from lcm_scale.training import fit as run
 from lcm_scale.training import remember
@@ -50,6 +51,32 @@ def test_a_finished_run_has_a_memory_which_is_fitted_once(
     assert people(final)["people.knows"].sum() == len(found.vocabulary.names)
     monkeypatch.setattr(remember, "fit_memory", not_again)
     assert run.pretrain(recipe(*MEMORY)) == folder and checkpoints.find(folder) == final
+
+
+def test_a_memory_that_never_saw_the_validation_people_is_kept_where_asked(recipe: Make) -> None:
+    """Their labels exchanged: the memory without them is the same, the final one another."""
+    ready = replace(prepare(recipe("name=one", *MEMORY)), keep_unseen=True)
+    labels = ready.opened.sets.labels.copy()
+    labels[ready.validation] = labels[ready.validation][::-1]
+    sets = replace(ready.opened.sets, labels=labels)
+    other = replace(
+        prepare(recipe("name=two", *MEMORY)),
+        keep_unseen=True,
+        opened=replace(ready.opened, sets=sets),
+    )
+    found = [run.fit(each).checkpoint for each in (ready, other)]
+    weights = [people(path.with_name(checkpoints.UNSEEN)) for path in found]
+    gates = {name for name in weights[0] if "gate" in name}
+    assert gates < set(weights[0])
+    for name in set(weights[0]) - gates:
+        assert torch.equal(weights[0][name], weights[1][name]), name
+    whole = [people(path) for path in found]
+    assert any(not torch.equal(whole[0][name], whole[1][name]) for name in set(whole[0]) - gates)
+    assert checkpoints.find(found[0].parents[1]) == found[0]  # never the one without them
+    plain = run.fit(prepare(recipe("name=three", *MEMORY))).checkpoint
+    assert not plain.with_name(checkpoints.UNSEEN).exists()
+    later = run.fit(replace(prepare(recipe("name=three", *MEMORY)), keep_unseen=True)).checkpoint
+    assert later.with_name(checkpoints.UNSEEN).is_file()
 
 
 def test_a_run_that_is_trained_further_forgets_first(
@@ -137,6 +164,25 @@ def test_a_model_that_saw_the_people_is_no_prior_and_that_is_said(
     )
 
 
+def test_the_radial_form_keeps_its_people_and_says_so_and_is_no_prior(
+    recipe: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*MEMORY, "model.people_memory=rbf")
+    own = recipe(*words, "name=kept", "trainer.max_steps=2")
+    folder = run.pretrain(own)
+    model = checkpoints.load(checkpoints.find(folder))
+    prepared = prepare(own)
+    scans = remember.remembered(prepared)
+    people_seen = len(np.unique(prepared.opened.sets.together[scans]))
+    assert (model.model.kept_scans, model.model.kept_people) == (len(scans), people_seen)
+    assert people(checkpoints.find(folder))["people.kept_vectors"].shape[0] == len(scans)
+    assert "the checkpoint is personal data" in capsys.readouterr().out
+    tuned = run.finetune(recipe(*MEMORY, "name=tune", "data=second", f"init_from={folder}"))
+    found = checkpoints.load(checkpoints.find(tuned)).model
+    assert (found.priors, found.kept_scans) == (0, 0)
+    assert "keeps people (model.people_memory=rbf) and has no weights" in capsys.readouterr().out
+
+
 def test_what_is_known_beside_the_matrix_is_written_and_told(recipe: Make) -> None:
     found = checkpoints.find(run.pretrain(recipe(*MEMORY, "name=told", "model.context=[age]")))
     model = checkpoints.load(found)
@@ -160,10 +206,12 @@ def elsewhere(prepared: PreparedRun, folder: Path, held: np.ndarray) -> Prepared
     return replace(prepared, folder=folder, opened=replace(opened, sets=sets, source=source))
 
 
-@pytest.mark.parametrize("context", ["[]", "[age]"])
-def test_no_held_out_scan_enters(context: str, recipe: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("context", "form"), [("[]", "linear"), ("[age]", "linear"), ("[]", "rbf")]
+)
+def test_no_held_out_scan_enters(context: str, form: str, recipe: Make, tmp_path: Path) -> None:
     folds = ("name=eval", "evaluate.folds=3", "evaluate.stratify=diagnosis")
-    words = (*folds, *MEMORY, f"model.context={context}")
+    words = (*folds, *MEMORY, f"model.context={context}", f"model.people_memory={form}")
     whole = prepare_evaluation(recipe(*words))
     usual, held = whole.runs[0][0], whole.scans[whole.folds[0].test]
     first = people(run.fit(usual).checkpoint)
@@ -172,7 +220,8 @@ def test_no_held_out_scan_enters(context: str, recipe: Make, tmp_path: Path) -> 
     other = elsewhere(usual, tmp_path / "third", usual.train[:3])
     other = replace(other, opened=replace(other.opened, sets=usual.opened.sets))
     third = people(run.fit(other).checkpoint)
-    assert not torch.equal(third["people.weight"], first["people.weight"])
+    weight = "people.weight" if form == "linear" else "people.kept_weight"
+    assert not torch.equal(third[weight], first[weight])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
@@ -206,20 +255,25 @@ def test_a_memory_that_has_no_room_is_told_and_the_decoder_stays(
     assert checkpoints.find(folder).name == checkpoints.FINAL
 
 
-def test_above_the_most_scans_people_are_drawn_whole_and_that_is_said(
+def test_above_the_most_scans_all_learn_by_landmarks_and_that_is_said(
     recipe: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = prepare(recipe(*MEMORY))
-    everybody = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    assert np.array_equal(remember.remembered(prepared), everybody)
+    everybody = remember.remembered(prepared)
     assert remember.sentence(prepared) == ""
-    monkeypatch.setattr(remember, "MOST_SCANS", 20)
-    drawn = remember.remembered(prepared)
-    subject = prepared.opened.sets.subject
-    assert 15 < len(drawn) <= 20 and set(drawn) <= set(everybody)
-    assert np.isin(subject[everybody], subject[drawn]).sum() == len(drawn), "whole people"
+    plain = remember._fit(prepared, ("age",), everybody, None)
+    monkeypatch.setattr(size, "MOST_SCANS", 20)
+    edges = prepared.opened.source.gather(everybody).astype(np.float32)
+    expected = plain.scores(edges)["age"]
+    whole = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
+    np.testing.assert_allclose(whole, expected, rtol=1e-5)
+    monkeypatch.setattr(size, "LANDMARKS", 20)
+    few = remember._fit(prepared, ("age",), everybody, None).scores(edges)["age"]
+    assert not np.allclose(few, expected, rtol=1e-3)
     run.fit(prepared)
-    said = f"people memory is fitted on {len(drawn)} of {len(everybody)} scans"
+    said = (
+        f"people memory learns from {len(everybody)} scans, each compared with at most 20 landmarks"
+    )
     assert said in capsys.readouterr().out
 
 

@@ -82,7 +82,7 @@ def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path:
     results = {
         "title": "Study",
         "simulated": False,
-        "verdict": {"sentence": "A plain baseline wins."},
+        "verdict": {"sentence": "A plain baseline wins.", "standing": "behind", "detail": "By .1."},
         "protocol": "5 folds.",
     }
     measure = {
@@ -97,7 +97,8 @@ def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path:
     (tmp_path / "results.json").write_text(json.dumps({**results, "targets": [target]}))
     folder = export_hub(trained, tmp_path / "out", results=tmp_path, licence="CC-BY-4.0")
     text = (folder / "README.md").read_text()
-    assert "A plain baseline wins. 5 folds." in text and "license: CC-BY-4.0" in text
+    assert "A plain baseline wins. By .1." in text and "license: CC-BY-4.0" in text
+    assert "Protocol: 5 folds." in text and '"Study", of 10 people.' in text
     assert "none of these numbers is of this very file" in text
     assert "does not answer frailty" in text
     assert "| frailty (confounded) | LCM | auroc | 0.700 | - | 20 | 10 |" in text

@@ -4,6 +4,7 @@ weights are, or says that it cannot."""
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from lcm_scale.atlas import Atlas
+from lcm_scale.cli import main
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.inference.predictor import Reading, answers, scores_of_parts
@@ -32,6 +34,25 @@ REGIONS = 12
 @pytest.fixture
 def trained(recipe: Callable[..., Recipe]) -> Path:
     return run.pretrain(recipe("trainer.max_steps=3", "model.people_memory=linear"))
+
+
+@pytest.fixture
+def lcm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str, str]]:
+    """`lcm("inspect RUN")` -> (exit code, stdout, stderr), in this process."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lcm-scale", *line.split()])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as caught:
+            code = caught.code
+        out, err = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), out, err
+
+    return call
 
 
 def correlations(scans: int = 3) -> torch.Tensor:
@@ -95,6 +116,35 @@ def test_another_order_of_regions_has_the_same_answers(trained: Path, tmp_path: 
     moved.save_pretrained(tmp_path / "saved")
     again = load_model(tmp_path / "saved").predict(fc[:, order][:, :, order])
     assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
+def test_people_who_are_kept_are_not_given_away_unasked(
+    recipe: Callable[..., Recipe], tmp_path: Path, lcm: Callable[[str], tuple[int, str, str]]
+) -> None:
+    words = ("name=kept", "trainer.max_steps=3", "model.people_memory=rbf")
+    trained = run.pretrain(recipe(*words))
+    own = checkpoints.load(trained)
+    holds = f"it holds the vectors of {own.model.kept_people} people ({own.model.kept_scans} scans)"
+    for kind, out in (("hub", tmp_path / "out"), ("plain", tmp_path / "out.safetensors")):
+        code, said, error = lcm(f"export {kind} {trained} {out}")
+        assert code == 2 and "with --with-people" in error and error.count("error:") == 1
+        assert not out.exists()
+        code, said, error = lcm(f"export {kind} {trained} {out} --with-people")
+        assert code == 0 and f"(personal data: {holds})" in said, error
+    code, said, _ = lcm(f"inspect {checkpoints.find(trained)}")
+    assert code == 0 and holds in said
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "**PERSONAL DATA: the weights hold the vectors of" in card
+    model, fc = load_model(tmp_path / "out"), correlations()
+    expected = answers(network(own, own.state), Reading.of(own), upper(fc))
+    for name, value in model.predict(fc).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
+    with pytest.raises(InputError, match=r"say so with model\.with_people = True"):
+        model.save_pretrained(tmp_path / "again")
+    model.with_people = True
+    model.save_pretrained(tmp_path / "again")
+    again = load_model(tmp_path / "again").predict(fc)
+    assert all(torch.equal(again[name], value) for name, value in model.predict(fc).items())
 
 
 def test_the_published_format_is_refused(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -13,13 +13,24 @@ from typing import Annotated
 import typer
 
 from lcm_scale import __version__
-from lcm_scale.cli import ablate, compare, cost, data, fetch, models, new, sweep, train
+from lcm_scale.cli import (
+    ablate,
+    compare,
+    cost,
+    data,
+    fetch,
+    models,
+    new,
+    predict,
+    recipes,
+    sweep,
+    train,
+)
 from lcm_scale.errors import Elsewhere, InputError, Stopped
 from lcm_scale.ranks import outlive_first
 from lcm_scale.terminal import one_line, print
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -29,6 +40,7 @@ app = typer.Typer(
 app.add_typer(models.import_app, name="import")
 app.add_typer(models.export_app, name="export")
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(recipes.app, name="recipes")
 
 
 def main() -> None:
@@ -73,6 +85,9 @@ app.command(
 )(train.finetune)
 app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evaluate.folds=5")(
     train.evaluate
+)
+app.command(epilog="Example: lcm-scale predict runs/demo raw/new-scans -o predictions.csv")(
+    predict.predict
 )
 app.command(epilog="Example: lcm-scale compare runs/demo runs/demo-scratch -o runs/compared")(
     compare.compare

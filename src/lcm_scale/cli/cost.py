@@ -130,6 +130,10 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
     if result.steps is not None:
         whole = _si(result.steps * result.step_flops[result.formulation], "FLOP")
         print(f"the run: {result.scans:,} scans, {result.steps:,} steps, {whole}")
+    if result.scans is not None and recipe.model.people_memory != "none":
+        from lcm_scale.linear.size import sentence
+
+        print(sentence(result.scans, model.n_regions))
 
 
 def _print_placements(ways: list[Placement], title: str, budget: BudgetConfig) -> None:

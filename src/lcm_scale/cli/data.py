@@ -214,6 +214,8 @@ def _quality(manifest: ShardManifest) -> dict[str, Any]:
 
 
 def _print_checkpoint(checkpoint: Checkpoint) -> None:
+    from lcm_scale.weights.personal import personal
+
     model = checkpoint.model
     numbers = sum(weight.numel() for weight in checkpoint.state.values())
     print_pairs(
@@ -236,6 +238,7 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
             or "not recorded",
             "people seen": f"{len(checkpoint.subjects)}"
             + (" and others: imported weights" if checkpoint.unknown_subjects else ""),
+            **({"personal data": f"it holds {kept}"} if (kept := personal(model)) else {}),
         }
     )
 

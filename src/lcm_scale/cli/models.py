@@ -19,6 +19,9 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.terminal import print
 
 OLD = "old-spelling"
+WithPeople = Annotated[
+    bool, typer.Option("--with-people", help="Also a model that holds people's vectors.")
+]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to write.")]
 Saved = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")]
@@ -147,11 +150,13 @@ def export_hub(
     shard_gb: Annotated[float, typer.Option(help="The largest file.")] = 5.0,
     results: Annotated[Path | None, typer.Option(help="An evaluated run, for the card.")] = None,
     licence: Annotated[str, typer.Option(help="SPDX name, for the card.")] = "",
+    with_people: WithPeople = False,
 ) -> None:
     """A folder as the Hugging Face hub lays one out, with a card."""
     from lcm_scale.weights import hub
 
-    print(f"model: {hub.export_hub(checkpoint, folder, dtype, shard_gb, results, licence)}")
+    made = hub.export_hub(checkpoint, folder, dtype, shard_gb, results, licence, with_people)
+    print(f"model: {made}{_holds(checkpoint)}")
     print(f"next: hf upload OWNER/NAME {folder}")
 
 
@@ -161,11 +166,12 @@ def export_hub(
 def export_plain(
     checkpoint: Saved,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="It ends in .safetensors.")],
+    with_people: WithPeople = False,
 ) -> None:
     """One safetensors file, the weights alone and what they mean."""
     from lcm_scale.weights import plain
 
-    print(f"weights: {plain.export_plain(checkpoint, file)}")
+    print(f"weights: {plain.export_plain(checkpoint, file, with_people)}{_holds(checkpoint)}")
     print(f"next: lcm-scale inspect {checkpoint}")
 
 
@@ -211,6 +217,14 @@ def _old_export(
     else:
         export_official(checkpoint, out)
     _now_spelt("export", kind, [str(checkpoint), str(out)], given)
+
+
+def _holds(checkpoint: Path) -> str:
+    from lcm_scale.weights import checkpoints
+    from lcm_scale.weights.personal import personal
+
+    kept = personal(checkpoints.load(checkpoint).model)
+    return f" (personal data: it holds {kept})" if kept else ""
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,12 +48,19 @@ def print_next(command: str) -> None:
 
 
 def print_plan(
-    verb: str, composed: Recipe, folder: Path, recipe: Path, overrides: list[str] | None
+    verb: str,
+    composed: Recipe,
+    folder: Path,
+    recipe: Path,
+    overrides: list[str] | None,
+    notes: Sequence[str] = (),
 ) -> None:
     """How a dry run ends."""
     from lcm_scale import config
 
     print(config.dump(composed), end="")
+    for note in notes:
+        print(note)
     print(f"inputs are in order; would write {folder}")
     print_next(command_line(verb, recipe, overrides))
 

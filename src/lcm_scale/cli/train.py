@@ -21,6 +21,7 @@ from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
     from lcm_scale.data.sets import ShardSets
+    from lcm_scale.training.prepare import PreparedRun
 
 
 def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
@@ -34,7 +35,8 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     prepared = prepare(composed)
     _print_audit(prepared.opened.sets)
     if dry_run:
-        return print_plan("pretrain", composed, prepared.folder, recipe, overrides)
+        notes = _memory_notes(prepared)
+        return print_plan("pretrain", composed, prepared.folder, recipe, overrides, notes)
     from lcm_scale.training.fit import fit
 
     fit(prepared)
@@ -52,7 +54,8 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     prepared = prepare_finetuning(composed)
     if dry_run:
-        return print_plan("finetune", composed, prepared.folder, recipe, overrides)
+        notes = _memory_notes(prepared)
+        return print_plan("finetune", composed, prepared.folder, recipe, overrides, notes)
     from lcm_scale.training.fit import fit
 
     fit(prepared)
@@ -67,13 +70,31 @@ def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     prepared = prepare_evaluation(composed)
     if dry_run:
-        return print_plan("evaluate", composed, prepared.folder, recipe, overrides)
+        notes = [note for of_fold in prepared.runs[:1] for note in _memory_notes(of_fold[0])]
+        return print_plan("evaluate", composed, prepared.folder, recipe, overrides, notes)
     from lcm_scale.evaluation.crossvalidate import evaluate as cross_validate
+    from lcm_scale.evaluation.final import train_final
     from lcm_scale.report.write import write_report
 
     page = write_report(cross_validate(prepared), prepared.folder)
+    model = train_final(prepared)
     print(f"report: {page}")
+    if model is not None:
+        print(f"model of everybody: {model}")
+        return print_next(f"lcm-scale predict {prepared.folder} SCANS -o predictions.csv")
     print_next(f"lcm-scale inspect {prepared.folder}")
+
+
+def _memory_notes(prepared: PreparedRun) -> list[str]:
+    """What people memory will take, and whom it leaves out."""
+    if prepared.recipe.model.people_memory == "none":
+        return []
+    from lcm_scale.linear import size
+    from lcm_scale.training.remember import remembered, sentence
+
+    sets = prepared.opened.sets
+    taken = size.sentence(len(remembered(prepared)), sets.atlas.n_regions)
+    return [taken, *filter(None, [sentence(prepared)])]
 
 
 def _print_audit(sets: ShardSets) -> None:

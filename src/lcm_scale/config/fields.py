@@ -124,9 +124,9 @@ def positive(default: Any, may_differ: bool = False, after_divergence: bool = Fa
     )
 
 
-def share(default: Any) -> Any:
+def share(default: Any, may_differ: bool = False) -> Any:
     """A part of a whole that leaves something over: from 0 on and below 1."""
-    return _field(default, Constraint(low=0, high=1, below=True))
+    return _field(default, Constraint(low=0, high=1, below=True, may_differ=may_differ))
 
 
 def between(low: float, high: float, default: Any, above: bool = False) -> Any:

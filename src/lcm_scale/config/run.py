@@ -29,10 +29,13 @@ from lcm_scale.config.fields import (
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
 METRICS = (
-    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "calibration_error"),
+    *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
+    *("brier", "calibration_error"),
     *("mae", "r2", "pearson_r"),
 )
 BASELINES = ("majority", "linear", "tangent")
+SCRATCH = "scratch"  # the same model without init_from, as a baseline of an evaluation
+CONFOUNDS = ("site", "motion", "length", "age", "sex")
 
 
 @dataclass
@@ -75,8 +78,8 @@ class ModelConfig:
     edge_branch: bool = False
     edge_dropout: float = share(0.5)  # on that branch's input
     # ours: a closed-form answer by whom a scan resembles, fitted when training is done, beside the
-    # decoder's
-    people_memory: str = choice("none", "linear")
+    # decoder's; rbf: keeps people's vectors, personal data
+    people_memory: str = choice("none", "linear", "rbf")
     # what people memory is told of a scan beside its matrix: site, columns of context, targets
     context: list[str] = texts()
     # where init_from has people memory: fit what its answers leave over, or all anew
@@ -213,9 +216,21 @@ class EvaluateConfig:
     # the headline with so many labelled people a fold, a curve: [10, 25, 50, all]
     label_counts: list[str] = text(LABEL_COUNT, [], may_differ=True)
     label_draws: int = at_least(2, 5, may_differ=True)  # draws of who they are, at each count
+    # afterwards train one model on everybody, RUN/model, which `predict` asks; one fold's time more
+    final: bool = free(False, may_differ=True)
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
-    baselines: list[str] = some_of(BASELINES, BASELINES, may_differ=True)
+    baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
+    # what is asked how well it tells each label without any matrix; empty: nothing is asked
+    confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
+    # the model's class probabilities, by a map fitted in each fold on who chooses its epoch
+    calibration: str = choice("none", "temperature", "isotonic", may_differ=True)
+    # sets and intervals that miss at most this share of people, from who chooses the epoch; 0: none
+    conformal: float = share(0.0, may_differ=True)
+    # how often the headline's labels are exchanged between people, for a p; 0: not asked
+    permutations: int = at_least(0, 0, may_differ=True)
+    # between whom: people of one fold, or of one fold and site
+    permute_within: str = choice("fold", "site", may_differ=True)
     # evaluate this model as it is, without training: an external test, whatever the protocol
     checkpoint: str | None = text(FILLED, None)
     confounded: dict[str, str] = text(

@@ -19,6 +19,7 @@ from lcm_scale.config.fields import (
     SEX,
     SUBJECT_GROUP,
     at_least,
+    between,
     choice,
     dotted,
     free,
@@ -105,6 +106,13 @@ class SimulationConfig:
     site_effect: float = share(0.15)
     missing_labels: float = share(0.1)  # share of ages, sexes and eye states left out
     first_subject: int = at_least(0, 50001)
+    first_site: int = at_least(0, 0)  # another number is another scanner
+    # 0: an effect is there or not, and can be read without error; else everybody has some of each,
+    # and so many standard deviations lie between the classes (data/ceiling.py)
+    separation: float = at_least(0, 0.0)
+    # by which share the group's separation grows to the oldest, and differs between sites
+    age_interaction: float = between(0, 1, 0.0)
+    site_interaction: float = between(0, 1, 0.0)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lcm_scale.data.ceiling import PREFIX
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.linear.context import Context, KnownColumn, matched
@@ -56,10 +57,14 @@ def given_to(columns: Sequence[KnownColumn], sets: ShardSets, scans: np.ndarray)
 
 def known_names(sets: ShardSets) -> list[str]:
     """What may be named: their site, targets, also those that nobody is asked for, and columns of
-    context."""
+    context, but for those with what only a simulator knows."""
     site = [SITE] if sets.sites else []
     unasked = [target.name for of_set in sets.unasked for target, _ in of_set]
-    context = [column.name for column in sets.context_columns]
+    context = [
+        column.name
+        for column in sets.context_columns
+        if not (sets.simulated and column.name.startswith(PREFIX))
+    ]
     return list(dict.fromkeys([*site, *sets.vocabulary.names, *unasked, *context]))
 
 

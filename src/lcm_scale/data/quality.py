@@ -77,11 +77,12 @@ def distances(blocks: Callable[[], Iterator[np.ndarray]], counted: np.ndarray) -
         start += len(block)
     assert total is not None
     mean = total[0] / np.maximum(total[1], 1)
-    return np.concatenate([_distance(block.astype(np.float64), mean) for block in blocks()])
+    return np.concatenate([distance_from(block.astype(np.float64), mean) for block in blocks()])
 
 
-def _distance(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Args: x: (b, E).   mean: (E,)."""
+def distance_from(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """(b,) one minus the correlation of each scan's edges (b, E) with mean edges (E,), NaN where a
+    scan has no edges that differ."""
     there = x != 0
     n = np.maximum(there.sum(1), 1)
     m = np.where(there, mean, 0.0)
@@ -90,6 +91,18 @@ def _distance(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
     mm = (m * m).sum(1) - m.sum(1) ** 2 / n
     size = np.sqrt(np.maximum(xx, 0) * np.maximum(mm, 0))
     return 1 - np.divide(xm, size, out=np.full(len(x), np.nan), where=size > 1e-9 * n)
+
+
+def without_data(edges: np.ndarray) -> np.ndarray:
+    """Bool (n, R) whether a region has no data in a scan: all its edges (n, E) are 0."""
+    n_regions = int((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
+    rows, columns = np.triu_indices(n_regions, 1)
+    found = np.zeros((len(edges), n_regions), dtype=bool)
+    for scan in np.flatnonzero((edges == 0).any(1)):  # few, so that the others cost nothing
+        there = np.zeros(n_regions, dtype=bool)
+        there[rows[edges[scan] != 0]] = there[columns[edges[scan] != 0]] = True
+        found[scan] = ~there
+    return found
 
 
 def robust_z(values: np.ndarray, counted: np.ndarray) -> np.ndarray:

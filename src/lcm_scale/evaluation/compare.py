@@ -1,31 +1,32 @@
 """Two evaluated runs beside each other: every metric of the second less that of the first, paired
 over the people whom both were asked about.
 
-In: the `results.json` and `predictions.csv` that `evaluate` leaves in a run's folder. Only runs on
-the same folds of the same scans can be paired: otherwise their training people differ, and so would
-what is resampled.
+Scans are numbered in the order of a run's own sets, so where the sets differ a person is known by
+the hashed id and a scan by its place among the person's own. Whoever is in one run alone, or has
+another answer there, is left out and counted. Runs on other folds are not paired: they were trained
+on other people.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lcm_scale import checked
+from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, resampled
+from lcm_scale.evaluation.evaluated import Evaluated, read_evaluated
+from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind, Predictions, resampled
 from lcm_scale.evaluation.paired import standing
+from lcm_scale.evaluation.several import holm
 
-RESULTS, PREDICTIONS = "results.json", "predictions.csv"
-LARGEST = 2**30  # bytes of predictions
-ADVICE = "name a run that `lcm-scale evaluate` wrote"
 SEED = 0
+SAME_NUMBER = 1e-6  # of an answer that two sets hold, relative
+Key = tuple[str, int, int]  # whose prediction, of which scan, the how-manyth of it
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Row:
     """One metric of one target.
 
     Attributes:
-        first, second: of the two runs.   difference: second less first, paired.
+        first, second: of the two runs, on the people whom both have.
+        difference: second less first, paired.
         standing: of the second, `better`, `worse` or `level`.   deciding: it says who wins.
+        p_holm: that a deciding difference is zero, corrected by Holm over the targets; else NaN.
     """
 
     target: str
@@ -44,185 +47,261 @@ class Row:
     difference: Metric
     standing: str
     deciding: bool
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class People:
+    """Whom a target's comparison is about.
+
+    Attributes:
+        first, second: how many each run was asked about.   shared: who is compared.
+        first_alone, second_alone: in one run only.
+        other_scans: in both, with another number of scans.
+        other_answers: in both, with another answer.
+    """
+
+    first: int
+    second: int
+    shared: int
+    first_alone: int
+    second_alone: int
+    other_scans: int
+    other_answers: int
+
+    @property
+    def all_compared(self) -> bool:
+        return self.shared == self.first == self.second
+
+
+@dataclass(frozen=True)
+class Told:
+    """A target beside its rows.
+
+    Attributes: unit: of a scalar, or ''.   confounded: why it must not be believed, or ''.
+    """
+
+    kind: str
+    unit: str
+    confounded: str
+    people: People
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Attributes: rows: by target, the metrics in their order.   simulated: the scans are.
-    optimistic: why the numbers are too good, or ''.   left_out: targets that one run alone has."""
+    """Two runs, compared.
 
+    Attributes:
+        first, second: names, never the same.   headline: the target that stands first.
+        rows: by target, the metrics in their order.   targets: of those rows.
+        simulated: the scans are.   optimistic: why the numbers are too good, or ''.
+        left_out: targets that were not compared -> why.
+        tested: (names, fingerprints) of the evaluated sets, of each run.
+        sets: all sets by name with their fingerprints, of each run.
+        protocols: of each run, in a sentence.
+        recipes: dotted keys of the recipes that differ -> (in the first, in the second).
+        grouped: a column kept people together whom this comparison draws one by one.
+    """
+
+    first: str
+    second: str
+    headline: str
     rows: tuple[Row, ...]
+    targets: Mapping[str, Told]
     simulated: bool
     optimistic: str
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
+    tested: tuple[tuple[str, str], tuple[str, str]]
+    sets: tuple[Mapping[str, str], Mapping[str, str]]
+    protocols: tuple[str, str]
+    recipes: Mapping[str, tuple[Any, Any]]
+    grouped: str
+
+    def of(self, target: str) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.target == target)
+
+    @property
+    def deciding(self) -> tuple[Row, ...]:
+        """One a target, the headline's first."""
+        found = [row for row in self.rows if row.deciding]
+        return tuple(sorted(found, key=lambda row: row.target != self.headline))
+
+    def kind(self, row: Row) -> MetricKind:
+        return METRICS[self.targets[row.target].kind][row.metric]
 
 
 def compare(first: Path, second: Path, bootstrap: int = 2000) -> Compared:
     """Compare two runs.
 
     Args: bootstrap: resamples of people.
-    Raises: InputError where a folder holds no evaluation, no target is in both, or the runs are not
-        of the same folds of the same scans.
+    Raises: InputError where a folder holds no evaluation, or no target can be paired: none is in
+        both, nobody is, or the folds differ.
     """
-    about = _about(second), _about(first)
-    ours, theirs = ({t["target"]: t for t in each["targets"]} for each in about)
-    mine, other = _predictions(second, ours), _predictions(first, theirs)
-    shared = [name for name in other if name in mine]
-    if not shared:
+    mine, other = read_evaluated(second), read_evaluated(first)
+    named = [name for name in other.predictions if name in mine.predictions]
+    if not named:
         raise InputError(
-            f"{second}: no target is in both runs ({', '.join(mine)} here, {', '.join(other)} in "
-            f"{first})"
+            f"{second}: no target is in both runs ({', '.join(mine.predictions)} here, "
+            f"{', '.join(other.predictions)} in {first})"
         )
+    left_out = {
+        name: "in one of the two alone"
+        for name in [*mine.predictions, *other.predictions]
+        if name not in named
+    }
     rows: list[Row] = []
-    for name in shared:
-        _refuse_other_scans(second, mine[name], first, other[name])
-        drawn, base = (resampled(each, bootstrap, SEED) for each in (mine[name], other[name]))
-        deciding = ours[name]["deciding"]
+    targets: dict[str, Told] = {}
+    for name in named:
+        try:
+            ours, theirs, people = _paired(mine, other, name)
+        except InputError as error:
+            left_out[name] = str(error)
+            continue
+        about = mine.targets[name], other.targets[name]
+        confounded = next((t["confounded"] for t in about if t.get("confounded")), "")
+        targets[name] = Told(ours.kind, about[0].get("unit", ""), confounded, people)
+        drawn, base = (resampled(each, bootstrap, SEED) for each in (ours, theirs))
         for a, b, less in zip(base.metrics(), drawn.metrics(), drawn.minus(base), strict=True):
-            kind = METRICS[mine[name].kind][less.name]
-            found = standing(less, kind)
-            rows.append(Row(name, less.name, a, b, less, found, less.name == deciding))
-    alone = [name for name in [*mine, *other] if name not in shared]
+            found = standing(less, METRICS[ours.kind][less.name])
+            deciding = less.name == about[0]["deciding"]
+            rows.append(Row(name, less.name, a, b, less, found, deciding, np.nan))
+    if not rows:
+        raise InputError(left_out[named[0]])
     return Compared(
-        tuple(rows),
-        any(each["simulated"] for each in about),
-        next((each["optimistic"] for each in about if each.get("optimistic")), ""),
-        tuple(alone),
+        *_names(other, mine),
+        headline=mine.headline if mine.headline in targets else rows[0].target,
+        rows=tuple(_corrected(rows)),
+        targets=targets,
+        simulated=mine.simulated or other.simulated,
+        optimistic=other.optimistic or mine.optimistic,
+        left_out=left_out,
+        tested=(other.tested, mine.tested),
+        sets=(other.sets, mine.sets),
+        protocols=(other.protocol, mine.protocol),
+        recipes=_differing(other.recipe, mine.recipe),
+        grouped=str(mine.recipe.get("evaluate.group") or other.recipe.get("evaluate.group") or ""),
     )
 
 
-def rows_of(compared: Compared) -> Iterator[dict[str, Any]]:
-    """As the rows of a table file."""
-    for row in compared.rows:
-        yield {
-            "target": row.target,
-            "simulated": compared.simulated,
-            "optimistic": bool(compared.optimistic),
-            "metric": row.metric,
-            "first": row.first.value,
-            "second": row.second.value,
-            "difference": row.difference.value,
-            "low": row.difference.low,
-            "high": row.difference.high,
-            "standing": row.standing,
-            "n_scans": row.difference.n_scans,
-            "n_subjects": row.difference.n_subjects,
-        }
+def _corrected(rows: list[Row]) -> Iterator[Row]:
+    """With what the deciding differences come to over all targets."""
+    p_values = {row.target: row.difference.p for row in rows if row.deciding}
+    adjusted = holm({name: np.nan if p is None else p for name, p in p_values.items()})
+    for row in rows:
+        yield replace(row, p_holm=adjusted[row.target]) if row.deciding else row
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What `results.json` says, as far as it is needed here."""
-    file = folder / RESULTS
-    with checked.damage_named(file, "not the results of an evaluation", ADVICE):
-        own = checked.members(checked.read_object(file), "it", ("simulated", "targets"))
-        checked.flag(own["simulated"], "simulated")
-        checked.text(own.get("optimistic", ""), "optimistic")
-        return {**own, "targets": checked.entries(own["targets"], "targets", _target)}
+def _names(first: Evaluated, second: Evaluated) -> tuple[str, str]:
+    if first.name != second.name:
+        return first.name, second.name
+    return f"{first.name} (first)", f"{second.name} (second)"
 
 
-def _target(value: object, name: str) -> dict[str, Any]:
-    own = checked.members(value, name, ("target", "kind", "categories", "model"))
-    checked.text(own["target"], f"{name}.target")
-    checked.choice(own["kind"], f"{name}.kind", tuple(METRICS))
-    checked.choice(own.get("deciding"), f"{name}.deciding", tuple(METRICS[own["kind"]]))
-    checked.entries(own["categories"], f"{name}.categories", checked.text)
-    checked.text(own["model"], f"{name}.model")
-    return own
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Keys of two recipes that make another run; nothing where one of them is not written down."""
+    if not first or not second:
+        return {}
+    free = may_differ() | {"name"}
+    return {
+        key: (first.get(key), second.get(key))
+        for key in sorted({*first, *second} - free)
+        if first.get(key) != second.get(key)
+    }
 
 
-def _predictions(folder: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Predictions]:
-    """The model's own, of each target, in the order of the scans."""
-    file = folder / PREDICTIONS
-    if not file.is_file():
-        raise InputError(f"{file}: not there; {ADVICE}")
-    if file.stat().st_size > LARGEST:
-        raise InputError(f"{file}: larger than {LARGEST // 2**20} MB")
-    try:
-        kept = _rows(file, results)
-        return {name: _of_target(name, results[name], rows) for name, rows in kept.items() if rows}
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        found = " ".join(str(error).split())[:200]
+# -- whom both were asked about --------------------------------------------------------------------
+
+
+def _paired(
+    here: Evaluated, there: Evaluated, name: str
+) -> tuple[Predictions, Predictions, People]:
+    """Both runs' predictions of the same scans in the same order.
+
+    Raises: InputError where nobody is in both, or the answers or folds are others.
+    """
+    mine, other = here.predictions[name], there.predictions[name]
+    if mine.kind != other.kind or mine.categories != other.categories:
         raise InputError(
-            f"{file}: not the predictions of an evaluation ({found}); {ADVICE}"
-        ) from error
-
-
-def _rows(file: Path, results: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, str]]]:
-    """Those of each target's own model."""
-    kept: dict[str, list[dict[str, str]]] = {name: [] for name in results}
-    with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            own = results.get(row["target"])
-            if own is not None and row["model"] == own["model"]:
-                kept[row["target"]].append(row)
-    return kept
-
-
-def _of_target(name: str, own: Mapping[str, Any], rows: list[dict[str, str]]) -> Predictions:
-    rows = sorted(rows, key=lambda row: (int(row["scan"]), int(row["fold"])))
-    categories = tuple(own["categories"])
-    if own["kind"] == "class":
-        truth = np.array([categories.index(_word(row["truth"], categories)) for row in rows])
-        scores = np.array([_scores(row["scores"], categories) for row in rows])
-    else:
-        truth = np.array([float(row["truth"]) for row in rows])
-        scores = np.array([float(row["predicted"]) for row in rows])
-    return Predictions(
-        model=own["model"],
-        target=name,
-        kind=own["kind"],
-        categories=categories or (name,),
-        truth=truth,
-        scores=scores,
-        subject=np.array([row["subject"] for row in rows]),
-        fold=np.array([int(row["fold"]) for row in rows]),
-        scan=np.array([int(row["scan"]) for row in rows]),
+            f"{here.folder}: {name} has other categories than in {there.folder} "
+            f"({', '.join(mine.categories)}; {', '.join(other.categories)})"
+        )
+    by_number = {*zip(mine.subject, mine.scan, strict=True)} == {
+        *zip(other.subject, other.scan, strict=True)
+    }
+    ours, theirs = _places(mine, by_number), _places(other, by_number)
+    if max(time for *_, time in ours) != max(time for *_, time in theirs):
+        raise _other_folds(here, there, name)
+    scans_of, others_scans = _scans_of(ours), _scans_of(theirs)
+    both = scans_of.keys() & others_scans.keys()
+    if not both:
+        raise InputError(
+            f"{here.folder}: {name} was asked of other people than in {there.folder}: nobody is in "
+            "both; people are known by their hashed ids, so shard both in one project"
+        )
+    same = {who for who in both if scans_of[who] == others_scans[who]}
+    keys = [key for key in ours if key[0] in same]
+    a = mine.of(np.array([ours[key] for key in keys], np.int64))
+    b = other.of(np.array([theirs[key] for key in keys], np.int64))
+    unlike = (
+        a.truth != b.truth
+        if a.kind == "class"
+        else ~np.isclose(a.truth, b.truth, rtol=SAME_NUMBER, atol=0)
     )
+    changed = np.unique(a.subject[unlike])
+    keep = ~np.isin(a.subject, changed)
+    if not keep.any():
+        raise InputError(
+            f"{here.folder}: {name} has other scans or answers than in {there.folder} of all "
+            f"{len(both)} people who are in both"
+        )
+    a, b = a.of(keep), b.of(keep)
+    if not _same_parts(a.fold, b.fold):
+        raise _other_folds(here, there, name)
+    people = People(
+        first=len(others_scans),
+        second=len(scans_of),
+        shared=len(same) - len(changed),
+        first_alone=len(others_scans) - len(both),
+        second_alone=len(scans_of) - len(both),
+        other_scans=len(both) - len(same),
+        other_answers=len(changed),
+    )
+    return a, replace(b, scan=a.scan, truth=a.truth), people
 
 
-def _word(text: str, starts: tuple[str, ...]) -> str:
-    """Without the mark that keeps a spreadsheet from running it (`csv_text`)."""
-    return text if text.startswith(starts) else text.removeprefix("'")
+def _places(p: Predictions, by_number: bool) -> dict[Key, int]:
+    """Where each prediction stands, under the name that it has in both runs.
+
+    Args: by_number: scans keep their numbers; else each is the first, second ... of its person.
+    """
+    own: dict[str, dict[int, int]] = {}
+    times: Counter[tuple[str, int]] = Counter()
+    places: dict[Key, int] = {}
+    for place, (who, scan) in enumerate(zip(p.subject.tolist(), p.scan.tolist(), strict=True)):
+        scans = own.setdefault(who, {})
+        which = scan if by_number else scans.setdefault(scan, len(scans))
+        places[who, which, times[who, scan]] = place
+        times[who, scan] += 1
+    return places
 
 
-def _scores(text: str, categories: tuple[str, ...]) -> list[float]:
-    """``a=0.2;b=0.8``, where names may hold either mark themselves."""
-    found = []
-    text = _word(text, categories[:1])
-    for place, category in enumerate(categories):
-        if not text.startswith(f"{category}="):
-            raise ValueError(f"expected a probability of {category}")
-        text = text[len(category) + 1 :]
-        end = text.index(f";{categories[place + 1]}=") if place + 1 < len(categories) else len(text)
-        found.append(float(text[:end]))
-        text = text[end + 1 :]
+def _scans_of(places: Mapping[Key, int]) -> dict[str, set[tuple[int, int]]]:
+    """Of each person which scans there are, and how often each."""
+    found: dict[str, set[tuple[int, int]]] = {}
+    for who, which, time in places:
+        found.setdefault(who, set()).add((which, time))
     return found
 
 
-def _refuse_other_scans(here: Path, mine: Predictions, there: Path, other: Predictions) -> None:
-    name = mine.target
-    if mine.kind != other.kind or mine.categories != other.categories:
-        raise InputError(
-            f"{here}: {name} has other categories than in {there} "
-            f"({', '.join(mine.categories)}; {', '.join(other.categories)})"
-        )
-    a, b = ({*zip(p.subject, p.scan, strict=True)} for p in (mine, other))
-    if a != b:
-        raise InputError(
-            f"{here}: {name} was asked of other scans than in {there}: {len(a - b)} are here "
-            f"alone, {len(b - a)} there alone; evaluate both with the same sets, unit and salt"
-        )
-    if not np.array_equal(mine.truth, other.truth):
-        changed = int((mine.truth != other.truth).sum())
-        raise InputError(f"{here}: {name} has other answers than in {there} for {changed} scans")
-    if not np.array_equal(mine.fold, other.fold):
-        raise InputError(
-            f"{here}: other folds than in {there}, so the two were trained on other people; give "
-            "both the same evaluate.protocol, folds, seed and stratify"
-        )
+def _same_parts(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two numberings part the scans alike, whatever the numbers are."""
+    pairs = len(np.unique(np.stack([a, b]), axis=1).T)
+    return pairs == len(np.unique(a)) == len(np.unique(b))
 
 
-def as_json(compared: Compared, first: Path, second: Path) -> str:
-    """The comparison as a file."""
-    facts = {"first": first.name, "second": second.name, "optimistic": compared.optimistic}
-    return json.dumps({**facts, "rows": list(rows_of(compared))}, indent=1) + "\n"
+def _other_folds(here: Evaluated, there: Evaluated, name: str) -> InputError:
+    return InputError(
+        f"{here.folder}: {name} has other folds than in {there.folder}, so the two were trained on "
+        "other people; give both the same people and the same evaluate.protocol, folds, seed and "
+        "stratify"
+    )

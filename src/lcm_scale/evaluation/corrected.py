@@ -41,9 +41,21 @@ class FoldValues:
         """Paired differences, fold by fold and metric by metric. For an error (MAE, calibration
         error) a negative difference favours the model."""
         return tuple(
-            self._with_interval(name, values - baseline.values[name])
+            replace(
+                self._with_interval(name, values - baseline.values[name]),
+                p=self._p(values - baseline.values[name]),
+            )
             for name, values in self.values.items()
         )
+
+    def _p(self, differences: np.ndarray) -> float:
+        """Two-sided, of the same t-test as the interval."""
+        mean, half = corrected_interval(differences, self.ratio)
+        freedom = int(np.isfinite(differences).sum()) - 1
+        if not half:
+            return 1.0 if mean == 0 else 0.0  # all folds agree
+        error = half / stats.t.ppf(COVERED, freedom)
+        return float(2 * stats.t.sf(abs(mean) / error, freedom))
 
     def _with_interval(self, name: str, values: np.ndarray) -> Metric:
         mean, half = corrected_interval(values, self.ratio)
@@ -71,15 +83,7 @@ def by_fold(p: Predictions, ratio: float) -> FoldValues:
     """Every metric of the target's kind in every fold.  Args: ratio: as of `FoldValues`."""
     values: dict[str, list[float]] = {name: [] for name in METRICS[p.kind]}
     for fold in np.unique(p.fold):
-        here = p.fold == fold
-        own = replace(
-            p,
-            truth=p.truth[here],
-            scores=p.scores[here],
-            subject=p.subject[here],
-            fold=p.fold[here],
-            scan=p.scan[here],
-        )
+        own = p.of(p.fold == fold)
         weights = np.ones((1, len(own.truth)))
         for name, metric in METRICS[p.kind].items():
             values[name].append(float(metric.compute(own, weights)[0]))

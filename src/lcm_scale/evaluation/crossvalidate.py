@@ -16,20 +16,24 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale import progress
-from lcm_scale.config.run import ALL_LABELS
+from lcm_scale.config.run import ALL_LABELS, SCRATCH
 from lcm_scale.data.given import given
 from lcm_scale.data.harmonise import SiteEffects
+from lcm_scale.evaluation import scratch
 from lcm_scale.evaluation.baselines import fit_predict
-from lcm_scale.evaluation.corrected import FoldValues, by_fold
+from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
+from lcm_scale.evaluation.ceilings import ceilings
+from lcm_scale.evaluation.conformal import promises
+from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised, site_effects
+from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
 from lcm_scale.evaluation.labelled import with_label
-from lcm_scale.evaluation.metrics import Draws, Metric, Predictions, primary, resampled
+from lcm_scale.evaluation.metrics import Draws, Metric, primary
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
-from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
+from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.summary import summarise
-from lcm_scale.evaluation.units import averaged
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
@@ -37,11 +41,10 @@ from lcm_scale.training.callbacks.by_target import checkpoint_of
 from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.checkpoints import Checkpoint
 
 MODEL = "LCM"
-PARTS = (PEOPLE, DECODER)
-# model, part of it or baseline -> (m, answers) or (m,) of a fold's test scans
-Answers = dict[str, np.ndarray]
+PARTS = (UNCALIBRATED, PEOPLE, DECODER)
 
 
 def evaluate(prepared: PreparedEvaluation) -> Report:
@@ -59,14 +62,18 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
     names = [name for name, _ in asked]
+    config = prepared.recipe.evaluate
+    wants_watched = config.calibration != "none" or config.conformal > 0
     edges = prepared.opened.source.gather(prepared.scans).astype(np.float32)
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
+    asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
     for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
         test = prepared.scans[fold.test]
         opened = harmonised(prepared.opened, train, names)
         predictor = Predictor(opened.sets, opened.source, prepared.recipe)
-        scores = []
+        scores: list[dict[str, list[np.ndarray]]] = []
+        watched: list[list[np.ndarray]] = []  # of who chooses the epoch, one a model
         if prepared.fixed is not None:
             scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
         for run in prepared.runs[number] if prepared.runs else ():
@@ -76,14 +83,31 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
                 continue
             model = checkpoints.load(results[-1].checkpoint, harmonised=True)
             scores.append(predictor.answers_of_parts(model, test, asked))
+            if wants_watched:
+                watchers = prepared.scans[fold.validation]
+                watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
         ours = _averaged(scores)
+        asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
+        if config.calibration != "none":
+            ours = calibrated(prepared, number, ours, asides[-1], MODEL)
         plain = _baselines(prepared, number, edges)
-        answers.append([mine | rest for mine, rest in zip(ours, plain, strict=True)])
+        anew = prepared.scratch[number] if prepared.scratch else ()
+        bare = scratch.answers(anew, train, test, asked)
+        known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
+        beside = zip(ours, bare, plain, known, strict=True)
+        answers.append([mine | new | rest | best for mine, new, rest, best in beside])
     targets = [
         _result(prepared, question, of_folds)
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
     ]
-    return summarise(prepared, targets, results, _label_curve(prepared, targets[0], edges))
+    curve = _label_curve(prepared, targets[0], edges)
+    return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
+
+
+def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
+    """The model as it is to the people who choose its epoch: a final people memory has them."""
+    unseen = result.checkpoint.with_name(checkpoints.UNSEEN)
+    return checkpoints.load(unseen, harmonised=True) if unseen.is_file() else model
 
 
 def _best_by_target(
@@ -118,14 +142,22 @@ def _label_curve(
     points = []
     for count, found in answers.items():
         of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]
-        parts = [_predictions(prepared, question, of_draw) for of_draw in of_draws]
+        parts = [predictions_of(prepared, question, of_draw) for of_draw in of_draws]
         drawn_by_model = {m: joined([part[m] for part in parts], len(folds)) for m in parts[0]}
-        of = _together(prepared, drawn_by_model[MODEL].predictions)
+        of = together(prepared, drawn_by_model[MODEL].predictions)
         points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
         people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
-        points.append(LabelPoint(ALL_LABELS, people, 1, whole.results, whole.differences))
+        results, differences = (  # fewer labels are not calibrated
+            {
+                name: each
+                for name, each in of_models.items()
+                if name not in (UNCALIBRATED, SCRATCH, CEILING)
+            }
+            for of_models in (whole.results, whole.differences)
+        )
+        points.append(LabelPoint(ALL_LABELS, people, 1, results, differences))
     return points
 
 
@@ -221,17 +253,17 @@ def _result(
     Args: answers: one a fold.
     """
     config = prepared.recipe.evaluate
-    predictions = _predictions(prepared, question, answers)
+    predictions = predictions_of(prepared, question, answers)
     scored = next(iter(predictions.values()))
-    measured = {model: _measured(prepared, p) for model, p in predictions.items()}
+    draws = {model: measured(prepared, p) for model, p in predictions.items()}
     return TargetResult(
         target=question.target.name,
         kind=question.kind,
         categories=question.categories,
         n_scans=len(np.unique(scored.scan)),
         n_subjects=len(np.unique(scored.subject)),
-        results={model: each.metrics() for model, each in measured.items()},
-        differences=_differences(measured),
+        results={model: each.metrics() for model, each in draws.items()},
+        differences=_differences(draws),
         deciding=primary(question.kind, len(question.categories), config.primary),
         confounded=config.confounded.get(question.target.name),
         predictions=tuple(predictions.values()),
@@ -240,63 +272,13 @@ def _result(
     )
 
 
-def _predictions(
-    prepared: PreparedEvaluation, question: Question, answers: Sequence[Answers]
-) -> dict[str, Predictions]:
-    """Of every model, of the held-out scans whose label is known.  Args: answers: one a fold."""
-    sets, folds, config = prepared.opened.sets, prepared.folds, prepared.recipe.evaluate
-    truth = question.truth(sets.labels[prepared.scans])
-    tested = np.concatenate([fold.test for fold in folds])
-    fold_of = np.repeat(np.arange(1, len(folds) + 1), [len(fold.test) for fold in folds])
-    known = np.isfinite(truth[tested])
-    codes = truth[tested][known]
-    scans = prepared.scans[tested][known]
-    return {
-        model: averaged(
-            Predictions(
-                model=model,
-                target=question.target.name,
-                kind=question.kind,
-                categories=question.categories,
-                truth=codes.astype(np.int64) if question.target.is_class else codes,
-                scores=np.concatenate([of_fold[model] for of_fold in answers])[known],
-                subject=np.array(sets.subjects)[sets.subject[scans]],
-                fold=fold_of[known],
-                scan=scans,
-            ),
-            config.unit,
-            sets,
-        )
-        for model in answers[0]
-    }
-
-
-def _measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues:
-    """Every metric, so that intervals cover what the protocol says."""
-    config = prepared.recipe.evaluate
-    if not prepared.plan.rounds:
-        return resampled(p, config.bootstrap, config.seed, _together(prepared, p))
-    subject = prepared.opened.sets.subject[prepared.scans]
-    tested, trained = (
-        np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
-        for part in ("test", "fitted")
-    )
-    return by_fold(p, float(tested / trained))
-
-
-def _together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None:
-    """(N,) who is drawn together in a bootstrap; None: a person's scans, and no more."""
-    groups = prepared.opened.sets.groups
-    return None if groups is None else groups[p.scan]
-
-
 def _differences(measured: Mapping[str, Draws | FoldValues]) -> dict[str, tuple[Metric, ...]]:
-    """Of the model minus each other one."""
+    """Of the model minus each other one that could be had."""
     ours = measured[MODEL]
     return {
         model: ours.minus(each)  # type: ignore[arg-type]  # all were measured alike
         for model, each in measured.items()
-        if model != MODEL
+        if model not in (MODEL, CEILING)
     }
 
 

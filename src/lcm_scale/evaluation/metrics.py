@@ -12,11 +12,17 @@ Shapes: B weightings, N scans, C classes, S subjects.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.ranking import (
+    area_under_roc,
+    average_precision,
+    over,
+    sensitivity,
+)
 
 CALIBRATION_BINS = 10
 CHUNK = 4_000_000  # weights held at once
@@ -60,6 +66,21 @@ class Predictions:
                 "diverged; lower optim.momentum.lr and optim.adaptive.lr, or set optim.clip_norm"
             )
 
+    def of(self, which: np.ndarray) -> Predictions:
+        """Those of some scans.  Args: which: (N,) bool, or positions."""
+        return replace(
+            self,
+            truth=self.truth[which],
+            scores=self.scores[which],
+            subject=self.subject[which],
+            fold=self.fold[which],
+            scan=self.scan[which],
+        )
+
+    def once(self) -> Predictions:
+        """Every scan once: of several divisions into folds those of the first."""
+        return self.of(np.sort(np.unique(self.scan, return_index=True)[1]))
+
     @property
     def predicted(self) -> np.ndarray:
         """(N,) class codes or values."""
@@ -68,8 +89,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Metric:
-    """A value with its 95 % interval over subjects; NaN where it is undefined (AUROC of one
-    class)."""
+    """A value with its 95 % interval over subjects; NaN where it is undefined (AUROC of one class).
+
+    Attributes: p: of a difference, two-sided, that it is zero; None of a value.
+    """
 
     name: str
     value: float
@@ -77,39 +100,48 @@ class Metric:
     high: float
     n_scans: int
     n_subjects: int
+    p: float | None = None
 
 
 def accuracy(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    return _over(weights @ (p.predicted == p.truth), weights.sum(1))
+    return over(weights @ (p.predicted == p.truth), weights.sum(1))
 
 
 def balanced_accuracy(p: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean recall over the classes that occur."""
     counts = _confusion(p, weights)
-    return _nanmean(_over(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)))
+    return _nanmean(over(np.diagonal(counts, axis1=1, axis2=2), counts.sum(2)))
 
 
 def weighted_f1(p: Predictions, weights: np.ndarray) -> np.ndarray:
     """F1 of each class, averaged by its share of the scans."""
     counts = _confusion(p, weights)
     support = counts.sum(2)
-    f1 = _over(2 * np.diagonal(counts, axis1=1, axis2=2), support + counts.sum(1))
-    return _over((np.nan_to_num(f1) * support).sum(1), support.sum(1))
+    f1 = over(2 * np.diagonal(counts, axis1=1, axis2=2), support + counts.sum(1))
+    return over((np.nan_to_num(f1) * support).sum(1), support.sum(1))
 
 
 def auroc(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Share of rightly ordered pairs, each pair within one fold: binary, or the mean of one-vs-rest
-    over the classes that occur."""
-    present = np.unique(p.truth).astype(np.int64)
-    if len(present) < 2:
-        return np.full(len(weights), np.nan)
-    if len(present) == 2:
-        return _binary_auroc(p.scores[:, present[1]], p.truth == present[1], p.fold, weights)
-    return _nanmean(
-        np.stack(
-            [_binary_auroc(p.scores[:, c], p.truth == c, p.fold, weights) for c in present], axis=1
-        )
-    )
+    """Share of rightly ordered pairs, each pair within one fold: of two classes the second is the
+    positive one; of more the mean of one-vs-rest over the classes that occur."""
+    return _one_vs_rest(area_under_roc, p, weights)
+
+
+def auprc(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Average precision, of the classes as `auroc`: chance is the positive class's share."""
+    return _one_vs_rest(average_precision, p, weights)
+
+
+def sensitivity_at_90(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Sensitivity at 90 % specificity, of the classes as `auroc`."""
+    return _one_vs_rest(sensitivity, p, weights)
+
+
+def brier(p: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Squared error of the probabilities, half its sum over the classes, 0 to 1: of two classes the
+    usual score, of more scikit-learn's with `scale_by_half`."""
+    wrong = p.scores - np.eye(len(p.categories))[p.truth.astype(np.int64)]
+    return over(weights @ (wrong**2).sum(1), 2 * weights.sum(1))
 
 
 def calibration_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -121,11 +153,11 @@ def calibration_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
     )
     excess = (p.predicted == p.truth) - confidence
     gaps = weights @ (np.eye(CALIBRATION_BINS)[bins] * excess[:, None])
-    return _over(np.abs(gaps).sum(1), weights.sum(1))
+    return over(np.abs(gaps).sum(1), weights.sum(1))
 
 
 def mean_absolute_error(p: Predictions, weights: np.ndarray) -> np.ndarray:
-    return _over(weights @ np.abs(p.scores - p.truth), weights.sum(1))
+    return over(weights @ np.abs(p.scores - p.truth), weights.sum(1))
 
 
 def r_squared(p: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -133,8 +165,8 @@ def r_squared(p: Predictions, weights: np.ndarray) -> np.ndarray:
     than that mean."""
     truth = p.truth - p.truth.mean()
     total = weights.sum(1)
-    variance = weights @ truth**2 - _over((weights @ truth) ** 2, total)
-    return 1 - _over(weights @ (p.scores - p.truth) ** 2, variance)
+    variance = weights @ truth**2 - over((weights @ truth) ** 2, total)
+    return 1 - over(weights @ (p.scores - p.truth) ** 2, variance)
 
 
 def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -148,7 +180,7 @@ def pearson_r(p: Predictions, weights: np.ndarray) -> np.ndarray:
     }
 
     def within(a: str, b: str) -> np.ndarray:
-        return np.asarray((sums[a + b] - np.nan_to_num(_over(sums[a] * sums[b], total))).sum(1))
+        return np.asarray((sums[a + b] - np.nan_to_num(over(sums[a] * sums[b], total))).sum(1))
 
     xx, yy = within("x", "x"), within("y", "y")
     floor = 1e-9 * (1 + weights.sum(1))  # a constant prediction has no correlation
@@ -175,6 +207,11 @@ METRICS: Mapping[str, Mapping[str, MetricKind]] = {
         "balanced_accuracy": MetricKind("Balanced accuracy", balanced_accuracy, True, 1),
         "weighted_f1": MetricKind("Weighted F1", weighted_f1, True, 1),
         "auroc": MetricKind("AUROC", auroc, True, 1),
+        "auprc": MetricKind("AUPRC", auprc, True, 1),
+        "sensitivity_at_90": MetricKind(
+            "Sensitivity at 90 % specificity", sensitivity_at_90, True, 1
+        ),
+        "brier": MetricKind("Brier score", brier, False, 0),
         "calibration_error": MetricKind("Calibration error", calibration_error, False, 0),
     },
     "scalar": {
@@ -224,7 +261,10 @@ class Draws:
                 "compared"
             )
         return tuple(
-            _with_interval(name, values - baseline.values[name], ours)
+            replace(
+                _with_interval(name, values - baseline.values[name], ours),
+                p=p_of_zero(values - baseline.values[name]),
+            )
             for name, values in self.values.items()
         )
 
@@ -237,7 +277,7 @@ def resampled(
     Args: together: (N,) who is drawn together, where that is more than a person's scans.
     Raises: InputError where no scan has a known truth.
     """
-    return Draws(p, weighted(p, _weightings(p, n_bootstrap, seed, together)))
+    return Draws(p, weighted(p, weightings(p, n_bootstrap, seed, together)))
 
 
 def weighted(p: Predictions, weightings: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
@@ -252,7 +292,7 @@ def weighted(p: Predictions, weightings: Iterable[np.ndarray]) -> dict[str, np.n
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def _weightings(
+def weightings(
     p: Predictions, n_bootstrap: int, seed: int, together: np.ndarray | None
 ) -> Iterator[np.ndarray]:
     """Weights of the scans, (1, N) of ones and then (B, N) how often each scan's subject was drawn.
@@ -285,21 +325,42 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def p_of_zero(differences: np.ndarray) -> float:
+    """Two-sided p of a bootstrap: twice the share of resamples on the far side of zero, the point
+    estimate among them, so that it is never 0; NaN where nothing is defined.
+
+    Args: differences: (1 + B,), the point estimate and its resamples.
+    """
+    known = differences[np.isfinite(differences)]
+    if not len(known) or not np.isfinite(differences[0]):
+        return float("nan")
+    beyond = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * max(1, beyond) / len(known))
+
+
 def _with_interval(name: str, values: np.ndarray, p: Predictions) -> Metric:
     low, high = interval(values)
     return Metric(name, float(values[0]), low, high, len(p.truth), len(np.unique(p.subject)))
 
 
-def _over(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """A quotient that is NaN where the denominator is 0."""
-    return np.divide(
-        numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0
-    )
+def _one_vs_rest(
+    of: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    p: Predictions,
+    weights: np.ndarray,
+) -> np.ndarray:
+    """A metric of the order, of the second of two classes, or the mean over those that occur."""
+    present = np.unique(p.truth).astype(np.int64)
+    if len(present) < 2:
+        return np.full(len(weights), np.nan)
+    if len(present) == 2:
+        present = present[1:]
+    each = [of(p.scores[:, c], p.truth == c, p.fold, weights) for c in present]
+    return _nanmean(np.stack(each, axis=1))
 
 
 def _nanmean(values: np.ndarray) -> np.ndarray:
     """Mean over axis 1 of what is defined, NaN where nothing is."""
-    return _over(np.nansum(values, axis=1), np.isfinite(values).sum(1))
+    return over(np.nansum(values, axis=1), np.isfinite(values).sum(1))
 
 
 def _confusion(p: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -309,34 +370,3 @@ def _confusion(p: Predictions, weights: np.ndarray) -> np.ndarray:
     counts = np.zeros((len(weights), n_classes * n_classes))
     counts[:, cells] = weights @ np.eye(len(cells))[cell]
     return counts.reshape(-1, n_classes, n_classes)
-
-
-def _binary_auroc(
-    score: np.ndarray, positive: np.ndarray, fold: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Mann-Whitney over the pairs within a fold, ties one half: (B,)."""
-    fold_number = np.unique(fold, return_inverse=True)[1]
-    order = np.lexsort((score, fold_number))
-    folds, scores, up = fold_number[order], score[order], positive[order]
-    sorted_weights = weights[:, order]
-    below = np.zeros((len(weights), len(order) + 1))
-    np.cumsum(sorted_weights * ~up, axis=1, out=below[:, 1:])
-    new_fold = np.r_[True, np.diff(folds) != 0]
-    new_value = new_fold | np.r_[True, np.diff(scores) != 0]
-    place = np.arange(len(order))
-    fold_start = np.maximum.accumulate(np.where(new_fold, place, 0))
-    tie_start = np.maximum.accumulate(np.where(new_value, place, 0))
-    tie_end = _ends(new_value)
-    fold_end = _ends(new_fold)
-    i = np.flatnonzero(up)
-    ups = sorted_weights[:, i]
-    lower = (below[:, tie_start[i]] + below[:, tie_end[i]]) / 2 - below[:, fold_start[i]]
-    pairs = below[:, fold_end[i]] - below[:, fold_start[i]]
-    return _over((ups * lower).sum(1), (ups * pairs).sum(1))
-
-
-def _ends(new: np.ndarray) -> np.ndarray:
-    """For each place the end (exclusive) of the run it stands in; `new` marks where runs begin."""
-    starts = np.flatnonzero(new)
-    ends = np.r_[starts[1:], len(new)]
-    return ends[np.cumsum(new) - 1]

@@ -11,25 +11,28 @@ from pathlib import Path
 import numpy as np
 
 from lcm_scale.config import Recipe, expand
-from lcm_scale.config.run import LARGEST_SEED
+from lcm_scale.config.run import LARGEST_SEED, SCRATCH
 from lcm_scale.data.given import known_names
 from lcm_scale.data.kin import grouped
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, split_subjects
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
+from lcm_scale.evaluation.permutation import check_permutations
 from lcm_scale.evaluation.protocols import PROTOCOLS, external
 from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.evaluation.questions import Question
+from lcm_scale.evaluation.scratch import check_scratch, without_pretraining
 from lcm_scale.evaluation.units import check_unit
+from lcm_scale.evaluation.validation_people import check_conformal, require_validation
 from lcm_scale.lock import check_free
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.transfer import check_kinds
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.checkpoints import Checkpoint
+from lcm_scale.weights.checkpoints import OF_EVERYBODY, Checkpoint
 
 # Beside a run's own lock: a finetuned run and its evaluation share the folder, not the files.
 LOCK = ".evaluate.lock"
@@ -45,6 +48,8 @@ class PreparedEvaluation:
         runs: of each fold one a repeat; empty for a fixed model.
         draws: one a count, draw and fold where the headline is asked with few labels, in this
             order.
+        scratch: as `runs`, of the models without pretraining; empty where nobody asks for them.
+        final: a model of everybody, where the recipe asks for one.
     """
 
     opened: Opened
@@ -53,6 +58,8 @@ class PreparedEvaluation:
     plan: Plan
     runs: tuple[tuple[PreparedRun, ...], ...]
     draws: tuple[tuple[Labelled, PreparedRun], ...] = ()
+    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
+    final: PreparedRun | None = None
 
     @property
     def scans(self) -> np.ndarray:
@@ -83,8 +90,8 @@ class PreparedEvaluation:
 
     @property
     def baselines(self) -> tuple[str, ...]:
-        """The recipe's, and one that is told what the model is told."""
-        asked = self.recipe.evaluate.baselines
+        """The recipe's plain ones, and one that is told what the model is told."""
+        asked = [name for name in self.recipe.evaluate.baselines if name != SCRATCH]
         return (*asked, *([TOLD] if self.context and "tangent" in asked else []))
 
     @property
@@ -98,19 +105,17 @@ class PreparedEvaluation:
 def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     """Open and check everything that an evaluation needs.  Raises: InputError."""
     for name in recipe.evaluate.baselines:
-        if name not in BASELINES:
+        if name not in (*BASELINES, SCRATCH):
             raise InputError(
                 f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of "
                 f"{', '.join(BASELINES)})"
             )
+    check_scratch(recipe)
     folder = run_folder(recipe)
     check_free(folder / LOCK)
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
-    opened = open_recipe(recipe)
-    if recipe.evaluate.group:
-        sets = grouped(opened.sets, recipe.evaluate.group, "evaluate.group")
-        opened = replace(opened, sets=sets)
+    opened = _open(recipe)
     sets = opened.sets
     check_evaluation(recipe, folder, sets.fingerprints)
     if fixed is not None and fixed.atlas.indices != sets.atlas.indices:
@@ -125,24 +130,47 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     else:
         plan = external.plan_of_fixed(recipe, sets, fixed)
     check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
+    check_permutations(recipe, sets, plan.tested)
+    if recipe.evaluate.calibration != "none":
+        key = f"evaluate.calibration={recipe.evaluate.calibration}"
+        require_validation(recipe, plan, fixed is not None, key)
+    if recipe.evaluate.conformal:
+        key = f"evaluate.conformal={recipe.evaluate.conformal:g}"
+        require_validation(recipe, plan, fixed is not None, key)
+        check_conformal(recipe, sets, plan)
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
-    runs: tuple[tuple[PreparedRun, ...], ...] = ()
-    if fixed is None:
-        repeats = range(recipe.evaluate.repeats)
-        runs = tuple(
-            tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
-            for number in range(1, len(plan.folds) + 1)
-        )
+    runs = _prepare_folds(opened, folder, plan) if fixed is None else ()
     draws = tuple(
         (drawn, _prepare_draw(opened, folder, plan, drawn))
         for drawn in draws_of(recipe, sets, plan)
     )
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws)
+    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
+    if SCRATCH in recipe.evaluate.baselines:
+        scratch = _prepare_folds(_open(without_pretraining(recipe)), folder / SCRATCH, plan)
+    final = _prepare_final(opened, folder) if recipe.evaluate.final else None
+    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, scratch, final)
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
+
+
+def _open(recipe: Recipe) -> Opened:
+    """The recipe's data, and who is kept together in them."""
+    opened = open_recipe(recipe)
+    if not recipe.evaluate.group:
+        return opened
+    return replace(opened, sets=grouped(opened.sets, recipe.evaluate.group, "evaluate.group"))
+
+
+def _prepare_folds(opened: Opened, folder: Path, plan: Plan) -> tuple[tuple[PreparedRun, ...], ...]:
+    """Of each fold one a repeat."""
+    repeats = range(opened.recipe.evaluate.repeats)
+    return tuple(
+        tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
+        for number in range(1, len(plan.folds) + 1)
+    )
 
 
 def _prepare_fold(
@@ -161,7 +189,31 @@ def _prepare_fold(
         *_people_of(opened.sets, plan, number),
         f"fold {number}/{len(plan.folds)}",
     )
-    return replace(run, by_target=bool(plan.optimistic))
+    keep = recipe.evaluate.calibration != "none" or recipe.evaluate.conformal > 0
+    return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
+
+
+def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
+    """One model on everybody, as `pretrain` and `finetune` would train it: of all people the
+    recipe's share chooses the epoch, then people memory is fitted on all of them."""
+    recipe, sets = opened.recipe, opened.sets
+    if recipe.evaluate.checkpoint is not None or recipe.evaluate.harmonise != "none":
+        key = "checkpoint" if recipe.evaluate.checkpoint is not None else "harmonise"
+        raise InputError(
+            f"evaluate.final and evaluate.{key} exclude each other: "
+            + (
+                "a fixed model is not trained; ask it itself"
+                if key == "checkpoint"
+                else "a new person's matrix cannot be harmonised with the training sites"
+            )
+        )
+    return prepare_split(
+        opened,
+        replace(recipe, name=f"{recipe.name}/{OF_EVERYBODY}"),
+        folder / OF_EVERYBODY,
+        *split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed),
+        "model of everybody",
+    )
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:

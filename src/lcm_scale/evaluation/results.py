@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lcm_scale.config.run import SCRATCH
+from lcm_scale.evaluation.conformal import Promise
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
+from lcm_scale.evaluation.permutation import Permuted
 from lcm_scale.evaluation.protocols.plan import BRACKETS, READ_AS
+
+CEILING = "ceiling"  # what a simulator knows of its scans: in `results`, never in `differences`
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ class TargetResult:
 
     @property
     def best_baseline(self) -> str | None:
-        """By point estimate in the deciding metric, parts of the model left out; None where no
-        baseline was run."""
+        """By point estimate in the deciding metric; None where no baseline was run. Parts of the
+        model, and the model without pretraining, are none."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
         values = {
             name: sign * self.metric(name, self.deciding).value
             for name in self.differences
-            if name not in self.parts
+            if name not in (*self.parts, SCRATCH)
         }
         return max(values, key=values.__getitem__, default=None)
 
@@ -85,6 +90,84 @@ class LabelPoint:
 
 
 @dataclass(frozen=True)
+class Subgroup:
+    """One group's part of one target's deciding metric.
+
+    Attributes:
+        column: site or sex.   baseline: the target's best one, '' where none was run.
+        n_scans, n_people: of the group.
+        ours, theirs: of the model and of that baseline, in the group; None where too few people are
+            in it, or the metric is not defined there.
+        rest: of the model, the group minus everybody else whose group is known.
+        p: that `rest` is zero, corrected by Holm over the column's groups; NaN where not tested.
+    """
+
+    target: str
+    column: str
+    group: str
+    metric: str
+    baseline: str
+    n_scans: int
+    n_people: int
+    ours: Metric | None = None
+    theirs: Metric | None = None
+    rest: Metric | None = None
+    p: float = float("nan")
+
+
+@dataclass(frozen=True)
+class ToldBy:
+    """What one covariate, or all of them, tells of a target.
+
+    Attributes:
+        metrics: of held-out scans, empty where it was not measured, and `why` says why not.
+        differences: the model minus it, paired.
+        unknown: held-out scans of which it is not known (of all together: any of them).
+    """
+
+    by: str
+    metrics: tuple[Metric, ...] = ()
+    differences: tuple[Metric, ...] = ()
+    unknown: int = 0
+    why: str = ""
+
+    def metric(self, name: str) -> Metric:
+        return next(m for m in self.metrics if m.name == name)
+
+    def difference(self, name: str) -> Metric:
+        return next(m for m in self.differences if m.name == name)
+
+
+@dataclass(frozen=True)
+class WithinStrata:
+    """The model's score among scans of one stratum of a covariate, pooled over the strata.
+
+    Attributes:
+        strata: how many.   within, whole: its metric with pairs of one fold and stratum, and of one
+            fold, of the scans whose stratum is known.   change: within minus whole, paired.
+        why: why it was not measured; then there are no metrics.
+    """
+
+    by: str
+    strata: int = 0
+    within: Metric | None = None
+    whole: Metric | None = None
+    change: Metric | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """Of one target.  Attributes: ranked: name of the metric of `within`."""
+
+    target: str
+    kind: str
+    ranked: str
+    told: tuple[ToldBy, ...]
+    within: tuple[WithinStrata, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a reader should see.
 
@@ -93,6 +176,12 @@ class Report:
         data: facts about the scans.   stages: (stage, facts).
         curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
+        subgroups: each target's deciding metric by site and by sex.
+        confounds: what is told of each target without any matrix; empty where nobody asked.
+        promises: sets and intervals of the targets; empty where nobody asked.
+        permuted: the headline with exchanged labels, None where nobody asked.
+        together: target -> p of the model's paired difference from the best baseline in the
+            deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
         optimistic: why the numbers are too good, '' where nothing makes them so.
         asked: of each target how many people, by answer.
         brackets: what an interval covers.   read_as: how the scans were predicted.
@@ -117,3 +206,8 @@ class Report:
     brackets: str = BRACKETS
     read_as: str = READ_AS
     asked: Mapping[str, str] = field(default_factory=dict)
+    subgroups: tuple[Subgroup, ...] = ()
+    confounds: tuple[Confounds, ...] = ()
+    permuted: Permuted | None = None
+    promises: tuple[Promise, ...] = ()
+    together: Mapping[str, float] = field(default_factory=dict)

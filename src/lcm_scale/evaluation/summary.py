@@ -11,12 +11,18 @@ import numpy as np
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
+from lcm_scale.evaluation.calibrate import calibration_notes
+from lcm_scale.evaluation.conformal import Promise, conformal_notes
+from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
+from lcm_scale.evaluation.permutation import Permuted, permuted
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
+from lcm_scale.evaluation.several import holm
+from lcm_scale.evaluation.subgroups import by_group
 from lcm_scale.provenance import provenance
 from lcm_scale.training.fit import FitResult
 from lcm_scale.training.remember import sentence as sentence_of_memory
@@ -40,6 +46,7 @@ def summarise(
     results: Sequence[TargetResult],
     runs: Sequence[FitResult],
     labels: Sequence[LabelPoint] = (),
+    promised: tuple[Promise, ...] = (),
 ) -> Report:
     """Everything that a reader of the report should see."""
     recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
@@ -71,11 +78,32 @@ def summarise(
         optimistic=prepared.plan.optimistic,
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
+        subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
+        confounds=confounds(prepared, results),
+        promises=promised,
+        permuted=_permuted(prepared, results[0]),
+        together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
             for question in prepared.questions
         },
     )
+
+
+def _permuted(prepared: PreparedEvaluation, headline: TargetResult) -> Permuted | None:
+    config = prepared.recipe.evaluate
+    if not config.permutations:
+        return None
+    ours = next(p for p in headline.predictions if p.model == headline.model)
+    site = prepared.opened.sets.site if config.permute_within == "site" else None
+    return permuted(ours, headline.deciding, config.permutations, config.seed, site)
+
+
+def _p_of(t: TargetResult) -> float:
+    """That the model's difference from the best baseline is zero; NaN without one."""
+    best = t.best_baseline
+    p = t.difference(best, t.deciding).p if best else None
+    return float("nan") if p is None else p
 
 
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
@@ -102,7 +130,8 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
         notes.append(f"Predictions are averaged over a {unit}'s windows: each {unit} counts once.")
     if prepared.recipe.model.edge_branch:
         notes.append(EDGE_BRANCH)
-    notes += _people_notes(prepared)
+    notes += _people_notes(prepared) + calibration_notes(prepared)
+    notes += conformal_notes(prepared)
     model = prepared.opened.start or prepared.fixed
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)

@@ -22,13 +22,16 @@ from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
 from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
 from lcm_scale.weights.meaning import EXPORTED, Meaning
+from lcm_scale.weights.personal import check_personal
 
 
 class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
     """An LCM that knows what it was fed and what it answers.
 
     Args: config: the contents of ``config.json``.
-    Attributes: meaning: vocabulary, order of regions, and what else its answers take.
+    Attributes:
+        meaning: vocabulary, order of regions, and what else its answers take.
+        with_people: whether it may be saved and pushed where it holds people's vectors.
     Raises: InputError where `config` is not of this format or damaged.
     """
 
@@ -36,6 +39,7 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         meaning = Meaning.from_json(config, EXPORTED, CONFIG)
         super().__init__(meaning.model)
         self.meaning = meaning
+        self.with_people = False
 
     def predict(
         self, fc_BRR: Tensor, context: Mapping[str, Sequence[str | float | None]] | None = None
@@ -95,25 +99,33 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         columns move. What belongs to pairs of regions moves with both.
         Raises: InputError where the regions differ.
         """
-        place = torch.from_numpy(self.meaning.atlas.order_from(atlas))
+        order = self.meaning.atlas.order_from(atlas)
+        place = torch.from_numpy(order)
         weight = self.embedding.linear.weight
         weight.copy_(_moved(weight, 1, place))
         if self.edge_branch is not None:
-            edges = torch.from_numpy(edge_order(place.numpy()))
+            edges = torch.from_numpy(edge_order(order))
             branch = self.edge_branch
             for table in (branch.centre, branch.scale, *branch.table.parameters()):
                 table.copy_(_moved(table, -1, edges))
         if self.people is not None:
             self.people.reorder(place)
-        self.meaning = replace(self.meaning, atlas=atlas)
+        cohort = self.meaning.cohort and self.meaning.cohort.moved(edge_order(order))
+        self.meaning = replace(self.meaning, atlas=atlas, cohort=cohort)
         # what `save_pretrained` writes
         self._hub_mixin_config = {
             **cast(dict[str, Any], self._hub_mixin_config),
             "atlas": atlas.to_json(),
+            **({"cohort": cohort.to_json()} if cohort else {}),
         }
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """As the mixin saves; what described other weights in that folder goes."""
+        """As the mixin saves; what described other weights in that folder goes.
+
+        Raises: InputError where it holds people's vectors and `with_people` is not set.
+        """
+        how = "model.with_people = True"
+        check_personal(self.meaning.model, "this model", self.with_people, how)
         super()._save_pretrained(save_directory)
         for name in (INDEX, SUMS):
             (save_directory / name).unlink(missing_ok=True)

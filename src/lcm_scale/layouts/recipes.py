@@ -91,6 +91,7 @@ def run_recipe(survey: Survey, name: str, two_stage: bool) -> str:
     if stratify:
         lines.append(f"  stratify: {value_of(stratify)} # its answers are spread over the folds")
     lines.append("  repeats: 3")
+    lines.append("  final: true # and a model of everybody, for lcm-scale predict")
     return _joined(lines)
 
 

@@ -9,7 +9,7 @@ category each, a number each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,7 +64,11 @@ class Context:
 
     def without(self, name: str) -> Context:
         """Without a column: nobody is told what is asked."""
-        kept = [place for place, column in enumerate(self.columns) if column.name != name]
+        return self.only([column.name for column in self.columns if column.name != name])
+
+    def only(self, names: Collection[str]) -> Context:
+        """With some columns alone."""
+        kept = [place for place, column in enumerate(self.columns) if column.name in names]
         return Context(tuple(self.columns[place] for place in kept), self.values[:, kept])
 
     def fitted(self, subject: np.ndarray) -> Context:

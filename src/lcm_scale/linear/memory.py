@@ -1,8 +1,8 @@
 """People memory as a part of a model: one tangent space, and a collapsed answer for every target.
 
 Fitted in closed form on a run's training scans, all of which are its bank, labelled or not. What is
-kept is a reference, a centre and weight vectors: no person is stored. In checkpoints `model.people`
-holds the arrays.
+kept is a reference, a centre and weight vectors: no person is stored, but by the radial form. In
+checkpoints `model.people` holds the arrays.
 Shapes: n training scans, m others, E edges, R regions, F = E + R tangent features, K classes of a
 target, or 1, D added features of the context.
 """
@@ -16,28 +16,16 @@ import numpy as np
 from scipy.special import log_softmax
 
 from lcm_scale.linear.calibration import Calibration, calibrate
+from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
-from lcm_scale.linear.people import Bank, Choice, Weights, choose, collapse
+from lcm_scale.linear.landmarks import AnyBank
+from lcm_scale.linear.meeting import Asked, Question, all_meet, landmarks_meet, questions_of
+from lcm_scale.linear.people import Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
 GATES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 ABSENT = -30.0  # logit of a class that no training scan has
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is known of a target.
-
-    Attributes:
-        truth: (n,) class codes or values, NaN where missing.
-        n_classes: width of its logits, 0 for a scalar.
-        log: the scalar is learnt on its log scale; its values are in its own unit all the same.
-    """
-
-    truth: np.ndarray
-    n_classes: int
-    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class Remembered:
             alone.
     """
 
-    weights: Weights
+    weights: Weights | KeptWeights
     classes: tuple[int, ...]
     n_classes: int
     slopes: np.ndarray
@@ -72,7 +60,8 @@ class PeopleMemory:
     Attributes:
         whitening: (R, R), of the tangent space.   centre: (F,) mean tangent vector.
         targets: by name.   context: what it can be told of a scan.
-        prior: the memory that it started from.
+        prior: the memory that it started from.   kept: the people of the radial form, None of the
+            linear one.
     """
 
     whitening: np.ndarray
@@ -80,6 +69,7 @@ class PeopleMemory:
     targets: Mapping[str, Remembered]
     context: tuple[KnownColumn, ...] = ()
     prior: Prior | None = None
+    kept: KeptPeople | None = None
 
     def scores(self, edges: np.ndarray, values: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of each target (m, K) logits, or (m, 1) values in its unit, from raw correlations
@@ -94,7 +84,8 @@ class PeopleMemory:
         context = Context(self.context, values)
         before = None if self.prior is None else self.prior.vectors_of(matrices)
         return {
-            name: _scores(target, vectors, context, before) for name, target in self.targets.items()
+            name: scores_of(target, vectors, context, before)
+            for name, target in self.targets.items()
         }
 
     def gated(self, gates: Mapping[str, float]) -> PeopleMemory:
@@ -110,39 +101,61 @@ def fit_memory(
     seed: int,
     context: Context | None = None,
     prior: Prior | None = None,
+    most: int | None = None,
+    radial: bool = False,
 ) -> PeopleMemory:
     """Fit a memory on training scans.
 
     Args:
         edges: (n, E).   subject: (n,) people, who never stand on both sides of an inner fold.
         asked: by target; one without two classes, or two values, is left out.
-        seed: of the inner folds.
+        seed: of the inner folds, and of the landmarks.
         context: what is known of the n when they are asked about. A target's own column is not told
             to it.
         prior: a memory to start from, of other people.
+        most: scans that may be landmarks (`linear.landmarks`); None: all meet all.
+        radial: in the radial form.
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
-    matrices = positive_definite(edges)
-    space = TangentSpace.about(matrices)
-    vectors = space.vectors_of(matrices)
-    centre = vectors.mean(0)
-    vectors -= centre
-    bank = Bank(vectors @ vectors.T, subject, known)
-    before = None if prior is None else prior.vectors_of(matrices)
-    targets = {}
-    for name, each in asked.items():
-        labelled = np.flatnonzero(np.isfinite(each.truth))
-        if len(np.unique(each.truth[labelled])) > 1 and len(np.unique(subject[labelled])) > 1:
-            untold = replace(bank, context=known.without(name))
-            start = None if prior is None else prior.targets.get(name)
-            fitted = _fit(untold, vectors, labelled, each, seed, start, before)
-            weights = _placed(fitted.weights, known, name)
-            targets[name] = replace(fitted, weights=weights)
+    questions = questions_of(asked, subject, prior)
+    if most is None:
+        met = all_meet(edges, subject, known, questions, prior)
+    else:
+        met = landmarks_meet(edges, subject, known, questions, prior, most, seed)
+    people = met.people(subject, known) if radial else None
+    if people is not None:
+        met = replace(met, bank=replace(met.bank, radial=True))
+    targets = fit_all(met.bank, met.vectors, questions, seed, known, met.before, people)
     used = prior if any(target.prior for target in targets.values()) else None
-    return PeopleMemory(space.whitening, centre, targets, known.columns, used)
+    return PeopleMemory(met.space.whitening, met.centre, targets, known.columns, used, people)
 
 
-def _placed(weights: Weights, known: Context, name: str) -> Weights:
+def fit_all(
+    bank: AnyBank,
+    vectors: np.ndarray,
+    questions: Mapping[str, Question],
+    seed: int,
+    known: Context,
+    before: Mapping[str, np.ndarray],
+    people: KeptPeople | None,
+) -> dict[str, Remembered]:
+    """Fit each target once its scans are vectors, whatever these are of.
+
+    Args:
+        bank: of all scans.   vectors: (b, F) about their mean, of all scans or the landmarks.
+        seed: of the inner folds.   known: context of all scans, fitted.
+        before: of a target that a memory before answers, (n, K) of its labelled scans.
+        people: of the radial form.
+    """
+    targets = {}
+    for name, question in questions.items():
+        untold = replace(bank, context=known.without(name))
+        fitted = _fit(untold, vectors, question, seed, before.get(name), people)
+        targets[name] = replace(fitted, weights=_placed(fitted.weights, known, name))
+    return targets
+
+
+def _placed(weights: Weights | KeptWeights, known: Context, name: str) -> Weights | KeptWeights:
     """With weights of 0 for the features of a column that was left out."""
     rows = np.repeat([c.name != name for c in known.columns], [c.width for c in known.columns])
     if rows.all():
@@ -153,45 +166,33 @@ def _placed(weights: Weights, known: Context, name: str) -> Weights:
         whole[rows] = own
         return whole
 
+    if isinstance(weights, KeptWeights):
+        return replace(weights, added=place(weights.added))
     own = None if weights.own is None else place(weights.own)
     return replace(weights, added=place(weights.added), own=own)
 
 
 def _fit(
-    bank: Bank,
+    bank: AnyBank,
     vectors: np.ndarray,
-    labelled: np.ndarray,
-    asked: Asked,
+    question: Question,
     seed: int,
-    start: PriorTarget | None,
-    before: np.ndarray | None,
+    prior: np.ndarray | None,
+    people: KeptPeople | None,
 ) -> Remembered:
-    """Args: start: what a memory before knows of the target.   before: (P, b, F) its vectors."""
-    truth = asked.truth[labelled]
+    """Args: prior: (n, K) what a memory before answers.   people: of the radial form."""
+    labelled, wanted, codes = question.labelled, question.wanted, question.codes
     told = bool(bank.context.columns)
-    classes: tuple[int, ...] = ()
+    choice = choose(bank, labelled, wanted, codes, seed, question.log, told, prior)
     nothing = np.zeros(0)
     curve = Calibration(nothing, nothing, 0.0)
-    if asked.n_classes:
-        present, codes = np.unique(truth.astype(np.int64), return_inverse=True)
-        classes = tuple(present.tolist())
-        wanted = np.where(np.arange(len(present)) == codes[:, None], 1.0, -1.0)
-        start = start and start.of(classes)
-        prior = _answered(start, before, labelled)
-        choice = choose(bank, labelled, wanted, codes, seed, context=told, prior=prior)
+    if codes is not None:
         curve = calibrate(choice.held_out, codes)
-    else:
-        wanted = truth[:, None].astype(np.float64)
-        start = start and start.of(())
-        if start and (asked.log > start.log or start.log > (truth > 0).all()):
-            start = None  # the two are not on one scale
-        prior = _answered(start, before, labelled)
-        log = asked.log if start is None else start.log
-        choice = choose(bank, labelled, wanted, None, seed, log, told, prior)
+    start = question.start
     return Remembered(
-        weights=collapse(bank, vectors, labelled, wanted, choice, prior),
-        classes=classes,
-        n_classes=asked.n_classes,
+        weights=collapse(bank, vectors, labelled, wanted, choice, prior, people),
+        classes=question.classes,
+        n_classes=question.n_classes,
         slopes=curve.slopes,
         offsets=curve.intercepts,
         choice=choice,
@@ -199,17 +200,14 @@ def _fit(
     )
 
 
-def _answered(
-    start: PriorTarget | None, before: np.ndarray | None, labelled: np.ndarray
-) -> np.ndarray | None:
-    if start is None or before is None:
-        return None
-    return prior_answers(start, before[:, labelled])
-
-
-def _scores(
-    target: Remembered, vectors: np.ndarray, context: Context, before: np.ndarray | None
+def scores_of(
+    target: Remembered,
+    vectors: np.ndarray,
+    context: Context,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
+    """(m, K) logits, or (m, 1) values in its unit, of vectors (m, F) that are centred as the
+    training's.  Args: before: (P, m, F) their vectors about the prior's references."""
     offset: np.ndarray | float = 0.0
     if target.prior is not None and before is not None:
         offset = prior_answers(target.prior, before)

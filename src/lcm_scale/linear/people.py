@@ -1,107 +1,39 @@
 """People memory: a scan is told by whom it resembles, and by whom those resemble.
 
-Out of inner products G of tangent vectors, n labelled scans against a bank of b scans (themselves
-and perhaps unlabelled ones), come two kernels. K1 is G among the labelled. With A = G against the
-bank, everybody's similarity to herself set to 0, K2 = A A': two scans are alike that resemble the
-same people. Both are scaled to a training diagonal that averages 1, and K = K1 + beta K2. Without
-the mask, training scans would meet themselves in the bank and test scans would not: on ABIDE the
-features of the first have a root mean square of 1.27, of the second .76, and the gain is gone.
-
-With context (`linear.context`) K is multiplied by what two scans share, or what is known is added
-to it, or both; which of these, if any, is tuned too.
-
-A ridge a target answers; its alpha and beta are tuned by an inner cross-validation by person whose
-bank holds inner training people alone. A beta above 0 and a use of context have to be clearly
-better than none, so that nothing is lost where there is nothing to win. Being linear in the tangent
-vector, the answer collapses to weight vectors: no person is stored.
-Shapes: n labelled training scans, b of the bank, m others, F = E + R tangent features, D added
-features of the context, K outputs.
+A ridge a target answers, with the kernels of `linear.kernels` or, of many scans, of
+`linear.landmarks`. Its alpha, the beta of the kernel and the use of context are tuned by an inner
+cross-validation by person whose bank holds inner training people alone. A beta above 0 and a use of
+context have to be clearly better than none, so that nothing is lost where there is nothing to win.
+Shapes: n labelled training scans of a bank, K outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from lcm_scale.linear.context import SHARED, Context, added, shared
+from lcm_scale.linear.kernels import FORMS, PLAIN, Asked, Form
+from lcm_scale.linear.landmarks import AnyBank
 from lcm_scale.linear.prior import SHARES, USUAL_SHARE
 from lcm_scale.linear.problem import Folds, Problem, inner_folds
-from lcm_scale.linear.ridge import RIDGE_ALPHAS, ridge_path
+from lcm_scale.linear.ridge import RIDGE_ALPHAS
 
 BETAS = (0.0, 0.3, 1.0, 3.0)
 # Standard errors by which a beta above 0 has to be better than 0: of few people the inner folds'
 # standard error is itself too small, since their training parts overlap.
 FEW = 500
 CLEAR, CLEAR_OF_FEW = 1.0, 2.0
+# The radial kernel's diagonal is 1 and others are about 1/e: that is a ridge of its own.
+RADIAL_SHRINKS = 10.0
 PRIOR_ALPHAS = np.append(RIDGE_ALPHAS, 1e3)  # of few people the prior is left as it is
-
-
-class Form(NamedTuple):
-    """How context enters: as categories shared, as features added."""
-
-    shared: bool
-    added: bool
-
-
-PLAIN = Form(False, False)
-FORMS = (Form(True, False), Form(False, True), Form(True, True))
 
 
 Wanted = tuple[bool, float]  # log, share of the prior
 Key = tuple[bool, float, float, Form]  # log, share, beta, form
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Bank:
-    """Scans as inner products, and what is known of them.
-
-    Attributes:
-        gram: (b, b) of tangent vectors.   subject: (b,) who must not meet herself.
-        context: of the b, its numbers' centres fitted.
-    """
-
-    gram: np.ndarray
-    subject: np.ndarray
-    context: Context
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """K1 and K2 of labelled scans among themselves, (n, n), and how they came about.
-
-    Attributes: scale1, scale2: by which G and A A' were divided.   masked: A, (n, b).
-    """
-
-    k1: np.ndarray
-    k2: np.ndarray
-    scale1: float
-    scale2: float
-    masked: np.ndarray
-
-    def others(self, gram: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """K1 and K2, (m, n), of scans whose people are not in the bank.
-
-        Args: gram: (m, b) against the bank.   labelled: positions in it of the n.
-        """
-        scaled = gram / self.scale1
-        return scaled[:, labelled], scaled @ self.masked.T / self.scale2
-
-
-def kernels(gram: np.ndarray, subject: np.ndarray, labelled: np.ndarray) -> Kernels:
-    """Both kernels of a bank's labelled scans.
-
-    Args: gram: (b, b).   subject: (b,).   labelled: n positions in the bank.
-    """
-    rows = gram[labelled]
-    scale1 = _mean_diagonal(rows[:, labelled])
-    masked = np.where(subject[labelled, None] == subject, 0.0, rows) / scale1
-    k2 = masked @ masked.T
-    scale2 = _mean_diagonal(k2)
-    return Kernels(rows[:, labelled] / scale1, k2 / scale2, scale1, scale2, masked)
 
 
 @dataclass(frozen=True)
@@ -130,7 +62,7 @@ class Choice:
 
 
 def choose(
-    bank: Bank,
+    bank: AnyBank,
     labelled: np.ndarray,
     truth: np.ndarray,
     stratify: np.ndarray | None,
@@ -167,9 +99,8 @@ def choose(
         of_form = {PLAIN: best} | {key[-1]: value for key, value in found.items()}
         form, form_gain, form_error = losses.clearly_better(of_form, PLAIN)
         best = of_form[form]
-    share, alphas = 0.0, RIDGE_ALPHAS
+    share = 0.0
     if prior is not None:
-        alphas = PRIOR_ALPHAS
         wanted, asked = [(on_log, share) for share in SHARES], [(beta, form)]
         found = losses.best(_held_out(bank, labelled, truth, folds, wanted, asked, prior))
         of_share = {key[1]: value for key, value in found.items()}
@@ -177,7 +108,7 @@ def choose(
         best = of_share[share]
     return Choice(
         beta=beta,
-        alpha=float(alphas[best.position]),
+        alpha=float(_alphas(bank, prior is not None)[best.position]),
         log=on_log,
         gain=gain,
         error=error,
@@ -237,7 +168,13 @@ class _Losses:
         return chosen, gain, error
 
 
-def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: int) -> Folds:
+def _alphas(bank: AnyBank, prior: bool) -> np.ndarray:
+    """That are tried."""
+    alphas = PRIOR_ALPHAS if prior else RIDGE_ALPHAS
+    return alphas / RADIAL_SHRINKS if bank.radial else alphas
+
+
+def _folds(bank: AnyBank, labelled: np.ndarray, stratify: np.ndarray | None, seed: int) -> Folds:
     codes = np.zeros(len(labelled)) if stratify is None else stratify
     nothing = np.empty((0, 0))
     problem = Problem(nothing, nothing, codes, bank.subject[labelled], 0, seed)
@@ -245,12 +182,12 @@ def _folds(bank: Bank, labelled: np.ndarray, stratify: np.ndarray | None, seed: 
 
 
 def _held_out(
-    bank: Bank,
+    bank: AnyBank,
     labelled: np.ndarray,
     truth: np.ndarray,
     folds: Folds,
     wanted: Sequence[Wanted],
-    asked: Sequence[tuple[float, Form]],
+    asked: Asked,
     prior: np.ndarray | None = None,
 ) -> dict[Key, np.ndarray]:
     """(log, share, beta, form) -> inner out-of-fold answers (alphas, n, K).
@@ -261,7 +198,7 @@ def _held_out(
         wanted: whether the ridge is of the truth's logarithm, and of the prior the share whose
             rest it fits.   asked: kernels.   prior: (n, K); None: there is none.
     """
-    alphas = RIDGE_ALPHAS if prior is None else PRIOR_ALPHAS
+    alphas = _alphas(bank, prior is not None)
     starts = [share * (np.zeros_like(truth) if prior is None else prior) for _, share in wanted]
     rests = [
         (np.log(truth) if log else truth) - start
@@ -274,119 +211,10 @@ def _held_out(
         for kernel in asked
     }
     for fit, held in folds:
-        # The bank of an inner fold has nobody of its held-out people, not even unlabelled.
-        inside = ~np.isin(bank.subject, bank.subject[labelled[held]])
-        place = np.cumsum(inside) - 1
-        own = kernels(bank.gram[np.ix_(inside, inside)], bank.subject[inside], place[labelled[fit]])
-        k1, k2 = own.others(bank.gram[np.ix_(labelled[held], inside)], place[labelled[fit]])
-        known, theirs = bank.context.of(labelled[fit]), bank.context.of(labelled[held])
-        for beta, form in asked:
-            path = ridge_path(
-                with_context(own.k1 + beta * own.k2, known, known, form),
-                with_context(k1 + beta * k2, theirs, known, form),
-                np.concatenate([rest[fit] for rest in rests], axis=1),
-                alphas,
-            )
+        rest = np.concatenate([rest[fit] for rest in rests], axis=1)
+        paths = bank.paths(labelled[fit], labelled[held], asked, rest, alphas)
+        for (beta, form), path in zip(asked, paths, strict=True):
             for number, (log, share) in enumerate(wanted):
                 found = path[:, :, number * width : (number + 1) * width] + starts[number][held]
                 out[log, share, beta, form][:, held] = np.exp(found) if log else found
     return out
-
-
-def with_context(kernel: np.ndarray, left: Context, right: Context, form: Form) -> np.ndarray:
-    """A kernel (m, n) of scans with labelled ones, with what is known of both.
-
-    Args: right: of the n, whose added features have a mean square norm of 1 in the kernel.
-    """
-    if form.shared:
-        kernel = kernel * shared(left, right)
-    if form.added:
-        kernel = kernel + added(left, right) / right.mean_square
-    return kernel
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A fitted target, collapsed: ``phi @ common``, and of each category that a scan has
-    ``SHARED * phi @ own[category]``, and ``features @ added``, plus the intercept; of a logarithm
-    where `log`.
-
-    Attributes:
-        common: (F, K).   intercept: (K,).   added: (D, K).
-        own: (D, F, K), of the features that are categories; 0 of those that are numbers. None
-            where nothing is shared.
-    """
-
-    common: np.ndarray
-    intercept: np.ndarray
-    log: bool
-    added: np.ndarray
-    own: np.ndarray | None
-
-    def answers(
-        self, vectors: np.ndarray, context: Context, offset: np.ndarray | float = 0.0
-    ) -> np.ndarray:
-        """(m, K) of tangent vectors (m, F), centred as the training's.
-
-        Args: offset: (m, K) what the ridge stands on, where it was fitted on the rest.
-        """
-        features = context.features
-        found = vectors @ self.common + self.intercept + offset + features @ self.added
-        if self.own is not None:
-            for number in np.flatnonzero(_categorical(context)):
-                has = context.indicators[:, number] > 0
-                found[has] += SHARED * (vectors[has] @ self.own[number])
-        return np.exp(found) if self.log else found
-
-
-def _categorical(context: Context) -> np.ndarray:
-    """(D,) whether an added feature is a category."""
-    return np.repeat(
-        [bool(column.categories) for column in context.columns],
-        [column.width for column in context.columns],
-    ).astype(bool)
-
-
-def collapse(
-    bank: Bank,
-    vectors: np.ndarray,
-    labelled: np.ndarray,
-    truth: np.ndarray,
-    choice: Choice,
-    prior: np.ndarray | None = None,
-) -> Weights:
-    """Fit a target on all its labelled scans; with a prior what its share leaves over.
-
-    Args:
-        vectors: (b, F) whose inner products the bank holds.   truth, prior: (n, K) as for `choose`.
-    """
-    own = kernels(bank.gram, bank.subject, labelled)
-    known = bank.context.of(labelled)
-    kernel = with_context(own.k1 + choice.beta * own.k2, known, known, choice.form)
-    wanted = np.log(truth) if choice.log else truth
-    wanted = wanted if prior is None else wanted - choice.share * prior
-    means = kernel.mean(0)
-    centred = kernel - means - means[:, None] + means.mean()
-    solved = np.linalg.solve(centred + choice.alpha * np.eye(len(kernel)), wanted - wanted.mean(0))
-    coefficients = solved - solved.mean(0)  # they sum to 0 but for rounding
-    intercept = wanted.mean(0) - (kernel @ coefficients).mean(0)
-
-    def weight(part: np.ndarray) -> np.ndarray:
-        """(F, K) of coefficients (n, K)."""
-        people = choice.beta / own.scale2 * (own.masked.T @ part)  # (b, K), all of the bank
-        people[labelled] += part
-        return np.asarray(vectors.T @ people / own.scale1)
-
-    features, indicators = known.features, known.indicators
-    deviations = None
-    if choice.form.shared:
-        deviations = np.zeros((features.shape[1], vectors.shape[1], truth.shape[1]))
-        for number in np.flatnonzero(_categorical(known)):
-            deviations[number] = weight(indicators[:, number : number + 1] * coefficients)
-    plus = features.T @ coefficients / known.mean_square
-    plus = plus if choice.form.added else np.zeros_like(plus)
-    return Weights(weight(coefficients), intercept, choice.log, plus, deviations)
-
-
-def _mean_diagonal(kernel: np.ndarray) -> float:
-    return max(float(np.diag(kernel).mean()), 1e-12)

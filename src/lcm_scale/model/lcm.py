@@ -172,11 +172,7 @@ class LCM(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.readout = Linear(config.width, 1)
         self.edge_branch = EdgeBranch(config) if config.edge_branch else None
-        self.people = (
-            PeopleMemory(config.n_regions, config.target_tokens, config.context, config.priors)
-            if config.people_memory
-            else None
-        )
+        self.people = PeopleMemory.of(config) if config.people_memory else None
         self.checkpointing = (
             False  # a layer keeps its input alone in training and runs again in backward
         )

@@ -3,8 +3,9 @@
 A scan's tangent vector meets one weight vector a token. Beside the decoder's answer stands the
 memory's, and a gate a target says how much the decoder adds. Nothing here has a gradient: training
 does not know this part, it is fitted when training is done (`training.remember`).
-Legend: B scans, R regions, E edges R(R-1)/2, F = E + R tangent features, M tokens, T targets, J
-columns of context, D added features of them (`linear.context`).
+The radial form keeps the vectors of its people, which `export` refuses to give away unasked.
+Legend: N kept scans, B scans, R regions, E edges R(R-1)/2, F = E + R tangent features, M tokens, T
+targets, J columns of context, D added features of them (`linear.context`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lcm_scale.linear.collapse import KeptWeights, Weights
 from lcm_scale.linear.context import SHARED
 from lcm_scale.linear.memory import ABSENT
 from lcm_scale.linear.memory import PeopleMemory as FittedMemory
 from lcm_scale.linear.tangent import SHRINKAGE
+from lcm_scale.model.presets import LCMConfig
 
 
 class PeopleMemory(nn.Module):
@@ -28,6 +31,7 @@ class PeopleMemory(nn.Module):
         target_tokens: tokens of each target, in vocabulary order.
         context: the number of categories of each column, 0 for a number.
         priors: P, references of the memories that this one started from.
+        kept: N of the radial form, 0 of the linear one.
     """
 
     whitening: Tensor
@@ -47,6 +51,12 @@ class PeopleMemory(nn.Module):
     prior_whitening: Tensor
     prior_centre: Tensor
     prior_weight: Tensor
+    kept_vectors: Tensor
+    kept_products: Tensor
+    kept_context: Tensor
+    kept_scale: Tensor
+    kept_told: Tensor
+    kept_weight: Tensor
 
     def __init__(
         self,
@@ -54,6 +64,7 @@ class PeopleMemory(nn.Module):
         target_tokens: Sequence[int],
         context: Sequence[int] = (),
         priors: int = 0,
+        kept: int = 0,
     ) -> None:
         super().__init__()
         R, M, T = n_regions, sum(target_tokens), len(target_tokens)
@@ -74,13 +85,29 @@ class PeopleMemory(nn.Module):
             self.register_buffer("known_scale", torch.ones(len(self.context)))
             self.register_buffer("known_shares", torch.zeros(D))
             self.register_buffer("added", torch.zeros(D, M))
-            self.register_buffer("own", torch.zeros(D, M, features))
+            if not kept:
+                self.register_buffer("own", torch.zeros(D, M, features))
 
+        self.kept = kept
+        if kept:
+            J = len(self.context)
+            self.register_buffer("kept_vectors", torch.zeros(kept, features))
+            self.register_buffer("kept_products", torch.zeros(kept, kept))  # 0 with oneself
+            self.register_buffer("kept_context", torch.full((kept, J), -1.0))  # -1: not known
+            self.register_buffer("kept_scale", torch.zeros(2, T))  # by which K1 and beta K2 come
+            self.register_buffer("kept_told", torch.zeros(T, J))
+            self.register_buffer("kept_weight", torch.zeros(M, kept))
         self.priors = priors
         if priors:
             self.register_buffer("prior_whitening", torch.zeros(priors, R, R))
             self.register_buffer("prior_centre", torch.zeros(priors, features))
             self.register_buffer("prior_weight", torch.zeros(priors, M, features))
+
+    @classmethod
+    def of(cls, config: LCMConfig) -> PeopleMemory:
+        """That of a model."""
+        tokens = config.target_tokens
+        return cls(config.n_regions, tokens, config.context, config.priors, config.kept_scans)
 
     @torch.no_grad()
     def fill(self, fitted: FittedMemory, names: Sequence[str]) -> None:
@@ -99,6 +126,12 @@ class PeopleMemory(nn.Module):
         if fitted.prior is not None:
             self.prior_whitening.copy_(tensor(fitted.prior.whitenings))
             self.prior_centre.copy_(tensor(fitted.prior.centres))
+        if fitted.kept is not None:
+            self.kept_vectors.copy_(tensor(fitted.kept.vectors))
+            self.kept_products.copy_(tensor(fitted.kept.masked))
+            categorical = np.array([bool(column.categories) for column in fitted.context])
+            codes = np.where(categorical, fitted.kept.context.values, np.nan)
+            self.kept_context.copy_(tensor(np.nan_to_num(codes, nan=-1.0)))
         starts = np.cumsum([0, *self.target_tokens])
         for number, name in enumerate(names):
             target = fitted.targets.get(name)
@@ -107,14 +140,23 @@ class PeopleMemory(nn.Module):
             first, end = starts[number], starts[number + 1]
             rows = [int(first) + code for code in (target.classes or (0,))]
             weights = target.weights
-            self.weight[rows] = tensor(weights.common.T)
+            if isinstance(weights, KeptWeights):
+                self.kept_weight[rows] = tensor(weights.coefficients.T)
+                first_scale = 1 / weights.scale1
+                second_scale = weights.beta * first_scale**2 / weights.scale2
+                scales = torch.tensor([first_scale, second_scale])
+                self.kept_scale[:, number] = scales / (1 + weights.beta)
+                told = [column.name in weights.told for column in fitted.context]
+                self.kept_told[number] = torch.tensor(told).float()
+            else:
+                self.weight[rows] = tensor(weights.common.T)
             self.intercept[rows] = tensor(weights.intercept)
             if target.prior is not None:
                 self.intercept[rows] += tensor(target.prior.intercept)
                 self.prior_weight[:, rows] = tensor(target.prior.weights.swapaxes(1, 2))
             if self.context:
                 self.added[:, rows] = tensor(weights.added)
-            if self.context and weights.own is not None:
+            if isinstance(weights, Weights) and weights.own is not None:
                 self.own[:, rows] = tensor(weights.own.swapaxes(1, 2))
             self.slope[rows] = tensor(target.slopes) if target.n_classes else 1.0
             if target.n_classes:
@@ -133,9 +175,10 @@ class PeopleMemory(nn.Module):
         first, second = place[rows], place[columns]
         feature = number[torch.minimum(first, second), torch.maximum(first, second)]
         feature, place = feature.to(self.weight.device), place.to(self.weight.device)
-        told = (self.own,) if self.context else ()
+        told = (self.own,) if self.context and not self.kept else ()
+        kept = (self.kept_vectors,) if self.kept else ()
         before = (self.prior_centre, self.prior_weight) if self.priors else ()
-        for table in (self.centre, self.weight, *told, *before):
+        for table in (self.centre, self.weight, *told, *kept, *before):
             table.copy_(torch.empty_like(table).index_copy_(-1, feature, table))
         self.whitening[place[:, None], place] = self.whitening.clone()
         if self.priors:
@@ -155,16 +198,39 @@ class PeopleMemory(nn.Module):
             answers = answers + linear(
                 before - self.prior_centre[number], self.prior_weight[number]
             )
+        if self.kept:
+            answers = answers + self.radial(vectors, context_BJ)
         if self.context and context_BJ is not None:
             features = self.features(context_BJ)
-            indicators = self.indicators(context_BJ)
-            each = linear(vectors, self.own.flatten(0, 1)).view(*features.shape, -1)
-            deviations = torch.einsum("bd,bdm->bm", indicators, each)
-            answers = answers + features @ self.added + SHARED * deviations
+            answers = answers + features @ self.added
+            if not self.kept:
+                indicators = self.indicators(context_BJ)
+                each = linear(vectors, self.own.flatten(0, 1)).view(*features.shape, -1)
+                answers = answers + SHARED * torch.einsum("bd,bdm->bm", indicators, each)
         lengths = torch.tensor(self.target_tokens, device=answers.device)
         log_M = self.log.repeat_interleave(lengths, output_size=answers.shape[1])
         answers = torch.where(log_M > 0, answers.exp(), answers)
         return answers * self.slope + self.offset
+
+    def radial(self, vectors_BF: Tensor, context_BJ: Tensor | None) -> Tensor:
+        """(B, M) sums of kernels with the kept scans, as `linear.collapse.KeptWeights`."""
+        gram = vectors_BF @ self.kept_vectors.T
+        resembling = gram @ self.kept_products.T
+
+        def halved(left: Tensor, right: Tensor) -> Tensor:
+            return (left.square().sum(1)[:, None] + right.square().sum(1)) / 2
+
+        one = gram - halved(vectors_BF, self.kept_vectors)
+        two = resembling - halved(gram, self.kept_products)
+        parts = []
+        for number, weight in enumerate(self.kept_weight.split(self.target_tokens)):
+            first, second = self.kept_scale[:, number]
+            kernel = (first * one + second * two).exp()
+            if context_BJ is not None and self.context:
+                same = context_BJ[:, None] == self.kept_context  # NaN and -1 equal nothing
+                kernel = kernel * (1 + SHARED * (same * self.kept_told[number]).sum(2))
+            parts.append(kernel @ weight.T)
+        return torch.cat(parts, dim=1)
 
     def indicators(self, context_BJ: Tensor) -> Tensor:
         """(B, D), as `linear.context.Context.indicators`."""

@@ -36,6 +36,9 @@ class LCMConfig:
     # what people memory is told beside the matrix: the categories of each column, 0 for a number
     context: tuple[int, ...] = ()
     priors: int = 0  # references of the memories that people memory started from
+    # of the radial form, whose vectors it keeps
+    kept_scans: int = 0
+    kept_people: int = 0
 
     def __post_init__(self) -> None:
         if self.width % self.heads:

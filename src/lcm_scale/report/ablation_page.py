@@ -7,28 +7,23 @@ folder. The page needs no script and no other file; what may not be concluded st
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 from lcm_scale.evaluation.paired import Compared, standing
 from lcm_scale.files import write_atomic
-from lcm_scale.report import plots, wording
+from lcm_scale.report import pictures, plots, wording
 from lcm_scale.report.numbers import plain
 
-PNG_DPI = 160
 LONGEST_VALUE = 60  # characters of a changed value in a table
 WORDS = {
     "better": "better than the base",
@@ -109,10 +104,7 @@ def write(a: Ablated, folder: Path) -> Path:
     Returns: the page's path.  Raises: InputError where the folder cannot be written.
     """
     figure = plots.stamp(differences(a), _stamp(a))
-    picture = io.BytesIO()
-    with plots.style():
-        figure.savefig(picture, format="png", dpi=PNG_DPI)
-    write_atomic(folder / "ablation.png", picture.getvalue())
+    write_atomic(folder / "ablation.png", pictures.png(figure))
     write_atomic(folder / "ablation.csv", csv_text(csv_rows(a)).encode())
     told = json.dumps(plain(numbers(a)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / "ablation.json", told.encode())
@@ -335,21 +327,21 @@ def _interval(axes: Any, y: int, row: Row, t: TargetTable) -> None:
 
 
 def _render(a: Ablated, figure: Figure) -> str:
-    template = (resources.files("lcm_scale.report") / "ablation.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("lcm_scale", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(
         words=wording.words, first=wording.first_upper, whole=wording.whole, changed=changed
     )
-    buffer = io.BytesIO()
-    with plots.style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = Markup(base64.b64encode(buffer.getvalue()).decode())
-    return environment.from_string(template).render(
+    return environment.get_template("ablation.html.j2").render(
         a=a,
         verdict=verdict(a),
         remarks=remarks(a),
         rows={t.target: list(zip(t.rows, table_rows(t), strict=True)) for t in a.tables},
-        image=data,
+        image=pictures.image(figure, "Difference of every variant from the base, with intervals"),
         blue=plots.MODEL,
         warning=plots.WARNING,
     )

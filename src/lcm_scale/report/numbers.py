@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.evaluation.results import Report
+from lcm_scale.report import conformal_rows
 from lcm_scale.report.verdict import verdict
 
 
@@ -17,6 +18,10 @@ def results(report: Report) -> dict[str, Any]:
     """What results.json holds."""
     data = {k: v for k, v in report.__dict__.items() if k != "targets"}
     data["labels"] = [asdict(point) for point in report.labels]
+    data["subgroups"] = [asdict(row) for row in report.subgroups]
+    data["confounds"] = [asdict(of_target) for of_target in report.confounds]
+    data["permuted"] = report.permuted and asdict(report.permuted)
+    data["promises"] = [conformal_rows.told(promise) for promise in report.promises]
     data["verdict"] = asdict(
         verdict(
             next(t for t in report.targets if t.target == report.headline),
@@ -32,6 +37,8 @@ def results(report: Report) -> dict[str, Any]:
                 if k not in ("predictions", "results", "differences")
             },
             "model": t.model,
+            "best_baseline": t.best_baseline,
+            "verdict": asdict(verdict(t, report.simulated, report.optimistic)),
             "results": {name: [asdict(m) for m in metrics] for name, metrics in t.results.items()},
             "differences": {
                 name: [asdict(m) for m in metrics] for name, metrics in t.differences.items()
@@ -86,6 +93,25 @@ def label_rows(report: Report) -> Iterator[dict[str, Any]]:
             for m in metrics:
                 values = {"metric" if k == "name" else k: v for k, v in asdict(m).items()}
                 yield {**about, "model": model, "minus": minus, **values}
+
+
+def subgroup_rows(report: Report) -> Iterator[dict[str, Any]]:
+    """A row a target and group."""
+    for row in report.subgroups:
+        about = {
+            "target": row.target,
+            "simulated": report.simulated,
+            "column": row.column,
+            "group": row.group,
+            "n_scans": row.n_scans,
+            "n_subjects": row.n_people,
+            "metric": row.metric,
+        }
+        for name, metric in (("model", row.ours), (row.baseline, row.theirs), ("rest", row.rest)):
+            prefix = {"model": "", "rest": "minus_rest_"}.get(name, "baseline_")
+            for key in ("value", "low", "high"):
+                about[f"{prefix}{key}"] = "" if metric is None else getattr(metric, key)
+        yield {**about, "baseline": row.baseline, "p_holm": row.p}
 
 
 def prediction_rows(report: Report) -> Iterator[dict[str, Any]]:

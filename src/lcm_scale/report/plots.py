@@ -87,9 +87,11 @@ def stamp(figure: Figure, words: str) -> Figure:
 
 def look(name: str, model: str, baselines: Sequence[str]) -> tuple[str, str]:
     """(colour, marker) of a model, the same in every figure: its place among all baselines decides,
-    drawn or not."""
+    drawn or not. A ceiling is none of them."""
     if name == model:
         return MODEL, "o"
+    if name not in baselines:
+        return INK, "*"
     place = list(baselines).index(name)
     return OTHERS[place % len(OTHERS)], MARKERS[place % len(MARKERS)]
 
@@ -176,6 +178,7 @@ def roc(predictions: Sequence[Predictions], model: str, baselines: Sequence[str]
                 true_rate,
                 color=colour,
                 lw=2.2 if p.model == model else 1.4,
+                ls="-" if p.model in (model, *baselines) else ":",
                 label=p.model,
             )
         axes.set(

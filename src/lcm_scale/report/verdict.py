@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.results import TargetResult
-from lcm_scale.report import wording
+from lcm_scale.report import beside, wording
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def _compared(t: TargetResult, simulated: bool) -> Verdict:
     best = t.best_baseline
     if best is None:
         sentence = f"On {where} {t.model} has {label} {wording.show(ours, kind)}."
-        return Verdict("alone", sentence, "No baseline was run.")
+        detail = f"No baseline was run.{beside.of_scratch(t)}{beside.of_ceiling(t)}"
+        return Verdict("alone", sentence, detail)
     name = wording.baseline_phrase(best, t.kind)
     theirs = f"{name} has {label} {wording.show(t.metric(best, t.deciding), kind)}"
     difference = t.difference(best, t.deciding)
@@ -85,16 +87,18 @@ def _compared(t: TargetResult, simulated: bool) -> Verdict:
         f"The paired difference, {t.model} minus {name}, is "
         f"{wording.show(difference, kind, signed=True)}: {ending}."
     )
-    return Verdict(standing, sentence, detail + _of_parts(t))
+    others = beside.of_scratch(t) + beside.of_ceiling(t)
+    return Verdict(standing, sentence, detail + _of_parts(t) + others)
 
 
 def _of_parts(t: TargetResult) -> str:
     """Which part of the model does the work, '' where it has one only."""
-    if not t.parts:
+    parts = [part for part in t.parts if part != UNCALIBRATED]
+    if not parts:
         return ""
     kind = METRICS[t.kind][t.deciding]
     alone = [
         f"its {wording.words(part)} alone {wording.show(t.metric(part, t.deciding), kind)}"
-        for part in t.parts
+        for part in parts
     ]
     return f" Of its parts, {' and '.join(alone)}."

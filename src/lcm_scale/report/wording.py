@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from lcm_scale.config.run import SCRATCH
 from lcm_scale.data.manifest import CONSTANT
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
+from lcm_scale.evaluation.permutation import Permuted
+from lcm_scale.evaluation.results import CEILING
 
 LABELS = {
     "majority": "Majority",
@@ -25,6 +28,8 @@ LABELS = {
     TOLD: "Linear, tangent, told the context",
     "people memory": "People memory alone",
     "decoder": "Decoder alone",
+    SCRATCH: "Not pretrained",
+    CEILING: "Ceiling (no baseline)",
 }
 LONG = 8  # entries; a longer mapping is folded away
 AUDIT = {  # columns of `pseudo_labels.AuditRow` as people read them
@@ -69,14 +74,42 @@ def cell(m: Metric, kind: MetricKind, signed: bool = False) -> Markup:
     return Markup("<b>{}</b> <i>[{}, {}]</i>").format(value, *ends)
 
 
+def p_value(p: float) -> str:
+    """``p = .032``; what is smaller than a thousandth says so."""
+    if not math.isfinite(p):
+        return ""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+
+
+def permutation(found: Permuted, kind: MetricKind) -> str:
+    """What was exchanged, what came of it, and what that does not say."""
+    between = (
+        f"between people of one {found.within}"
+        if found.within
+        else "among the scans of each person"
+    )
+    chance = f"95 % of them lie between {digits(found.low, kind)} and {digits(found.high, kind)}"
+    return (
+        f"Permutation test: {p_value(found.p) or 'not defined'}. The labels of "
+        f"{words(found.target)} were exchanged {found.permutations:,} times {between}, against the "
+        f"held-out predictions as they are: {kind.label} is {digits(found.value, kind)}, and with "
+        f"exchanged labels {chance}. Another label could fall to {found.movable:,} of "
+        f"{found.people:,} people. Nothing was trained anew, so it asks whether predictions and "
+        "labels go together, not who is ahead."
+    )
+
+
 def better(results: Mapping[str, tuple[Metric, ...]], kind: MetricKind, name: str) -> str:
     """The model with the best point estimate of a metric, '' where several share it. The
-    frequencies of the classes are calibrated by construction, so majority wins no calibration."""
+    frequencies of the classes are calibrated by construction, so majority wins no calibration; a
+    ceiling is no model."""
     values = {
         model: m.value
         for model, metrics in results.items()
         for m in metrics
-        if m.name == name and not (name == "calibration_error" and model == "majority")
+        if m.name == name
+        and model != CEILING
+        and not (name == "calibration_error" and model == "majority")
     }
     finite = {model: v for model, v in values.items() if math.isfinite(v)}
     best = (max if kind.higher_is_better else min)(finite.values(), default=math.nan)
@@ -97,6 +130,7 @@ def baseline_phrase(name: str, kind: str) -> str:
         "linear": "a linear model on the edges",
         "tangent": "a linear model on the tangent space",
         TOLD: "a linear model on the tangent space that is told the same context",
+        SCRATCH: "the model without pretraining",
     }
     return phrases.get(name, name)
 

@@ -9,28 +9,29 @@ table and in every figure.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
+from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
+from lcm_scale.evaluation.several import clear
+from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
-from lcm_scale.report import numbers, plots, wording
+from lcm_scale.report import numbers, pictures, plots, wording
+from lcm_scale.report.conformal_rows import conformal_rows
+from lcm_scale.report.confound_rows import confound_rows
 from lcm_scale.report.verdict import verdict
 
-PNG_DPI = 160
 TRAINING = "learning-curve"  # stems of the figures that belong to no target's section
 LABELS = "label-curve"
 
@@ -49,8 +50,17 @@ def write_report(report: Report, folder: Path) -> Path:
     write_atomic(folder / "results.json", results.encode())
     write_atomic(folder / "results.csv", csv_text(numbers.result_rows(report)).encode())
     write_atomic(folder / "predictions.csv", csv_text(numbers.prediction_rows(report)).encode())
-    if report.labels:
-        write_atomic(folder / "labels.csv", csv_text(numbers.label_rows(report)).encode())
+    beside = {
+        "subgroups.csv": list(numbers.subgroup_rows(report)),
+        "confounds.csv": list(confound_rows(report)),
+        "conformal.csv": list(conformal_rows(report)),
+        "labels.csv": list(numbers.label_rows(report)),
+    }
+    for name, rows in beside.items():
+        if rows:
+            write_atomic(folder / name, csv_text(rows).encode())
+        else:  # of an earlier report that was asked for it
+            (folder / name).unlink(missing_ok=True)
     page = folder / "report.html"
     write_atomic(page, _render(report, figures).encode())
     return page
@@ -58,8 +68,12 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def _render(report: Report, figures: Sequence[Drawn]) -> str:
     """The page as HTML, every text escaped."""
-    template = (resources.files("lcm_scale.report") / "report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("lcm_scale.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters.update(
         cell=wording.cell,
         label=wording.label,
@@ -68,19 +82,23 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         better=wording.better,
         first=wording.first_upper,
         whole=wording.whole,
+        p=wording.p_value,
+        permutation=wording.permutation,
+        digits=wording.digits,
     )
+    environment.tests["below"] = clear
     images: dict[str, list[Markup]] = {}
     for drawn in figures:
-        images.setdefault(drawn.target, []).append(_image(drawn.figure, drawn.alt))
+        images.setdefault(drawn.target, []).append(pictures.image(drawn.figure, drawn.alt))
     ordered = sorted(report.targets, key=lambda t: t.target != report.headline)
-    return environment.from_string(template).render(
+    return environment.get_template("report.html.j2").render(
         report=report,
         targets=ordered,
         headline=ordered[0],
         verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         images=images,
-        few=next((_image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
-        curve=_image(figures[-1].figure, figures[-1].alt) if report.curves else None,
+        few=next((pictures.image(d.figure, d.alt) for d in figures if d.stem == LABELS), None),
+        curve=pictures.image(figures[-1].figure, figures[-1].alt) if report.curves else None,
         by_fold=any("fold" in row for row in report.curves),
         audit=[
             wording.audit_row(row, {t.target: (t.kind, t.unit) for t in report.targets})
@@ -92,6 +110,7 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         ],
         quality=wording.quality(report.quality),
         metrics=METRICS,
+        least=LEAST_PEOPLE,
         warning=plots.WARNING,
         blue=plots.MODEL,
     )
@@ -155,7 +174,7 @@ def _label_figure(report: Report) -> Drawn:
 
 
 def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
-    once = [_once(p) for p in t.predictions]
+    once = [p.once() for p in t.predictions]
     ours = next((p for p in once if p.model == t.model), None)
     baselines = [wording.label(name) for name in t.differences]
     drawn = [t.deciding] + [
@@ -163,7 +182,11 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     ]
     for name in drawn:
         kind = METRICS[t.kind][name]
-        rows = {wording.label(model): t.metric(model, name) for model in t.results}
+        rows = {
+            wording.label(model): t.metric(model, name)
+            for model in t.results
+            if model != UNCALIBRATED
+        }
         rows = {model: m for model, m in rows.items() if math.isfinite(m.value)}
         no_skill = t.metric("majority", name).value if "majority" in t.results else None
         if rows:
@@ -182,50 +205,26 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
         )
         return
     if len(np.unique(ours.truth)) == 2:
-        curves = [p for p in once if p.model != "majority"]
+        curves = [p for p in once if p.model not in ("majority", UNCALIBRATED)]
         yield "roc", plots.roc([_renamed(p) for p in curves], t.model, baselines)
     yield "confusion", plots.confusion(ours)
     yield "calibration", plots.calibration(ours)
-
-
-def _once(p: Predictions) -> Predictions:
-    """Every scan once: of several divisions into folds those of the first."""
-    first = np.sort(np.unique(p.scan, return_index=True)[1])
-    rows = {
-        name: getattr(p, name)[first] for name in ("truth", "scores", "subject", "fold", "scan")
-    }
-    return replace(p, **rows)
+    for plain in (p for p in once if p.model == UNCALIBRATED):
+        figure = plots.calibration(plain)
+        figure.axes[0].set_title("Not calibrated")
+        yield "not-calibrated", figure
 
 
 def _renamed(p: Predictions) -> Predictions:
-    return Predictions(**{**p.__dict__, "model": wording.label(p.model)})
-
-
-def _image(figure: Figure, alt: str) -> Markup:
-    buffer = io.BytesIO()
-    with plots.style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="data:image/svg+xml;base64,{}" alt="{}" width="{}">').format(
-        data, alt, width
-    )
+    return replace(p, model=wording.label(p.model))
 
 
 def _write_figures(figures: Sequence[Drawn], folder: Path) -> None:
     written = set()
     for drawn in figures:
-        buffer = io.BytesIO()
-        with plots.style():
-            drawn.figure.savefig(buffer, format="png", dpi=PNG_DPI)
-        path = folder / _file_name(f"{drawn.stem}.png")
-        write_atomic(path, buffer.getvalue())
+        path = folder / pictures.file_name(f"{drawn.stem}.png")
+        write_atomic(path, pictures.png(drawn.figure))
         written.add(path.name)
     for old in folder.glob("*.png"):
         if old.name not in written:  # of an earlier report with other targets
             old.unlink()
-
-
-def _file_name(name: str) -> str:
-    """Letters, digits, '-', '_' and '.', so that a target's name never leaves the folder."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")

@@ -128,7 +128,8 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         else:
             if is_first():
                 # Of weights that are trained further it says nothing any more.
-                (folder / "checkpoints" / checkpoints.FINAL).unlink(missing_ok=True)
+                for name in (checkpoints.FINAL, checkpoints.UNSEEN):
+                    (folder / "checkpoints" / name).unlink(missing_ok=True)
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             done = trainer.global_step
     if step.stopped and done < steps:

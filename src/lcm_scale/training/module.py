@@ -7,6 +7,7 @@ in arithmetic.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -20,8 +21,10 @@ from lcm_scale.data.stream import Batch
 from lcm_scale.inference.predictor import Reading, scores
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, losses, read
+from lcm_scale.training.cohort import cohort_of
 from lcm_scale.training.optimizer import TwoStage, parameter_groups
 from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.weights.cohort import Cohort
 from lcm_scale.weights.meaning import Meaning
 
 
@@ -132,7 +135,13 @@ class LCMModule(L.LightningModule):
             salt_id=opened.sets.manifests[0].salt_id,
             fingerprints=opened.sets.fingerprints,
             harmonised=opened.harmonised,
+            cohort=self.cohort,
         )
+
+    @cached_property
+    def cohort(self) -> Cohort | None:
+        """Of the people that train it or choose its epoch."""
+        return cohort_of(self.prepared)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside Lightning's state."""

@@ -65,6 +65,8 @@ class PreparedRun:
         epoch_steps: optimiser steps of every epoch.
         resume: the checkpoint to go on from, None where the run begins.
         by_target: whether each target's best epoch on the validation scans is kept.
+        keep_unseen: whether a model with people memory is kept whose memory has no validation
+            people, besides the final one.
     """
 
     opened: Opened
@@ -78,6 +80,7 @@ class PreparedRun:
     hardware: Hardware
     resume: Path | None
     by_target: bool = False
+    keep_unseen: bool = False
 
     @cached_property
     def total_steps(self) -> int:

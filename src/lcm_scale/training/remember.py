@@ -17,6 +17,7 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
+from lcm_scale.linear import size
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
@@ -26,17 +27,18 @@ from lcm_scale.training.prior import prior_of, seen_before
 from lcm_scale.vocabulary import NOT_APPLICABLE
 from lcm_scale.weights import checkpoints
 
-MOST_SCANS = 4000  # beyond it products of people with people cost minutes and gigabytes
-
 
 def remember(prepared: PreparedRun, chosen: Path) -> Path:
     """Fit the memory of a trained run and write its final checkpoint; nothing where it is there.
 
+    Where the run keeps one, the same model with a memory that never saw the validation people is
+    written too (`checkpoints.UNSEEN`): what it answers about them is what it would about strangers.
+
     Args: chosen: the checkpoint whose decoder stands beside it.
     Returns: the final checkpoint.  Raises: InputError where it cannot be written.
     """
-    final = chosen.parent / checkpoints.FINAL
-    if final.is_file():
+    final, unseen = (chosen.parent / name for name in (checkpoints.FINAL, checkpoints.UNSEEN))
+    if final.is_file() and (unseen.is_file() or not prepared.keep_unseen):
         return final
     model = checkpoints.load(chosen)
     everybody = remembered(prepared)
@@ -49,50 +51,61 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
         if len(train) < len(everybody):
             memory = _fit(prepared, model.active, train, prior)
             gates = _gates(prepared, model, memory, np.setdiff1d(everybody, train))
+            if prepared.keep_unseen:
+                _write(model, memory.gated(gates), unseen)
         advance()
         whole = _fit(prepared, model.active, everybody, prior).gated(gates)
         advance()
+    _write(model, whole, final)
+    return final
+
+
+def _write(model: checkpoints.Checkpoint, whole: PeopleMemory, path: Path) -> None:
+    """The decoder's checkpoint with a memory beside it."""
     config = replace(
         model.model,
         people_memory=True,
         context=tuple(len(column.categories) for column in whole.context),
         priors=0 if whole.prior is None else len(whole.prior.centres),
+        kept_scans=0 if whole.kept is None else len(whole.kept.vectors),
+        kept_people=0 if whole.kept is None else whole.kept.n_people,
     )
-    part = MemoryPart(config.n_regions, config.target_tokens, config.context, config.priors)
+    part = MemoryPart.of(config)
     part.fill(whole, model.vocabulary.names)
     state = {f"model.{name}": value for name, value in model.state.items()}
     state |= {f"model.people.{name}": value for name, value in part.state_dict().items()}
     meaning = replace(model, model=config, context=whole.context)
-    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, final)
-    return final
+    checkpoints.write_file({"state_dict": state, "lcm": meaning.to_json()}, path)
 
 
 def remembered(prepared: PreparedRun) -> np.ndarray:
-    """Numbers of the scans that are remembered, ascending: all that the run trains or validates on,
-    or of as many people as `MOST_SCANS` has room for, drawn by the seed."""
-    scans = np.sort(np.concatenate([prepared.train, prepared.validation]))
-    if len(scans) <= MOST_SCANS:
-        return scans
-    subject = prepared.opened.sets.subject[scans]
-    people, inverse, counts = np.unique(subject, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(prepared.recipe.seed).permutation(len(people))
-    kept = order[np.cumsum(counts[order]) <= MOST_SCANS]
-    return scans[np.isin(inverse, kept)]
+    """Numbers of the scans that are remembered, ascending: all that the run trains or validates
+    on."""
+    return np.sort(np.concatenate([prepared.train, prepared.validation]))
 
 
 def sentence(prepared: PreparedRun) -> str:
-    """What is to be said where not all scans are remembered, or a pretrained memory is not taken
-    over; else ''."""
+    """What is to be said where not all scans meet all, people are kept, or a pretrained memory is
+    not taken over; else ''."""
     said = []
-    found, there = len(remembered(prepared)), len(prepared.train) + len(prepared.validation)
-    if found < there:
+    if prepared.recipe.model.people_memory == "rbf":
+        said.append("people memory keeps people's vectors (rbf): the checkpoint is personal data")
+    n_scans = len(prepared.train) + len(prepared.validation)
+    most = size.landmarks_of(n_scans)
+    if most is not None:
         said.append(
-            f"people memory is fitted on {found:,} of {there:,} scans, whose people are drawn by "
-            f"the seed: products of more than {MOST_SCANS:,} scans with each other would take too "
-            "long"
+            f"people memory learns from {n_scans:,} scans, each compared with at most {most:,} "
+            "landmarks, whose people are drawn by the seed (all meet all up to "
+            f"{size.MOST_SCANS:,})"
         )
+    start = prepared.opened.start
     seen = seen_before(prepared)
-    if seen:
+    if start is not None and start.model.kept_scans:
+        said.append(
+            "people memory starts anew: the one that the run starts from keeps people "
+            "(model.people_memory=rbf) and has no weights to start from"
+        )
+    elif seen:
         said.append(
             f"people memory starts anew: the model that the run starts from saw {seen} of its "
             "people"
@@ -107,7 +120,9 @@ def _fit(
     edges = prepared.opened.source.gather(scans).astype(np.float32)
     asked = {name: _asked(prepared, name, scans) for name in active}
     known = given(prepared.recipe.model.context, sets, scans)
-    return fit_memory(edges, sets.together[scans], asked, prepared.recipe.seed, known, prior)
+    most = size.landmarks_of(len(prepared.train) + len(prepared.validation))
+    seed, radial = prepared.recipe.seed, prepared.recipe.model.people_memory == "rbf"
+    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most, radial)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:

@@ -31,6 +31,8 @@ from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 BEST = "best.ckpt"
 FINAL = "final.ckpt"  # of a finished run with people memory: what it answers with
+OF_EVERYBODY = "model"  # folder of an evaluated run: a model trained on everybody
+UNSEEN = "unseen-validation.ckpt"  # the same without the validation people in its memory
 STABLE = "stable"  # folder of a run: where its decay began
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -134,16 +136,24 @@ def write_file(data: Mapping[str, Any], path: Path) -> None:
 
 
 def find(path: Path) -> Path:
-    """A checkpoint by file, or by run folder: its final one, its best, else its newest.
+    """A checkpoint by file, or by run folder: its final one, its best, else its newest; of a run
+    that was evaluated alone, that of the model trained on everybody.
 
     Raises: InputError where there is none.
     """
     if path.is_file():
         return path
+    if not (path / "checkpoints").is_dir() and (path / OF_EVERYBODY / "checkpoints").is_dir():
+        return find(path / OF_EVERYBODY)
     for name in (FINAL, BEST):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
     found = newest(path / "checkpoints")
+    if found is None and (path / "folds").is_dir():
+        raise InputError(
+            f"{path}: holds the folds' models alone, each without its held-out people; `lcm-scale "
+            f"evaluate {path / 'recipe.yaml'} evaluate.final=true` trains one on everybody"
+        )
     if found is None:
         raise InputError(
             f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file"

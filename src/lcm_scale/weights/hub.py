@@ -30,8 +30,9 @@ from lcm_scale.files import inside, said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.card import card, read_results
+from lcm_scale.weights.card import RESULTS, card, read_results
 from lcm_scale.weights.meaning import EXPORTED, Meaning
+from lcm_scale.weights.personal import check_personal
 from lcm_scale.weights.plain import save_readable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -63,6 +64,7 @@ def export_hub(
     shard_gb: float = 5.0,
     results: Path | None = None,
     licence: str = "",
+    with_people: bool = False,
 ) -> Path:
     """Write a checkpoint as a folder that `load_model` and huggingface_hub's mixin read; complete
     or not there.
@@ -70,8 +72,10 @@ def export_hub(
     Args:
         dtype: of the weights, fp32, bf16 or fp16; buffers of the norms stay fp32.
         shard_gb: the largest file; the mixin reads one file only, `load_model` any number.
-        results: a run folder with ``results.json``, whose measures go into the card.
+        results: a run folder with ``results.json``, whose measures go into the card; None: where
+            the model is of everybody in an evaluated run (RUN/model), that run.
         licence: SPDX name, for the card.
+        with_people: also a model that holds people's vectors.
     Raises: InputError.
     """
     if dtype not in DTYPES:
@@ -81,6 +85,11 @@ def export_hub(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists; name a new folder")
     loaded = checkpoints.load(checkpoint)
+    check_personal(loaded.model, checkpoint, with_people, "--with-people")
+    file = checkpoints.find(checkpoint)
+    if results is None and file.parts[-3:-1] == (checkpoints.OF_EVERYBODY, "checkpoints"):
+        above = file.parents[2] / RESULTS
+        results = above if above.is_file() else None
     measured = None if results is None else read_results(results)
     config = {**replace(loaded, versions=versions()).to_json(EXPORTED), "dtype": dtype}
     texts = {
@@ -88,7 +97,7 @@ def export_hub(
         "vocabulary.json": _dumped(config["vocabulary"]),
         "atlas.tsv": _table(loaded.atlas),
         "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
-        "README.md": card(config, measured, licence),
+        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
     }
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:

@@ -25,6 +25,7 @@ from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import MOST_TOKENS, Vocabulary
+from lcm_scale.weights.cohort import Cohort
 
 CHECKPOINT, EXPORTED = "lcm-scale-checkpoint/1", "lcm-scale-weights/1"
 
@@ -82,6 +83,8 @@ class Meaning:
         harmonised: what a fold did to the matrices that it saw, one of HARMONISE; only checkpoints
             say it, since nothing else is made of such a model.
         context: what it takes of a scan beside its matrix.
+        cohort: the people whom it was trained on, for comparison; None where an earlier version
+            wrote the model.
     Raises: InputError where a value does not fit the others.
     """
 
@@ -105,6 +108,7 @@ class Meaning:
     official: Official | None = None
     harmonised: str = "none"
     context: tuple[KnownColumn, ...] = ()
+    cohort: Cohort | None = None
 
     def __post_init__(self) -> None:
         checked.choice(self.edges, "edges", EDGES)
@@ -161,7 +165,7 @@ class Meaning:
         if layout == EXPORTED:
             people = len(self.subjects) + self.n_unnamed
             own = {"format": EXPORTED, "run": self.run, "subjects": people}
-            return _in_order({**own, **shared}, _EXPORTED_KEYS) | self._context()
+            return _in_order({**own, **shared}, _EXPORTED_KEYS) | self._added()
         own = {
             "format": CHECKPOINT,
             "run": self.run,
@@ -170,7 +174,7 @@ class Meaning:
             "subjects": sorted(self.subjects),
             "salt_id": self.salt_id,
         }
-        result = _in_order({**own, **shared}, _CHECKPOINT_KEYS) | self._context()
+        result = _in_order({**own, **shared}, _CHECKPOINT_KEYS) | self._added()
         if self.harmonised != "none":
             result["harmonised"] = self.harmonised
         if self.official is not None:
@@ -178,13 +182,14 @@ class Meaning:
             result["official"] = kept
         return result
 
-    def _context(self) -> dict[str, Any]:
+    def _added(self) -> dict[str, Any]:
         """Written where it is there, as what `_ADDED_TO_MODEL` names."""
         columns = [
             {**asdict(c), "categories": list(c.categories), "shares": list(c.shares)}
             for c in self.context
         ]
-        return {"context": columns} if columns else {}
+        found: dict[str, Any] = {"context": columns} if columns else {}
+        return found if self.cohort is None else found | {"cohort": self.cohort.to_json()}
 
     @classmethod
     def from_json(cls, data: object, layout: str, where: str) -> Meaning:
@@ -216,7 +221,7 @@ _EXPORTED_KEYS = (
 )
 # Release 0.1.0 did not know these of a model. They are written where they are on, so that it reads
 # the others and refuses these.
-_ADDED_TO_MODEL = ("people_memory", "context", "priors")
+_ADDED_TO_MODEL = ("people_memory", "context", "priors", "kept_scans", "kept_people")
 _ADDED_BEFORE_RELEASE = ("unknown_subjects", "data")
 
 
@@ -246,6 +251,9 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
         "versions": checked.members(own["versions"], "versions", each=checked.text),
         "context": checked.entries(own.get("context", ()), "context", _known),
     }
+    if "cohort" in own:
+        n_edges = result["atlas"].n_edges
+        result["cohort"] = Cohort.from_json(own["cohort"], "cohort", n_edges)
     if exported:
         result["n_unnamed"] = checked.whole(own["subjects"], "subjects", 0, MOST_PEOPLE)
         return result
@@ -283,6 +291,8 @@ def _model(value: object) -> LCMConfig:
         lambda entry, name: checked.whole(entry, name, 0, MOST_TOKENS),
     )
     checked.whole(own.get("priors", 0), "model.priors", 0, MOST_PRIORS)
+    kept = checked.whole(own.get("kept_scans", 0), "model.kept_scans", 0, MOST_WEIGHTS)
+    checked.whole(own.get("kept_people", 0), "model.kept_people", min(kept, 1), kept)
     for key in ("mask_constant", "edge_branch", "people_memory"):
         checked.flag(own.get(key, False), f"model.{key}")
     checked.choice(own["init"], "model.init", INITS)
@@ -294,6 +304,7 @@ def _model(value: object) -> LCMConfig:
         features = sum(max(1, categories) for categories in own["context"])
         F, tables = R * (R + 1) // 2, 1 + own.get("priors", 0)
         weights += ((tables + features) * M + tables) * F + tables * R * R
+        weights += kept * (F + kept + len(own["context"]) + M)
     if weights > MOST_WEIGHTS:
         raise InputError(f"model: expected at most {MOST_WEIGHTS:,} weights, found {weights:,}")
     return LCMConfig(**own)

@@ -17,15 +17,17 @@ from lcm_scale.files import replacing
 from lcm_scale.provenance import versions
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.meaning import EXPORTED
+from lcm_scale.weights.personal import check_personal
 
 
-def export_plain(checkpoint: Path, path: Path) -> Path:
+def export_plain(checkpoint: Path, path: Path, with_people: bool = False) -> Path:
     """Write a checkpoint's weights as one safetensors file; its metadata `lcm` says in JSON what
     the weights need.
 
     No GPU, and no more memory than a tensor beyond the mapped checkpoint, of whatever strategy and
     world size it is. Whom the model saw is a number there, not ids.
 
+    Args: with_people: also a model that holds people's vectors.
     Raises: InputError as `checkpoints.load`, and where the file cannot be written.
     """
     if path.suffix != ".safetensors" or path.is_dir():
@@ -34,6 +36,7 @@ def export_plain(checkpoint: Path, path: Path) -> Path:
             "`lcm-scale export hub` and `export official` write folders"
         )
     loaded = checkpoints.load(checkpoint)
+    check_personal(loaded.model, checkpoint, with_people, "--with-people")
     meaning = replace(loaded, versions=versions()).to_json(EXPORTED)
     with replacing(path) as aside:
         try:

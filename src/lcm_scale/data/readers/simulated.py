@@ -8,7 +8,8 @@ made from it is called simulated.
 A scan is correlated noise with a spectrum like slow BOLD: shared networks, a pattern of its
 site, head motion that the whole brain shares, and for each effect one source that its ten regions
 have in common. A source of relative variance v adds about v / (1 + v) to the correlations among its
-regions, and people differ in v.
+regions, and people differ in v. With `simulation.separation` they differ so much that labels can
+only be guessed, and the table says how well at best (`data.ceiling`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SimulationConfig, expand
+from lcm_scale.data import ceiling
 from lcm_scale.data.readers import abide
 from lcm_scale.data.recordings import SIMULATED_MARKER, Skipped, Unread
 from lcm_scale.errors import InputError
@@ -36,7 +38,13 @@ from lcm_scale.progress import stage
 PHENOTYPES = "phenotypes_simulated.csv"
 EFFECTS = ("group", "sex", "age", "task")
 REGIONS_OF_AN_EFFECT = 10
-AGES = (8.0, 45.0)
+AGES = ceiling.AGES
+CEILINGS = {  # columns of the table -> of `ceiling.posterior`
+    "CEILING_DIAGNOSIS": "patient",
+    "CEILING_SEX": "male",
+    "CEILING_EYES": "eyes_open",
+    "CEILING_AGE": "age",
+}
 SMOOTHNESS = 0.7  # of the first-order autoregression, at a TR of 2 s
 
 
@@ -80,6 +88,8 @@ def write_cohort(folder: Path, config: SimulationConfig, atlas: Atlas) -> None:
     aside.mkdir(parents=True)
     rng = np.random.default_rng(config.seed)
     people = [_person(rng, number, config) for number in range(config.subjects)]
+    if config.separation:
+        _give_amounts(people, config)
     header = "\t".join(["#" + str(atlas.indices[0]), *(f"#{i}" for i in atlas.indices[1:])])
     with stage(f"simulate {folder.name}", len(people)) as advance:
         for person in people:
@@ -108,13 +118,6 @@ def simulate_scan(
     shared = _slow(rng, T, 8)[:, networks] * np.sqrt(0.5 * rng.uniform(0.7, 1.3, 8))[networks]
     series = _slow(rng, T, R) + shared + 0.3 * _slow(rng, T, 1)
     series += np.sqrt(config.site_effect) * _slow(rng, T, 1) * site
-    age = (person["age"] - AGES[0]) / (AGES[1] - AGES[0])
-    present = {
-        "group": person["patient"],
-        "sex": person["male"],
-        "age": age,
-        "task": person["eyes_open"],
-    }
     size = {
         "group": config.group_effect,
         "sex": config.sex_effect,
@@ -122,11 +125,47 @@ def simulate_scan(
         "task": config.task_effect,
     }
     for name, regions in planted(atlas).items():
-        variance = float(present[name]) * size[name] / (1 - size[name]) * rng.gamma(4.0, 0.25)
+        variance = size[name] / (1 - size[name])
+        if config.separation:
+            variance *= np.exp(ceiling.LOG_SPREAD * person["amounts"][name])
+        else:
+            variance *= float(_present(person)[name]) * rng.gamma(4.0, 0.25)
         series[:, regions] += np.sqrt(2.0 * variance) * _slow(rng, T, 1)
     jolts = np.where(rng.random(T) < 0.03, rng.exponential(person["fd"] * 4, T), 0.0)
     series += np.cumsum(jolts - jolts.mean())[:, None] * 0.2
     return np.asarray(1000 + 10 * series)
+
+
+def _present(person: dict[str, Any]) -> dict[str, float]:
+    """How much of each effect a person's labels mean, from 0 to 1."""
+    return {
+        "group": person["patient"],
+        "sex": person["male"],
+        "age": (person["age"] - AGES[0]) / (AGES[1] - AGES[0]),
+        "task": person["eyes_open"],
+    }
+
+
+def _give_amounts(people: list[dict[str, Any]], config: SimulationConfig) -> None:
+    """Draw everybody's amounts, and say what they and the site tell of the labels.
+
+    Amounts are given to a scan about the middle between the classes, so that the mean scan is as
+    strong as without a separation.
+    """
+    present = [_present(person) for person in people]
+    labels = [np.array([p[name] for p in present]) for name in ("age", "group", "sex", "task")]
+    site = np.array([person["site"] for person in people])
+    rng = np.random.default_rng((config.seed, 17))
+    amounts = {
+        name: mean + rng.standard_normal(len(people))
+        for name, mean in ceiling.mean_amounts(config, labels[0], site, *labels[1:]).items()
+    }
+    told = ceiling.posterior(config, amounts, site)
+    for number, person in enumerate(people):
+        person["amounts"] = {
+            name: float(own[number]) - ceiling.middle(config, name) for name, own in amounts.items()
+        }
+        person |= {column: float(told[name][number]) for column, name in CEILINGS.items()}
 
 
 def _slow(rng: np.random.Generator, T: int, columns: int) -> np.ndarray:
@@ -139,15 +178,15 @@ def _slow(rng: np.random.Generator, T: int, columns: int) -> np.ndarray:
 
 def _person(rng: np.random.Generator, number: int, config: SimulationConfig) -> dict[str, Any]:
     subject = config.first_subject + number
-    site = int(rng.integers(config.sites))
+    site = config.first_site + int(rng.integers(config.sites))
     return {
         "SUB_ID": subject,
         "site": site,
         "FILE_ID": f"SIM{site + 1}_{subject:07d}",
-        "patient": bool(rng.random() < 0.5),
-        "male": bool(rng.random() < 0.6),
+        "patient": bool(rng.random() < ceiling.PATIENTS),
+        "male": bool(rng.random() < ceiling.MALES),
         "age": float(np.round(rng.uniform(*AGES), 2)),
-        "eyes_open": bool(rng.random() < 0.5),
+        "eyes_open": bool(rng.random() < ceiling.OPEN),
         "fd": float(np.round(rng.gamma(3.0, 0.04), 4)),
     }
 
@@ -158,6 +197,7 @@ def _write_table(
     """The phenotype CSV; a share of ages (-9999), sexes and eye states (empty) is left out."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    columns = CEILINGS if config.separation else ()
     writer.writerow(
         [
             "SUB_ID",
@@ -168,6 +208,7 @@ def _write_table(
             "SEX",
             "EYE_STATUS_AT_SCAN",
             "func_mean_fd",
+            *columns,
         ]
     )
     for p in people:
@@ -182,13 +223,16 @@ def _write_table(
                 "" if lost[1] else 1 if p["male"] else 2,
                 "" if lost[2] else 1 if p["eyes_open"] else 2,
                 p["fd"],
+                *(f"{p[column]:.6f}" for column in columns),
             ]
         )
     path.write_text(text.getvalue(), encoding="ascii")
 
 
 def _marker(config: SimulationConfig, atlas: Atlas) -> dict[str, Any]:
+    best = ceiling.bayes_accuracy(config) if config.separation else None
     return {
+        **({} if best is None else {"bayes_accuracy_of_diagnosis": round(best, 3)}),
         "note": "SIMULATED: nobody was scanned. Effects add correlation among the regions listed.",
         "planted": {
             name: [atlas.label(r) for r in regions] for name, regions in planted(atlas).items()

@@ -1,0 +1,290 @@
+"""People memory (`linear.memory`) as a classifier and a regressor of scikit-learn's.
+
+Series or matrices meet each other in the tangent space of the training scans, columns as they are.
+The memory's strength, its share of people's resemblance and what it is told are tuned by an inner
+cross-validation over the people in `groups`. The answers are those of the row `people memory` of
+`lcm-scale evaluate` on the same folds.
+Shapes: n training scans, m others, T volumes, R regions, F columns, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.validation import check_is_fitted
+
+from lcm_scale.estimators.scans import (
+    Scans,
+    check_correlations,
+    read_answers,
+    read_people,
+    read_scans,
+    seed_of,
+)
+from lcm_scale.estimators.told import read_context, tell
+from lcm_scale.linear.columns import ColumnMemory, fit_columns
+from lcm_scale.linear.memory import Asked, PeopleMemory, Remembered, fit_memory
+from lcm_scale.linear.prior import Prior
+from lcm_scale.linear.size import landmarks_of
+from lcm_scale.terminal import print
+
+ANSWER = "y"
+AT_ONCE = 1024  # scans whose matrices are held at a time
+LEAST_PEOPLE = 2  # of a class: with one, the class cannot be told from that person
+
+
+class _PeopleEstimator(BaseEstimator):
+    """What both have in common."""
+
+    memory_: PeopleMemory | ColumnMemory
+    n_regions_: int
+
+    def __init__(
+        self,
+        *,
+        kind: str = "pearson",
+        pretrained: str | PathLike[str] | None = None,
+        target: str | None = None,
+        atlas: str | None = None,
+        random_state: Any = 0,
+        verbose: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.pretrained = pretrained
+        self.target = target
+        self.atlas = atlas
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def alpha_(self) -> float:
+        """Of the ridge."""
+        return self._remembered.choice.alpha
+
+    @property
+    def beta_(self) -> float:
+        """The weight of whom two scans resemble, beside how they resemble each other."""
+        return self._remembered.choice.beta
+
+    @property
+    def share_(self) -> float:
+        """Of the pretrained answer, whose rest was fitted; 0 without one."""
+        return self._remembered.choice.share
+
+    @property
+    def _remembered(self) -> Remembered:
+        check_is_fitted(self)
+        return self.memory_.targets[ANSWER]
+
+    def _read(self, X: Any, reset: bool) -> Scans:
+        check_correlations(self.kind, "people memory")
+        return read_scans(self, X, self.kind, reset)
+
+    def _fit(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
+        started = time.perf_counter()
+        known = read_context(context, len(people), ANSWER)
+        prior = self._prior(scans, asked)
+        seed = seed_of(self.random_state)
+        most = landmarks_of(len(people))
+        if scans.n_regions:
+            question = {ANSWER: asked}
+            self.memory_ = fit_memory(scans.values, people, question, seed, known, prior, most)
+        else:
+            columns = scans.values.astype(np.float64)
+            self.memory_ = fit_columns(columns, people, {ANSWER: asked}, seed, known, most)
+        self.n_regions_ = scans.n_regions
+        if self.verbose:
+            print(
+                f"{type(self).__name__}: {len(people):,} scans of {len(np.unique(people)):,} "
+                f"people, alpha {self.alpha_:.3g}, beta {self.beta_:g}, "
+                f"{time.perf_counter() - started:.1f} s"
+            )
+
+    def _prior(self, scans: Scans, asked: Asked) -> Prior | None:
+        if self.pretrained is None:
+            for name in ("target", "atlas"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}={getattr(self, name)!r}: of what? set pretrained")
+            return None
+        from lcm_scale.estimators.pretrained import open_model, prior_of  # torch takes seconds
+
+        model = open_model(self.pretrained, self.atlas, scans, self.kind)
+        classes = [str(name) for name in self.classes_] if asked.n_classes else []
+        return prior_of(model, self.target, classes, ANSWER, str(self.pretrained))
+
+    def _scores(self, X: Any, context: Any) -> np.ndarray:
+        """(m, K) logits, or (m, 1) values."""
+        check_is_fitted(self)
+        values = self._read(X, reset=False).values
+        told = tell(self.memory_.context, context, len(values))
+        parts = [
+            self.memory_.scores(values[first : first + AT_ONCE], told[first : first + AT_ONCE])
+            for first in range(0, len(values), AT_ONCE)
+        ]
+        return np.concatenate([part[ANSWER] for part in parts])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class LCMClassifier(ClassifierMixin, _PeopleEstimator):
+    """A class of each scan, by people memory.
+
+    Parameters
+    ----------
+    kind : {"pearson", "ledoit-wolf"}, default="pearson"
+        Connectivity that series become. Of matrices, what they are.
+    pretrained : str or path, optional
+        A model with people memory, of other people: a run folder, a checkpoint, a folder that
+        ``lcm-scale export`` wrote, or a repository of the Hugging Face hub. What its answers leave
+        over is fitted, so that few labels are enough.
+    target : str, optional
+        What y is called there; by default the one target with these classes, or the one number.
+    atlas : str, optional
+        The order of the regions here, a built-in name or a table, where it is not the model's.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
+    verbose : int, default=0
+        Above 0, one line when fitted.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    memory_ : object
+        The fitted memory: weights alone, no scan is kept.
+    alpha_, beta_, share_ : float
+        What was tuned: the ridge's penalty, the weight of whom two scans resemble, and the share of
+        the pretrained answer.
+    n_features_in_ : int
+        Regions of series and matrices, else columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lcm_scale import LCMClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> group = np.arange(40) % 2
+    >>> series = [rng.normal(size=(60, 8)) + g * rng.normal(size=(60, 1)) for g in group]
+    >>> LCMClassifier().fit(series[:30], group[:30]).score(series[30:], group[30:])
+    1.0
+    """
+
+    def fit(self, X: Any, y: Any, groups: Any = None, context: Any = None) -> LCMClassifier:
+        """Fit on labelled scans.
+
+        Parameters
+        ----------
+        X : list of arrays (T_i, R), array (n, T, R), array (n, R, R) or array (n, F)
+            Region series, correlation matrices, or columns of features. Scans of one call share
+            the regions and their order.
+        y : array-like of shape (n,)
+            Classes, at least two people each.
+        groups : array-like of shape (n,), optional
+            The person of each scan, who never stands on both sides of an inner fold. Without it
+            each scan is a person.
+        context : DataFrame, mapping or array of shape (n, J), optional
+            What is known of the scans when the model is asked: site, age, scanner.
+
+        Returns
+        -------
+        self : LCMClassifier
+
+        Raises
+        ------
+        ValueError
+            Where the input cannot be meant.
+        """
+        scans = self._read(X, reset=True)
+        y = read_answers(self, y, len(scans.values), numbers=False)
+        people = read_people(groups, len(y))
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"LCMClassifier needs at least 2 classes; y holds 1 class: {self.classes_[0]}"
+            )
+        for code, name in enumerate(self.classes_):
+            count = len(np.unique(people[codes == code]))
+            if count < LEAST_PEOPLE:
+                raise ValueError(
+                    f"The class '{name}' in y has {count} person, and at least {LEAST_PEOPLE} of "
+                    "each class are needed: with one, the class cannot be told from that person"
+                )
+        asked = Asked(codes.astype(np.float64), len(self.classes_))
+        self._fit(scans, asked, people, context)
+        return self
+
+    def predict_proba(self, X: Any, context: Any = None) -> np.ndarray:
+        """Calibrated probabilities of shape (m, n_classes), in the order of `classes_`."""
+        return np.asarray(softmax(self._scores(X, context), axis=1))
+
+    def predict(self, X: Any, context: Any = None) -> np.ndarray:
+        """The likeliest class of each scan, of shape (m,)."""
+        chosen = self.predict_proba(X, context).argmax(1)
+        return np.asarray(self.classes_[chosen])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, context: Any = None) -> float:
+        """The accuracy."""
+        return float(accuracy_score(y, self.predict(X, context), sample_weight=sample_weight))
+
+
+class LCMRegressor(RegressorMixin, _PeopleEstimator):
+    """A number of each scan, such as age, by people memory.
+
+    Positive numbers are learnt on their log scale where the inner folds prefer it.
+
+    Parameters
+    ----------
+    kind : {"pearson", "ledoit-wolf"}, default="pearson"
+        Connectivity that series become. Of matrices, what they are.
+    pretrained : str or path, optional
+        A model with people memory, of other people: a run folder, a checkpoint, a folder that
+        ``lcm-scale export`` wrote, or a repository of the Hugging Face hub. What its answers leave
+        over is fitted, so that few labels are enough.
+    target : str, optional
+        What y is called there; by default the one target with these classes, or the one number.
+    atlas : str, optional
+        The order of the regions here, a built-in name or a table, where it is not the model's.
+    random_state : int, RandomState instance or None, default=0
+        Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
+    verbose : int, default=0
+        Above 0, one line when fitted.
+
+    Attributes
+    ----------
+    memory_, alpha_, beta_, share_, n_features_in_
+        As of `LCMClassifier`.
+    """
+
+    def fit(self, X: Any, y: Any, groups: Any = None, context: Any = None) -> LCMRegressor:
+        """Fit on scans with a number each; parameters as `LCMClassifier.fit`.
+
+        Raises
+        ------
+        ValueError
+            Where the input cannot be meant.
+        """
+        scans = self._read(X, reset=True)
+        y = read_answers(self, y, len(scans.values), numbers=True)
+        people = read_people(groups, len(y))
+        if len(np.unique(y)) < 2:
+            raise ValueError(
+                f"LCMRegressor: y holds one value in {len(y)} sample(s); there is nothing to learn"
+            )
+        self._fit(scans, Asked(y, 0), people, context)
+        return self
+
+    def predict(self, X: Any, context: Any = None) -> np.ndarray:
+        """The number of each scan, of shape (m,), in the unit of y."""
+        return np.asarray(self._scores(X, context)[:, 0])
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, context: Any = None) -> float:
+        """The coefficient of determination R2."""
+        return float(r2_score(y, self.predict(X, context), sample_weight=sample_weight))

@@ -1,0 +1,134 @@
+"""A trained model, from wherever it lies, and its answers to scans that nobody has labelled.
+
+`opened` takes a run folder, a checkpoint, an exported folder or the name of a repository; `ask`
+brings the scans into the model's order of regions and gives probabilities and values, as the
+evaluation does: of a group's categories N/A is no answer.
+Shapes: n scans, E edges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lcm_scale.atlas import edge_order
+from lcm_scale.config import kind_of
+from lcm_scale.errors import InputError
+from lcm_scale.inference.incoming import Kept
+from lcm_scale.inference.predictor import Reading, fill, pick_device, scores
+from lcm_scale.model.lcm import LCM
+from lcm_scale.vocabulary import Target
+from lcm_scale.weights import checkpoints
+from lcm_scale.weights.hub import CONFIG, SUMS, read_folder
+from lcm_scale.weights.meaning import Meaning
+
+BATCH = 128  # scans at once
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, ready to be asked.
+
+    Attributes:
+        name: as its maker calls it.   fingerprint: of its weights, 16 hex digits.
+        run: the folder of the run that it is of, None where it is exported.
+    """
+
+    name: str
+    fingerprint: str
+    meaning: Meaning
+    state: Mapping[str, Tensor]
+    run: Path | None = None
+
+
+def opened(path_or_repo: str) -> Model:
+    """Raises: InputError where there is no model, or it is damaged."""
+    path = Path(path_or_repo)
+    if (path.is_dir() and not (path / CONFIG).is_file()) or path.suffix == ".ckpt":
+        file = checkpoints.find(path)
+        found = checkpoints.load(file)
+        state = checkpoints.fitted(found.model, found.state, str(file))
+        run = file.parents[1] if file.parent.name == "checkpoints" else None
+        return Model(found.run, checkpoints.mark_of(file), found, state, run)
+    if path.is_file():
+        raise InputError(f"{path}: no model; name a run folder, a .ckpt file or an exported folder")
+    folder = read_folder(path_or_repo)
+    sums = folder.path / SUMS
+    told = (folder.path / CONFIG).read_bytes() + (sums.read_bytes() if sums.is_file() else b"")
+    mark = hashlib.sha256(told).hexdigest()[:16]
+    return Model(folder.meaning.run, mark, folder.meaning, folder.state)
+
+
+def check_fits(
+    model: Meaning, scans: Kept, reorder: bool = False, accept_kind: bool = False
+) -> np.ndarray | None:
+    """What brings the scans' edges into the model's order, None where they are in it.
+
+    Raises: InputError where the scans are of another atlas, of the same regions in another order,
+        or of another kind of connectivity, and that is not accepted.
+    """
+    own, kinds = kind_of(scans.connectivity), model.kinds
+    if kinds and own not in kinds and not accept_kind:
+        raise InputError(
+            f"{scans.name}: {own} matrices; the model was trained on {', '.join(kinds)} ones. "
+            "--accept-kind asks it all the same, and the table says so"
+        )
+    if scans.atlas.checksum == model.atlas.checksum:
+        return None
+    there, known = (
+        {*zip(atlas.indices, atlas.names, strict=True)} for atlas in (scans.atlas, model.atlas)
+    )
+    if known < there and not scans.made:
+        more = sorted(index for index, _ in there - known)
+        raise InputError(
+            f"{scans.name}: {len(more)} regions that the model does not know; "
+            f"connectivity.drop_regions={more} leaves them out"
+        )
+    order = model.atlas.order_from(scans.atlas)
+    if not reorder:
+        raise InputError(
+            f"{scans.name}: the regions of {scans.atlas.name} stand in another order than the "
+            "model's; --reorder brings them into it by atlas index"
+        )
+    return edge_order(order)
+
+
+def ask(
+    model: Model, edges: np.ndarray, told: np.ndarray, accelerator: str = "auto"
+) -> dict[str, np.ndarray]:
+    """Each active target's answers: of a group float (n, C) probabilities of `answers_of`, of a
+    scalar (n,) values in its unit.
+
+    Args: edges: (n, E) in the model's order.   told: (n, J) of `Meaning.context`, NaN not known.
+    """
+    device, reading = pick_device(accelerator), Reading.of(model.meaning)
+    with torch.device("meta"):
+        network = LCM(model.meaning.model)
+    fill(network, model.state, device)
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(edges), BATCH):
+        some = slice(start, start + BATCH)
+        given = torch.from_numpy(edges[some]).to(device)
+        context = torch.from_numpy(told[some]).float().to(device)
+        for name, score in scores(network, reading, given, None, context).items():
+            parts.setdefault(name, []).append(score.float().cpu().numpy())
+    vocabulary = model.meaning.vocabulary
+    return {name: _answer(vocabulary[name], np.concatenate(found)) for name, found in parts.items()}
+
+
+def answers_of(target: Target) -> tuple[str, ...]:
+    """The categories that answer, of a scalar none."""
+    return target.labels if target.is_class else ()
+
+
+def _answer(target: Target, score: np.ndarray) -> np.ndarray:
+    if not target.is_class:
+        return score[:, 0]
+    chosen = score[:, [target.categories.index(name) for name in answers_of(target)]]
+    return torch.from_numpy(chosen).softmax(1).numpy()

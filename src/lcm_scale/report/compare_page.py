@@ -1,0 +1,330 @@
+"""Two evaluated runs on one self-contained page: who is better, by how much, of whom, and what else
+differs between them; the same as picture, CSV and JSON.
+
+In: a comparison (`evaluation.compare`). Out: `compare.html`, `compare*.png`, `compare.csv` and
+`compare.json` in a folder. The page needs no script and no other file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lcm_scale.csv_text import csv_text
+from lcm_scale.evaluation.compare import Compared, People, Row
+from lcm_scale.evaluation.several import clear
+from lcm_scale.files import write_atomic
+from lcm_scale.report import pictures, plots, wording
+from lcm_scale.report.numbers import plain
+from lcm_scale.report.verdict import Verdict
+
+LONGEST_VALUE = 80  # characters of a recipe's value in a table
+LOOKS = {  # standing of the second -> (colour, marker, filled): never colour alone
+    "better": (plots.MODEL, "o", True),
+    "worse": (plots.OTHERS[1], "D", True),
+    "level": (plots.MUTED, "o", False),
+}
+
+
+def write(c: Compared, folder: Path) -> Path:
+    """Write all files, each whole or not at all, the page last.
+
+    Returns: the page's path.  Raises: InputError where the folder cannot be written.
+    """
+    figures = dict(_figures(c))
+    names = {stem: f"compare{'-' * bool(stem)}{pictures.file_name(stem)}.png" for stem in figures}
+    for stem, (figure, _) in figures.items():
+        write_atomic(folder / names[stem], pictures.png(figure))
+    for old in folder.glob("compare-*.png"):  # of an earlier comparison with other targets
+        if old.name not in names.values():
+            old.unlink()
+    write_atomic(folder / "compare.csv", csv_text(csv_rows(c)).encode())
+    told = json.dumps(plain(numbers(c)), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / "compare.json", told.encode(errors="backslashreplace"))
+    page = folder / "compare.html"
+    images = {stem: pictures.image(figure, alt) for stem, (figure, alt) in figures.items()}
+    write_atomic(page, _render(c, images).encode(errors="backslashreplace"))
+    return page
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+def verdict(c: Compared, row: Row) -> Verdict:
+    """Who is better at a target, in a deciding row: nobody where the interval holds zero."""
+    kind, people = c.kind(row), row.difference
+    label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
+    unit = c.targets[row.target].unit if row.metric == "mae" else ""
+    of = f"{label}{f' in {unit}' if unit else ''}"
+    simulated = "simulated " if c.simulated else ""
+    where = (
+        f"{wording.words(row.target)} ({people.n_scans} {simulated}predictions of "
+        f"{people.n_subjects} people)"
+    )
+    first, second = (wording.show(m, kind) for m in (row.first, row.second))
+    both = f"{of} {second} for {c.second}, {first} for {c.first}."
+    less = f"{c.second} minus {c.first}"
+    detail = f"The paired difference, {less}, is {wording.show(row.difference, kind, signed=True)}"
+    if c.optimistic:
+        sentence = f"Optimistic, so that nobody is ahead: on {where} {both}"
+        return Verdict("optimistic", sentence, f"{detail}. {c.optimistic}")
+    if row.standing == "level":
+        sentence = f"No difference can be shown on {where}: {both}"
+        ending = "it includes zero, so who leads may be an accident of who was scanned."
+        return Verdict("level", sentence, f"{detail}: {ending}")
+    better, worse = (c.second, c.first) if row.standing == "better" else (c.first, c.second)
+    sentence = f"{better} beats {worse} on {where}: {both}"
+    ending = "it excludes zero, so the lead is hardly an accident of who was scanned."
+    standing = "ahead" if row.standing == "better" else "behind"
+    return Verdict(standing, sentence, f"{detail}: {ending}{_corrected(c, row)}")
+
+
+def _corrected(c: Compared, row: Row) -> str:
+    """Of a lead, what is left of it when it is one of several."""
+    count = len(c.targets)
+    if count == 1:
+        return ""
+    p = wording.p_value(row.p_holm)
+    if clear(row.p_holm):
+        return f" It holds when corrected for {count} targets ({p}, Holm)."
+    return f" It does not hold when corrected for {count} targets ({p}, Holm)."
+
+
+def differing(c: Compared) -> list[str]:
+    """What a reader must know of the two runs' data; empty where both are of the same scans, people
+    and answers."""
+    lines = []
+    (names, marks), (other_names, other_marks) = c.tested
+    if not (marks and other_marks):
+        lines.append("One of the two does not say which data it was evaluated on.")
+    elif marks != other_marks:
+        lines.append(
+            f"The data differ: {c.first} was evaluated on {names} (fingerprint {marks}), "
+            f"{c.second} on {other_names} ({other_marks}). People are matched by their hashed ids, "
+            "a person's scans by their order."
+        )
+    lines += _people_lines(c)
+    trained = [_sets(sets, tested) for sets, (tested, _) in zip(c.sets, c.tested, strict=True)]
+    if trained[0] != trained[1]:
+        first, second = (", ".join(each) or "none" for each in trained)
+        lines.append(
+            f"Beside the evaluated sets, {c.first} was given {first}, {c.second} {second}."
+        )
+    if c.grouped:
+        lines.append(
+            f"evaluate.group={c.grouped} kept people together, whom the intervals here draw one by "
+            "one: they may be too narrow."
+        )
+    return lines
+
+
+def _people_lines(c: Compared) -> Iterator[str]:
+    """Whom the runs do not share, targets of the same people in one line."""
+    of: dict[People, list[str]] = {}
+    for target, told in c.targets.items():
+        if not told.people.all_compared:
+            of.setdefault(told.people, []).append(wording.words(target))
+    for people, targets in of.items():
+        parts = {
+            f"in {c.first} alone": people.first_alone,
+            f"in {c.second} alone": people.second_alone,
+            "with another number of scans": people.other_scans,
+            "with another answer": people.other_answers,
+        }
+        gone = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+        yield (
+            f"{wording.first_upper(', '.join(targets))}: {people.shared} people are compared "
+            f"({c.first} was asked of {people.first}, {c.second} of {people.second}); left out: "
+            f"{gone}. The numbers are of those who are left, and may differ from the two reports."
+        )
+
+
+def _sets(sets: Any, tested: str) -> list[str]:
+    """Names with fingerprints of the sets that took part without being evaluated."""
+    return [f"{n} ({mark})" for n, mark in sets.items() if n not in tested.split(", ")]
+
+
+def remarks(c: Compared) -> list[str]:
+    """How the numbers are to be read, and what may not be concluded."""
+    count = len(c.rows)
+    lines = [
+        f"The second run is {c.second}, the first {c.first}; both are scored on the same held-out "
+        "people. Nobody was in the training part of the model that answered.",
+        "Brackets are 95 % bootstrap intervals over people; all scans of a person are drawn "
+        "together. They hold folds and trained models fixed: another seed may turn a small "
+        "difference round.",
+        f"{count} difference{'' if count == 1 else 's'} were looked at, one a target decides. The "
+        "corrected p is that of the deciding difference, by Holm over the targets; it holds below "
+        ".05.",
+    ]
+    lines += [
+        f"{wording.first_upper(wording.words(target))} was not compared: {why}."
+        for target, why in c.left_out.items()
+    ]
+    return lines
+
+
+def _value(value: Any) -> str:
+    """A recipe's value, without where things lie on somebody's machine."""
+    if isinstance(value, str) and "/" in value:
+        value = Path(value).name
+    if isinstance(value, list):
+        value = [Path(v).name if isinstance(v, str) and "/" in v else v for v in value]
+    told = "not set" if value is None or value == "" else wording.fact(value)
+    return told if len(told) <= LONGEST_VALUE else f"{told[:LONGEST_VALUE]}..."
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def csv_rows(c: Compared) -> Iterator[dict[str, Any]]:
+    """A row a target and metric."""
+    for row in c.rows:
+        runs = (("first", row.first), ("second", row.second), ("difference", row.difference))
+        yield {
+            "target": row.target,
+            "simulated": c.simulated,
+            "confounded": c.targets[row.target].confounded,
+            "optimistic": bool(c.optimistic),
+            "metric": row.metric,
+            "decides": row.deciding,
+            **{
+                f"{which}{end and f'_{end}'}": getattr(metric, end or "value")
+                for which, metric in runs
+                for end in ("", "low", "high")
+            },
+            "standing": row.standing,
+            "p": row.difference.p,
+            "p_holm": row.p_holm,
+            "n_scans": row.difference.n_scans,
+            "n_subjects": row.difference.n_subjects,
+        }
+
+
+def numbers(c: Compared) -> dict[str, Any]:
+    """All of it as plain values."""
+    return {
+        "first": c.first,
+        "second": c.second,
+        "headline": c.headline,
+        "verdict": asdict(verdict(c, c.deciding[0])),
+        "optimistic": c.optimistic,
+        "differs": differing(c),
+        "people": {name: asdict(told.people) for name, told in c.targets.items()},
+        "not_compared": c.left_out,
+        "data": [dict(zip(("sets", "fingerprints"), each, strict=True)) for each in c.tested],
+        "recipes": {key: [_value(v) for v in both] for key, both in c.recipes.items()},
+        "rows": list(csv_rows(c)),
+    }
+
+
+# -- pictures and page -----------------------------------------------------------------------------
+
+
+def _figures(c: Compared) -> Iterator[tuple[str, tuple[Figure, str]]]:
+    """Stem -> a figure and its text: '' of the deciding metrics where there are several targets,
+    then each target's own."""
+    if len(c.targets) > 1:
+        figure = plots.stamp(picture(c, c.deciding, by_target=True), _stamp(c, *c.targets))
+        yield "", (figure, f"{c.second} minus {c.first}, target by target. {_stamp(c, *c.targets)}")
+    for target in c.targets:
+        figure = plots.stamp(picture(c, c.of(target), by_target=False), _stamp(c, target))
+        yield target, (figure, f"{c.second} minus {c.first}, {target}. {_stamp(c, target)}")
+
+
+def _stamp(c: Compared, *targets: str) -> str:
+    confounded = any(c.targets[target].confounded for target in targets)
+    words = {"SIMULATED": c.simulated, "OPTIMISTIC": c.optimistic, "CONFOUNDED": confounded}
+    return "   ".join(word for word, on in words.items() if on)
+
+
+def picture(c: Compared, rows: Sequence[Row], by_target: bool) -> Figure:
+    """A difference and its interval a row; errors in a unit of their own have their own panel.
+
+    Args: by_target: each row is another target's.
+    """
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        panels.setdefault(_scale(c, row), []).append(row)
+    heights = [len(of_panel) + 0.5 for of_panel in panels.values()]
+    with plots.style():
+        figure = Figure(figsize=(5.8, 0.35 * sum(heights) + 0.65 * len(panels) + 0.2))
+        axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for ax, (unit, of_panel) in zip(axes, panels.items(), strict=True):
+            ax.axvline(0, color=plots.MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
+            for y, row in enumerate(of_panel):
+                _interval(ax, y, row, c)
+            ax.set_yticks(range(len(of_panel)), [_tick(c, row, by_target) for row in of_panel])
+            ax.set_ylim(len(of_panel) - 0.4, -0.7)
+            ax.tick_params(axis="y", length=0)
+            ax.spines["left"].set_visible(False)
+            ax.grid(axis="x")
+            ax.xaxis.set_major_locator(MaxNLocator(6))
+            ax.set_xlabel(f"Second minus first{f', {unit}' if unit else ''} (95 % interval)")
+    return figure
+
+
+def _scale(c: Compared, row: Row) -> str:
+    """Of what the axis is: '' of what has no unit."""
+    return c.targets[row.target].unit or "in its unit" if row.metric == "mae" else ""
+
+
+def _tick(c: Compared, row: Row, by_target: bool) -> str:
+    kind = c.kind(row)
+    label = f"{kind.label}{'' if kind.higher_is_better else ' ↓'}"
+    return f"{wording.first_upper(wording.words(row.target))}: {label}" if by_target else label
+
+
+def _interval(axes: Axes, y: int, row: Row, c: Compared) -> None:
+    difference, (colour, marker, filled) = row.difference, LOOKS[row.standing]
+    axes.plot([difference.low, difference.high], [y, y], color=colour, lw=2.8, alpha=0.5)
+    fill = colour if filled else "white"
+    axes.plot(difference.value, y, marker, color=colour, ms=6.5, mew=1.6, mfc=fill)
+    axes.annotate(
+        wording.digits(difference.value, c.kind(row), signed=True),
+        (difference.value, y),
+        (0, 6),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=colour,
+        path_effects=plots.HALO,
+    )
+
+
+def _render(c: Compared, images: dict[str, Markup]) -> str:
+    environment = Environment(
+        loader=PackageLoader("lcm_scale", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        cell=wording.cell,
+        words=wording.words,
+        first=wording.first_upper,
+        whole=wording.whole,
+        p=wording.p_value,
+    )
+    environment.tests["below"] = clear
+    return environment.get_template("compare.html.j2").render(
+        c=c,
+        images=images,
+        top=verdict(c, c.deciding[0]),
+        verdicts={row.target: verdict(c, row) for row in c.deciding},
+        differing=differing(c),
+        remarks=remarks(c),
+        recipes={key: [_value(v) for v in both] for key, both in c.recipes.items()},
+        trained=[_sets(s, names) for s, (names, _) in zip(c.sets, c.tested, strict=True)],
+        warning=plots.WARNING,
+        blue=plots.MODEL,
+    )
