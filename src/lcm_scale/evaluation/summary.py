@@ -81,7 +81,7 @@ def summarise(
         subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
         confounds=confounds(prepared, results),
         promises=promised,
-        permuted=_permuted(prepared, results[0]),
+        permuted=_permuted(prepared, results),
         together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])
@@ -90,10 +90,12 @@ def summarise(
     )
 
 
-def _permuted(prepared: PreparedEvaluation, headline: TargetResult) -> Permuted | None:
+def _permuted(prepared: PreparedEvaluation, results: Sequence[TargetResult]) -> Permuted | None:
+    """Of the headline."""
     config = prepared.recipe.evaluate
     if not config.permutations:
         return None
+    headline = results[0]
     ours = next(p for p in headline.predictions if p.model == headline.model)
     site = prepared.opened.sets.site if config.permute_within == "site" else None
     return permuted(ours, headline.deciding, config.permutations, config.seed, site)

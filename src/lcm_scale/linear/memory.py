@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_softmax
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.landmarks import AnyBank
 from lcm_scale.linear.meeting import Asked, Question, all_meet, landmarks_meet, questions_of
-from lcm_scale.linear.people import Choice, choose
+from lcm_scale.linear.people import CLEAR, CLEAR_OF_FEW, FEW, Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
 
@@ -237,8 +239,9 @@ def fit_gate(
     subject: np.ndarray,
     is_class: bool,
 ) -> float:
-    """The gate of `GATES` whose answers fit validation scans best, 0 unless another is better by
-    one standard error over people.
+    """The gate of `GATES` whose answers fit validation scans best, 0 unless another is clearly
+    better, by the rule for a beta above 0. Of few people its standard errors are Student's, since
+    one that three or fifteen people give is itself a guess.
 
     Args:
         memory, decoder: (n, K) logits, or (n, 1) values, of scans that neither was fitted on.
@@ -255,10 +258,14 @@ def fit_gate(
             each = (answer[:, 0] - truth) ** 2
         return np.bincount(people, each) / counts
 
+    n = len(counts)
+    if n < 2:
+        return 0.0
+    clear = student_t.ppf(norm.cdf(CLEAR if n >= FEW else CLEAR_OF_FEW), n - 1)
     plain, best, gain = losses(0.0), 0.0, 0.0
     for gate in GATES:
         saved = plain - losses(gate)
-        error = saved.std() / np.sqrt(len(saved))
-        if saved.mean() > max(gain, error):
+        error = saved.std(ddof=1) / np.sqrt(n)
+        if saved.mean() > max(gain, clear * error):
             best, gain = gate, float(saved.mean())
     return best

@@ -12,7 +12,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.kin import grouped, sentence
 from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation import crossvalidate, held_out
 from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.training import fit as run
@@ -110,7 +110,7 @@ def test_inner_splits_and_the_bootstrap_keep_them_together(
         return resampled(p, n, seed, together)
 
     monkeypatch.setattr(crossvalidate, "fit_predict", watched)
-    monkeypatch.setattr(crossvalidate, "resampled", draw)
+    monkeypatch.setattr(held_out, "resampled", draw)
     report = crossvalidate.evaluate(prepared)
     groups = set(sets.together)
     assert all(set(subject) <= groups for subject in seen) and len(groups) < 16
