@@ -211,7 +211,8 @@ def _target_figures(t: TargetResult) -> Iterator[tuple[str, Figure]]:
     yield "calibration", plots.calibration(ours)
     for plain in (p for p in once if p.model == UNCALIBRATED):
         figure = plots.calibration(plain)
-        figure.axes[0].set_title("Not calibrated")
+        with plots.style():
+            figure.axes[0].set_title("Not calibrated")
         yield "not-calibrated", figure
 
 
