@@ -32,6 +32,7 @@ PYTHONS_OWN = {
     "__next__",
     "__post_init__",
     "__qualname__",
+    "__sklearn_tags__",  # of scikit-learn, documented: how an estimator says what it takes
     "__version__",
     "_exit",  # of os, documented
 }
