@@ -150,7 +150,7 @@ def _means(
     here = np.stack([who for _, who in asked], axis=1).astype(np.float64)
     values = np.stack([value for value, _ in asked], axis=1) * here
     drawn = []
-    for weights in weightings(p, config.bootstrap, config.seed, together(prepared, p)):
+    for weights in weightings(p, config.bootstrap, config.seed, together(prepared.opened.sets, p)):
         total = weights @ here
         empty = np.full(total.shape, np.nan)
         drawn.append(np.divide(weights @ values, total, out=empty, where=total > 0))

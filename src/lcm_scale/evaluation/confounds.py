@@ -287,7 +287,7 @@ def within_strata(
     inside = replace(whole, fold=whole.fold * (stratum.max() + 1) + stratum[rows])
     config = prepared.recipe.evaluate
     drawn = [
-        resampled(each, config.bootstrap, config.seed, together(prepared, each))
+        resampled(each, config.bootstrap, config.seed, together(prepared.opened.sets, each))
         for each in (inside, whole)
     ]
     ranked = RANKED[p.kind]

@@ -144,7 +144,7 @@ def _label_curve(
         of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]
         parts = [predictions_of(prepared, question, of_draw) for of_draw in of_draws]
         drawn_by_model = {m: joined([part[m] for part in parts], len(folds)) for m in parts[0]}
-        of = together(prepared, drawn_by_model[MODEL].predictions)
+        of = together(prepared.opened.sets, drawn_by_model[MODEL].predictions)
         points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
         sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.corrected import FoldValues, by_fold
 from lcm_scale.evaluation.metrics import Draws, Predictions, resampled
 from lcm_scale.evaluation.prepare import PreparedEvaluation
@@ -52,7 +53,7 @@ def measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues
     """Every metric, so that intervals cover what the protocol says."""
     config = prepared.recipe.evaluate
     if not prepared.plan.rounds:
-        return resampled(p, config.bootstrap, config.seed, together(prepared, p))
+        return resampled(p, config.bootstrap, config.seed, together(prepared.opened.sets, p))
     subject = prepared.opened.sets.subject[prepared.scans]
     tested, trained = (
         np.mean([len(np.unique(subject[getattr(fold, part)])) for fold in prepared.folds])
@@ -61,7 +62,6 @@ def measured(prepared: PreparedEvaluation, p: Predictions) -> Draws | FoldValues
     return by_fold(p, float(tested / trained))
 
 
-def together(prepared: PreparedEvaluation, p: Predictions) -> np.ndarray | None:
+def together(sets: ShardSets, p: Predictions) -> np.ndarray | None:
     """(N,) who is drawn together in a bootstrap; None: a person's scans, and no more."""
-    groups = prepared.opened.sets.groups
-    return None if groups is None else groups[p.scan]
+    return None if sets.groups is None else sets.groups[p.scan]

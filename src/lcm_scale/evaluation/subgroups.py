@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from lcm_scale.data.sets import ShardSets
+from lcm_scale.evaluation.held_out import together
 from lcm_scale.evaluation.metrics import (
     METRICS,
     Metric,
@@ -41,7 +42,7 @@ def by_group(
         best = t.best_baseline
         theirs = next((p.once() for p in t.predictions if p.model == best), None)
         weights = np.concatenate(
-            list(weightings(ours, min(bootstrap, BOOTSTRAP), seed, _together(sets, ours)))
+            list(weightings(ours, min(bootstrap, BOOTSTRAP), seed, together(sets, ours)))
         )
         for column, groups in columns.items():
             if column == t.target:
@@ -119,7 +120,3 @@ def _values(p: Predictions, here: np.ndarray, metric: str, weights: np.ndarray) 
 def _metric(row: Subgroup, values: np.ndarray) -> Metric:
     low, high = interval(values)
     return Metric(row.metric, float(values[0]), low, high, row.n_scans, row.n_people)
-
-
-def _together(sets: ShardSets, p: Predictions) -> np.ndarray | None:
-    return None if sets.groups is None else sets.groups[p.scan]

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 from lcm_scale.evaluation.paired import Compared, standing
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pictures, plots, wording
+from lcm_scale.report import pages, pictures, plots, wording
 from lcm_scale.report.numbers import plain
 
 LONGEST_VALUE = 60  # characters of a changed value in a table
@@ -327,16 +326,10 @@ def _interval(axes: Any, y: int, row: Row, t: TargetTable) -> None:
 
 
 def _render(a: Ablated, figure: Figure) -> str:
-    environment = Environment(
-        loader=PackageLoader("lcm_scale", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = pages.environment(
         words=wording.words, first=wording.first_upper, whole=wording.whole, changed=changed
     )
-    return environment.get_template("ablation.html.j2").render(
+    return templates.get_template("ablation.html.j2").render(
         a=a,
         verdict=verdict(a),
         remarks=remarks(a),

@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +22,7 @@ from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.compare import Compared, People, Row
 from lcm_scale.evaluation.several import clear
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pictures, plots, wording
+from lcm_scale.report import pages, pictures, plots, wording
 from lcm_scale.report.numbers import plain
 from lcm_scale.report.verdict import Verdict
 
@@ -302,21 +301,14 @@ def _interval(axes: Axes, y: int, row: Row, c: Compared) -> None:
 
 
 def _render(c: Compared, images: dict[str, Markup]) -> str:
-    environment = Environment(
-        loader=PackageLoader("lcm_scale", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = pages.environment(
         cell=wording.cell,
         words=wording.words,
         first=wording.first_upper,
         whole=wording.whole,
         p=wording.p_value,
     )
-    environment.tests["below"] = clear
-    return environment.get_template("compare.html.j2").render(
+    return templates.get_template("compare.html.j2").render(
         c=c,
         images=images,
         top=verdict(c, c.deciding[0]),

@@ -11,11 +11,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
@@ -24,7 +22,7 @@ from lcm_scale.data.audit import audit
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.nuisance import ASKED, Told, told_by_nuisance
 from lcm_scale.files import write_atomic
-from lcm_scale.report import plots, set_plots, wording
+from lcm_scale.report import pages, plots, set_plots, wording
 from lcm_scale.report.set_facts import MOST_SITES, SetFacts, look_at
 from lcm_scale.vocabulary import AGE, SEX
 
@@ -45,12 +43,10 @@ def write_set_page(folder: Path, page: Path) -> None:
 
 
 def _render(f: SetFacts) -> str:
-    template = (resources.files("lcm_scale.report") / "set.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(words=wording.words, fact=wording.fact, first=wording.first_upper)
+    templates = pages.environment(words=wording.words, fact=wording.fact, first=wording.first_upper)
     told = told_by_nuisance(f.sets, f.index.mean_fd)
     site_limit, sites = _sites(f)
-    return environment.from_string(template).render(
+    return templates.get_template("set.html.j2").render(
         manifest=f.manifest,
         blue=plots.MODEL,
         warning=plots.WARNING,

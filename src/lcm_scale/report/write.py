@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -24,10 +23,9 @@ from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS, Predictions
 from lcm_scale.evaluation.results import Report, TargetResult
-from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
-from lcm_scale.report import numbers, pictures, plots, wording
+from lcm_scale.report import numbers, pages, pictures, plots, wording
 from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
 from lcm_scale.report.verdict import verdict
@@ -68,13 +66,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 def _render(report: Report, figures: Sequence[Drawn]) -> str:
     """The page as HTML, every text escaped."""
-    environment = Environment(
-        loader=PackageLoader("lcm_scale.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = pages.environment(
         cell=wording.cell,
         label=wording.label,
         fact=wording.fact,
@@ -86,12 +78,11 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         permutation=wording.permutation,
         digits=wording.digits,
     )
-    environment.tests["below"] = clear
     images: dict[str, list[Markup]] = {}
     for drawn in figures:
         images.setdefault(drawn.target, []).append(pictures.image(drawn.figure, drawn.alt))
     ordered = sorted(report.targets, key=lambda t: t.target != report.headline)
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         report=report,
         targets=ordered,
         headline=ordered[0],

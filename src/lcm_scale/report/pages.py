@@ -1,0 +1,26 @@
+"""What all pages are made with: their templates, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from lcm_scale.evaluation.several import clear
+
+
+def environment(**filters: Callable[..., Any]) -> Environment:
+    """The templates of this room, with a page's own filters; `below` asks whether a p is below .05.
+
+    Args: filters: by their names in the templates.
+    """
+    made = Environment(
+        loader=PackageLoader("lcm_scale", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(filters)
+    made.tests["below"] = clear
+    return made
