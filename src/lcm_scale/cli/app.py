@@ -26,6 +26,7 @@ from lcm_scale.cli import (
     recipes,
     sweep,
     train,
+    watch,
 )
 from lcm_scale.errors import Elsewhere, InputError, Stopped
 from lcm_scale.ranks import outlive_first
@@ -98,6 +99,7 @@ app.command(
 app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evaluate.folds=5")(
     train.evaluate
 )
+app.command(epilog="Example: lcm-scale watch runs/")(watch.watch)
 app.command(epilog="Example: lcm-scale predict runs/demo raw/new-scans -o predictions.csv")(
     predict.predict
 )
