@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 INNER_FOLDS = 5
 
@@ -55,6 +54,9 @@ def folds_within(truth: np.ndarray, subject: np.ndarray, seed: int, stratified: 
 
     Args: truth, subject: (n,).   stratified: spread the classes evenly.
     """
+    # Every training run loads this module, and few fit anything here.
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     n_splits = min(INNER_FOLDS, len(np.unique(subject)))
     if stratified:
         commonest = int(np.unique(truth, return_counts=True)[1].max())
