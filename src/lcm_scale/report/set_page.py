@@ -22,7 +22,7 @@ from lcm_scale.data.audit import audit
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.nuisance import ASKED, Told, told_by_nuisance
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, plots, set_plots, wording
+from lcm_scale.report import pages, set_plots, style, wording
 from lcm_scale.report.set_facts import MOST_SITES, SetFacts, look_at
 from lcm_scale.vocabulary import AGE, SEX
 
@@ -48,8 +48,8 @@ def _render(f: SetFacts) -> str:
     site_limit, sites = _sites(f)
     return templates.get_template("set.html.j2").render(
         manifest=f.manifest,
-        blue=plots.MODEL,
-        warning=plots.WARNING,
+        simulated=f.manifest.simulated,
+        title=f"{f.manifest.name}: what the set holds",
         first_things=_first_things(f, told),
         people=_people(f),
         missing=_missing(f),
@@ -74,7 +74,7 @@ def _render(f: SetFacts) -> str:
 def _image(figure: Figure, alt: str, png: bool = False) -> Markup:
     """An image within the page."""
     buffer = io.BytesIO()
-    with plots.style():
+    with style.style():
         if png:
             figure.savefig(buffer, format="png", dpi=PNG_DPI)
         else:
