@@ -59,7 +59,7 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     links = Markup(" · ").join(
         Markup('<a href="{}.{}">{}</a>').format(place, ending, ending.upper()) for ending in ENDINGS
     )
-    picture = _image(drawn.svg, drawn.figure, drawn.alt)
+    picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
     if drawn.narrow is not None:
         source = Markup('<source media="screen and (max-width:640px)" srcset="{}">')
         picture = Markup("<picture>{}{}</picture>").format(
@@ -70,13 +70,22 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     )
 
 
-def _image(drawn: bytes, figure: Figure, alt: str) -> Markup:
+def image(figure: Figure, alt: str, raster: bool = False) -> Markup:
+    """Within a page, as SVG.
+
+    Args: alt: for those who cannot see it.   raster: as PNG, where an SVG would be very large.
+    """
+    drawn = _embedded(png(figure), "png") if raster else _embedded(svg(figure))
+    return _image(drawn, figure, alt)
+
+
+def _image(embedded: Markup, figure: Figure, alt: str) -> Markup:
     width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="{}" alt="{}" width="{}">').format(_embedded(drawn), alt, width)
+    return Markup('<img src="{}" alt="{}" width="{}">').format(embedded, alt, width)
 
 
-def _embedded(drawn: bytes) -> Markup:
-    return Markup("data:image/svg+xml;base64,{}").format(base64.b64encode(drawn).decode())
+def _embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
+    return Markup("data:image/{};base64,{}").format(form, base64.b64encode(drawn).decode())
 
 
 def svg(figure: Figure) -> bytes:
