@@ -44,6 +44,7 @@ ROOMS = [
     "training",
     "evaluation",
     "report",
+    "explain",
     "sweep",
     "laws",
     "estimators",

@@ -18,6 +18,7 @@ from lcm_scale.cli import (
     compare,
     cost,
     data,
+    explain,
     fetch,
     models,
     new,
@@ -89,6 +90,7 @@ app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evalu
 app.command(epilog="Example: lcm-scale predict runs/demo raw/new-scans -o predictions.csv")(
     predict.predict
 )
+app.command(epilog="Example: lcm-scale explain runs/demo --targets diagnosis")(explain.explain)
 app.command(epilog="Example: lcm-scale compare runs/demo runs/demo-scratch -o runs/compared")(
     compare.compare
 )

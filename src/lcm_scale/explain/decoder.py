@@ -28,8 +28,8 @@ from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import evaluation_read
 from lcm_scale.weights.checkpoints import fitted
 
-STEPS = 24  # of a path's integral
-BATCH = 16  # scans at once, each with its path
+STEPS = 50  # of a path's integral, captum's own default
+BATCH = 8  # scans at once, each with its path
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class Decoder:
         self.device = pick_device(one.prepared.recipe.trainer.accelerator)
         with torch.device("meta"):
             self.network = LCM(one.model.model)
-        fill(self.network, fitted(one.model.model, one.model.state, str(one.model.path)), self.device)
+        fill(
+            self.network, fitted(one.model.model, one.model.state, str(one.model.path)), self.device
+        )
         self.network.requires_grad_(False)
         self.reading = Reading.of(one.model)
         self.edges = self._tensor(source.gather(scans))

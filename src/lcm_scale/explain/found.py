@@ -16,7 +16,7 @@ from lcm_scale.explain.decoder import Decoder, Looked, drawn, integrated_gradien
 from lcm_scale.explain.levels import Levels
 from lcm_scale.explain.memory import TargetMaps
 from lcm_scale.explain.models import Run
-from lcm_scale.explain.noise import SITE, Tested, permuted_labels, tested
+from lcm_scale.explain.noise import SITE, Tested, against_noise, permuted_labels, strata_of
 from lcm_scale.explain.stability import Agreement, between_halves, between_models
 from lcm_scale.vocabulary import NOT_APPLICABLE
 
@@ -47,10 +47,12 @@ class TokenMap:
     Attributes:
         target: its name.   token: category, or the target's name of a scalar.
         against: the other categories.   unit: of a scalar's score, '' of a class.
+        within: in which its labels were exchanged.
         levels: of people memory, level -> map; empty where there is none.
         spread: of the score over the training scans, by which a pattern becomes a change a
             standard deviation.
         agreements: of the memory's maps over the edges.
+        gates: of the decoder in each model's answers.
         looked: into the decoder, a mean over models.   looked_levels: its shares on every level.
         attention_agreement, shares_agreement: over models, None of one.
     """
@@ -59,10 +61,12 @@ class TokenMap:
     token: str
     against: tuple[str, ...]
     unit: str
+    within: str
     levels: Mapping[str, Tested]
     spread: float
     n_people: int
     agreements: tuple[Agreement, ...]
+    gates: tuple[float, ...]
     looked: Looked
     looked_levels: Mapping[str, np.ndarray] = field(default_factory=dict)
     attention_agreement: Agreement | None = None
@@ -89,7 +93,7 @@ def explain(run: Run, options: Options) -> Found:
     check_exchange(run, options)
     levels = Levels.of(run.opened.sets.atlas)
     gathered = {question.target.name: _Gathered() for question in run.questions}
-    labels = {q.target.name: _labels(run, q, options) for q in run.questions}
+    labels = {q.target.name: _labels(_truth(run, q), run, options) for q in run.questions}
     seed = run.recipe.seed
     with progress.stage("explain", 2 * len(run.models)) as advance:
         for one in run.models:
@@ -110,14 +114,12 @@ def explain(run: Run, options: Options) -> Found:
                 own = gathered[question.target.name]
                 wanted = options.gradients or decoder.gate(question.target.name) > 0
                 for token in _shown(question):
-                    own.looked.setdefault(token, []).append(
-                        decoder.looked(question, token, wanted)
-                    )
+                    own.looked.setdefault(token, []).append(decoder.looked(question, token, wanted))
             advance(1, note=f"{label}: decoder")
     tokens = [
         token
         for question in run.questions
-        for token in _tokens(run, question, gathered[question.target.name], levels)
+        for token in _tokens(run, question, gathered[question.target.name], levels, options)
     ]
     return Found(run, options, levels, tuple(tokens))
 
@@ -159,13 +161,19 @@ class _Gathered:
         self.halves.append(halves)
 
 
-def _labels(run: Run, question: Question, options: Options) -> np.ndarray:
-    """(1 + P, N) the real labels first; N/A is no label, as where the memory is fitted."""
-    sets = run.opened.sets
-    truth = sets.labels[:, question.column].astype(np.float64)
+def _truth(run: Run, question: Question) -> np.ndarray:
+    """(N,) labels of all scans; N/A is none, as where the memory is fitted."""
+    truth = run.opened.sets.labels[:, question.column].astype(np.float64)
     if NOT_APPLICABLE in question.target.categories:
         truth[truth == question.target.categories.index(NOT_APPLICABLE)] = np.nan
-    permuted = permuted_labels(truth, sets, options.permutations, run.recipe.seed, options.within)
+    return truth
+
+
+def _labels(truth: np.ndarray, run: Run, options: Options) -> np.ndarray:
+    """(1 + P, N) the real labels (N,) first."""
+    sets, seed = run.opened.sets, run.recipe.seed
+    within = strata_of(truth, sets, options.within)
+    permuted = permuted_labels(truth, sets, options.permutations, seed, within)
     return np.concatenate([truth[None], permuted])
 
 
@@ -176,7 +184,10 @@ def _shown(question: Question) -> Sequence[int]:
     return range(1, 2) if len(question.codes) == 2 else range(len(question.codes))
 
 
-def _tokens(run: Run, question: Question, own: _Gathered, levels: Levels) -> list[TokenMap]:
+def _tokens(
+    run: Run, question: Question, own: _Gathered, levels: Levels, options: Options
+) -> list[TokenMap]:
+    within = strata_of(_truth(run, question), run.opened.sets, options.within)
     fold = [one.fold for one in run.models]
     seed = run.recipe.seed
     by_code: dict[int, tuple[dict[str, Tested], float, tuple[Agreement, ...]]] = {}
@@ -184,7 +195,7 @@ def _tokens(run: Run, question: Question, own: _Gathered, levels: Levels) -> lis
         variance = np.mean(own.variance, axis=0)
         covariance = own.total / len(own.kept)
         on_levels = {
-            name: tested(part, part[0] / np.maximum(variance, 1e-300)[:, None])
+            name: against_noise(part, part[0] / np.maximum(variance, 1e-300)[:, None])
             for name, part in levels.of_map(covariance).items()
         }
         halves = np.concatenate(own.halves)
@@ -207,14 +218,18 @@ def _tokens(run: Run, question: Question, own: _Gathered, levels: Levels) -> lis
             TokenMap(
                 target=question.target.name,
                 token=name,
-                against=tuple(c for c in question.categories if c != name) if question.codes else (),
+                against=tuple(c for c in question.categories if c != name)
+                if question.codes
+                else (),
                 unit=question.target.measured_in,
+                within=within,
                 levels=memory_levels,
                 spread=spread,
                 n_people=round(float(np.mean(own.people))) if own.people else 0,
                 agreements=agreements,
+                gates=tuple(one.gate for one in each),
                 looked=mean,
-                looked_levels={} if mean.shares is None else levels.of_map(mean.shares),
+                looked_levels={} if mean.shares is None else levels.of_shares(mean.shares),
                 attention_agreement=between_models(
                     np.stack([one.attention for one in each])[:, None], fold, seed
                 ),

@@ -60,6 +60,14 @@ class Levels:
                 found[name] = (means @ flat.T).T.reshape(*edges.shape[:-1], means.shape[0])
         return found
 
+    def of_shares(self, edges: np.ndarray) -> dict[str, np.ndarray]:
+        """Shares (E,) of a whole as those of regions, half of each edge's, and of pairs."""
+        found = self.of_map(edges)
+        found[REGIONS] = found[REGIONS] * np.diff(self.to_regions.indptr) / 2
+        if PAIRS in found:
+            found[PAIRS] = found[PAIRS] * np.diff(self.to_pairs.indptr)
+        return found
+
 
 def networks(atlas: Atlas) -> list[str]:
     """Names of the networks, or lobes, in the order of the atlas; regions of none come last."""

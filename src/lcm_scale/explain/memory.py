@@ -122,9 +122,7 @@ def maps(
     )
 
 
-def _scores(
-    again: Refitted, target: str, wanted: np.ndarray, labelled: np.ndarray
-) -> np.ndarray:
+def _scores(again: Refitted, target: str, wanted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """(n, (1 + P) T) what the memory says of its own scans by their matrices.
 
     Args: wanted: (n, 1 + P, T) of the labelled.   labelled: n positions.
@@ -175,7 +173,11 @@ def _stored_scores(one: Explained, edges: np.ndarray, scans: np.ndarray) -> np.n
     part = MemoryPart.of(one.model.model)
     prefix = "people."
     part.load_state_dict(
-        {k.removeprefix(prefix): v.float() for k, v in one.model.state.items() if k.startswith(prefix)}
+        {
+            k.removeprefix(prefix): v.float()
+            for k, v in one.model.state.items()
+            if k.startswith(prefix)
+        }
     )
     part.slope.fill_(1)
     part.offset.zero_()

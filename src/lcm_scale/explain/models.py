@@ -83,6 +83,9 @@ def open_run(folder: Path, overrides: Sequence[str] = (), targets: Sequence[str]
     Raises: InputError where it holds no such run, its data are others or gone, a model is missing,
         or it does not know a target.
     """
+    whole = folder.absolute().parents[1]
+    if (whole / EVALUATION).is_file():
+        raise InputError(f"{folder}: a part of an evaluated run; explain that: {whole}")
     recipe = _recipe(folder, overrides)
     if not (folder / EVALUATION).is_file():
         return _chosen(_trained(folder, recipe), targets)

@@ -59,15 +59,22 @@ def permuted_labels(
     return found
 
 
+def strata_of(truth: np.ndarray, sets: ShardSets, within: str) -> str:
+    """`within`, but `SET` for a label that is the same in each whole site, as the site itself is:
+    nothing could be exchanged.  Args: truth: (N,) of all scans."""
+    known = np.flatnonzero(np.isfinite(truth))
+    labels, _, stratum = _units(truth[known], sets, known, within)
+    moves = any(len(np.unique(labels[stratum == each])) > 1 for each in np.unique(stratum))
+    return within if moves else SET
+
+
 def _units(
     truth: np.ndarray, sets: ShardSets, scans: np.ndarray, within: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels and strata (U,) of what carries a label, and which one each scan has (n,)."""
     own_set = sets.set_number[scans]
     # A person of several sets is several units: labels of two sets are not exchanged.
-    _, person = np.unique(
-        sets.subject[scans] * len(sets.names) + own_set, return_inverse=True
-    )
+    _, person = np.unique(sets.subject[scans] * len(sets.names) + own_set, return_inverse=True)
     _, first = np.unique(person, return_index=True)
     if (truth != truth[first][person]).any():
         return truth, np.arange(len(truth)), person
@@ -77,7 +84,7 @@ def _units(
     return truth[first], person, stratum
 
 
-def tested(covariance: np.ndarray, value: np.ndarray) -> list[Tested]:
+def against_noise(covariance: np.ndarray, value: np.ndarray) -> list[Tested]:
     """One a token.
 
     Args:

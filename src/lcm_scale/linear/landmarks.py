@@ -119,7 +119,9 @@ class LandmarkBank:
         coefficients = self.fit(labelled, wanted, beta, form, alpha).coefficients
         near = _Near.of(self, np.ones(len(self.at), dtype=bool), labelled)
         landmarks, asked = near.masked(self.at), [(beta, form._replace(added=False))]
-        found = [near.kernels(part, asked, landmarks, strangers=True)[0] for part in blocks(labelled)]
+        found = [
+            near.kernels(part, asked, landmarks, strangers=True)[0] for part in blocks(labelled)
+        ]
         return np.concatenate(found) @ coefficients
 
 
