@@ -17,13 +17,15 @@ import pytest
 
 from lcm_scale.atlas import load_atlas
 from lcm_scale.config import Recipe
+from lcm_scale.data.given import given
 from lcm_scale.data.readers.simulated import planted
 from lcm_scale.errors import InputError
 from lcm_scale.explain import brains, memory, page, wording
 from lcm_scale.explain.decoder import Decoder
-from lcm_scale.explain.found import Found, Options, explain
+from lcm_scale.explain.exchange import exchange
+from lcm_scale.explain.finding import explain
+from lcm_scale.explain.found import Found, Options
 from lcm_scale.explain.models import Run, open_run
-from lcm_scale.explain.noise import permuted_labels
 from lcm_scale.explain.wording import first_sentences
 from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import prepare
@@ -60,7 +62,7 @@ def test_the_planted_edges_differ_from_noise_and_are_the_furthest(written: Path)
     there = {(str(a + 1), str(b + 1)) for a, b in combinations(EFFECT, 2)}
     assert names == there
     assert all(row["differs"] == "yes" for row in furthest)
-    assert all(float(row["pattern_per_sd"]) > 0.05 for row in furthest)  # stronger in patients
+    assert all(float(row["change"]) > 0.05 for row in furthest)  # stronger in patients
 
 
 def test_a_label_of_pure_noise_gives_no_finding(found: Found, written: Path) -> None:
@@ -77,12 +79,12 @@ def test_a_label_of_pure_noise_gives_no_finding(found: Found, written: Path) -> 
 def test_maps_of_an_effect_agree_between_people_and_those_of_noise_do_not(found: Found) -> None:
     diagnosis, sex = found.tokens
     for token, low, high in ((diagnosis, 0.0, 0.05), (sex, 0.05, 1.0)):
-        folds, halves = token.agreements
+        folds, halves = token.memory.agreements
         assert (folds.of, halves.of) == ("folds", "halves")
         assert low < halves.p <= high
         assert folds.low <= folds.mean <= folds.high
         assert abs(halves.noise) < 0.1 < folds.noise  # folds share people, halves do not
-    assert diagnosis.agreements[1].mean > 0.3
+    assert diagnosis.memory.agreements[1].mean > 0.3
 
 
 def test_the_refitted_memory_is_the_checkpoint_s_and_another_is_refused(run: Run) -> None:
@@ -97,10 +99,10 @@ def test_the_refitted_memory_is_the_checkpoint_s_and_another_is_refused(run: Run
 
 def test_attention_and_gradients_are_shares_of_a_whole(run: Run, found: Found) -> None:
     for token in found.tokens:
-        assert token.looked.attention.sum() == pytest.approx(1, abs=1e-4)
-        assert token.looked.missing < 0.05
-        assert token.looked.shares is not None
-        assert token.looked.shares.sum() == pytest.approx(1, abs=0.05)
+        assert token.decoder.mean.attention.sum() == pytest.approx(1, abs=1e-4)
+        assert token.decoder.mean.missing < 0.05
+        assert token.decoder.mean.shares is not None
+        assert token.decoder.mean.shares.sum() == pytest.approx(1, abs=0.05)
     decoder = Decoder(run.models[0], run.models[0].asked[:3])
     seen = decoder.looked(run.questions[0], 1, gradients=False)
     assert seen.shares is None and seen.gate == float(run.models[0].model.state["people.gate"][0])
@@ -112,7 +114,7 @@ def test_the_page_says_first_what_differs_and_that_an_unused_decoder_explains_no
     text = (written / "explain.html").read_text(encoding="utf-8")
     plain = re.sub(r"<[^>]+>", " ", text[text.index("<main>") :])
     assert plain.index("cannot be told from noise") < plain.index("A map shows")
-    assert all(gate == 0 for token in found.tokens for gate in token.gates)
+    assert all(gate == 0 for token in found.tokens for gate in token.decoder.gates)
     assert "its maps explain nothing of the prediction" in plain
     assert "SIMULATED" in text
     assert not re.search(r"(src|href)=\"https?:", text)
@@ -128,12 +130,31 @@ def test_labels_are_exchanged_within_a_site_and_all_scans_of_a_person_together(r
     sets = run.opened.sets
     truth = sets.labels[:, run.questions[0].column].astype(np.float64)
     truth[3] = np.nan
-    drawn = permuted_labels(truth, sets, 20, 0, "site")
-    assert (np.isnan(drawn) == np.isnan(truth)).all()
+    drawn = exchange("diagnosis", truth, sets, 20, 0, "site", ())
+    labels = drawn.wanted((), False)[:, 1:, 0]  # as of a scalar
+    assert (labels[3] == 0).all()
+    known = np.isfinite(truth)
     for site in np.unique(sets.site):
-        own = sets.site == site
-        assert (np.nansum(drawn[:, own], axis=1) == np.nansum(truth[own])).all()
-    assert (drawn != truth)[:, np.isfinite(truth)].any()
+        own = known & (sets.site == site)
+        assert (labels[own].sum(0) == truth[own].sum()).all()
+    assert (labels[known] != truth[known, None]).any()
+    signs = drawn.wanted((1,), False)[known, :, 0]
+    assert set(np.unique(signs)) == {-1.0, 1.0}
+    assert (signs[:, 0] > 0).tolist() == (truth[known] == 1).tolist()
+
+
+def test_what_covariates_say_of_a_label_stays_with_its_person(run: Run) -> None:
+    sets = run.opened.sets
+    age = given(["age"], sets, np.arange(sets.n_scans)).values[:, 0]
+    truth = np.where(np.isfinite(age), age, np.nan)
+    drawn = exchange("other", truth, sets, 20, 0, "site", ("age",))
+    assert drawn.beyond == ("age",)
+    labels = drawn.wanted((), False)[np.isfinite(truth), :, 0]
+    # A label that is age itself: nothing but the sites' means is left to be exchanged.
+    means = np.array([truth[(sets.site == s) & np.isfinite(truth)].mean() for s in sets.site])
+    rest = labels - means[np.isfinite(truth), None]
+    assert rest[:, 1:] == pytest.approx(np.repeat(rest[:, :1], 20, axis=1))
+    assert exchange("age", truth, sets, 1, 0, "site", ("age",)).beyond == ()
 
 
 def test_a_trained_run_is_explained_by_halves_alone(
@@ -149,7 +170,7 @@ def test_a_trained_run_is_explained_by_halves_alone(
     fit(prepare(trained))
     run = open_run(Path(trained.runs_dir) / trained.name)
     (token,) = explain(run, Options(permutations=0, scans=4)).tokens
-    assert [agreed.of for agreed in token.agreements] == ["halves"]
+    assert [agreed.of for agreed in token.memory.agreements] == ["halves"]
     assert "not held against label-permuted models" in wording.verdict(token, 0)
     with pytest.raises(InputError, match="a part of an evaluated run"):
         open_run(evaluated / "folds" / "fold-1")
@@ -178,6 +199,7 @@ def test_regional_values_are_written_on_the_atlas_image(found: Found, tmp_path: 
     ("options", "said"),
     [
         ("--targets diagnoses", "--targets: the run was not asked 'diagnoses', did you"),
+        ("--adjust site", "--adjust site: expected some of motion, length, age, sex, or none"),
         ("--within scanner", "--within scanner: expected site or set"),
         ("--atlas-image nowhere.nii.gz", "nowhere.nii.gz"),
         ("data.shards_dir=gone", "data.sets: no shards"),

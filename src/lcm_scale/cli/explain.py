@@ -31,6 +31,12 @@ def explain(
     within: Annotated[
         str, typer.Option(metavar="site|set", help="In which labels are exchanged.")
     ] = "site",
+    adjust: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B", help="What findings must go beyond: motion, length, age, sex; or none."
+        ),
+    ] = "motion,age,sex",
     scans: Annotated[
         int, typer.Option(min=2, help="Scans that each decoder is asked about, at most.")
     ] = 64,
@@ -50,18 +56,24 @@ def explain(
     Maps of the people memory, held against label-permuted models, and of the decoder; tables,
     figures and a page in RUN/explain.
     """
-    from lcm_scale.explain import noise
+    from lcm_scale.explain import brains, decoder, exchange, finding, models, page, wording
+    from lcm_scale.explain.found import Options
 
-    if within not in (noise.SITE, noise.SET):
-        raise InputError(f"--within {within}: expected {noise.SITE} or {noise.SET}")
-    from lcm_scale.explain import brains, decoder, found, models, page, wording
+    if within not in (exchange.SITE, exchange.SET):
+        raise InputError(f"--within {within}: expected {exchange.SITE} or {exchange.SET}")
+    beyond = tuple(name for name in adjust.split(",") if name not in ("", "none"))
+    for name in beyond:
+        if name not in exchange.ADJUSTED:
+            raise InputError(
+                f"--adjust {name}: expected some of {', '.join(exchange.ADJUSTED)}, or none"
+            )
 
     brains.check_installed()
     decoder.integrated_gradients()
     opened = models.open_run(run, overrides or [], [t for t in targets.split(",") if t])
     brains.centres(opened.opened.sets.atlas, atlas_image)
-    options = found.Options(permutations, within, scans, gradients)
-    found.check_exchange(opened, options)
+    options = Options(permutations, within, beyond, scans, gradients)
+    finding.check_exchange(opened, options)
     if dry_run:
         names = ", ".join(question.target.name for question in opened.questions)
         print(
@@ -69,7 +81,7 @@ def explain(
             f"{run / page.FOLDER}"
         )
         return
-    explained = found.explain(opened, options)
+    explained = finding.explain(opened, options)
     written = page.write(explained, atlas_image)
     for sentence in wording.first_sentences(explained):
         print(sentence)

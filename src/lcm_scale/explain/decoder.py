@@ -24,6 +24,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.explain.models import Explained
 from lcm_scale.inference.predictor import Reading, fill, pick_device
+from lcm_scale.model.attention import Attention
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import evaluation_read
 from lcm_scale.weights.checkpoints import fitted
@@ -105,7 +106,7 @@ class Decoder:
         def keep(part: Any, given: tuple[Tensor, ...]) -> None:
             total.append(part.maps(*given).mean(1).sum(0))
 
-        layers = [layer.cross_attention for layer in self.network.layers]  # type: ignore[union-attr]
+        layers = [part for part in self.network.modules() if type(part) is Attention]
         hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
         for start in range(0, len(self.edges), BATCH):
             self._logits(self.edges[start : start + BATCH])

@@ -22,6 +22,7 @@ from lcm_scale.report.plots import INK, MODEL, MUTED, RULE, style
 WIDTH = 3.7  # inches: 355 pixels
 COLOURS = "RdBu_r"
 NOISE = "#c9ced3"
+DASH = "\N{EN DASH}"
 LEAST_DOT = 5.0  # points squared of an edge that differs
 MOST_BARS = 12
 MOST_DRAWN = 100  # edges of a brain: more hide each other
@@ -47,10 +48,9 @@ def figures(found: Found, centres: np.ndarray | None) -> Iterator[Drawn]:
     """Token by token.  Args: centres: (R, 3) mm of the regions, None where they are not known."""
     order = "their networks" if found.levels.pairs else "the atlas"
     for token in found.tokens:
-        stem = f"{token.target}-{token.token}" if token.against else token.target
-        if token.levels:
+        if token.memory:
             yield Drawn(
-                f"{stem}-edges",
+                f"{token.stem}-edges",
                 token,
                 matrix(found, token),
                 f"Edges, regions in the order of {order}. Above the diagonal the whole pattern, in "
@@ -59,16 +59,16 @@ def figures(found: Found, centres: np.ndarray | None) -> Iterator[Drawn]:
             )
         if PAIRS in token.levels:
             yield Drawn(
-                f"{stem}-networks",
+                f"{token.stem}-networks",
                 token,
                 pairs(found, token),
                 "Mean edge between two networks; grey numbers do not differ from noise.",
                 "network_pairs.csv",
             )
-        shown = token.levels and any(token.levels[k].differs.any() for k in (EDGES, REGIONS))
+        shown = any(token.levels[k].differs.any() for k in (EDGES, REGIONS) if token.levels)
         if shown and centres is not None:
             yield Drawn(
-                f"{stem}-brain",
+                f"{token.stem}-brain",
                 token,
                 brain(found, token, centres),
                 f"{_drawn_edges(token)} that differ from noise; regions that do are coloured, "
@@ -76,16 +76,16 @@ def figures(found: Found, centres: np.ndarray | None) -> Iterator[Drawn]:
                 "regions.csv",
             )
         yield Drawn(
-            f"{stem}-attention",
+            f"{token.stem}-attention",
             token,
             attention(found, token),
             "Where the decoder's token looks: cross-attention, a mean over heads, layers, scans "
             "and models. Not held against noise.",
             "regions.csv",
         )
-        if token.looked.shares is not None:
+        if token.decoder.mean.shares is not None:
             yield Drawn(
-                f"{stem}-gradients",
+                f"{token.stem}-gradients",
                 token,
                 gradients(found, token),
                 "What the decoder's answer hangs on: integrated gradients, as shares of its "
@@ -95,8 +95,9 @@ def figures(found: Found, centres: np.ndarray | None) -> Iterator[Drawn]:
 
 
 def change(token: TokenMap, level: str) -> np.ndarray:
-    """(V,) of r for one standard deviation of the score."""
-    return token.levels[level].value * token.spread
+    """(V,) of r for one standard deviation of the score, beyond label-permuted models'."""
+    assert token.memory is not None  # figures of a memory alone ask
+    return token.memory.levels[level].beyond * token.memory.spread
 
 
 def matrix(found: Found, token: TokenMap) -> Figure:
@@ -202,7 +203,7 @@ def brain(found: Found, token: TokenMap, centres: np.ndarray) -> Figure:
     """Edges that differ on a glass brain; regions that do in colour, others small and grey."""
     from nilearn.plotting import plot_connectome  # seconds, for brains alone
 
-    edges, regions = token.levels[EDGES], token.levels[REGIONS]
+    regions = token.levels[REGIONS]
     limit, node = _limit(change(token, EDGES)), _limit(change(token, REGIONS))
     shown = square(furthest(token), found.levels.atlas.n_regions)
     colours = matplotlib.colormaps[COLOURS]
@@ -249,7 +250,7 @@ def _drawn_edges(token: TokenMap) -> str:
 def attention(found: Found, token: TokenMap) -> Figure:
     """The decoder's attention by network, or by the regions with most of it where the atlas knows
     none, against an even spread."""
-    atlas, weight = found.levels.atlas, token.looked.attention
+    atlas, weight = found.levels.atlas, token.decoder.mean.attention
     names = networks(atlas)
     if names:
         own = np.array([names.index(n or "none") for n in atlas.networks])
@@ -257,7 +258,7 @@ def attention(found: Found, token: TokenMap) -> Figure:
     else:
         top = np.argsort(-weight)[:MOST_BARS]
         names, values = [atlas.label(int(i)) for i in top], weight[top]
-    used = token.looked.gate > 0
+    used = token.decoder.mean.gate > 0
     with style():
         figure = Figure(figsize=(WIDTH, 0.7 + 0.22 * len(names)))
         axes = figure.subplots()
@@ -273,14 +274,14 @@ def attention(found: Found, token: TokenMap) -> Figure:
 def gradients(found: Found, token: TokenMap) -> Figure:
     """The pairs of networks, or regions, that carry most of the decoder's variation."""
     level = PAIRS if found.levels.pairs else REGIONS
-    values = token.looked_levels[level]
+    values = token.decoder.shares[level]
     labels = (
-        [a if a == b else f"{_short(a)} – {_short(b)}" for a, b in found.levels.pairs]
+        [a if a == b else f"{_short(a)} {DASH} {_short(b)}" for a, b in found.levels.pairs]
         if level == PAIRS
         else [found.levels.atlas.label(i) for i in range(len(values))]
     )
     top = np.argsort(-np.abs(values))[:MOST_BARS]
-    used = token.looked.gate > 0
+    used = token.decoder.mean.gate > 0
     with style():
         figure = Figure(figsize=(WIDTH, 0.7 + 0.22 * len(top)))
         axes = figure.subplots()

@@ -38,13 +38,11 @@ class TargetMaps:
     """A target's maps from one model.
 
     Attributes:
-        classes: codes in the vocabulary of the T tokens; empty for a scalar, whose T is 1.
         covariance: float32 (1 + P, T, E) of each correlation with the token's score, the real
             labels' first.
         variance: (T,) of the real scores.   n_people: who have the label.
     """
 
-    classes: tuple[int, ...]
     covariance: np.ndarray
     variance: np.ndarray
     n_people: int
@@ -55,12 +53,12 @@ class Refitted:
     """A model's memory, fitted again.
 
     Attributes:
-        scans: numbers of its training scans.   edges: (scans, E) of them.
+        scans: n numbers of its training scans.   subject: (n,) people.   edges: (n, E).
         told: what is known of them, fitted.
     """
 
-    one: Explained
     scans: np.ndarray
+    subject: np.ndarray
     edges: np.ndarray
     met: Met
     questions: Mapping[str, Question]
@@ -90,75 +88,68 @@ def refit(one: Explained) -> Refitted:
         people = met.people(of.subject, told)
         met = replace(met, bank=replace(met.bank, radial=True))
     targets = fit_all(met.bank, met.vectors, questions, seed, told, met.before, people)
-    again = Refitted(one, scans, of.edges, met, questions, targets, told)
-    _check_same(again)
+    again = Refitted(scans, of.subject, of.edges, met, questions, targets, told)
+    _check_same(one, again)
     return again
 
 
+def shown_classes(question: Question) -> tuple[int, ...]:
+    """Codes of the T tokens whose maps are shown: of two classes the second alone; none of a
+    scalar."""
+    return question.classes if len(question.classes) > 2 else question.classes[1:]
+
+
 def maps(
-    again: Refitted, target: str, labels: np.ndarray, labelled: np.ndarray | None = None
-) -> TargetMaps | None:
-    """Those of a target, None where the memory does not know it.
+    again: Refitted, target: str, wanted: np.ndarray, labelled: np.ndarray | None = None
+) -> TargetMaps:
+    """Those of a target that the memory knows.
 
     Args:
-        labels: (1 + P, N) of all scans of the sets, the real ones first, in vocabulary codes.
+        wanted: (N, 1 + P, T) of all scans of the sets, the real labels first, as
+            `exchange.Exchange.wanted` gives them for `shown_classes`.
         labelled: positions of the scans that are fitted; None: all that have the label.
     """
-    question = again.questions.get(target)
-    if question is None:
-        return None
+    question = again.questions[target]
     labelled = question.labelled if labelled is None else labelled
-    wanted = _wanted(question, labels[:, again.scans[labelled]])  # (n, 1 + P, T)
+    wanted = wanted[again.scans[labelled]]
     scores = _scores(again, target, wanted, labelled)
     n_sets, n_tokens = wanted.shape[1:]
     tangent = covariances(again.vectors(labelled), scores)
     edges = on_connectome(tangent, again.met.space.whitening)
-    shown = question.classes if n_tokens == len(question.classes) else question.classes[1:]
     return TargetMaps(
-        shown,
         edges.astype(np.float32).reshape(n_sets, n_tokens, -1),
         scores[:, :n_tokens].var(0),
-        len(np.unique(again.one.prepared.opened.sets.subject[again.scans[labelled]])),
+        len(np.unique(again.subject[labelled])),
     )
 
 
 def _scores(again: Refitted, target: str, wanted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """(n, (1 + P) T) what the memory says of its own scans by their matrices.
 
-    Args: wanted: (n, 1 + P, T) of the labelled.   labelled: n positions.
+    Args: wanted: (n, 1 + P, T) of the labelled, on the ridge's scale.   labelled: n positions.
     """
     choice, question = again.targets[target].choice, again.questions[target]
-    asked = np.log(wanted) if choice.log else wanted
     start = np.zeros((len(wanted), 1, wanted.shape[2]))
     if question.start is not None:
         place = np.searchsorted(question.labelled, labelled)
         start = choice.share * again.met.before[target][place, None, -wanted.shape[2] :]
     bank = replace(again.met.bank, context=again.told.without(target))
-    rest = (asked - start).reshape(len(wanted), -1)
+    rest = (wanted - start).reshape(len(wanted), -1)
     own = bank.own_answers(labelled, rest, choice.beta, choice.form, choice.alpha)
     return np.asarray((own.reshape(wanted.shape) + start).reshape(len(wanted), -1))
 
 
-def _wanted(question: Question, labels: np.ndarray) -> np.ndarray:
-    """(n, 1 + P, T) of labels (1 + P, n), as the ridge is asked for them."""
-    if question.codes is None:
-        return labels.T[:, :, None].astype(np.float64)
-    classes = question.classes if len(question.classes) > 2 else question.classes[1:]
-    return np.where(labels.T[:, :, None] == np.array(classes), 1.0, -1.0)
-
-
-def _check_same(again: Refitted) -> None:
+def _check_same(one: Explained, again: Refitted) -> None:
     """Raises: InputError where the checkpoint's memory answers otherwise than the refitted one."""
-    one, names = again.one, again.one.model.vocabulary.names
+    names = one.model.vocabulary.names
     stored = _stored_scores(one, again.edges, again.scans)
     starts = np.cumsum([0, *one.model.model.target_tokens])
     for name, question in again.questions.items():
-        first = int(starts[names.index(name)])
-        rows = [first + code for code in (question.classes or (0,))][-1:]
-        labels = one.prepared.opened.sets.labels[None, again.scans[question.labelled]]
-        column = labels[:, :, one.prepared.opened.sets.vocabulary.names.index(name)]
-        fresh = _scores(again, name, _wanted(question, column), question.labelled)[:, -1]
-        alike = np.corrcoef(stored[question.labelled][:, rows[0]], fresh)[0, 1]
+        row = int(starts[names.index(name)]) + (question.classes or (0,))[-1]
+        wanted = question.wanted[:, None, -1:]
+        wanted = np.log(wanted) if again.targets[name].choice.log else wanted
+        fresh = _scores(again, name, wanted, question.labelled)[:, 0]
+        alike = np.corrcoef(stored[question.labelled, row], fresh)[0, 1]
         if not alike > SAME and fresh.std() > 0:
             raise InputError(
                 f"{one.model.path}: its people memory cannot be fitted again for {name} "

@@ -1,8 +1,8 @@
 """The models of a run, each with the people it was fitted on and those it never saw.
 
 An evaluated run has one a fold and seed; a trained run is one. Nothing is trained here: the recipe
-that lies in the folder is made ready again, as `evaluate` or `pretrain` would go on with it, so data
-that are not the run's are refused as there.
+that lies in the folder is made ready again, as `evaluate` or `pretrain` would go on with it, so
+that data which are not the run's are refused as there.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def open_run(folder: Path, overrides: Sequence[str] = (), targets: Sequence[str]
     Raises: InputError where it holds no such run, its data are others or gone, a model is missing,
         or it does not know a target.
     """
-    whole = folder.absolute().parents[1]
-    if (whole / EVALUATION).is_file():
-        raise InputError(f"{folder}: a part of an evaluated run; explain that: {whole}")
+    above = folder.absolute().parents[1]
+    if (above / EVALUATION).is_file():
+        raise InputError(f"{folder}: a part of an evaluated run; explain that: {above}")
     recipe = _recipe(folder, overrides)
     if not (folder / EVALUATION).is_file():
         return _chosen(_trained(folder, recipe), targets)
@@ -104,8 +104,8 @@ def open_run(folder: Path, overrides: Sequence[str] = (), targets: Sequence[str]
             model = checkpoints.load(_checkpoint(folder, run), harmonised=True)
             ready = replace(run, opened=opened)
             models.append(Explained(ready, model, test, number + 1, seed))
-    run = Run(folder, prepared.opened, prepared.questions, tuple(models), True)
-    return _chosen(run, targets)
+    whole = Run(folder, prepared.opened, prepared.questions, tuple(models), True)
+    return _chosen(whole, targets)
 
 
 def _recipe(folder: Path, overrides: Sequence[str]) -> Recipe:

@@ -1,7 +1,7 @@
-"""Written down: one self-contained page, its tables, figures and images, into the run's `explain/`.
+"""Written down: one self-contained page, tables, figures and images, in the run's `explain/`.
 
-The first sentences say for each target whether anything differs from noise. `explain.json` names the
-figures with their captions and tables, for the evaluation's report.
+The first sentences say for each target whether anything differs from noise. `explain.json` names
+the figures with their captions and tables, for the evaluation's report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.explain import brains, tables, wording
-from lcm_scale.explain.figures import Drawn, change, figures
+from lcm_scale.explain.figures import DASH, Drawn, change, figures
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
 from lcm_scale.files import write_atomic
@@ -62,7 +62,7 @@ def write(found: Found, atlas_image: Path | None) -> Path:
     if atlas_image is not None:
         for token in found.tokens:
             for name, values in brains.image_values(token).items():
-                stem = pictures.file_name(f"{_stem(token)}-{name}")
+                stem = pictures.file_name(f"{token.stem}-{name}")
                 path = folder / f"{stem}.nii.gz"
                 brains.write_image(values, found.levels.atlas, atlas_image, path)
     write_atomic(folder / FACTS, json.dumps(_facts(found, drawn), indent=1).encode())
@@ -117,12 +117,13 @@ def _render(
                 "title": wording.title(token),
                 "verdict": first_upper(wording.verdict(token, found.options.permutations)),
                 "agreements": [
-                    wording.agreement(a, found.options.permutations) for a in token.agreements
+                    wording.agreement(a, found.options.permutations)
+                    for a in (token.memory.agreements if token.memory else ())
                 ],
                 "memory": [i for i in images if not _of_decoder(i[1])],
                 "looked": [i for i in images if _of_decoder(i[1])],
                 "rows": _top(found, token),
-                "decoder": wording.decoder(token, token.gates),
+                "decoder": wording.decoder(token),
                 "within": wording.within(token),
                 "turnable": Markup('<iframe title="{}" srcdoc="{}"></iframe>').format(
                     wording.title(token), Markup(escape(turnable))
@@ -173,17 +174,13 @@ def _name(found: Found, level: str, number: int) -> str:
         return atlas.label(number)
     if level == PAIRS:
         a, b = found.levels.pairs[number]
-        return f"within {a}" if a == b else f"{a} – {b}"
+        return f"within {a}" if a == b else f"{a} {DASH} {b}"
     one, two = (int(end[number]) for end in np.triu_indices(atlas.n_regions, 1))
-    return f"{atlas.label(one)} – {atlas.label(two)}"
+    return f"{atlas.label(one)} {DASH} {atlas.label(two)}"
 
 
 def _of_decoder(drawn: Drawn) -> bool:
     return drawn.stem.endswith(("-attention", "-gradients"))
-
-
-def _stem(token: TokenMap) -> str:
-    return f"{token.target}-{token.token}" if token.against else token.target
 
 
 def _marks(found: Found) -> dict[str, str]:

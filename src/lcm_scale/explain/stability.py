@@ -76,14 +76,14 @@ def between_halves(found: np.ndarray) -> Agreement:
 
 
 def split_halves(
-    again: Refitted, target: str, labels: np.ndarray, splits: int, seed: int
+    again: Refitted, target: str, wanted: np.ndarray, splits: int, seed: int
 ) -> np.ndarray:
     """(splits, 1 + P, T) correlations of the maps of two halves of a model's people.
 
-    Args: labels: (1 + P, N) as for `memory.maps`.
+    Args: wanted: (N, 1 + P, T) as for `memory.maps`.
     """
     labelled = again.questions[target].labelled
-    subject = again.one.prepared.opened.sets.subject[again.scans[labelled]]
+    subject = again.subject[labelled]
     codes = again.questions[target].codes
     found = []
     for number in range(splits):
@@ -92,8 +92,7 @@ def split_halves(
         )
         both = []
         for half in next(iter(splitter.split(subject, codes, subject))):
-            own = maps(again, target, labels, labelled[half])
-            assert own is not None  # of a question that there is
+            own = maps(again, target, wanted, labelled[half])
             both.append(_unit(own.covariance))
         found.append((both[0] * both[1]).sum(-1))
     return np.array(found)

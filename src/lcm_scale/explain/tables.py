@@ -39,7 +39,7 @@ def region_rows(found: Found) -> Iterator[Row]:
                 **_of(token),
                 **_region(atlas, number, ""),
                 **_tested(token, REGIONS, number),
-                "attention": f"{token.looked.attention[number]:.6g}",
+                "attention": f"{token.decoder.mean.attention[number]:.6g}",
                 "decoder_share": _share(token, REGIONS, number),
             }
 
@@ -60,11 +60,11 @@ def pair_rows(found: Found) -> Iterator[Row]:
 def stability_rows(found: Found) -> Iterator[Row]:
     """How well maps agree, a row a token, map and comparison."""
     for token in found.tokens:
-        for agreed in token.agreements:
+        for agreed in token.memory.agreements if token.memory else ():
             yield {**_of(token), "map": "people memory", **_agreed(agreed)}
         for name, own in (
-            ("attention", token.attention_agreement),
-            ("integrated gradients", token.shares_agreement),
+            ("attention", token.decoder.attention_agreement),
+            ("integrated gradients", token.decoder.shares_agreement),
         ):
             if own is not None:
                 yield {**_of(token), "map": name, **_agreed(own)}
@@ -84,16 +84,16 @@ def _region(atlas: Atlas, number: int, which: str) -> Row:
 
 
 def _tested(token: TokenMap, level: str, number: int) -> Row:
-    """pattern: change of r where the score is one higher; pattern_per_sd: one standard deviation
-    higher."""
-    own = token.levels.get(level)
-    if own is None:
-        return dict.fromkeys(("pattern", "pattern_per_sd", "z", "p", "differs"), "")
+    """pattern: change of r where the score is one higher; change: one standard deviation higher,
+    less what label-permuted models have."""
+    if token.memory is None:
+        return dict.fromkeys(("pattern", "change", "z", "p", "differs"), "")
+    own = token.memory.levels[level]
     value, z, p = float(own.value[number]), float(own.z[number]), float(own.p[number])
     untested = not np.isfinite(p)
     return {
         "pattern": f"{value:.6g}",
-        "pattern_per_sd": f"{value * token.spread:.6g}",
+        "change": f"{float(own.beyond[number]) * token.memory.spread:.6g}",
         "z": "" if untested else f"{z:.4g}",
         "p": "" if untested else f"{p:.4g}",
         "differs": "" if untested else ("yes" if own.differs[number] else "no"),
@@ -102,7 +102,7 @@ def _tested(token: TokenMap, level: str, number: int) -> Row:
 
 def _share(token: TokenMap, level: str, number: int) -> str:
     """Of the decoder's variation: what the edges' integrated gradients carry, on average."""
-    own = token.looked_levels.get(level)
+    own = token.decoder.shares.get(level)
     return "" if own is None else f"{own[number]:.6g}"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lcm_scale.explain.exchange import SITE
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
-from lcm_scale.explain.noise import SITE
 from lcm_scale.explain.stability import Agreement
 
 MINUS = "\N{MINUS SIGN}"
@@ -24,12 +24,14 @@ def title(token: TokenMap) -> str:
 
 def verdict(token: TokenMap, permutations: int) -> str:
     """Whether anything of a token's map differs from noise; begins with a small letter."""
-    if not token.levels:
+    if token.memory is None:
         return "no people memory answers it, so that nothing here is held against noise."
     if not permutations:
         return "not held against label-permuted models; nothing here is a finding."
     some = {level: int(each.differs.sum()) for level, each in token.levels.items()}
     against = f"{permutations:,} label-permuted models"
+    if token.beyond:
+        against += f" that know {_joined(token.beyond)}"
     if not any(some.values()):
         levels = [ONE[level] for level in token.levels]
         return (
@@ -74,9 +76,10 @@ def agreement(agreed: Agreement, permutations: int) -> str:
     return text + "."
 
 
-def decoder(token: TokenMap, gates: Sequence[float]) -> str:
+def decoder(token: TokenMap) -> str:
     """Whether the decoder has a say in the answers."""
-    if not token.levels:
+    gates = token.decoder.gates
+    if token.memory is None:
         return "The decoder alone answers."
     if max(gates) == 0:
         return (
@@ -91,8 +94,9 @@ def decoder(token: TokenMap, gates: Sequence[float]) -> str:
 
 
 def within(token: TokenMap) -> str:
-    """Between whom labels were exchanged."""
-    return "people of one site" if token.within == SITE else "people of one set"
+    """Between whom labels were exchanged, and what stayed."""
+    whom = "people of one site" if token.within == SITE else "people of one set"
+    return f"{whom}, what {_joined(token.beyond)} say of them aside" if token.beyond else whom
 
 
 def signed(value: float, places: int = 2) -> str:
