@@ -27,6 +27,7 @@ from lcm_scale.explain.finding import explain
 from lcm_scale.explain.found import Found, Options
 from lcm_scale.explain.models import Run, open_run
 from lcm_scale.explain.wording import first_sentences
+from lcm_scale.report.explained import explained
 from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import prepare
 
@@ -124,6 +125,11 @@ def test_the_page_says_first_what_differs_and_that_an_unused_decoder_explains_no
         assert (written / f"{figure['file']}.png").is_file()
         assert (written / f"{figure['file']}.svg").is_file()
         assert (written / figure["table"]).is_file()
+    offered = explained(written.parent)
+    assert offered is not None and offered.page.is_file()
+    assert [each.caption for each in offered.figures] == [f["caption"] for f in facts["figures"]]
+    assert all(each.svg.is_file() and each.table.is_file() for each in offered.figures)
+    assert explained(written) is None
 
 
 def test_labels_are_exchanged_within_a_site_and_all_scans_of_a_person_together(run: Run) -> None:

@@ -58,6 +58,7 @@ def explain(
     """
     from lcm_scale.explain import brains, decoder, exchange, finding, models, page, wording
     from lcm_scale.explain.found import Options
+    from lcm_scale.report.explained import FOLDER
 
     if within not in (exchange.SITE, exchange.SET):
         raise InputError(f"--within {within}: expected {exchange.SITE} or {exchange.SET}")
@@ -77,8 +78,7 @@ def explain(
     if dry_run:
         names = ", ".join(question.target.name for question in opened.questions)
         print(
-            f"inputs are in order: {len(opened.models)} models, {names}; would write "
-            f"{run / page.FOLDER}"
+            f"inputs are in order: {len(opened.models)} models, {names}; would write {run / FOLDER}"
         )
         return
     explained = finding.explain(opened, options)

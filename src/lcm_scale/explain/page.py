@@ -25,10 +25,9 @@ from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
 from lcm_scale.files import write_atomic
 from lcm_scale.report import pages, pictures, plots
+from lcm_scale.report.explained import FACTS, FOLDER, FORMAT, PAGE
 from lcm_scale.report.wording import first_upper
 
-FOLDER, FACTS, PAGE = "explain", "explain.json", "explain.html"
-FORMAT = "lcm-scale-explain/1"
 LISTED = 10  # regions or pairs in a table
 MOST_TURNED = 4  # connectomes that can be turned, of 2.5 MB each
 
