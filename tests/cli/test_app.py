@@ -27,6 +27,7 @@ VERBS = [
     "finetune",
     "evaluate",
     "predict",
+    "explain",
     "compare",
     "ablate",
     "cost",

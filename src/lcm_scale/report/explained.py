@@ -55,13 +55,11 @@ def explained(run: Path) -> ExplainedRun | None:
         raise InputError(
             f"{file}: not of this version ({FORMAT}); run lcm-scale explain {run} again"
         )
+    listed = checked.entries(own["figures"], "figures", checked.members)
     return ExplainedRun(
         folder / PAGE,
         checked.entries(own["sentences"], "sentences", checked.text),
-        tuple(
-            _figure(folder, each, f"figures[{number}]")
-            for number, each in enumerate(checked.entries(own["figures"], "figures", checked.members))
-        ),
+        tuple(_figure(folder, each, f"figures[{n}]") for n, each in enumerate(listed)),
     )
 
 
