@@ -18,7 +18,7 @@ LCM := $(BIN)/lcm-scale
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm check golden clean
+.PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm check docs golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		--constraint constraints.txt --editable '.[deepspeed,explain,imaging,test,dev]'
+		--constraint constraints.txt --editable '.[deepspeed,explain,imaging,loggers,test,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED) ## Simulated scans to an honest report, in minutes: runs/demo/report.html
@@ -82,10 +82,17 @@ check: $(INSTALLED) ## Lint, format and types
 	$(BIN)/mypy
 	$(BIN)/shellcheck slurm/*.sh slurm/*.env .ci/run
 
+# A warning ends it: a link that leads nowhere, a docstring that is none, an example that fails.
+docs: $(INSTALLED) ## Build the documentation and run its examples: docs/_build/html/index.html
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going \
+		--quiet -c docs -d docs/_build/doctrees . docs/_build/html
+	@echo docs/_build/html/index.html
+
 golden: $(INSTALLED) ## Write the golden losses anew (a change that moves them says why)
 	$(BIN)/python -m pytest tests -m golden --write-golden
 
 clean: ## Remove the environment, caches and what the demos wrote
 	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf docs/_build docs/generated
 	rm -rf raw/demo* raw/ds000140 shards/demo-* shards/ds000140 runs/demo runs/demo-*
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,12 +26,23 @@ from lcm_scale.limits import MOST_REGIONS
 class Atlas:
     """Regions in matrix order.
 
-    Attributes:
-        name: what people call it, for example ``aal116``.
-        indices: R label values, unique.
-        names: R region names, may repeat.
-        networks: R network (or lobe) names, '' for a region of none; or empty.
-        coordinates: R points (x, y, z) in MNI space, mm, or empty.
+    Parameters
+    ----------
+    name : str
+        What people call it, for example ``aal116``.
+    indices : tuple of R ints
+        Values of the label image, unique.
+    names : tuple of R strs
+        Of the regions, may repeat.
+    networks : tuple of R strs, optional
+        Networks or lobes, '' for a region of none.
+    coordinates : tuple of R points, optional
+        (x, y, z) in MNI space, mm.
+
+    Raises
+    ------
+    InputError
+        Where an index occurs twice, or a list is not of R entries.
     """
 
     name: str
@@ -60,10 +71,12 @@ class Atlas:
 
     @property
     def n_regions(self) -> int:
+        """R."""
         return len(self.indices)
 
     @property
     def n_edges(self) -> int:
+        """E = R(R-1)/2."""
         return self.n_regions * (self.n_regions - 1) // 2
 
     @cached_property
@@ -74,15 +87,37 @@ class Atlas:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def label(self, position: int) -> str:
-        """A region as people should see it: its name and index."""
+        """A region as people should see it: its name and index.
+
+        Parameters
+        ----------
+        position : int
+            The region's row, from 0 on.
+
+        Returns
+        -------
+        str
+        """
         return f"{self.names[position]} ({self.indices[position]})"
 
     def order_from(self, other: Atlas) -> np.ndarray:
         """Positions in ``other`` of this atlas's regions, matched by index.
 
-        Returns: int64 (R,) such that ``matrix_of_other[np.ix_(p, p)]`` is in this atlas's order.
-        Raises: InputError where the two do not hold the same regions, or call one differently:
-            most atlases count from 1, so equal numbers alone do not make two atlases one.
+        Parameters
+        ----------
+        other : Atlas
+            The same regions in another order.
+
+        Returns
+        -------
+        ndarray of shape (R,), int64
+            ``matrix_of_other[np.ix_(p, p)]`` is in this atlas's order.
+
+        Raises
+        ------
+        InputError
+            Where the two do not hold the same regions, or call one differently: most atlases count
+            from 1, so equal numbers alone do not make two atlases one.
         """
         place = {index: i for i, index in enumerate(other.indices)}
         if set(place) != set(self.indices):
@@ -103,9 +138,22 @@ class Atlas:
         return np.array(positions, dtype=np.int64)
 
     def without(self, indices: Sequence[int]) -> Atlas:
-        """This atlas without the regions of these indices; itself where none is named.
+        """This atlas without some regions.
 
-        Raises: InputError where it has no such region, or fewer than two would be left.
+        Parameters
+        ----------
+        indices : sequence of int
+            Of the regions that go.
+
+        Returns
+        -------
+        Atlas
+            Itself where none is named.
+
+        Raises
+        ------
+        InputError
+            Where it has no such region, or fewer than two would be left.
         """
         if not indices:
             return self
@@ -124,6 +172,12 @@ class Atlas:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it, with the checksum.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "name": self.name,
             "indices": list(self.indices),
@@ -135,8 +189,23 @@ class Atlas:
 
     @classmethod
     def from_json(cls, data: object) -> Atlas:
-        """Raises: InputError where the data are not what `to_json` gives, or the stored checksum
-        does not fit the stored regions."""
+        """An atlas that `to_json` gave.
+
+        Parameters
+        ----------
+        data : dict
+            Out of a file that anybody may have written.
+
+        Returns
+        -------
+        Atlas
+
+        Raises
+        ------
+        InputError
+            Where the data are not what `to_json` gives, or the stored checksum does not fit the
+            stored regions.
+        """
         own = checked.members(data, "atlas", ("name", "indices", "names", "checksum"))
         atlas = cls(
             name=checked.text(own["name"], "atlas.name"),

@@ -34,11 +34,23 @@ OTHER_WORDS = {"label": "name", "network_label": "network"}
 
 
 def load_atlas(name_or_path: str) -> Atlas:
-    """A built-in atlas by name, or a TSV/CSV with columns ``index``, ``name`` and optionally
-    ``network``, ``x``, ``y``, ``z`` (mm, MNI). XCP-D's ``label`` and ``network_label`` will do.
+    """An atlas by name or from a table.
 
-    ``<name>:<R>`` gives a numbered atlas for files that come without names.
-    Raises: InputError.
+    Parameters
+    ----------
+    name_or_path : str
+        A built-in name; a TSV or CSV with the columns ``index``, ``name`` and optionally
+        ``network``, ``x``, ``y``, ``z`` (mm, MNI), where XCP-D's ``label`` and ``network_label``
+        will do; or ``NAME:R``, regions numbered from 1 on, for files that come without names.
+
+    Returns
+    -------
+    Atlas
+
+    Raises
+    ------
+    InputError
+        Where it is none of the three, or the table is none of an atlas.
     """
     if name_or_path in BUILT_IN:
         path = resources.files("lcm_scale.atlas") / "built_in" / f"{name_or_path}.tsv"

@@ -16,9 +16,9 @@ from lcm_scale.config.run import LARGEST_SEED
 class AblationRecipe:
     """One base and its variants, evaluated on the same folds by the base's own protocol."""
 
-    name: str = text(RUN_NAME, "")
-    title: str = free("")
-    runs_dir: str = text(FILLED, "runs")
+    name: str = text(RUN_NAME, "")  # of its folder under runs_dir
+    title: str = free("")  # heading of the report; default: the name
+    runs_dir: str = text(FILLED, "runs")  # where its runs lie
     recipe: str = free("")  # the base: a run recipe's file, found beside this one
     overrides: list[str] = texts(unique=False)  # key=value, on that recipe
     # more of them, laid over those: what a command line adds

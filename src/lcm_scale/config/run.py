@@ -28,6 +28,7 @@ from lcm_scale.config.fields import (
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
     *("brier", "calibration_error"),
@@ -62,10 +63,10 @@ class ModelConfig:
         "tiny", "small", "147m", "294m", "441m", "588m", "735m", "882m", "1b", "1.2b"
     )
     width: int | None = at_least(1, None)  # the rest overrides the preset
-    layers: int | None = at_least(1, None)
-    heads: int | None = at_least(1, None)
-    ffn: int | None = at_least(1, None)
-    dropout: float | None = share(None)
+    layers: int | None = at_least(1, None)  # of the decoder
+    heads: int | None = at_least(1, None)  # of its attention
+    ffn: int | None = at_least(1, None)  # width of the feed-forward part
+    dropout: float | None = share(None)  # in attention, feed-forward part and residual sums
     input_dropout: float = share(0.0)  # on the FC rows, ours
     init: str = choice(
         "independent", "reference"
@@ -88,24 +89,24 @@ class ModelConfig:
 
 @dataclass
 class StageConfig:
-    lr: float = at_least(0, 1e-4, after_divergence=True)
-    weight_decay: float = at_least(0, 0.0)
+    lr: float = at_least(0, 1e-4, after_divergence=True)  # learning rate
+    weight_decay: float = at_least(0, 0.0)  # of the weights
     momentum: float = share(0.9)  # momentum stage
     beta1: float = share(0.9)  # adaptive stage
-    beta2: float = share(0.999)
-    eps: float = positive(1e-8)
+    beta2: float = share(0.999)  # adaptive stage
+    eps: float = positive(1e-8)  # adaptive stage
 
 
 @dataclass
 class OptimConfig:
     momentum: StageConfig = field(default_factory=lambda: StageConfig(lr=1e-2))
     adaptive: StageConfig = field(default_factory=StageConfig)
-    warmup_steps: int = at_least(0, 0)
+    warmup_steps: int = at_least(0, 0)  # until the full rate, in a straight line
     # cosine over all steps of the run, or wsd: constant, then a decay
     schedule: str = choice("constant", "cosine", "wsd")
     final_lr: float = between(0, 1, 0.0)  # cosine, wsd: the last factor
     decay_share: float = between(0, 1, 0.2, above=True)  # wsd: of the epochs, the last ones
-    clip_norm: float | None = positive(None, after_divergence=True)
+    clip_norm: float | None = positive(None, after_divergence=True)  # largest norm of the gradient
     # of the linear branch, times the stage's rate; ours
     edge_branch_lr: float = at_least(0, 30.0, after_divergence=True)
     # bf16: the optimiser's averages in half the memory, see docs/log.md
@@ -117,10 +118,10 @@ class OptimConfig:
 @dataclass
 class ObjectiveConfig:
     weights: dict[str, float] = at_least(0, {})  # per target; default 1, scalars scalar_weight
-    scalar_weight: float = at_least(0, 1e-4)
+    scalar_weight: float = at_least(0, 1e-4)  # of a number's term beside a class's
     # raw units (published), or standardised on the training scans
     scalar_scale: str = choice("raw", "standardised")
-    label_smoothing: float = share(0.0)
+    label_smoothing: float = share(0.0)  # of classes
     edge_branch_decay: float = at_least(0, 1e-2)  # L2 on the linear branch, ours
 
     def weight(self, target: str, is_class: bool) -> float:
@@ -130,15 +131,15 @@ class ObjectiveConfig:
 
 @dataclass
 class PhaseConfig:
-    name: str = free("")
-    epochs: int = at_least(1, 1)
+    name: str = free("")  # as logs call it
+    epochs: int = at_least(1, 1)  # passes over its scans
     stage: str = choice("adaptive", "momentum")  # the optimiser's rule
     readout: str = choice("mean", "adaptive", "last")  # which layers' logits the loss sees
     targets: list[str] = texts()  # active targets; empty: all
     sets: list[str] = texts()  # shard sets of this phase; empty: all of data.sets
     # give scans that lack a target the model's own prediction, at the phase's start
     pseudo_labels: bool = False
-    lr_scale: float = at_least(0, 1.0)
+    lr_scale: float = at_least(0, 1.0)  # times the stage's rate
 
 
 @dataclass
@@ -156,9 +157,10 @@ class TrainerConfig:
     """How a run is carried out. A run may go on at another world size or spread otherwise, and for
     longer: such keys may differ from what it was started with."""
 
+    # auto: a GPU where there is one
     accelerator: str = choice("auto", "cpu", "gpu", may_differ=True)
-    devices: int = at_least(1, 1, may_differ=True)
-    nodes: int = at_least(1, 1, may_differ=True)
+    devices: int = at_least(1, 1, may_differ=True)  # GPUs, or processes, of a node
+    nodes: int = at_least(1, 1, may_differ=True)  # machines
     # auto: one process plain, several DDP
     strategy: str = choice("auto", "ddp", "zero1", "zero2", "zero3", may_differ=True)
     # zero: optimiser state (and under zero3 weights) in the host's memory
@@ -171,10 +173,10 @@ class TrainerConfig:
     checkpoint_layers: bool = free(False, may_differ=True)
     # torch.compile, a layer at a time; not under ZeRO-3
     compile: bool = free(False, may_differ=True)
-    global_batch: int = at_least(1, 128)
+    global_batch: int = at_least(1, 128)  # scans a step, of all processes together
     # default: the phases' sum; the last phase is cut or stretched to it
     max_epochs: int | None = at_least(1, None, may_differ=True)
-    max_steps: int | None = at_least(1, None, may_differ=True)
+    max_steps: int | None = at_least(1, None, may_differ=True)  # no more optimiser steps than these
     # also every so many steps; always at each epoch's end
     checkpoint_steps: int | None = at_least(1, None)
     keep_checkpoints: int = at_least(1, 2, may_differ=True)  # the newest ones
@@ -184,7 +186,10 @@ class TrainerConfig:
     hang_seconds: float = positive(300.0, may_differ=True)
     # so many times the longest step so far, ends the run
     hang_factor: float = at_least(1, 20.0, may_differ=True)
+    # of the CPU, a process; None: all that it may use
     threads: int | None = at_least(1, None, may_differ=True)
+    # who else gets the log's numbers: csv is metrics.csv, which is always written
+    loggers: list[str] = some_of(LOGGERS, LOGGERS[:1], may_differ=True)
 
 
 @dataclass
@@ -198,7 +203,7 @@ class EvaluateConfig:
         "nested", "repeated", "leave-site-out", "leave-set-out", "external", "paper"
     )
     folds: int = at_least(2, 5)  # of nested and repeated
-    seed: int = between(0, LARGEST_SEED, 142857)
+    seed: int = between(0, LARGEST_SEED, 142857)  # of the folds
     # of repeated: a division into folds each; empty: the five seeds from `seed` on
     fold_seeds: list[int] = between(0, LARGEST_SEED, [])
     # a class target or 'site', spread evenly over the folds; '': plain shuffled folds by subject
@@ -220,6 +225,7 @@ class EvaluateConfig:
     final: bool = free(False, may_differ=True)
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
+    # what stands beside the model on the same folds
     baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
     # what is asked how well it tells each label without any matrix; empty: nothing is asked
     confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
@@ -244,9 +250,9 @@ class Recipe:
 
     # name and runs_dir say where the run lies: a folder may be moved and renamed
     name: str = text(RUN_NAME, "", may_differ=True)
-    title: str = free("", may_differ=True)
-    seed: int = between(0, LARGEST_SEED, 0)
-    runs_dir: str = text(FILLED, "runs", may_differ=True)
+    title: str = free("", may_differ=True)  # heading of the report; default: the name
+    seed: int = between(0, LARGEST_SEED, 0)  # of weights, batches and who validates
+    runs_dir: str = text(FILLED, "runs", may_differ=True)  # where runs are written
     # a checkpoint or run folder to start from (finetuning)
     init_from: str | None = text(FILLED, None)
     data: DataConfig = field(default_factory=DataConfig)

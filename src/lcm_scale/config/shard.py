@@ -94,17 +94,18 @@ class SourceConfig:
 class SimulationConfig:
     """A simulated cohort, written as raw files in the abide layout."""
 
-    subjects: int = at_least(1, 200)
-    sites: int = at_least(1, 4)
-    seed: int = at_least(0, 0)
-    volumes: int = at_least(2, 160)
-    tr: float = positive(2.0)
+    subjects: int = at_least(1, 200)  # people, one scan each
+    sites: int = at_least(1, 4)  # among which they are spread
+    seed: int = at_least(0, 0)  # of everything that is drawn
+    volumes: int = at_least(2, 160)  # of a scan
+    tr: float = positive(2.0)  # seconds
     group_effect: float = share(0.35)  # added correlation in the affected connections
-    sex_effect: float = share(0.25)
+    sex_effect: float = share(0.25)  # the same of sex
     age_effect: float = share(0.30)  # over the cohort's age range
     task_effect: float = share(0.35)  # eyes open against closed
-    site_effect: float = share(0.15)
+    site_effect: float = share(0.15)  # share of a signal that a site adds
     missing_labels: float = share(0.1)  # share of ages, sexes and eye states left out
+    # its number; two cohorts share nobody where their numbers differ
     first_subject: int = at_least(0, 50001)
     first_site: int = at_least(0, 0)  # another number is another scanner
     # 0: an effect is there or not, and can be read without error; else everybody has some of each,
@@ -112,7 +113,7 @@ class SimulationConfig:
     separation: float = at_least(0, 0.0)
     # by which share the group's separation grows to the oldest, and differs between sites
     age_interaction: float = between(0, 1, 0.0)
-    site_interaction: float = between(0, 1, 0.0)
+    site_interaction: float = between(0, 1, 0.0)  # the second of these
 
 
 @dataclass
@@ -120,13 +121,16 @@ class StrategyConfig:
     """reader fmriprep: which of fMRIPrep's confounds are regressed out, as nilearn's
     `load_confounds_strategy` chooses them. A parameter that is left empty is the strategy's own."""
 
-    name: str = choice("none", "simple", "scrubbing", "compcor", "ica_aroma")
+    name: str = choice("none", "simple", "scrubbing", "compcor", "ica_aroma")  # as nilearn calls it
+    # sets of parameters, as nilearn calls them
     motion: str | None = one_of("basic", "derivatives", "power2", "full")
-    wm_csf: str | None = one_of("basic", "derivatives", "power2", "full")
+    wm_csf: str | None = one_of("basic", "derivatives", "power2", "full")  # of white matter and CSF
+    # of the mean of the brain
     global_signal: str | None = one_of("basic", "derivatives", "power2", "full")
     scrub: int | None = at_least(0, None)  # volumes: shorter stretches between outliers go too
     fd_threshold: float | None = positive(None)  # mm of framewise displacement
-    std_dvars_threshold: float | None = positive(None)
+    std_dvars_threshold: float | None = positive(None)  # standardised DVARS
+    # of which masks
     compcor: str | None = one_of(
         "anat_combined",
         "anat_separated",
@@ -171,7 +175,7 @@ class ConnectivityConfig:
     step: int | None = at_least(1, None)
     # this many windows at random places of each scan, in place of a row of them (augmentation)
     random_windows: int | None = at_least(1, None)
-    random_seed: int = at_least(0, 0)
+    random_seed: int = at_least(0, 0)  # of those places
     # last, short window: safe (correlate what is there), drop, reference (zero-padded raw BOLD)
     pad: str = choice("safe", "drop", "reference")
     # keep only the first volumes, so that scan length cannot tell the label
@@ -183,7 +187,7 @@ class ConnectivityConfig:
     # question, and these two lists are its answers. Accepted ones stay, as rows of zeros; dropped
     # ones are left out of the set's atlas.
     accept_missing: list[int] = at_least(0, [])
-    drop_regions: list[int] = at_least(0, [])
+    drop_regions: list[int] = at_least(0, [])  # the second of these lists
 
 
 ALWAYS_SAID = ("kind", "window", "pad", "crop", "min_volumes")
@@ -215,7 +219,7 @@ def kind_of(connectivity: Mapping[str, Any]) -> str:
 class GroupConfig:
     """A label group: the column that readers put into `Recording.labels`."""
 
-    name: str = text(GROUP_NAME, "")
+    name: str = text(GROUP_NAME, "")  # of the target
     column: str = text(COLUMN_NAME, "")  # default: the name
     labels: list[str] = texts()  # order of the categories; empty: sorted, as found
     # the table's word -> category, '' for a missing label; a word that is not in it is refused
@@ -229,7 +233,7 @@ class GroupConfig:
 class ScalarConfig:
     """A number of each scan that is to be predicted, beside age: a column of the table."""
 
-    name: str = text(GROUP_NAME, "")
+    name: str = text(GROUP_NAME, "")  # of the target
     column: str = text(COLUMN_NAME, "")  # default: the name
     unit: str = free("")  # in words, as the report puts it
     # learn and predict its logarithm (reaction times, counts); reports stay in the unit
@@ -243,10 +247,10 @@ class ContextConfig:
     """What is known of a scan's surroundings, neither predicted nor a token: its scanner, say,
     a medication, its motion. Stored beside the labels."""
 
-    name: str = text(GROUP_NAME, "")
+    name: str = text(GROUP_NAME, "")  # as recipes and predict call it
     # default: the name; where the table has none of it, one of `context.FACTS` (mean_fd, tr ...)
     column: str = text(COLUMN_NAME, "")
-    kind: str = choice("number", "category")
+    kind: str = choice("number", "category")  # what its values are
     unit: str = free("")  # number: in words
     # category: the table's word -> category, as in a group
     map: dict[str, str] = free({})
@@ -271,28 +275,29 @@ class QualityConfig:
 class ShardRecipe:
     """One shard set."""
 
-    name: str = text(SET_NAME, "")
+    name: str = text(SET_NAME, "")  # of the set, and of its folder
     cohort: str = free("")  # default: the name
+    # what the files are (docs/data.md, Readers)
     reader: str = choice(
         *("abide", "auckland", "bids", "conn", "dpabi", "fmriprep", "giga_connectome"),
         *("mat", "names", "stack", "table", "simulated"),
     )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
-    atlas: str = text(FILLED, "aal116")
+    atlas: str = text(FILLED, "aal116")  # a built-in name, a table, or NAME:REGIONS
     connectivity: ConnectivityConfig = field(default_factory=ConnectivityConfig)
     groups: list[GroupConfig] = sections()
     scalars: list[ScalarConfig] = sections()
     context: list[ContextConfig] = sections()
     quality: QualityConfig = field(default_factory=QualityConfig)
-    sex: bool = True
-    age: bool = True
+    sex: bool = True  # is a target
+    age: bool = True  # is a target
     age_log: bool = False  # learn and predict the logarithm of age
-    shards_dir: str = text(FILLED, "shards")
+    shards_dir: str = text(FILLED, "shards")  # where the set is written
     block: int = at_least(1, 128)  # scans a tar record
     shard_scans: int = at_least(1, 8192)  # scans a tar
-    dtype: str = choice("float16", "float32")
-    notes: list[str] = free([])
+    dtype: str = choice("float16", "float32")  # of the edges on the disk
+    notes: list[str] = free([])  # what every report of the set must say
 
     def label_columns(self) -> list[str]:
         """The columns of the table that groups, scalars and context name."""

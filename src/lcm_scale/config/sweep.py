@@ -36,10 +36,10 @@ class BudgetConfig:
     step_ms: float = at_least(0, 15.0)
     start_seconds: float = at_least(0, 20.0)  # of each point, until its first step
     price: float = at_least(0, 3.0)  # of an hour of one card
-    currency: str = text(FILLED, "USD")
+    currency: str = text(FILLED, "USD")  # of price and money
     # the dearest points are left out until the rest fits
     gpu_hours: float | None = at_least(0, None)
-    money: float | None = at_least(0, None)
+    money: float | None = at_least(0, None)  # the same in money
 
 
 @dataclass
@@ -47,26 +47,28 @@ class AssumeConfig:
     """The truth from which `sweep plan` simulates: what each term adds to the loss at the middle of
     the design."""
 
+    # its form (docs/scaling.md)
     law: str = choice("chinchilla", *(law for law in LAWS if law != "chinchilla"))
-    E: float = at_least(0, 0.55)
-    size: float = at_least(0, 0.10)
-    data: float = at_least(0, 0.20)
-    a: float = positive(0.35)
-    b: float = positive(0.35)
+    E: float = at_least(0, 0.55)  # what no size and no data take away
+    size: float = at_least(0, 0.10)  # of the model, at the middle
+    data: float = at_least(0, 0.20)  # of the data, at the middle
+    a: float = positive(0.35)  # exponent of size
+    b: float = positive(0.35)  # exponent of data
     noise: float = at_least(0, 0.02)  # standard deviation of the log of one run's loss
-    draws: int = at_least(1, 100)
+    draws: int = at_least(1, 100)  # sweeps that are simulated
 
 
 @dataclass
 class FitConfig:
+    # which are fitted (docs/scaling.md)
     laws: list[str] = some_of(LAWS, ("data", "chinchilla", "repeated", "overfit"))
     parameters: str = choice("all", "body")  # N: all, or body (without embeddings)
     data: str = choice("seen", "scans", "subjects")  # D: seen is scans times epochs
     epoch: str = choice(
         "chosen", "last"
     )  # the loss at the epoch that validation chose, or the last
-    bootstrap: int = at_least(1, 200)
-    seed: int = between(0, LARGEST_SEED, 0)
+    bootstrap: int = at_least(1, 200)  # draws for the intervals
+    seed: int = between(0, LARGEST_SEED, 0)  # of those draws
 
 
 @dataclass
@@ -75,9 +77,9 @@ class SweepRecipe:
     weight_decay, label_share, fold, draw (which people make a subset; default: the seed); a value
     that is a mapping sets several keys at once."""
 
-    name: str = text(RUN_NAME, "")
-    title: str = free("")
-    runs_dir: str = text(FILLED, "runs")
+    name: str = text(RUN_NAME, "")  # of its folder under runs_dir
+    title: str = free("")  # heading of the report; default: the name
+    runs_dir: str = text(FILLED, "runs")  # where its runs lie
     recipe: str = free("")  # the run that is varied: a file, found beside this one
     overrides: list[str] = texts(unique=False)  # key=value, on that recipe
     # more of them, laid over those: what a command line adds
@@ -85,7 +87,7 @@ class SweepRecipe:
     shards_dir: str = free("")  # of that recipe, where it is another
     # isoflop: epochs follow from flops; lr_transfer: which rate is best at each size
     design: str = choice("grid", "isoflop", "lr_transfer")
-    axes: dict[str, Any] = free({})
+    axes: dict[str, Any] = free({})  # key -> values; every combination is a point
     also: list[dict[str, Any]] = free([])  # further grids; a point that stands twice runs once
     flops: list[float] = positive([])  # isoflop: training FLOPs of a run, one slice each
     max_epochs: int = at_least(1, 400)  # isoflop: points that would need more are left out

@@ -80,6 +80,11 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
         X : list of arrays (T_i, R), array (n, T, R), array (n, R, R) or array (n, F)
             As of `LCMClassifier.fit`.
         y : ignored
+            There for pipelines.
+
+        Returns
+        -------
+        self : ConnectomeFeatures
 
         Raises
         ------
@@ -90,17 +95,51 @@ class ConnectomeFeatures(TransformerMixin, BaseEstimator):
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """`fit`, then `transform`, with the connectivity made once."""
+        """`fit`, then `transform`, with the connectivity made once.
+
+        Parameters
+        ----------
+        X : list or array of n scans
+            As of `fit`.
+        y : ignored
+            There for pipelines.
+
+        Returns
+        -------
+        ndarray of shape (n, F)
+            As of `transform`.
+        """
         return self._columns(self._fitted(X))
 
     def transform(self, X: Any) -> np.ndarray:
-        """Columns of shape (m, F): float32, tangent vectors float64."""
+        """Columns of scans.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+
+        Returns
+        -------
+        ndarray of shape (m, F)
+            float32, tangent vectors float64.
+        """
         check_is_fitted(self)
         return self._columns(read_scans(self, X, self.kind, reset=False))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns: of edges both regions, of a tangent vector's diagonal the region
-        twice."""
+        twice.
+
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Names of the columns of X, where it holds columns.
+
+        Returns
+        -------
+        ndarray of shape (F,)
+        """
         check_is_fitted(self)
         if not self.n_regions_:
             named = OneToOneFeatureMixin.get_feature_names_out(self, input_features)

@@ -222,16 +222,57 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
         return self
 
     def predict_proba(self, X: Any, context: Any = None) -> np.ndarray:
-        """Calibrated probabilities of shape (m, n_classes), in the order of `classes_`."""
+        """How likely each class is.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+        context : DataFrame, mapping or array of shape (m, J), optional
+            The columns of `fit`; a missing column or value is not known.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+            Calibrated on the inner folds, in the order of ``classes_``.
+        """
         return np.asarray(softmax(self._scores(X, context), axis=1))
 
     def predict(self, X: Any, context: Any = None) -> np.ndarray:
-        """The likeliest class of each scan, of shape (m,)."""
+        """The likeliest class of each scan.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+        context : DataFrame, mapping or array of shape (m, J), optional
+            The columns of `fit`; a missing column or value is not known.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+        """
         chosen = self.predict_proba(X, context).argmax(1)
         return np.asarray(self.classes_[chosen])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, context: Any = None) -> float:
-        """The accuracy."""
+        """The accuracy.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+        y : array-like of shape (m,)
+            Their classes.
+        sample_weight : array-like of shape (m,), optional
+            What each scan counts.
+        context : DataFrame, mapping or array of shape (m, J), optional
+            The columns of `fit`.
+
+        Returns
+        -------
+        float
+        """
         return float(accuracy_score(y, self.predict(X, context), sample_weight=sample_weight))
 
 
@@ -264,7 +305,24 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
     """
 
     def fit(self, X: Any, y: Any, groups: Any = None, context: Any = None) -> LCMRegressor:
-        """Fit on scans with a number each; parameters as `LCMClassifier.fit`.
+        """Fit on scans with a number each.
+
+        Parameters
+        ----------
+        X : list of arrays (T_i, R), array (n, T, R), array (n, R, R) or array (n, F)
+            Region series, correlation matrices, or columns of features. Scans of one call share
+            the regions and their order.
+        y : array-like of shape (n,)
+            The numbers, in any unit.
+        groups : array-like of shape (n,), optional
+            The person of each scan, who never stands on both sides of an inner fold. Without it
+            each scan is a person.
+        context : DataFrame, mapping or array of shape (n, J), optional
+            What is known of the scans when the model is asked: site, scanner.
+
+        Returns
+        -------
+        self : LCMRegressor
 
         Raises
         ------
@@ -282,9 +340,38 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
         return self
 
     def predict(self, X: Any, context: Any = None) -> np.ndarray:
-        """The number of each scan, of shape (m,), in the unit of y."""
+        """The number of each scan.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+        context : DataFrame, mapping or array of shape (m, J), optional
+            The columns of `fit`; a missing column or value is not known.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            In the unit of y.
+        """
         return np.asarray(self._scores(X, context)[:, 0])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, context: Any = None) -> float:
-        """The coefficient of determination R2."""
+        """The coefficient of determination R2.
+
+        Parameters
+        ----------
+        X : list or array of m scans
+            As of `fit`, of the same regions.
+        y : array-like of shape (m,)
+            Their numbers.
+        sample_weight : array-like of shape (m,), optional
+            What each scan counts.
+        context : DataFrame, mapping or array of shape (m, J), optional
+            The columns of `fit`.
+
+        Returns
+        -------
+        float
+        """
         return float(r2_score(y, self.predict(X, context), sample_weight=sample_weight))

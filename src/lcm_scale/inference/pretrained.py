@@ -26,13 +26,30 @@ from lcm_scale.weights.personal import check_personal
 
 
 class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
-    """An LCM that knows what it was fed and what it answers.
+    """An LCM that knows what it was fed and what it answers; `load_model` makes one.
 
-    Args: config: the contents of ``config.json``.
-    Attributes:
-        meaning: vocabulary, order of regions, and what else its answers take.
-        with_people: whether it may be saved and pushed where it holds people's vectors.
-    Raises: InputError where `config` is not of this format or damaged.
+    A `torch.nn.Module` that is saved and pushed as models of the Hugging Face hub are.
+
+    Parameters
+    ----------
+    config : dict
+        The contents of ``config.json``.
+
+    Attributes
+    ----------
+    meaning : Meaning
+        Vocabulary, order of regions, and what else its answers take.
+    with_people : bool
+        Whether it may be saved and pushed where it holds people's vectors.
+
+    Raises
+    ------
+    InputError
+        Where `config` is not of this format or damaged.
+
+    References
+    ----------
+    Wei, Dan and Wu, arXiv 2510.18910.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -44,15 +61,28 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
     def predict(
         self, fc_BRR: Tensor, context: Mapping[str, Sequence[str | float | None]] | None = None
     ) -> dict[str, Tensor]:
-        """Answers to raw correlations (B, R, R), of the kinds `meaning.kinds`, in the order of
-        `meaning.atlas`, on the model's device: of a target with categories their probabilities (B,
-        categories), of a scalar its value (B,) in its own unit.
+        """Answers about scans.
 
-        Args:
-            context: of the columns in `meaning.context`, what is known of each scan: a category or
-                a number, None where it is not known. Columns that are left out are not known.
-        Raises: InputError for another shape, numbers that are no correlations, or context that the
-            model does not take.
+        Parameters
+        ----------
+        fc_BRR : Tensor of shape (B, R, R)
+            Raw correlations, without Fisher z, of the kinds ``meaning.kinds`` and in the order of
+            ``meaning.atlas``.
+        context : mapping of str to sequences of length B, optional
+            Of the columns in ``meaning.context``, what is known of each scan: a category or a
+            number, None where it is not known. Columns that are left out are not known.
+
+        Returns
+        -------
+        dict of str to Tensor
+            On the model's device: of a target with categories their probabilities (B, categories),
+            of a scalar its value (B,) in its own unit.
+
+        Raises
+        ------
+        InputError
+            For another shape, numbers that are no correlations, or context that the model does not
+            take.
         """
         R = self.meaning.atlas.n_regions
         if fc_BRR.ndim != 3 or fc_BRR.shape[1:] != (R, R):
@@ -97,7 +127,16 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
 
         Rows carry no position in the model; columns are inputs of the embedding, so its weight's
         columns move. What belongs to pairs of regions moves with both.
-        Raises: InputError where the regions differ.
+
+        Parameters
+        ----------
+        atlas : Atlas
+            The regions in the wanted order.
+
+        Raises
+        ------
+        InputError
+            Where the regions differ.
         """
         order = self.meaning.atlas.order_from(atlas)
         place = torch.from_numpy(order)
@@ -138,17 +177,34 @@ def load_model(
     revision: str | None = None,
     kind: str | None = None,
 ) -> PretrainedLCM:
-    """A model from a folder that `lcm-scale export hub` wrote, or from a repository of the Hugging
-    Face hub, in evaluation mode, in fp32 on the CPU; `model.cuda()` moves it.
+    """A model that somebody gave away, in evaluation mode, in fp32 on the CPU.
 
-    Args:
-        atlas: the order in which the caller's matrices hold the regions: an `Atlas`, a built-in
-            name, or a table's path.
-        reorder: bring the model into that order where it differs; else another order is refused.
-        revision: of the repository.
-        kind: of the caller's matrices, in the words of `meaning.kinds`; a model of others is
-            refused. None: not compared.
-    Raises: InputError.
+    Parameters
+    ----------
+    path_or_repo : str or path
+        A folder that ``lcm-scale export hub`` wrote, or OWNER/NAME, a repository of the Hugging
+        Face hub.
+    atlas : Atlas or str, optional
+        The order in which the caller's matrices hold the regions: an `Atlas`, a built-in name, or a
+        table's path. Without it nothing is compared.
+    reorder : bool, default=False
+        Bring the model into that order where it differs; else another order is refused.
+    revision : str, optional
+        Of the repository.
+    kind : str, optional
+        Of the caller's matrices, in the words of ``meaning.kinds``; a model of others is refused.
+        Without it nothing is compared.
+
+    Returns
+    -------
+    PretrainedLCM
+        ``model.cuda()`` moves it to a card.
+
+    Raises
+    ------
+    InputError
+        Where there is no such model, its files are damaged, or its regions or kind of connectivity
+        are not the caller's.
     """
     found = read_folder(path_or_repo, revision)
     with torch.device("meta"):
