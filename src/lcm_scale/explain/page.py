@@ -124,9 +124,9 @@ def _render(
                 "rows": _top(found, token),
                 "decoder": wording.decoder(token),
                 "within": wording.within(token),
-                "turnable": Markup('<iframe title="{}" srcdoc="{}"></iframe>').format(
-                    wording.title(token), Markup(escape(turnable))
-                )
+                "turnable": Markup(
+                    '<iframe sandbox="allow-scripts" title="{}" srcdoc="{}"></iframe>'
+                ).format(wording.title(token), Markup(escape(turnable)))
                 if turnable
                 else "",
             }
