@@ -46,6 +46,7 @@ ROOMS = [
     "watch",
     "evaluation",
     "report",
+    "explain",
     "sweep",
     "laws",
     "estimators",
