@@ -114,7 +114,7 @@ def test_comments_above_and_beside_a_key_are_its_own() -> None:
 def test_the_page_of_a_verb_has_all_that_its_help_has(lcm) -> None:
     pages = dict(module("verb_pages").verb_pages())
     _, shown, _ = lcm("--help")
-    verbs = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines()[1:20] if line]
+    verbs = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines()[1:] if line]
     assert set(verbs) - {"Example:"} == set(pages) - {"index"}
     assert "--accept-kind" in pages["predict"]
     assert "## lcm-scale sweep plan" in pages["sweep"]
