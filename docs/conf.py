@@ -46,7 +46,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_signature": False,
-    "min_reported_time": 0,
+    "write_computation_times": False,
 }
 
 html_theme = "pydata_sphinx_theme"
