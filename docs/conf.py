@@ -44,6 +44,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "/",  # every example is executed
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
+    "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_signature": False,
     "write_computation_times": False,

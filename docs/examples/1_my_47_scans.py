@@ -113,8 +113,8 @@ sh(
 # %%
 # ``runs/mylab/report.html`` is the report; its numbers lie beside it as ``results.csv``. Here is
 # how well each model tells the groups apart (1 is perfect, .5 a coin). The bars are 95 %
-# intervals over people: with 47 of them they are wide, and two models whose intervals overlap as
-# much as these cannot be told apart.
+# intervals over people, and with 47 of them they are wide. Whether one model is better than
+# another, the report says by their difference over the same people, again with its interval.
 
 results = pd.read_csv(work / "runs/mylab/results.csv")
 auroc = results.query("target == 'diagnosis' and metric == 'auroc' and minus.isna()")[::-1]
@@ -141,10 +141,10 @@ sh("lcm-scale predict runs/mylab raw/new -o predictions.csv --ids")
 
 # %%
 # ``distance`` says how unlike the training people a scan is, and ``flags`` what is out of the
-# ordinary. The noise is far away, so its probability means nothing, however sure it looks.
+# ordinary. The noise is far away, so its probability means nothing, whatever it is.
 
 answers = pd.read_csv(work / "predictions.csv")
-answers[["id", "p(diagnosis=patient)", "distance", "flags"]].round(3)
+answers[["id", "p(diagnosis=patient)", "distance", "flags"]].round(3).fillna("")
 
 # %%
 fig, axis = plt.subplots(figsize=(7, 3), layout="constrained")

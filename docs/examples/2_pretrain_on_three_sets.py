@@ -143,5 +143,5 @@ plt.show()
 # %%
 # Where an interval on the right holds zero, these forty people cannot show a difference. That is
 # the usual state of a small lab, and the reason why every number here has an interval. ``make
-# demo`` asks the same question of 400 people whom no model learned from; :doc:`/README` has its
-# table, and :doc:`/docs/evaluation` what pretraining is worth on real scans.
+# demo`` asks the same question of 400 people whom no model learned from; the :doc:`README
+# </README>` has its table, and :doc:`/docs/evaluation` what pretraining is worth on real scans.
