@@ -42,6 +42,7 @@ ROOMS = [
     "inference",
     "cost",
     "training",
+    "watch",
     "evaluation",
     "report",
     "sweep",

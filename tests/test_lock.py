@@ -21,8 +21,7 @@ from lcm_scale.config import Recipe, dump
 from lcm_scale.errors import InputError
 from lcm_scale.lock import DEAD, Holder, InUse, check_free, holding, living_holder
 from lcm_scale.training import fit as run
-from lcm_scale.training.folder import LOCK
-from lcm_scale.training.run_log import read_log
+from lcm_scale.training.run_log import LOCK, read_log
 
 Held = Callable[[Path], AbstractContextManager[subprocess.Popen[str]]]
 MakeRecipe = Callable[..., Recipe]

@@ -23,6 +23,18 @@ from lcm_scale.terminal import one_line, print
 PLAIN_SECONDS = 15.0  # between two plain lines of one stage
 
 
+def clock(seconds: float) -> str:
+    """A duration as people say it, in one or two units: ``2 h 05 min``."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
 @contextmanager
 def stage(name: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a stage of `total` steps; yields `advance(steps=1, note="")`."""

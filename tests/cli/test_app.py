@@ -26,6 +26,7 @@ VERBS = [
     "pretrain",
     "finetune",
     "evaluate",
+    "watch",
     "predict",
     "compare",
     "ablate",

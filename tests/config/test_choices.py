@@ -55,6 +55,7 @@ from lcm_scale.model.attention import ATTEND
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.model.presets import PRESETS, LCMConfig
 from lcm_scale.objectives import READOUTS, TargetLoss, evaluation_read, read, select_layer
+from lcm_scale.training.loggers import NEEDS
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM
 from lcm_scale.training.parallel.strategy import (
@@ -77,6 +78,7 @@ TABLES: dict[str, set[str]] = {
     "ShardRecipe.connectivity.kind": {"pearson", *ESTIMATORS},
     "ShardRecipe.connectivity.clean.strategy.name": set(TAKES),
     "Recipe.evaluate.unit": set(UNITS),
+    "Recipe.trainer.loggers": {"csv", *NEEDS},
     "Recipe.model.preset": set(PRESETS),
     "Recipe.model.attention": {*ATTEND, "auto"},
     "Recipe.phases.readout": set(READOUTS),

@@ -85,6 +85,7 @@ PARTS = {
     "ShareMemCommBuilder": Part(
         "deepspeed", "no setting keeps it from compiling an operator at the first start"
     ),
+    "compiler": Part("deepspeed", "no setting keeps it from compiling Muon at each start"),
     "bit16_groups": Part("deepspeed", ACCESS),
     "fp16_groups": Part("deepspeed", ACCESS),
     "fp32_partitioned_groups_flat": Part("deepspeed", ACCESS),

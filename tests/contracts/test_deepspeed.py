@@ -78,3 +78,11 @@ def test_the_operator_for_gloo_can_be_ruled_out(holds: Holds) -> None:
     backend = importlib.import_module("deepspeed.comm.torch")
     asked = "__compatible_ops__.get(builder.NAME" in inspect.getsource(backend)
     holds("__compatible_ops__", asked, "is no longer asked before the operator is compiled")
+
+
+def test_muon_is_imported_without_compiling_anything(holds: Holds) -> None:
+    """It would cost five seconds a rank, for an optimiser that is not ours."""
+    source = inspect.getsource(importlib.import_module("deepspeed.runtime.zero.muon.original_muon"))
+    holds("compiler", "@compiler.compile()" in source, "no longer compiles through `compiler`")
+    asked = inspect.getsource(importlib.import_module("deepspeed.runtime.zero.utils"))
+    holds("compiler", "muon_optimizer import" in asked, "is no longer asked for by ZeRO")

@@ -78,12 +78,12 @@ def assert_same_state(a: Path, b: Path, tolerance: float) -> None:
     ],
 )
 def test_every_world_and_strategy_gives_the_losses_of_one_process(
-    devices: int, strategy: str, accumulate: int, run_cli: Run, plain: Callable[[int], Path]
+    devices: int, strategy: str, accumulate: int, run_warm: Run, plain: Callable[[int], Path]
 ) -> None:
     """Through the switch of stage, readout, targets and scans; some batches hold no label of some
     target; clipping on."""
     whole = plain(accumulate)
-    many = run_cli(
+    many = run_warm(
         "many",
         f"trainer.devices={devices}",
         f"trainer.strategy={strategy}",
@@ -97,15 +97,15 @@ def test_every_world_and_strategy_gives_the_losses_of_one_process(
 
 @pytest.mark.parametrize("strategy", ["zero1", "zero3"])
 def test_zero_computes_in_bf16_on_fp32_weights_as_one_process_does(
-    strategy: str, run_cli: Run
+    strategy: str, run_warm: Run
 ) -> None:
     """What every run on a GPU does: precision is bf16-mixed there."""
     short = ("trainer.precision=bf16-mixed", f"trainer.max_steps={MIDDLE}")
-    whole = run_cli("plain", *short)
-    many = run_cli("many", *short, "trainer.devices=2", f"trainer.strategy={strategy}")
+    whole = run_warm("plain", *short)
+    many = run_warm("many", *short, "trainer.devices=2", f"trainer.strategy={strategy}")
     assert losses(many) == pytest.approx(losses(whole), rel=1e-2)
     assert losses(many) != pytest.approx(
-        losses(run_cli("fp32", f"trainer.max_steps={MIDDLE}")), rel=1e-5
+        losses(run_warm("fp32", f"trainer.max_steps={MIDDLE}")), rel=1e-5
     )
     weights = newest(many)["state_dict"]
     assert all(
@@ -122,12 +122,12 @@ def _plain_runs() -> dict[int, Path]:
 
 
 @pytest.fixture
-def plain(run_cli: Run, _plain_runs: dict[int, Path]) -> Callable[[int], Path]:
+def plain(run_warm: Run, _plain_runs: dict[int, Path]) -> Callable[[int], Path]:
     """The run of one process, made once."""
 
     def make(accumulate: int) -> Path:
         if accumulate not in _plain_runs:
-            _plain_runs[accumulate] = run_cli("plain", f"trainer.accumulate={accumulate}")
+            _plain_runs[accumulate] = run_warm("plain", f"trainer.accumulate={accumulate}")
         return _plain_runs[accumulate]
 
     return make
@@ -149,17 +149,17 @@ def test_a_run_goes_on_at_another_world_size(
     before: tuple[int, str],
     after: tuple[int, str],
     stop: int,
-    run_cli: Run,
+    run_warm: Run,
     plain: Callable[[int], Path],
 ) -> None:
     """Stopped exactly at the switch of stage, and in the middle of an epoch after it."""
-    run_cli(
+    run_warm(
         "parts",
         f"trainer.devices={before[0]}",
         f"trainer.strategy={before[1]}",
         f"trainer.max_steps={stop}",
     )
-    parts = run_cli("parts", f"trainer.devices={after[0]}", f"trainer.strategy={after[1]}")
+    parts = run_warm("parts", f"trainer.devices={after[0]}", f"trainer.strategy={after[1]}")
     whole = plain(1)
     assert losses(parts) == pytest.approx(losses(whole), rel=2e-4)
     assert_same_state(whole, parts, 2e-4)
@@ -167,19 +167,19 @@ def test_a_run_goes_on_at_another_world_size(
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero3"])
 def test_at_the_same_world_size_a_resume_is_bit_for_bit_with_dropout_on(
-    strategy: str, run_cli: Run
+    strategy: str, run_warm: Run
 ) -> None:
     spread = ("trainer.devices=2", f"trainer.strategy={strategy}", "model.dropout=0.1")
-    whole = run_cli("whole", *spread)
-    run_cli("parts", *spread, f"trainer.max_steps={SWITCH + 2}")
-    run_cli("parts", *spread, f"trainer.max_steps={SWITCH + 6}")
-    parts = run_cli("parts", *spread)
+    whole = run_warm("whole", *spread)
+    run_warm("parts", *spread, f"trainer.max_steps={SWITCH + 2}")
+    run_warm("parts", *spread, f"trainer.max_steps={SWITCH + 6}")
+    parts = run_warm("parts", *spread)
     assert losses(parts) == losses(whole)
     assert_same_state(whole, parts, 0.0)
 
 
 def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(
-    run_cli: Run, plain: Callable[[int], Path]
+    run_warm: Run, plain: Callable[[int], Path]
 ) -> None:
     """Resume under ZeRO-3, take steps, save: what is saved is what one process has then."""
     spread = (
@@ -188,9 +188,9 @@ def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(
         "trainer.checkpoint_steps=1",
         "trainer.keep_checkpoints=50",
     )
-    run_cli("parts", *spread, "trainer.max_steps=4")
-    parts = run_cli("parts", *spread)
-    whole = run_cli("again", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=50")
+    run_warm("parts", *spread, "trainer.max_steps=4")
+    parts = run_warm("parts", *spread)
+    whole = run_warm("again", "trainer.checkpoint_steps=1", "trainer.keep_checkpoints=50")
     for step in (5, SWITCH + 1, STEPS - 1):
         mine, theirs = (
             checkpoints.read_file(f / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"]
@@ -202,9 +202,9 @@ def test_a_second_checkpoint_holds_the_live_weights_not_those_that_were_loaded(
 
 
 def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
-    run_cli: Run, plain: Callable[[int], Path], tmp_path: Path
+    run_warm: Run, plain: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    many = run_cli("many", "trainer.devices=2", "trainer.strategy=zero3")
+    many = run_warm("many", "trainer.devices=2", "trainer.strategy=zero3")
     mine, theirs = (
         load_file(export_plain(f, tmp_path / f"{f.name}.safetensors")) for f in (plain(1), many)
     )
@@ -215,6 +215,6 @@ def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
         torch.testing.assert_close(theirs[name], value, atol=slack * 2e-4, rtol=slack * 2e-4)
 
 
-def test_offload_to_the_host_changes_nothing(run_cli: Run, plain: Callable[[int], Path]) -> None:
-    many = run_cli("many", "trainer.devices=2", "trainer.strategy=zero2", "trainer.offload=true")
+def test_offload_to_the_host_changes_nothing(run_warm: Run, plain: Callable[[int], Path]) -> None:
+    many = run_warm("many", "trainer.devices=2", "trainer.strategy=zero2", "trainer.offload=true")
     assert losses(many) == pytest.approx(losses(plain(1)), rel=2e-4)

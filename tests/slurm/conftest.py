@@ -6,11 +6,13 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,7 +181,7 @@ class Desk:
     """Where a user sits: submits the shipped scripts with small overrides and looks at the run
     folder."""
 
-    EPOCHS = 100  # 5 steps each, some 15 seconds
+    EPOCHS = 60  # 5 steps each, some 10 seconds
 
     cluster: Cluster
     checkout: Path
@@ -252,6 +254,35 @@ class Desk:
         log = self.runs / name / "log.jsonl"
         return log.read_text().count('"event": "step"') if log.is_file() else 0
 
+    def minutes(self, job: str) -> int:
+        """Whole minutes that the job has run."""
+        shown = self.cluster("scontrol", "show", "job", job)
+        hours, minutes, _ = shown.partition(" RunTime=")[2].split()[0].rpartition("-")[2].split(":")
+        return int(hours) * 60 + int(minutes)
+
+    @contextmanager
+    def paused(self, name: str) -> Iterator[list[int]]:
+        """Its ranks stand still within; yields their process numbers."""
+        pattern = f"lcm-scale pretrain .*name={name} "
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True).stdout
+        # srun bears the same words; it has to pass the warning on.
+        ranks = [int(pid) for pid in found.split() if "python" in _program(int(pid))]
+        assert ranks
+        for rank in ranks:
+            os.kill(rank, signal.SIGSTOP)
+        try:
+            yield ranks
+        finally:
+            for rank in ranks:
+                os.kill(rank, signal.SIGCONT)
+
+    def wait_for_a_warning(self, ranks: list[int], job: str, seconds: float = 90.0) -> None:
+        """Until SIGUSR1 waits for each of these processes, which stand still."""
+        end = time.monotonic() + seconds
+        while not all(_waits_for(rank, signal.SIGUSR1) for rank in ranks):
+            assert time.monotonic() < end, self.output(job)
+            time.sleep(0.5)
+
     def wait_for_steps(self, name: str, steps: int, job: str, seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while self.steps(name) < steps:
@@ -259,6 +290,16 @@ class Desk:
             assert state in ("PENDING", "CONFIGURING", "RUNNING"), f"{state}\n{self.output(job)}"
             assert time.monotonic() < end, self.output(job)
             time.sleep(0.2)
+
+
+def _program(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/exe").readlink())
+
+
+def _waits_for(pid: int, which: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    waiting = next(line for line in lines if line.startswith("ShdPnd"))
+    return bool(int(waiting.split()[1], 16) >> (which - 1) & 1)
 
 
 SMALL = (

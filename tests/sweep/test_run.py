@@ -29,9 +29,8 @@ from lcm_scale.sweep.measure import mark_of, prepare_point
 from lcm_scale.sweep.plan import Plan, plan
 from lcm_scale.sweep.points import open_sweep
 from lcm_scale.training import fit as run
-from lcm_scale.training.folder import LOCK
 from lcm_scale.training.prepare import PreparedRun, prepare
-from lcm_scale.training.run_log import read_log
+from lcm_scale.training.run_log import LOCK, read_log
 
 Make = Callable[..., Plan]
 Held = Callable[[Path], AbstractContextManager[Any]]

@@ -7,6 +7,7 @@ run, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from lcm_scale.cli import (
     recipes,
     sweep,
     train,
+    watch,
 )
 from lcm_scale.errors import Elsewhere, InputError, Stopped
 from lcm_scale.ranks import outlive_first
@@ -49,14 +51,25 @@ def main() -> None:
         app(prog_name="lcm-scale")
     except Elsewhere:
         outlive_first()
-        sys.exit(2)
+        _leave(2)
     except InputError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2)
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         outlive_first()
-        sys.exit(75)
+        _leave(75)
+
+
+def _leave(code: int) -> None:
+    """Exit with this code. Where a process group is still open its threads may wait for a rank that
+    has gone, and C++ would abort while it takes them down: the code would be lost."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -86,6 +99,7 @@ app.command(
 app.command(epilog="Example: lcm-scale evaluate recipes/demo_finetune.yaml evaluate.folds=5")(
     train.evaluate
 )
+app.command(epilog="Example: lcm-scale watch runs/")(watch.watch)
 app.command(epilog="Example: lcm-scale predict runs/demo raw/new-scans -o predictions.csv")(
     predict.predict
 )

@@ -28,6 +28,7 @@ from lcm_scale.config.fields import (
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
     *("brier", "calibration_error"),
@@ -187,6 +188,8 @@ class TrainerConfig:
     hang_factor: float = at_least(1, 20.0, may_differ=True)
     # of the CPU, a process; None: all that it may use
     threads: int | None = at_least(1, None, may_differ=True)
+    # who else gets the log's numbers: csv is metrics.csv, which is always written
+    loggers: list[str] = some_of(LOGGERS, LOGGERS[:1], may_differ=True)
 
 
 @dataclass

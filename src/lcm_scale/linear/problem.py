@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 INNER_FOLDS = 5
 
@@ -47,6 +46,9 @@ class Problem:
 def inner_folds(p: Problem, stratified: bool) -> Folds:
     """(fitted, held out) positions of the inner cross-validation, by person; as many folds as
     people, or of classes as scans of the commonest, where those are fewer."""
+    # Every training run loads this module, and few fit anything here.
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
     if stratified:
         commonest = int(np.unique(p.truth, return_counts=True)[1].max())

@@ -43,9 +43,8 @@ from lcm_scale.sweep.finished import FORMAT, is_finished, write_predictions, wri
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.sweep.trunks import start_from_trunk
 from lcm_scale.training.fit import fit
-from lcm_scale.training.folder import LOCK
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
-from lcm_scale.training.run_log import EpochRow, epochs_of
+from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
 from lcm_scale.weights import checkpoints
 
 BOOTSTRAP = 500

@@ -32,8 +32,7 @@ from lcm_scale.sweep.measure import prepare_point, run_point
 from lcm_scale.sweep.plan import Plan
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.terminal import print
-from lcm_scale.training.folder import LOCK
-from lcm_scale.training.run_log import epochs_of
+from lcm_scale.training.run_log import LOCK, epochs_of
 from lcm_scale.training.signals import StopFlag
 
 

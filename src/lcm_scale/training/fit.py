@@ -22,6 +22,7 @@ from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
+from lcm_scale.training.callbacks.loggers import Loggers
 from lcm_scale.training.callbacks.meter import Meter
 from lcm_scale.training.callbacks.phase import PhaseSwitch
 from lcm_scale.training.callbacks.pseudo import PseudoLabels
@@ -29,13 +30,13 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
-from lcm_scale.training.folder import LOCK, write_head
+from lcm_scale.training.folder import write_head
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
 from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.remember import remember
-from lcm_scale.training.run_log import EpochRow, epochs_of
+from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.together import Together
@@ -97,6 +98,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         together = Together()
         step, meter = StepEnd(data, flag, together), Meter(data)
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
+        log = Log(folder, lock, together, advance, step, validation, meter)
         trainer = L.Trainer(
             **trainer_arguments(recipe.trainer, prepared.hardware, together),
             max_epochs=len(prepared.epoch_steps),
@@ -108,7 +110,8 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
                 validation,
                 Finite(folder, step, validation),
                 *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
-                Log(folder, lock, together, advance, step, validation, meter),
+                log,
+                *([Loggers(prepared, log, step, together)] if is_first() else []),
                 Save(folder, recipe.trainer, step, validation, together),
                 Stop(recipe.trainer.max_steps, step, watchdog),
                 meter,

@@ -24,12 +24,11 @@ from lcm_scale.files import write_atomic
 from lcm_scale.lock import check_free
 from lcm_scale.provenance import provenance
 from lcm_scale.ranks import is_first
-from lcm_scale.training.run_log import append_line, has_diverged
+from lcm_scale.training.run_log import LOCK, append_line, has_diverged
 from lcm_scale.weights import checkpoints
 
 RECIPE, PROVENANCE, EVALUATION = "recipe.yaml", "provenance.json", "evaluation.json"
 STARTS = ("init_from", "evaluate.checkpoint")  # keys of a recipe that name a checkpoint
-LOCK = ".lock"  # of the one run that may write here
 Flat = dict[str, Any]  # dotted keys of a recipe
 
 

@@ -45,6 +45,7 @@ class LCMModule(L.LightningModule):
         super().__init__()
         self.prepared = prepared
         self.recipe = prepared.recipe
+        self._recipe_text = dump(prepared.recipe)  # a tenth of a second, and each checkpoint has it
         self.vocabulary = prepared.opened.sets.vocabulary
         self.atlas = prepared.opened.sets.atlas
         self.terms = prepared.terms
@@ -113,7 +114,7 @@ class LCMModule(L.LightningModule):
         opened, start = self.prepared.opened, self.prepared.opened.start
         return Meaning(
             run=self.recipe.name,
-            recipe=dump(self.recipe),
+            recipe=self._recipe_text,
             model=self.model.config,
             vocabulary=self.vocabulary,
             atlas=self.atlas,

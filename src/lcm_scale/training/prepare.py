@@ -25,6 +25,7 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.model.presets import LCMConfig, resolve
 from lcm_scale.objectives import TargetLoss
 from lcm_scale.training.folder import check_folder, run_folder
+from lcm_scale.training.loggers import check_loggers
 from lcm_scale.training.parallel.strategy import Hardware, choose_hardware
 from lcm_scale.training.schedule import Phase, decay_epoch, schedule
 from lcm_scale.training.transfer import check_fit, check_weights
@@ -147,6 +148,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
     _check_pseudo_labels(recipe, phases, sets, start)
     _check_people_memory(recipe, sets)
     choose_hardware(recipe.trainer, model.width)
+    check_loggers(recipe.trainer.loggers)
     if start:
         check_fit(recipe, sets, start)
         check_weights(start, model)

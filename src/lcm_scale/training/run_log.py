@@ -32,6 +32,7 @@ NEEDED: dict[str, dict[str, type]] = {
     "recipe": {"changed": dict},
 }
 _HEADS = tuple(f'{{"event": "{name}"'.encode() for name in NEEDED)
+LOCK = ".lock"  # in a run's folder: of the one process that may write there
 LONGEST_LINE = 1 << 16  # bytes; an epoch's, with a thousand targets
 
 
@@ -53,7 +54,7 @@ def has_diverged(path: Path) -> bool:
     with open(path, "rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - LONGEST_LINE))
         last = log.read().rstrip(b"\n").rpartition(b"\n")[2]
-    return last.startswith(_head("diverged")) and _parsed(last) is not None
+    return last.startswith(_head("diverged")) and event_of(last) is not None
 
 
 def append_line(path: Path, text: str) -> None:
@@ -89,6 +90,14 @@ def epochs_of(path: Path) -> list[EpochRow]:
     return rows
 
 
+def highest_step(path: Path) -> int:
+    """The last step that was ever taken, those included that a resume took back; 0 where there is
+    none."""
+    if not path.is_file():
+        return 0
+    return max((event.get("step", 0) for event, _ in _events(path, ("step",))), default=0)
+
+
 def _events(path: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[Event, int | None]]:
     """Each event of a kind in `wanted` (empty: all), and the step back to which it takes the ones
     before it, or None.
@@ -105,7 +114,7 @@ def _events(path: Path, wanted: Sequence[str] = ()) -> Iterator[tuple[Event, int
                 continue
             if heads and not line.startswith(heads) and _is_whole(line):
                 continue
-            event = _parsed(line)
+            event = event_of(line)
             if event is None:
                 gap = True
                 _name_once(path, number)
@@ -132,8 +141,9 @@ def _is_whole(line: bytes) -> bool:
     return line.startswith(_HEADS) and line.endswith(b"}") and line.isascii()
 
 
-def _parsed(line: bytes) -> Event | None:
-    """The event of a line; None where it is none of ours, or lacks what its readers need."""
+def event_of(line: bytes) -> Event | None:
+    """The event of a line of a log; None where it is none of ours, or lacks what its readers
+    need."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):  # also where it is no UTF-8

@@ -28,6 +28,7 @@ class Log(L.Callback):
     Attributes:
         losses: of the epoch's steps so far; saved, so that a resumed epoch's mean is the whole
             one's.
+        row: of the epoch that ended last.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Log(L.Callback):
         self.step, self.validation, self.meter = step, validation, meter
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
+        self.row: EpochRow = {}
         self.epoch_start = time.monotonic()
 
     def event(self, name: str, **values: Any) -> None:
@@ -93,11 +95,14 @@ class Log(L.Callback):
         self.event(
             "step",
             step=trainer.global_step,
+            of=module.prepared.steps,
             epoch=trainer.current_epoch,
+            epochs=len(module.prepared.epoch_steps),
             phase=module.phase.name,
             stage=two_stage(trainer).param_groups[0]["stage"],
             consumed=[self.step.consumed.start, self.step.consumed.stop],
             loss=self.step.loss,
+            time=round(time.time(), 2),
         )
         self.advance(1, note=f"{module.phase.name} loss {self.step.loss:.3f}")
 
@@ -105,7 +110,7 @@ class Log(L.Callback):
         if not self.step.epoch_is_whole():
             return
         module: LCMModule = pl_module  # type: ignore[assignment]
-        row: EpochRow = {
+        row = self.row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "phase": module.phase.name,

@@ -11,15 +11,18 @@ which every node that trains it has.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+from deepspeed.runtime import compiler
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DeepSpeedStrategy, Strategy
 from torch import Tensor, nn
@@ -115,6 +118,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert isinstance(self.config, dict)
         zero = self.config["zero_optimization"]
         zero.update({key: min(zero[key], numbers) for key in zero if key.endswith("bucket_size")})
+        _import_muon()
         super()._initialize_deepspeed_train(model)
         # DeepSpeed may take a step with zero gradients to make the state; the bias correction must
         # not count it.
@@ -263,6 +267,13 @@ class ZeroStrategy(DeepSpeedStrategy):
                 )
         dist.all_reduce(steps, op=dist.ReduceOp.MAX)
         return steps.cpu()
+
+
+def _import_muon() -> None:
+    """DeepSpeed asks whether an optimiser is its Muon, and importing that hands three functions to
+    torch.compile: five seconds of processor time a rank, for what is never called here."""
+    with patch.object(compiler, "compile", lambda: lambda function: function):
+        importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
 
 
 def _config(stage: int, offload: bool) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A live table of the runs in a folder, read from what they write."""
