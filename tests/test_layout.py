@@ -45,6 +45,7 @@ ROOMS = [
     "watch",
     "evaluation",
     "report",
+    "explain",
     "sweep",
     "laws",
     "estimators",
