@@ -2,12 +2,13 @@
 Explain a model
 ===============
 
-Which connections does a model use when it answers? A map always shows something, also of a model that
-learned noise. So each map is held against models that were fitted on exchanged labels, and what does
-not differ from theirs is drawn grey.
+Which connections does a model use when it answers? A map always shows something, also of a model
+that learned noise. So each map is held against models that were fitted on exchanged labels, and
+what does not differ from theirs is drawn grey.
 
-Here the truth is known: the scans are simulated, and the diagnosis adds correlation among ten regions
-that stand in a file. The map is compared with that file. With real scans nobody can do so.
+Here the truth is known: the scans are simulated, and the diagnosis adds correlation among ten
+regions that stand in a file. The map is compared with that file. With real scans nobody can do
+so.
 """
 
 # %%

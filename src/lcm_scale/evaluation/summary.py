@@ -17,6 +17,7 @@ from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
+from lcm_scale.evaluation.learning import learning_rows
 from lcm_scale.evaluation.permutation import Permuted, permuted
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
@@ -67,9 +68,8 @@ def summarise(
             "fingerprint": ", ".join(m.fingerprint for m in tested),
         },
         stages=_stages(prepared, runs),
-        # The first fold's epochs: one model's story rather than a mean of models that stopped
-        # elsewhere. Of its audit likewise; each fold has its own in its folder.
-        curves=tuple(runs[0].rows) if runs else (),
+        curves=learning_rows(prepared, [run.rows for run in runs]),
+        # Of the first fold's first model; each has its own in its folder.
         pseudo_labels=tuple(asdict(row) for row in runs[0].audit) if runs else (),
         # Of one set: counts of regions and scans of several do not add up.
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
