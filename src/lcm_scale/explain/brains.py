@@ -11,7 +11,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.data.readers.images import check_labels
 from lcm_scale.errors import InputError
-from lcm_scale.explain.figures import COLOURS, change, furthest
+from lcm_scale.explain.figures import COLOURS, change, faces, furthest
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, REGIONS, square
 from lcm_scale.files import replacing
@@ -79,7 +79,8 @@ def turnable(found: Found, token: TokenMap, places: np.ndarray) -> str:
         edge_cmap=COLOURS,
         symmetric_cmap=True,
         linewidth=4.0,
-        node_size=3.0,
+        node_color=faces(token),
+        node_size=4.0,
         colorbar_height=0.4,
         colorbar_fontsize=13,
     )

@@ -31,6 +31,7 @@ from lcm_scale.weights.checkpoints import fitted
 
 STEPS = 50  # of a path's integral, captum's own default
 BATCH = 8  # scans at once, each with its path
+MOST_NUMBERS = 2**25  # of matrices that are in memory for a path
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Decoder:
             return own - answer[:, others].mean(1)
 
         gradients = integrated_gradients()(output)
-        base = self.mean[None]
+        base, n_regions = self.mean[None], self.reading.n_regions
         found, outputs, off = [], [], []
         for start in range(0, len(self.edges), BATCH):
             some = self.edges[start : start + BATCH]
@@ -143,7 +144,7 @@ class Decoder:
                 some,
                 baselines=base,
                 n_steps=STEPS,
-                internal_batch_size=BATCH * STEPS,
+                internal_batch_size=max(BATCH, min(BATCH * STEPS, MOST_NUMBERS // n_regions**2)),
                 return_convergence_delta=True,
             )
             found.append(each.detach().cpu().numpy())

@@ -182,7 +182,7 @@ def pairs(found: Found, token: TokenMap) -> Figure:
             )
             if len(names) <= 10:
                 dark = differs and abs(value) > 0.6 * limit
-                ink = "white" if dark else INK if differs else "#9aa3ab"
+                ink = "white" if dark else INK if differs else "#7f8992"
                 text = wording.signed(float(value), 3)
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.6, color=ink)
         axes.set_xlim(-0.5, len(names) - 0.5)
@@ -203,21 +203,15 @@ def brain(found: Found, token: TokenMap, centres: np.ndarray) -> Figure:
     """Edges that differ on a glass brain; regions that do in colour, others small and grey."""
     from nilearn.plotting import plot_connectome  # seconds, for brains alone
 
-    regions = token.levels[REGIONS]
-    limit, node = _limit(change(token, EDGES)), _limit(change(token, REGIONS))
+    limit = _limit(change(token, EDGES))
     shown = square(furthest(token), found.levels.atlas.n_regions)
-    colours = matplotlib.colormaps[COLOURS]
-    face = [
-        to_hex(colours(0.5 + 0.5 * value / node)) if differs else NOISE
-        for value, differs in zip(change(token, REGIONS), regions.differs, strict=True)
-    ]
     with style(), matplotlib.rc_context({"figure.constrained_layout.use": False}):
         figure = Figure(figsize=(2 * WIDTH, 2.5))
         plot_connectome(
             shown,
             centres,
-            node_color=face,
-            node_size=np.where(regions.differs, 22.0, 4.0),
+            node_color=faces(token),
+            node_size=np.where(token.levels[REGIONS].differs, 22.0, 4.0),
             edge_cmap=COLOURS,
             edge_vmin=-limit,
             edge_vmax=limit,
@@ -240,6 +234,14 @@ def furthest(token: TokenMap) -> np.ndarray:
     found = np.zeros(len(own.value))
     found[some] = change(token, EDGES)[some]
     return found
+
+
+def faces(token: TokenMap) -> list[str]:
+    """A colour a region: grey where it does not differ from noise."""
+    values, colours = change(token, REGIONS), matplotlib.colormaps[COLOURS]
+    scaled = 0.5 + 0.5 * values / _limit(values)
+    differs = token.levels[REGIONS].differs
+    return [to_hex(colours(x)) if d else NOISE for x, d in zip(scaled, differs, strict=True)]
 
 
 def _drawn_edges(token: TokenMap) -> str:

@@ -103,7 +103,7 @@ def signed(value: float, places: int = 2) -> str:
     """``.45`` and ``−.45``, as correlations are printed."""
     text = f"{abs(value):.{places}f}"
     text = text[1:] if text.startswith("0.") else text
-    return f"{MINUS}{text}" if value < 0 else text
+    return f"{MINUS}{text}" if value < 0 and text.strip(".0") else text
 
 
 def p_text(p: float) -> str:
