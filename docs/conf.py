@@ -26,7 +26,10 @@ extensions = [
     "made_pages",
 ]
 root_doc = "docs/index"
-SOURCES = {"docs", "recipes", "shards", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+SOURCES = {
+    *("docs", "examples", "recipes", "shards"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+}
 exclude_patterns = [
     *(path.name for path in ROOT.iterdir() if path.name not in SOURCES),
     *("docs/_build", "docs/_ext", "docs/examples", "shards/*/**", "**/.*"),
