@@ -85,7 +85,8 @@ check: $(INSTALLED) ## Lint, format and types
 	$(BIN)/mypy
 	$(BIN)/shellcheck slurm/*.sh slurm/*.env .ci/run
 
-# A warning ends it: a link that leads nowhere, a docstring that is none, an example that fails.
+# A warning ends it: a link that leads nowhere, a docstring that is none, an example that fails. An example
+# that is the same as at the last build is not run again; without docs/generated all are.
 docs: $(INSTALLED) ## Build the documentation and run its examples: docs/_build/html/index.html
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going \
 		--quiet -c docs -d docs/_build/doctrees . docs/_build/html

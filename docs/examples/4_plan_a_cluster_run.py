@@ -51,7 +51,7 @@ said = sh(
 )
 
 # %%
-# The model is small for such a machine: more cards end little earlier, and cost more, because
+# The model is small for such a machine: more cards end no earlier, and cost more, because
 # each step has them exchange the gradients. One card a run, and many runs side by side (folds,
 # seeds, sizes), is the better use of sixteen.
 
