@@ -20,6 +20,7 @@ ROOMS = [
     "delimited",
     "terminal",
     "checked",
+    "plugins",
     "ranks",
     "files",
     "shipped",

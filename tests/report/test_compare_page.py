@@ -118,7 +118,7 @@ def test_other_data_people_sets_and_recipes_are_named(tmp_path: Path) -> None:
         "evaluate.group=family",
         "Age was not compared: in one of the two alone.",
         "told by site",
-        "<td>not set</td><td>pretrained</td>",
+        '<td data-label="plain">not set</td><td data-label="with memory">pretrained</td>',
     ):
         assert said in page, said
     assert "somewhere" not in page and page.count("CONFOUNDED") >= 3
@@ -135,7 +135,8 @@ def test_every_number_stands_in_csv_and_json_and_each_target_has_a_picture(tmp_p
     page = page_of(c, tmp_path)
     assert "At a glance" in page and page.count("<img") == 3 and "<script" not in page
     written = {p.name for p in tmp_path.iterdir()}
-    pictures = {"compare.png", "compare-a_b.png", "compare-age.png"}
+    stems = ("compare", "compare-a_b", "compare-age")
+    pictures = {f"{stem}.{ending}" for stem in stems for ending in ("png", "svg", "csv")}
     assert written == pictures | {"compare.html", "compare.csv", "compare.json"}
     rows = list(csv.DictReader((tmp_path / "compare.csv").open()))
     told = json.loads((tmp_path / "compare.json").read_text())["rows"]

@@ -18,7 +18,8 @@ import pytest
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
-from lcm_scale.report import plots
+from lcm_scale.report import curves, style
+from lcm_scale.report.figures import comparison
 from lcm_scale.report.verdict import verdict
 from lcm_scale.report.wording import MINUS, better
 from lcm_scale.report.write import write_report
@@ -76,6 +77,19 @@ def result(
     )
 
 
+def epoch(fold: str, number: int, phase: str, val_loss: float | None) -> dict[str, Any]:
+    """A row of the learning curves."""
+    return {
+        "fold": fold,
+        "model": 1,
+        "epoch": number,
+        "phase": phase,
+        "train_loss": 2 / (number + 1),
+        "val_loss": val_loss,
+        "kept": number == 3,
+    }
+
+
 AUROC = Metric("auroc", 0.71, 0.6, 0.8, 40, 40)
 APART = Metric("auroc", -0.1, -0.2, -0.01, 40, 40, 0.006)
 WINS = {"LCM": 3.0, "majority": 0.0, "linear": 1.0}
@@ -98,12 +112,8 @@ def report(simulated: bool = True) -> Report:
         data={"set": "toy", "scans": N},
         stages=(("shard", {"toy": "120 scans"}), ("evaluate", {"folds": 4})),
         curves=[
-            {
-                "epoch": e,
-                "phase": "momentum" if e < 3 else "adaptive",
-                "train_loss": 2 / (e + 1),
-                "val_loss": None if e == 0 else 1.0,
-            }
+            epoch(fold, e, "momentum" if e < 3 else "adaptive", None if e == 0 else 1.0)
+            for fold in ("Fold 1", "Fold 2")
             for e in range(6)
         ],
         pseudo_labels=[
@@ -173,10 +183,68 @@ def small(tmp_path: Path, **changes: Any) -> str:
 
 
 def test_the_page_is_one_file_without_script_or_link(page: str) -> None:
-    assert "<script" not in page and "http" not in re.sub(r"base64,[\w+/=]+", "", page)
+    assert "<script" not in page and "http:" not in (bare := re.sub(r"base64,[\w+/=]+", "", page))
+    assert "https:" not in bare
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
-    assert sources and all(s.startswith(("data:image/svg+xml;base64", "#target-")) for s in sources)
+    beside = ("data:image/svg+xml;base64", "#target-", "figures/")
+    assert sources and all(s.startswith(beside) for s in sources)
     assert "@import" not in page and "url(" not in page
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+
+
+def test_every_figure_is_a_png_an_svg_and_its_numbers_with_links_below_it(
+    folder: Path, page: str
+) -> None:
+    figures = folder / "figures"
+    linked = re.findall(r'href="figures/([^"]+)"', page)
+    assert sorted(linked) == sorted(p.name for p in figures.iterdir())
+    assert {Path(name).suffix for name in linked} == {".png", ".svg", ".csv"}
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in figures.glob("*.png"))
+    assert all(b"<svg" in p.read_bytes() for p in figures.glob("*.svg"))
+
+
+def test_a_figure_draws_what_its_csv_says(folder: Path) -> None:
+    t = report().targets[1]
+    rows = list(csv.DictReader((folder / "figures" / "diagnosis-comparison-auroc.csv").open()))
+    ours = t.metric("LCM", "auroc")
+    assert [row["model"] for row in rows] == list(t.results)
+    assert [float(rows[0][key]) for key in ("value", "low", "high")] == [
+        ours.value,
+        ours.low,
+        ours.high,
+    ]
+    table = list(csv.DictReader((folder / "figures" / "diagnosis-confusion.csv").open()))
+    assert sum(int(row["scans"]) for row in table) == N
+    assert sum(float(row["share_of_true"]) for row in table) == pytest.approx(2)
+    bins = list(csv.DictReader((folder / "figures" / "diagnosis-calibration.csv").open()))
+    assert sum(int(row["scans"]) for row in bins) == N
+    people = list(csv.DictReader((folder / "figures" / "age-scatter.csv").open()))
+    assert len(people) == N and set(people[0]) == {"fold", "subject", "scan", "truth", "predicted"}
+    epochs = list(csv.DictReader((folder / "figures" / "learning-curves.csv").open()))
+    assert len(epochs) == len(report().curves) and epochs[0]["val_loss"] == ""
+
+
+def test_what_decides_stands_open_and_the_other_metrics_are_folded_away(page: str) -> None:
+    section = page[page.index('<section id="target-1">') :]
+    section = section[: section.index("</section>")]
+    opened, folded = section.split("<details>")
+    assert "AUROC" in opened and "Brier" not in opened and "Balanced accuracy" not in opened
+    assert "Balanced accuracy" in folded and "LCM minus it" in folded
+    rows = [text_of(row) for row in re.findall(r"<tr.*?</tr>", opened, re.DOTALL)]
+    assert "LCM" in rows[1] and "best baseline" in rows[2] and "LCM is behind" in rows[2]
+    assert "Majority" in rows[3] and "LCM is ahead" in rows[3]
+
+
+def test_a_narrow_page_names_the_column_of_every_cell(page: str) -> None:
+    """There rows become cards without a head, so that nothing scrolls out of sight."""
+    for table in re.findall(r'<table class="stack.*?</table>', page, re.DOTALL):
+        cells = re.findall(r"<td([^>]*)>(.*?)</td>", table, re.DOTALL)
+        assert cells and all("data-label=" in about for about, inner in cells if inner.strip())
+    assert "overflow-x" not in page
+
+
+def test_the_page_is_laid_out_for_paper(page: str) -> None:
+    assert "@page { size:A4" in page and re.search(r"figure, img[^{]*{ break-inside:avoid", page)
 
 
 def test_the_verdict_is_the_first_thing_a_reader_reads(page: str) -> None:
@@ -216,7 +284,7 @@ def test_simulated_stands_in_title_banner_and_every_heading_table_and_figure(
     assert '<div class="banner" role="note"><b>SIMULATED</b>' in page
     for table in re.findall(r"<h2>(.*?)</table>", page, re.DOTALL):
         assert "SIMULATED" in table
-    assert all("SIMULATED" in alt for alt in re.findall(r'<img [^>]*alt="([^"]*)"', page)[:-1])
+    assert all("SIMULATED" in alt for alt in re.findall(r'<img [^>]*alt="([^"]*)"', page))
     rows = list(csv.DictReader((folder / "results.csv").open()))
     assert {row["simulated"] for row in rows} == {"True"}
 
@@ -237,7 +305,7 @@ def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
         "Mean absolute error",
         "R²",
         "Pearson r",
-        "LCM minus baseline",
+        "LCM minus it",
         "Majority",
         "Linear, edges",
         "At a glance",
@@ -248,7 +316,7 @@ def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
         "Nested cross-validation: 4 folds.",
     ):
         assert words in read, words
-    assert sorted(p.stem for p in (folder / "figures").iterdir()) == FIGURES
+    assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == FIGURES
     assert page.count("<img ") == len(FIGURES)
 
 
@@ -261,7 +329,7 @@ FIGURES = [
     "diagnosis-comparison-auroc",
     "diagnosis-confusion",
     "diagnosis-roc",
-    "learning-curve",
+    "learning-curves",
     "site-calibration",
     "site-comparison-accuracy",
     "site-comparison-auroc",
@@ -273,7 +341,7 @@ def test_confounded_numbers_are_marked_wherever_they_stand(folder: Path, page: s
     section = page[page.index('<section id="target-3">') :]
     section = section[: section.index("</section>")]
     assert f"Do not believe these numbers: {REASON}" in section
-    assert section.count('<span class="mark">CONFOUNDED</span>') == 2, "heading and table"
+    assert section.count('<span class="mark">CONFOUNDED</span>') == 3, "heading and both tables"
     assert all("CONFOUNDED" in alt for alt in re.findall(r'alt="([^"]*)"', section))
     glance = page[page.index("At a glance") : page.index('<section id="target-1">')]
     assert re.search(r"site</a>.{0,80}CONFOUNDED", glance)
@@ -326,7 +394,7 @@ def test_a_nasty_target_name_is_text_on_the_page_and_stays_in_the_folder(tmp_pat
         tmp_path / "in" / "r" / "figures",
     }
     drawn = {p.name for p in (tmp_path / "in" / "r" / "figures").iterdir()}
-    assert len(drawn) == 6 and all(re.fullmatch(r"[\w.-]+", name) for name in drawn)
+    assert len(drawn) == 18 and all(re.fullmatch(r"[\w.-]+", name) for name in drawn)
 
 
 def test_names_that_matplotlib_or_a_spreadsheet_would_run_are_names(tmp_path: Path) -> None:
@@ -469,37 +537,46 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 def test_a_baseline_has_one_colour_and_marker_in_every_figure() -> None:
     names = ["Majority", "Linear, edges", "Linear, tangent"]
-    looks = [plots.look(name, "LCM", names) for name in ["LCM", *names]]
-    assert len(set(looks)) == 4 and looks[0] == (plots.MODEL, "o")
+    looks = [style.look(name, "LCM", names) for name in ["LCM", *names]]
+    assert len(set(looks)) == 4 and looks[0] == (style.MODEL, "o")
     assert len({marker for _, marker in looks}) == 4, "never colour alone"
-    rows = {name: report().targets[1].results["LCM"][0] for name in ("LCM", "Linear, tangent")}
-    figure = plots.comparison(rows, "Accuracy", 0.5, "LCM", names, 3)
-    drawn = {line.get_marker(): line.get_color() for line in figure.axes[0].lines}
-    assert drawn["^"] == looks[3][0], "its place among all baselines, though two are not drawn"
 
 
-def test_names_of_neighbouring_phases_do_not_overlap() -> None:
+def test_no_line_runs_through_a_word_of_a_comparison() -> None:
+    """Names and values stand above their interval, the dashes of chance in its track alone."""
+    t = report().targets[1]
+    shown = {model: t.metric(model, "auroc") for model in t.results}
+    figure, _ = comparison(t, "auroc", shown)
+    with style.style():
+        figure.canvas.draw()
+    axes = figure.axes[0]
+    words = [text.get_window_extent() for text in axes.texts]
+    lines = [line.get_window_extent() for line in axes.lines]
+    assert len(words) == 6 and not any(w.overlaps(line) for w in words for line in lines)
+    assert not any(a.overlaps(b) for a in words for b in words if a is not b)
+
+
+def test_every_fold_has_a_panel_with_its_own_epochs_phases_and_the_one_kept() -> None:
     rows = [
-        {
-            "epoch": e,
-            "phase": "momentum" if e < 2 else "adaptive",
-            "train_loss": 1.0,
-            "val_loss": 1.0,
-        }
+        epoch(f"Fold {fold}", e, "momentum" if e < 2 else "adaptive", fold + e)
+        for fold in (1, 2, 3)
         for e in range(200)
     ]
-    figure = plots.learning_curve(rows)
-    with plots.style():
+    figure = curves.learning_curves(rows, 2)
+    with style.style():
         figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Fold 1", "Fold 2", "Fold 3", ""]
+    second = figure.axes[1]
+    assert {line.get_label(): list(line.get_ydata()) for line in second.lines}["epoch kept"] == [5]
+    boxes = [text.get_window_extent() for text in second.texts]
     assert len(boxes) == 2 and not boxes[0].overlaps(boxes[1])
+    title = second._left_title.get_window_extent()  # type: ignore[attr-defined]
+    assert not any(title.overlaps(box) for box in boxes)
 
 
 def test_a_single_epoch_without_validation_can_be_drawn() -> None:
-    figure = plots.learning_curve(
-        [{"epoch": 0, "phase": "one", "train_loss": 1.0, "val_loss": None}]
-    )
-    assert figure.axes[0].lines
+    assert curves.learning_curves([epoch("Fold 1", 0, "one", None)], 5).axes[0].lines
 
 
 def test_a_part_that_leads_is_not_the_best_baseline() -> None:

@@ -294,7 +294,7 @@ def test_the_files_say_what_may_be_concluded(done: Ablation, tmp_path: Path) -> 
     assert {r["variant"] for r in rows} == {"base", "linear", *list(found.changes)[1:]}
     told = json.loads((tmp_path / "ablation.json").read_text(encoding="utf-8"))
     assert told["targets"][0]["rows"][1]["metrics"]["auroc"]["difference"]["n_subjects"]
-    assert (tmp_path / "ablation.png").stat().st_size > 5_000
+    assert (tmp_path / "ablation-diagnosis.png").stat().st_size > 5_000
 
 
 def test_a_variant_that_is_told_more_than_the_baselines_is_named(done: Ablation) -> None:

@@ -57,10 +57,18 @@ class TargetResult:
     def best_baseline(self) -> str | None:
         """By point estimate in the deciding metric; None where no baseline was run. Parts of the
         model, and the model without pretraining, are none."""
+        return self.best_of(self.results, self.differences)
+
+    def best_of(
+        self,
+        results: Mapping[str, tuple[Metric, ...]],
+        differences: Mapping[str, tuple[Metric, ...]],
+    ) -> str | None:
+        """The best baseline of this target in other results, such as those of few labels."""
         sign = 1 if METRICS[self.kind][self.deciding].higher_is_better else -1
         values = {
-            name: sign * self.metric(name, self.deciding).value
-            for name in self.differences
+            name: sign * next(m.value for m in results[name] if m.name == self.deciding)
+            for name in differences
             if name not in (*self.parts, SCRATCH)
         }
         return max(values, key=values.__getitem__, default=None)
@@ -174,7 +182,7 @@ class Report:
     Attributes:
         headline: name of the target that decides the verdict.
         data: facts about the scans.   stages: (stage, facts).
-        curves: rows of `plots.learning_curve`.   pseudo_labels: audit rows, one a target.
+        curves: rows of `learning.learning_rows`.   pseudo_labels: audit rows, one a target.
         labels: the headline with few labelled people, ascending; empty where nobody asked.
         subgroups: each target's deciding metric by site and by sex.
         confounds: what is told of each target without any matrix; empty where nobody asked.

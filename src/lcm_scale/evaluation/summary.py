@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lcm_scale import plugins
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
@@ -17,6 +18,7 @@ from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
+from lcm_scale.evaluation.learning import learning_rows
 from lcm_scale.evaluation.permutation import Permuted, permuted
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
@@ -67,9 +69,8 @@ def summarise(
             "fingerprint": ", ".join(m.fingerprint for m in tested),
         },
         stages=_stages(prepared, runs),
-        # The first fold's epochs: one model's story rather than a mean of models that stopped
-        # elsewhere. Of its audit likewise; each fold has its own in its folder.
-        curves=tuple(runs[0].rows) if runs else (),
+        curves=learning_rows(prepared, [run.rows for run in runs]),
+        # Of the first fold's first model; each has its own in its folder.
         pseudo_labels=tuple(asdict(row) for row in runs[0].audit) if runs else (),
         # Of one set: counts of regions and scans of several do not add up.
         quality=dict(tested[0].quality) if len(tested) == 1 else {},
@@ -111,6 +112,7 @@ def _p_of(t: TargetResult) -> float:
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     notes += prepared.plan.notes
+    notes += _plugin_notes(prepared)
     if prepared.recipe.evaluate.group:
         notes.append(kin_sentence(prepared.opened.sets, prepared.recipe.evaluate.group))
     for question in prepared.questions:
@@ -138,6 +140,17 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)
     return tuple(dict.fromkeys(notes))
+
+
+def _plugin_notes(prepared: PreparedEvaluation) -> list[str]:
+    """What other packages had a part in, here or when a set was made."""
+    found = plugins.used()
+    for manifest in prepared.opened.sets.manifests:
+        found |= plugins.named_in(manifest.versions or {})
+    named = ", ".join(
+        f"{key.removeprefix(plugins.MARK)} {version}" for key, version in sorted(found.items())
+    )
+    return [f"Plug-ins of other packages took part: {named}."] if named else []
 
 
 def _people_notes(prepared: PreparedEvaluation) -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from lcm_scale.explain import wording
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, network_order, networks, square
-from lcm_scale.report.plots import INK, MODEL, MUTED, RULE, style
+from lcm_scale.report.style import INK, MODEL, MUTED, RULE, style
 
 WIDTH = 3.7  # inches: 355 pixels
 COLOURS = "RdBu_r"

@@ -24,7 +24,8 @@ from lcm_scale.explain.figures import DASH, Drawn, change, figures
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, pictures, plots
+from lcm_scale.report import pages, pictures
+from lcm_scale.report import style as look
 from lcm_scale.report.explained import FACTS, FOLDER, FORMAT, PAGE
 from lcm_scale.report.wording import first_upper
 
@@ -43,7 +44,7 @@ def write(found: Found, atlas_image: Path | None) -> Path:
     drawn = list(figures(found, places))
     marks = _marks(found)
     for each in drawn:
-        plots.stamp(each.figure, marks.get(each.token.target, ""))
+        look.stamp(each.figure, marks.get(each.token.target, ""))
         stem = pictures.file_name(each.stem)
         write_atomic(folder / "figures" / f"{stem}.png", pictures.png(each.figure))
         write_atomic(folder / "figures" / f"{stem}.svg", _svg(each.figure))
@@ -141,8 +142,8 @@ def _render(
         sections=sections,
         places=places is not None,
         image=atlas_image is not None,
-        blue=plots.MODEL,
-        warning=plots.WARNING,
+        blue=look.MODEL,
+        warning=look.WARNING,
     )
 
 
@@ -201,6 +202,6 @@ def _marks(found: Found) -> dict[str, str]:
 
 def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with plots.style():
+    with look.style():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

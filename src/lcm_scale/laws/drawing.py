@@ -18,7 +18,7 @@ from matplotlib.ticker import NullLocator
 
 from lcm_scale.laws.analysis import Analysis
 from lcm_scale.laws.collect import Configuration
-from lcm_scale.report.plots import MARKERS, OTHERS
+from lcm_scale.report.style import MARKERS, OTHERS
 
 Drawn = tuple[str, Figure, list[dict[str, Any]]]  # file stem, figure, rows of its CSV
 # The losses and metrics have columns of their own; the others are in the name or on disk.

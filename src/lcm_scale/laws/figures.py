@@ -22,7 +22,7 @@ from lcm_scale.laws.loss_figures import (
     rates,
 )
 from lcm_scale.laws.metric_figures import metric_by_hours, metric_by_people
-from lcm_scale.report.plots import stamp
+from lcm_scale.report.style import stamp
 
 
 def figures(a: Analysis) -> Iterator[Drawn]:

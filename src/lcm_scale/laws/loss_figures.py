@@ -29,7 +29,7 @@ from lcm_scale.laws.drawing import (
     table_of,
 )
 from lcm_scale.laws.laws import Runs
-from lcm_scale.report.plots import MARKERS, MODEL, MUTED, OTHERS, style
+from lcm_scale.report.style import MARKERS, MODEL, MUTED, OTHERS, style
 
 
 def loss_by_parameters(a: Analysis) -> Drawn:

@@ -24,7 +24,7 @@ from lcm_scale.laws.drawing import (
     sizes_of,
     table_of,
 )
-from lcm_scale.report.plots import MARKERS, MUTED, style
+from lcm_scale.report.style import MARKERS, MUTED, style
 
 
 def metric_by_people(a: Analysis) -> Drawn | None:

@@ -30,7 +30,7 @@ from lcm_scale.laws.consequences import MetricFit
 from lcm_scale.laws.figures import figures
 from lcm_scale.laws.fit import Interval
 from lcm_scale.laws.starts import Started, starts
-from lcm_scale.report.plots import MODEL, WARNING, style
+from lcm_scale.report.style import MODEL, WARNING, style
 
 DPI = 110
 

@@ -1,5 +1,5 @@
-"""What each part of a model is worth: one self-contained page, a picture, `ablation.csv` and
-`ablation.json`.
+"""What each part of a model is worth: one self-contained page, a figure a target as PNG, SVG and
+CSV, `ablation.csv` and `ablation.json`.
 
 In: every variant's metrics and its paired differences from the base. Out: files in the ablation's
 folder. The page needs no script and no other file; what may not be concluded stands in it.
@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind
 from lcm_scale.evaluation.paired import Compared, standing
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, pictures, plots, wording
+from lcm_scale.report import pages, pictures, style, wording
+from lcm_scale.report.forest import Line, Panel, forest
 from lcm_scale.report.numbers import plain
+from lcm_scale.report.pictures import Drawn
 
 LONGEST_VALUE = 60  # characters of a changed value in a table
 WORDS = {
@@ -102,13 +102,13 @@ def write(a: Ablated, folder: Path) -> Path:
 
     Returns: the page's path.  Raises: InputError where the folder cannot be written.
     """
-    figure = plots.stamp(differences(a), _stamp(a))
-    write_atomic(folder / "ablation.png", pictures.png(figure))
+    figures = [_figure(a, t) for t in a.tables]
+    pictures.write(figures, folder, earlier="ablation*")
     write_atomic(folder / "ablation.csv", csv_text(csv_rows(a)).encode())
     told = json.dumps(plain(numbers(a)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / "ablation.json", told.encode())
     page = folder / "ablation.html"
-    write_atomic(page, _render(a, figure).encode())
+    write_atomic(page, _render(a, figures).encode())
     return page
 
 
@@ -271,74 +271,59 @@ def numbers(a: Ablated) -> dict[str, Any]:
 # -- picture and page ------------------------------------------------------------------------------
 
 
-def differences(a: Ablated) -> Figure:
-    """A panel a target: each row's difference from the base with its interval, a faint tick a
-    seed. The majority is left to the tables: so far off, it would squeeze the others."""
-    drawn = {t.target: [r for r in t.rows[1:] if r.name != "majority"] for t in a.tables}
-    names = list(dict.fromkeys(row.name for rows in drawn.values() for row in rows))
-    with plots.style():
-        count = len(a.tables)
-        figure = Figure(figsize=(2.2 + 2.7 * count, 1.1 + 0.34 * max(1, len(names))))
-        panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
-        for axes, t in zip(panels, a.tables, strict=True):
-            axes.axvline(0, color=plots.MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-            for row in drawn[t.target]:
-                _interval(axes, names.index(row.name), row, t)
-            better = "right" if t.metric.higher_is_better else "left"
-            axes.set_xlabel(f"{t.label}, minus base\n({better} is better)")
-            mark = "  CONFOUNDED" if t.confounded else ""
-            axes.set_title(f"{wording.first_upper(wording.words(t.target))}{mark}")
-            axes.grid(axis="x")
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(False)
-        panels[0].set_yticks(range(len(names)), [wording.label(name) for name in names])
-        panels[0].set_ylim(len(names) - 0.5, -0.6)
-    return figure
+def _figure(a: Ablated, t: TargetTable) -> Drawn:
+    """Of a target: each row's difference from the base with its interval, a faint tick a seed. The
+    majority is left to the tables: so far off, it would squeeze the others."""
+    shown: list[tuple[Row, Metric]] = []
+    for row in t.rows[1:]:
+        difference = row.metrics[t.deciding].difference
+        if row.name != "majority" and difference and math.isfinite(difference.value):
+            shown.append((row, difference))
+    better = "right" if t.metric.higher_is_better else "left"
+    label = f"{t.label}, minus base ({better} is better)"
+    title = wording.first_upper(wording.words(t.target))
+    figure = forest([Panel([_line(t, *each) for each in shown], label, 0, title)])
+    words = {"SIMULATED": a.simulated, "CONFOUNDED": t.confounded}
+    stamp = "   ".join(word for word, on in words.items() if on)
+    rows = [
+        {
+            "target": t.target,
+            "variant": row.name,
+            "metric": t.deciding,
+            **{f"difference{end}": getattr(d, end[1:] or "value") for end in ("", "_low", "_high")},
+            "by_seed": ";".join(f"{value:.6g}" for value in row.metrics[t.deciding].by_seed),
+        }
+        for row, d in shown
+    ]
+    alt = f"Difference of every variant from the base, with intervals: {t.target}. {stamp}"
+    return Drawn(f"ablation-{t.target}", style.stamp(figure, stamp), rows, alt, t.target)
 
 
-def _interval(axes: Any, y: int, row: Row, t: TargetTable) -> None:
-    found = row.metrics[t.deciding]
-    difference = found.difference
-    if difference is None or not math.isfinite(difference.value):
-        return
-    colour = plots.OTHERS[1] if row.is_baseline else plots.MODEL
-    shown = t.standing(row) != "level"
-    axes.plot(
-        [difference.low, difference.high],
-        [y, y],
-        color=colour,
-        lw=2.6,
-        alpha=0.5,
-        solid_capstyle="round",
+def _line(t: TargetTable, row: Row, difference: Metric) -> Line:
+    colour, marker = (style.OTHERS[1], "s") if row.is_baseline else (style.MODEL, "o")
+    seeds = row.metrics[t.deciding].by_seed
+    return Line(
+        wording.label(row.name),
+        difference,
+        wording.digits(difference.value, t.metric, signed=True),
+        colour,
+        marker,
+        t.standing(row) != "level",
+        seeds if len(seeds) > 1 else (),
     )
-    axes.plot(
-        difference.value,
-        y,
-        "s" if row.is_baseline else "o",
-        color=colour,
-        ms=6.5,
-        mew=1.6,
-        mfc=colour if shown else "white",
-    )
-    if len(found.by_seed) > 1:
-        seeds = [y + 0.27] * len(found.by_seed)
-        axes.plot(found.by_seed, seeds, "|", color=colour, ms=5, alpha=0.7)
 
 
-def _render(a: Ablated, figure: Figure) -> str:
+def _render(a: Ablated, figures: Sequence[Drawn]) -> str:
     templates = pages.environment(
         words=wording.words, first=wording.first_upper, whole=wording.whole, changed=changed
     )
     return templates.get_template("ablation.html.j2").render(
         a=a,
+        simulated=a.simulated,
+        title=a.title,
+        heading=f"{a.title}: one part changed at a time",
         verdict=verdict(a),
         remarks=remarks(a),
         rows={t.target: list(zip(t.rows, table_rows(t), strict=True)) for t in a.tables},
-        image=pictures.image(figure, "Difference of every variant from the base, with intervals"),
-        blue=plots.MODEL,
-        warning=plots.WARNING,
+        images=[pictures.shown(drawn, "") for drawn in figures],
     )
-
-
-def _stamp(a: Ablated) -> str:
-    return "SIMULATED" if a.simulated else ""

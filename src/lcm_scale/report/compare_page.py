@@ -1,8 +1,8 @@
 """Two evaluated runs on one self-contained page: who is better, by how much, of whom, and what else
 differs between them; the same as picture, CSV and JSON.
 
-In: a comparison (`evaluation.compare`). Out: `compare.html`, `compare*.png`, `compare.csv` and
-`compare.json` in a folder. The page needs no script and no other file.
+In: a comparison (`evaluation.compare`). Out: `compare.html`, `compare.csv`, `compare.json` and each
+figure as PNG, SVG and CSV, in a folder. The page needs no script and no other file.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.evaluation.compare import Compared, People, Row
 from lcm_scale.evaluation.several import clear
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, pictures, plots, wording
+from lcm_scale.report import pages, pictures, style, wording
+from lcm_scale.report.forest import Line, Panel, forest
 from lcm_scale.report.numbers import plain
+from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.verdict import Verdict
 
+ENDS = ("", "_low", "_high")
 LONGEST_VALUE = 80  # characters of a recipe's value in a table
 LOOKS = {  # standing of the second -> (colour, marker, filled): never colour alone
-    "better": (plots.MODEL, "o", True),
-    "worse": (plots.OTHERS[1], "D", True),
-    "level": (plots.MUTED, "o", False),
+    "better": (style.MODEL, "o", True),
+    "worse": (style.OTHERS[1], "D", True),
+    "level": (style.MUTED, "o", False),
 }
 
 
@@ -40,18 +40,12 @@ def write(c: Compared, folder: Path) -> Path:
     Returns: the page's path.  Raises: InputError where the folder cannot be written.
     """
     figures = dict(_figures(c))
-    names = {stem: f"compare{'-' * bool(stem)}{pictures.file_name(stem)}.png" for stem in figures}
-    for stem, (figure, _) in figures.items():
-        write_atomic(folder / names[stem], pictures.png(figure))
-    for old in folder.glob("compare-*.png"):  # of an earlier comparison with other targets
-        if old.name not in names.values():
-            old.unlink()
+    pictures.write(list(figures.values()), folder, earlier="compare*")
     write_atomic(folder / "compare.csv", csv_text(csv_rows(c)).encode())
     told = json.dumps(plain(numbers(c)), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / "compare.json", told.encode(errors="backslashreplace"))
     page = folder / "compare.html"
-    images = {stem: pictures.image(figure, alt) for stem, (figure, alt) in figures.items()}
-    write_atomic(page, _render(c, images).encode(errors="backslashreplace"))
+    write_atomic(page, _render(c, figures).encode(errors="backslashreplace"))
     return page
 
 
@@ -229,15 +223,29 @@ def numbers(c: Compared) -> dict[str, Any]:
 # -- pictures and page -----------------------------------------------------------------------------
 
 
-def _figures(c: Compared) -> Iterator[tuple[str, tuple[Figure, str]]]:
-    """Stem -> a figure and its text: '' of the deciding metrics where there are several targets,
-    then each target's own."""
+def _figures(c: Compared) -> Iterator[tuple[str, Drawn]]:
+    """Of each target its figure, and before them, under '', that of the deciding metrics where
+    there are several targets."""
     if len(c.targets) > 1:
-        figure = plots.stamp(picture(c, c.deciding, by_target=True), _stamp(c, *c.targets))
-        yield "", (figure, f"{c.second} minus {c.first}, target by target. {_stamp(c, *c.targets)}")
+        words = _stamp(c, *c.targets)
+        figure = style.stamp(picture(c, c.deciding, by_target=True), words)
+        alt = f"{c.second} minus {c.first}, target by target. {words}"
+        yield "", Drawn("compare", figure, _figure_rows(c.deciding), alt)
     for target in c.targets:
-        figure = plots.stamp(picture(c, c.of(target), by_target=False), _stamp(c, target))
-        yield target, (figure, f"{c.second} minus {c.first}, {target}. {_stamp(c, target)}")
+        figure = style.stamp(picture(c, c.of(target), by_target=False), _stamp(c, target))
+        alt = f"{c.second} minus {c.first}, {target}. {_stamp(c, target)}"
+        yield target, Drawn(f"compare-{target}", figure, _figure_rows(c.of(target)), alt)
+
+
+def _figure_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            "target": row.target,
+            "metric": row.metric,
+            **{f"difference{end}": getattr(row.difference, end[1:] or "value") for end in ENDS},
+        }
+        for row in rows
+    ]
 
 
 def _stamp(c: Compared, *targets: str) -> str:
@@ -254,22 +262,22 @@ def picture(c: Compared, rows: Sequence[Row], by_target: bool) -> Figure:
     panels: dict[str, list[Row]] = {}
     for row in rows:
         panels.setdefault(_scale(c, row), []).append(row)
-    heights = [len(of_panel) + 0.5 for of_panel in panels.values()]
-    with plots.style():
-        figure = Figure(figsize=(5.8, 0.35 * sum(heights) + 0.65 * len(panels) + 0.2))
-        axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for ax, (unit, of_panel) in zip(axes, panels.items(), strict=True):
-            ax.axvline(0, color=plots.MUTED, lw=1, ls=(0, (4, 3)), zorder=0)
-            for y, row in enumerate(of_panel):
-                _interval(ax, y, row, c)
-            ax.set_yticks(range(len(of_panel)), [_tick(c, row, by_target) for row in of_panel])
-            ax.set_ylim(len(of_panel) - 0.4, -0.7)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.grid(axis="x")
-            ax.xaxis.set_major_locator(MaxNLocator(6))
-            ax.set_xlabel(f"Second minus first{f', {unit}' if unit else ''} (95 % interval)")
-    return figure
+    return forest(
+        [
+            Panel(
+                [_line(c, row, by_target) for row in of_panel],
+                f"Second minus first{f', {unit}' if unit else ''} (95 % interval)",
+                0,
+            )
+            for unit, of_panel in panels.items()
+        ]
+    )
+
+
+def _line(c: Compared, row: Row, by_target: bool) -> Line:
+    colour, marker, filled = LOOKS[row.standing]
+    text = wording.digits(row.difference.value, c.kind(row), signed=True)
+    return Line(_name(c, row, by_target), row.difference, text, colour, marker, filled)
 
 
 def _scale(c: Compared, row: Row) -> str:
@@ -277,30 +285,13 @@ def _scale(c: Compared, row: Row) -> str:
     return c.targets[row.target].unit or "in its unit" if row.metric == "mae" else ""
 
 
-def _tick(c: Compared, row: Row, by_target: bool) -> str:
+def _name(c: Compared, row: Row, by_target: bool) -> str:
     kind = c.kind(row)
     label = f"{kind.label}{'' if kind.higher_is_better else ' ↓'}"
     return f"{wording.first_upper(wording.words(row.target))}: {label}" if by_target else label
 
 
-def _interval(axes: Axes, y: int, row: Row, c: Compared) -> None:
-    difference, (colour, marker, filled) = row.difference, LOOKS[row.standing]
-    axes.plot([difference.low, difference.high], [y, y], color=colour, lw=2.8, alpha=0.5)
-    fill = colour if filled else "white"
-    axes.plot(difference.value, y, marker, color=colour, ms=6.5, mew=1.6, mfc=fill)
-    axes.annotate(
-        wording.digits(difference.value, c.kind(row), signed=True),
-        (difference.value, y),
-        (0, 6),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=colour,
-        path_effects=plots.HALO,
-    )
-
-
-def _render(c: Compared, images: dict[str, Markup]) -> str:
+def _render(c: Compared, figures: dict[str, Drawn]) -> str:
     templates = pages.environment(
         cell=wording.cell,
         words=wording.words,
@@ -310,13 +301,15 @@ def _render(c: Compared, images: dict[str, Markup]) -> str:
     )
     return templates.get_template("compare.html.j2").render(
         c=c,
-        images=images,
+        simulated=c.simulated,
+        optimistic=c.optimistic,
+        title=f"{c.second} minus {c.first}",
+        heading=f"{c.second} minus {c.first}: two evaluated runs, paired over people",
+        images={stem: pictures.shown(drawn, "") for stem, drawn in figures.items()},
         top=verdict(c, c.deciding[0]),
         verdicts={row.target: verdict(c, row) for row in c.deciding},
         differing=differing(c),
         remarks=remarks(c),
         recipes={key: [_value(v) for v in both] for key, both in c.recipes.items()},
         trained=[_sets(s, names) for s, (names, _) in zip(c.sets, c.tested, strict=True)],
-        warning=plots.WARNING,
-        blue=plots.MODEL,
     )

@@ -8,10 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from lcm_scale.evaluation.several import clear
+from lcm_scale.report import style
 
 
 def environment(**filters: Callable[..., Any]) -> Environment:
-    """The templates of this room, with a page's own filters; `below` asks whether a p is below .05.
+    """The templates of this room, with a page's own filters and the colours of
+    their style; `below` asks whether a p is below .05.
 
     Args: filters: by their names in the templates.
     """
@@ -23,4 +25,5 @@ def environment(**filters: Callable[..., Any]) -> Environment:
     )
     made.filters.update(filters)
     made.tests["below"] = clear
+    made.globals.update(blue=style.MODEL, warning=style.WARNING, other=style.OTHERS[1])
     return made

@@ -8,27 +8,23 @@ script and no other file; people stand in it by their hashed ids.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from lcm_scale.data.audit import audit
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.nuisance import ASKED, Told, told_by_nuisance
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, plots, set_plots, wording
+from lcm_scale.report import pages, pictures, set_plots, wording
 from lcm_scale.report.set_facts import MOST_SITES, SetFacts, look_at
 from lcm_scale.vocabulary import AGE, SEX
 
 FAR = 5.0  # robust standard deviations from the cohort's mean, from which on a scan is named
 LISTED = (10, 30)  # scans that are at least, and at most
-PNG_DPI = 200
 LEAST_FOR_MOTION = 10  # scans
 NO_LABEL = "no label"
 
@@ -48,8 +44,8 @@ def _render(f: SetFacts) -> str:
     site_limit, sites = _sites(f)
     return templates.get_template("set.html.j2").render(
         manifest=f.manifest,
-        blue=plots.MODEL,
-        warning=plots.WARNING,
+        simulated=f.manifest.simulated,
+        title=f"{f.manifest.name}: what the set holds",
         first_things=_first_things(f, told),
         people=_people(f),
         missing=_missing(f),
@@ -68,22 +64,6 @@ def _render(f: SetFacts) -> str:
         audit=audit(f.sets),
         skipped=f.manifest.quality.get("skipped", {}),
         quality=wording.quality({k: v for k, v in f.manifest.quality.items() if k != "skipped"}),
-    )
-
-
-def _image(figure: Figure, alt: str, png: bool = False) -> Markup:
-    """An image within the page."""
-    buffer = io.BytesIO()
-    with plots.style():
-        if png:
-            figure.savefig(buffer, format="png", dpi=PNG_DPI)
-        else:
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return Markup('<img src="data:image/{};base64,{}" alt="{}" width="{}">').format(
-        "png" if png else "svg+xml",
-        base64.b64encode(buffer.getvalue()).decode(),
-        alt,
-        round(figure.get_figwidth() * 96),
     )
 
 
@@ -134,7 +114,9 @@ def _people(f: SetFacts) -> tuple[Markup, list[Markup]]:
     counts = dict(sorted(counts.items(), key=lambda item: -sum(item[1].values())))
     by = f" by {wording.words(f.group.name)}" if f.group else ""
     listed = "; ".join(f"{name} {sum(parts.values())}" for name, parts in counts.items())
-    sites = _image(set_plots.bars(counts, f"Scans{by}"), f"Scans of each site{by}: {listed}.")
+    sites = pictures.image(
+        set_plots.bars(counts, f"Scans{by}"), f"Scans of each site{by}: {listed}."
+    )
     images = []
     sex = _labels(f, SEX) if SEX in sets.vocabulary.names else np.full(sets.n_scans, "sex unknown")
     sexes = {
@@ -145,7 +127,7 @@ def _people(f: SetFacts) -> tuple[Markup, list[Markup]]:
         figure = set_plots.bars(
             {n: {"scans": int(rows.sum())} for n, rows in sexes.items()}, "Scans"
         )
-        images.append(_image(figure, f"Scans by sex: {said}."))
+        images.append(pictures.image(figure, f"Scans by sex: {said}."))
     if AGE in sets.vocabulary.names:
         age = sets.labels[:, sets.vocabulary.names.index(AGE)]
         known = np.isfinite(age)
@@ -153,7 +135,7 @@ def _people(f: SetFacts) -> tuple[Markup, list[Markup]]:
         if values:
             low, middle, high = np.percentile(age[known], [0, 50, 100])
             alt = f"Ages: {low:.0f} to {high:.0f} years, median {middle:.0f}; by sex: {said}."
-            images.append(_image(set_plots.ages(values, "Age, years"), alt))
+            images.append(pictures.image(set_plots.ages(values, "Age, years"), alt))
     return sites, images
 
 
@@ -208,8 +190,8 @@ def _drawn(f: SetFacts, edges: np.ndarray, limit: float, alt: str, views: str) -
     """On the brain where regions have places, else as a matrix."""
     atlas = f.sets.atlas
     if set_plots.can_draw_brains(atlas):
-        return _image(set_plots.brain(edges, atlas, limit, views), alt, png=True)
-    return _image(set_plots.matrix(edges, atlas, limit), alt, png=True)
+        return pictures.image(set_plots.brain(edges, atlas, limit, views), alt, raster=True)
+    return pictures.image(set_plots.matrix(edges, atlas, limit), alt, raster=True)
 
 
 def _groups(f: SetFacts) -> list[tuple[str, Markup]]:
@@ -260,7 +242,7 @@ def _motion(f: SetFacts) -> tuple[str, Markup] | None:
         f"(n = {known.sum():,} scans). Median displacement {np.median(fd):.2f} mm; {share} of the "
         "scans move more than 0.5 mm on average."
     ).replace("-0.", f"{wording.MINUS}0.")
-    return sentence, _image(
+    return sentence, pictures.image(
         set_plots.motion(fd, fc), f"Motion against mean connectivity. {sentence}"
     )
 
@@ -273,7 +255,7 @@ def _outliers(f: SetFacts) -> tuple[Markup, list[Mapping[str, str]]] | None:
     known = np.flatnonzero(np.isfinite(z))
     count = min(max(int((z > FAR).sum()), LISTED[0]), LISTED[1])
     farthest = known[np.argsort(-z[known], kind="stable")][:count].tolist()
-    image = _image(
+    image = pictures.image(
         set_plots.outliers(z, FAR),
         f"Distances from the cohort's mean: {int((z > FAR).sum())} scans beyond {FAR:g}, the "
         f"farthest {np.nanmax(z):.1f} robust standard deviations.",

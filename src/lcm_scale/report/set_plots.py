@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.report.plots import INK, MODEL, MUTED, OTHERS, style
+from lcm_scale.report.style import INK, MODEL, MUTED, OTHERS, style
 
 WIDTH = 3.7  # inches: 355 pixels
 MOST_BARS = 40
