@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
 from lcm_scale.report import curves, style
@@ -585,8 +586,53 @@ def test_a_part_that_leads_is_not_the_best_baseline() -> None:
     whole = result("diagnosis", ("CN", "Autism"), skills)
     parted = replace(whole, parts=("people memory", "decoder"))
     assert whole.best_baseline == "people memory" and parted.best_baseline == "linear"
-    assert "Of its parts, its people memory alone" in verdict(parted).detail
-    assert "parts" not in verdict(whole).detail
+    assert "Its people memory does the work: alone it has" in verdict(parted).detail
+    assert "people memory" not in verdict(whole).detail
+
+
+def apart(t: TargetResult, **leads: tuple[float, float]) -> TargetResult:
+    """With other intervals of the deciding differences, by name ('_' for a space)."""
+    less = dict(t.differences)
+    for name, (low, high) in leads.items():
+        key = {"told": TOLD}.get(name, name.replace("_", " "))
+        ends = {"value": (low + high) / 2, "low": low, "high": high}
+        less[key] = tuple(
+            replace(m, **ends) if m.name == t.deciding else m for m in t.differences[key]
+        )
+    return replace(t, differences=less)
+
+
+@pytest.mark.parametrize(
+    ("memory", "decoder", "part", "said"),
+    [
+        ((-0.1, 0.1), (0.1, 0.2), "people memory", "Its people memory does the work"),
+        ((0.1, 0.2), (-0.1, 0.1), "decoder", "Its decoder does the work"),
+        ((0.1, 0.2), (0.1, 0.2), "people memory and decoder together", "Both parts count"),
+        ((-0.1, 0.1), (-0.1, 0.1), "", "Which part does the work cannot be told"),
+        ((-0.2, -0.1), (0.1, 0.2), "", "Its people memory alone (0."),
+        ((0.0, 0.0), (-0.1, 0.1), "people memory", "nothing of its decoder is added"),
+    ],
+)
+def test_the_verdict_names_the_part_that_the_differences_show(
+    memory: tuple[float, float], decoder: tuple[float, float], part: str, said: str
+) -> None:
+    skills = {"LCM": 3.0, "people memory": 2.9, "decoder": 2.8, "majority": 0.0}
+    t = replace(result("t", ("a", "b"), skills), parts=("people memory", "decoder"))
+    found = verdict(apart(t, people_memory=memory, decoder=decoder))
+    assert found.standing == "ahead" and found.part == part and said in found.detail
+    assert found.sentence.endswith(f" What wins: {part}." if part else "].")
+    level = verdict(apart(t, majority=(-0.1, 0.1), people_memory=memory, decoder=decoder))
+    assert level.part == "" and "What wins" not in level.sentence, "where nobody leads"
+
+
+def test_the_verdict_says_whether_context_or_pretraining_makes_the_lead() -> None:
+    skills = {"LCM": 3.0, "tangent": 1.0, TOLD: 1.1, "scratch": 1.2, "majority": 0.0}
+    t = apart(result("t", ("a", "b"), skills), tangent=(0.1, 0.2), scratch=(0.1, 0.2))
+    explained = verdict(apart(t, told=(-0.1, 0.1)))
+    assert "the context may be all of the lead" in explained.detail
+    stands = verdict(apart(t, told=(0.1, 0.2)))
+    assert "the context does not explain the lead" in stands.detail
+    assert stands.part == "pretraining" and "What wins: pretraining." in stands.sentence
 
 
 def test_groups_stand_in_the_page_and_in_a_file_of_their_own(folder: Path) -> None:
