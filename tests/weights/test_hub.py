@@ -15,12 +15,16 @@ import torch
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
+from lcm_scale.inference.odd_input import odd_input
 from lcm_scale.inference.predictor import Reading, scores
 from lcm_scale.inference.pretrained import PretrainedLCM, load_model
 from lcm_scale.model.lcm import LCM
 from lcm_scale.training import fit as run
 from lcm_scale.weights import checkpoints, hub
 from lcm_scale.weights.hub import export_hub, import_hub
+
+# The simulated training scans are more connected than the noise that is asked about here.
+pytestmark = pytest.mark.filterwarnings("ignore:predict. the mean")
 
 
 @pytest.fixture
@@ -76,6 +80,45 @@ def test_matrices_of_another_kind_than_the_model_saw_are_refused(
     assert model.predict(fc)
     with pytest.raises(InputError, match="none is NaN"):
         model.predict(fc * torch.nan)
+
+
+def test_matrices_unlike_the_training_ones_are_told_of(trained: Path, tmp_path: Path) -> None:
+    model = load_model(export_hub(trained, tmp_path / "out"))
+    R = model.meaning.atlas.n_regions
+    low, high = model.meaning.cohort.size
+    usual = torch.full((3, R, R), (low + high) / 2)
+    usual.diagonal(dim1=1, dim2=2).fill_(1)
+    zeroed = usual - torch.eye(R)
+    assert odd_input(model.meaning, usual) == odd_input(model.meaning, zeroed) == []
+    scaled, uneven = usual.clone(), usual.clone()
+    scaled[1].diagonal().fill_(0.7)
+    uneven[0, 0, 1] = -0.5
+    weak = usual * torch.tensor([0.1, 1, 1])[:, None, None]
+    weak.diagonal(dim1=1, dim2=2).fill_(1)
+    for fc, expected in (
+        (scaled, "the diagonal of 1 of 3 matrices is neither 1 nor 0"),
+        (uneven, "1 of 3 matrices are not symmetric"),
+        (weak, r"the mean \|r\| of 1 of 3 matrices is from .* pearson matrices it was trained on"),
+    ):
+        with pytest.warns(UserWarning, match=expected):
+            model.predict(fc)
+
+
+def test_a_folder_says_whether_it_is_from_before_or_after_finetuning(
+    trained: Path, tmp_path: Path, recipe: Callable[..., Recipe]
+) -> None:
+    before = load_model(export_hub(trained, tmp_path / "before")).meaning
+    assert before.history == "Before finetuning: trained from random weights (phases: momentum)."
+    tuned = run.finetune(
+        recipe(
+            f"init_from={trained}", "name=tuned", "trainer.max_steps=1", "model.edge_branch=true"
+        )
+    )
+    folder = export_hub(tuned, tmp_path / "after")
+    after = load_model(folder).meaning
+    assert after.history == f"After finetuning: went on from {trained.name} (phases: momentum)."
+    assert after.history in (folder / "README.md").read_text()
+    assert str(tmp_path) not in (folder / "config.json").read_text()
 
 
 def test_a_card_says_that_its_numbers_are_of_other_fits(trained: Path, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from lcm_scale.weights.plain import export_plain
 
 REGIONS = 12
 
+# The simulated training scans are more connected than the noise that is asked about here.
+pytestmark = pytest.mark.filterwarnings("ignore:predict. the mean")
+
 
 @pytest.fixture
 def trained(recipe: Callable[..., Recipe]) -> Path:

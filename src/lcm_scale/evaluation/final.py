@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from lcm_scale.evaluation.calibrate import calibrate_final
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import holding
@@ -26,6 +27,8 @@ def train_final(prepared: PreparedEvaluation) -> Path | None:
         return None
     with holding(prepared.folder / LOCK):
         folder = fit(prepared.final).folder
+        if is_first():
+            calibrate_final(prepared, prepared.final, folder)
         found = evaluated_by(prepared.folder)
         if is_first() and found is not None:
             text = json.dumps(found, indent=1, ensure_ascii=False)

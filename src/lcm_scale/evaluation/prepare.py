@@ -207,13 +207,14 @@ def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
                 else "a new person's matrix cannot be harmonised with the training sites"
             )
         )
-    return prepare_split(
+    run = prepare_split(
         opened,
         replace(recipe, name=f"{recipe.name}/{OF_EVERYBODY}"),
         folder / OF_EVERYBODY,
         *split_subjects(sets, sets.scans_of([]), recipe.data.validation, recipe.seed),
         "model of everybody",
     )
+    return replace(run, keep_unseen=recipe.evaluate.calibration != "none")
 
 
 def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:

@@ -21,10 +21,11 @@ from lcm_scale.atlas import edge_order
 from lcm_scale.config import kind_of
 from lcm_scale.errors import InputError
 from lcm_scale.inference.incoming import Kept
-from lcm_scale.inference.predictor import Reading, fill, pick_device, scores
+from lcm_scale.inference.predictor import Reading, fill, pick_device, probabilities, scores
 from lcm_scale.model.lcm import LCM
 from lcm_scale.vocabulary import Target
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.card import evaluated_by
 from lcm_scale.weights.hub import CONFIG, SUMS, read_folder
 from lcm_scale.weights.meaning import Meaning
 
@@ -38,6 +39,7 @@ class Model:
     Attributes:
         name: as its maker calls it.   fingerprint: of its weights, 16 hex digits.
         run: the folder of the run that it is of, None where it is exported.
+        evaluated: what is said of the evaluation of its recipe, None where nothing is.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Model:
     meaning: Meaning
     state: Mapping[str, Tensor]
     run: Path | None = None
+    evaluated: Mapping[str, str] | None = None
 
 
 def opened(path_or_repo: str) -> Model:
@@ -55,14 +58,15 @@ def opened(path_or_repo: str) -> Model:
         found = checkpoints.load(file)
         state = checkpoints.fitted(found.model, found.state, str(file))
         run = file.parents[1] if file.parent.name == "checkpoints" else None
-        return Model(found.run, checkpoints.mark_of(file), found, state, run)
+        evaluated = run and evaluated_by(run)
+        return Model(found.run, checkpoints.mark_of(file), found, state, run, evaluated or None)
     if path.is_file():
         raise InputError(f"{path}: no model; name a run folder, a .ckpt file or an exported folder")
     folder = read_folder(path_or_repo)
     sums = folder.path / SUMS
     told = (folder.path / CONFIG).read_bytes() + (sums.read_bytes() if sums.is_file() else b"")
     mark = hashlib.sha256(told).hexdigest()[:16]
-    return Model(folder.meaning.run, mark, folder.meaning, folder.state)
+    return Model(folder.meaning.run, mark, folder.meaning, folder.state, evaluated=folder.evaluated)
 
 
 def check_fits(
@@ -102,8 +106,8 @@ def check_fits(
 def ask(
     model: Model, edges: np.ndarray, told: np.ndarray, accelerator: str = "auto"
 ) -> dict[str, np.ndarray]:
-    """Each active target's answers: of a group float (n, C) probabilities of `answers_of`, of a
-    scalar (n,) values in its unit.
+    """Each active target's answers: of a group float (n, C) probabilities of `answers_of`, by the
+    map that is stored beside the weights where there is one; of a scalar (n,) values in its unit.
 
     Args: edges: (n, E) in the model's order.   told: (n, J) of `Meaning.context`, NaN not known.
     """
@@ -118,17 +122,18 @@ def ask(
         context = torch.from_numpy(told[some]).float().to(device)
         for name, score in scores(network, reading, given, None, context).items():
             parts.setdefault(name, []).append(score.float().cpu().numpy())
-    vocabulary = model.meaning.vocabulary
-    return {name: _answer(vocabulary[name], np.concatenate(found)) for name, found in parts.items()}
+    answers: dict[str, np.ndarray] = {}
+    for name, pieces in parts.items():
+        target, whole = model.meaning.vocabulary[name], np.concatenate(pieces)
+        change = model.meaning.calibration.get(name)
+        answers[name] = (
+            probabilities(target, whole, answers_of(target), change)
+            if target.is_class
+            else whole[:, 0]
+        )
+    return answers
 
 
 def answers_of(target: Target) -> tuple[str, ...]:
     """The categories that answer, of a scalar none."""
     return target.labels if target.is_class else ()
-
-
-def _answer(target: Target, score: np.ndarray) -> np.ndarray:
-    if not target.is_class:
-        return score[:, 0]
-    chosen = score[:, [target.categories.index(name) for name in answers_of(target)]]
-    return torch.from_numpy(chosen).softmax(1).numpy()

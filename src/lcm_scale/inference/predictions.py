@@ -22,7 +22,6 @@ from lcm_scale.data.quality import without_data
 from lcm_scale.inference.asked import Model, answers_of
 from lcm_scale.inference.incoming import MEASURED, Incoming, Kept, Named
 from lcm_scale.vocabulary import Target
-from lcm_scale.weights.card import evaluated_by
 from lcm_scale.weights.cohort import FAR, Cohort, Range
 from lcm_scale.weights.meaning import Meaning
 
@@ -133,10 +132,13 @@ def _answered(meaning: Meaning, answers: Mapping[str, np.ndarray]) -> tuple[Rows
             continue
         columns[head] = {"Description": f"The likeliest {name}", "Levels": list(labels)}
         of_labels = [f"p({name}={label})" for label in labels]
+        how = (
+            ", calibrated on people who were not trained on" if name in meaning.calibration else ""
+        )
         for label, column in zip(labels, of_labels, strict=True):
             columns[column] = {
-                "Description": f"Probability that {name} is {label}, calibrated as fitted; those "
-                f"of {name} add up to 1",
+                "Description": f"Probability that {name} is {label}{how}; those of {name} add up "
+                "to 1",
                 "Units": "probability",
             }
         for row, value in zip(rows, found, strict=True):
@@ -315,7 +317,7 @@ def _about(model: Model, kept: Kept, scans: Incoming, edges: np.ndarray) -> dict
                 for facts in meaning.data
             ],
             "Atlas": {"Name": meaning.atlas.name, "Order": meaning.atlas.checksum},
-            "EvaluatedBy": (model.run and evaluated_by(model.run)) or "not known here",
+            "EvaluatedBy": model.evaluated or "not known here",
         },
         "Scans": {
             "Source": kept.name,

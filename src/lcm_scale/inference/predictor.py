@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ from lcm_scale.data.given import given_to
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, evaluation_read
+from lcm_scale.vocabulary import Target
+from lcm_scale.weights.calibration import Calibration
 from lcm_scale.weights.checkpoints import Checkpoint, fitted
 from lcm_scale.weights.meaning import Meaning
 
@@ -45,6 +47,7 @@ class Reading:
             centre and scale of a scalar are used, weights are not.
         readout: one of config.run.READOUTS.   edges: what it sees, one of config.run.EDGES.
         n_regions: R.
+        calibration: target -> the map that its probabilities go through.
     """
 
     active: tuple[int, ...]
@@ -52,6 +55,7 @@ class Reading:
     readout: str
     edges: str
     n_regions: int
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
     @classmethod
     def of(cls, meaning: Meaning) -> Reading:
@@ -64,7 +68,14 @@ class Reading:
             TargetLoss(target, 1.0, *meaning.scalars.get(target.name, (0.0, 1.0)))
             for target in targets
         )
-        return cls(numbers, terms, meaning.readout, meaning.edges, meaning.atlas.n_regions)
+        return cls(
+            numbers,
+            terms,
+            meaning.readout,
+            meaning.edges,
+            meaning.atlas.n_regions,
+            meaning.calibration,
+        )
 
 
 @torch.no_grad()
@@ -139,13 +150,43 @@ def answers(
     network: LCM, reading: Reading, edges_BE: Tensor, context_BJ: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Each active target's answer to raw correlations (B, E), which are on the network's device as
-    is the context: of a target with categories their probabilities (B, categories), of a scalar its
-    value (B,) in its own unit."""
-    kinds = {term.target.name: term.target.is_class for term in reading.terms}
+    is the context: of a target with categories their probabilities (B, categories), calibrated
+    where a map is stored, of a scalar its value (B,) in its own unit."""
+    targets = {term.target.name: term.target for term in reading.terms}
     return {
-        name: score.softmax(1) if kinds[name] else score[:, 0]
+        name: _calibrated(targets[name], score.softmax(1), reading.calibration.get(name))
+        if targets[name].is_class
+        else score[:, 0]
         for name, score in scores(network, reading, edges_BE, None, context_BJ).items()
     }
+
+
+def probabilities(
+    target: Target, score: np.ndarray, asked: Sequence[str], change: Calibration | None
+) -> np.ndarray:
+    """Of some of a target's categories, which add up to 1.
+
+    Args: score: (n, C) logits of all its categories.   asked: some of its labels.   change: the map
+        of all its labels, None where there is none.
+    """
+    known = asked if change is None else target.labels
+    places = [target.categories.index(category) for category in known]
+    found = torch.from_numpy(score[:, places]).softmax(1).numpy()
+    if change is None:
+        return found
+    chosen = change(found)[:, [target.labels.index(category) for category in asked]]
+    return np.asarray(chosen / chosen.sum(axis=1, keepdims=True))
+
+
+def _calibrated(target: Target, probabilities: Tensor, change: Calibration | None) -> Tensor:
+    """(B, C) of all categories: how likely it is that none answers stays as it is."""
+    if change is None:
+        return probabilities
+    places = [target.categories.index(label) for label in target.labels]
+    some = probabilities[:, places]
+    whole = some.sum(1, keepdim=True)
+    moved = torch.from_numpy(change((some / whole).cpu().numpy())).to(probabilities)
+    return probabilities.index_copy(1, torch.tensor(places, device=some.device), moved * whole)
 
 
 def pick_device(accelerator: str = "auto") -> torch.device:
@@ -204,15 +245,18 @@ class Predictor:
         another order.  Raises: InputError as `scores`.
         """
 
-        def answer(name: str, score: np.ndarray, categories: tuple[str, ...]) -> np.ndarray:
-            if not categories:
-                return score[:, 0]
-            own = model.vocabulary[name].categories
-            chosen = score[:, [own.index(category) for category in categories]]
-            return torch.from_numpy(chosen).softmax(1).numpy()
+        def answer(
+            name: str, score: np.ndarray, asked: tuple[str, ...], change: Calibration | None
+        ) -> np.ndarray:
+            target = model.vocabulary[name]
+            return probabilities(target, score, asked, change) if asked else score[:, 0]
 
+        maps = {WHOLE: model.calibration}
         return {
-            part: [answer(name, by_target[name], asked) for name, asked in questions]
+            part: [
+                answer(name, by_target[name], asked, maps.get(part, {}).get(name))
+                for name, asked in questions
+            ]
             for part, by_target in self.scores(model, scans).items()
         }
 

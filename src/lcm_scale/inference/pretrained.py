@@ -6,6 +6,7 @@ model.predict(correlations)  # {"diagnosis": (B, categories), "age": (B,)}
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lcm_scale.atlas import Atlas, edge_order, load_atlas
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.inference.odd_input import odd_input
 from lcm_scale.inference.predictor import Reading, answers, fill
 from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
@@ -83,6 +85,12 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         InputError
             For another shape, numbers that are no correlations, or context that the model does not
             take.
+
+        Warns
+        -----
+        UserWarning
+            Where matrices are unlike those it was trained on: their diagonal, their two halves, or
+            how large their correlations are.
         """
         R = self.meaning.atlas.n_regions
         if fc_BRR.ndim != 3 or fc_BRR.shape[1:] != (R, R):
@@ -94,6 +102,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
         bound = torch.finfo(torch.float32).max if covariances else 1 + 1e-3
         if not bool((fc_BRR.abs() <= bound).all()):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
+        for sentence in odd_input(self.meaning, fc_BRR):
+            warnings.warn(f"predict: {sentence}", stacklevel=2)
         rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
         device = self.readout.weight.device
         edges_BE = fc_BRR[:, rows, columns].to(device)

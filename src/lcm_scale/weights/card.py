@@ -61,19 +61,31 @@ def _fixed(file: Path) -> str:
 def evaluated_by(run: Path) -> dict[str, Any] | None:
     """What is said of a model whose recipe was evaluated: `EVALUATED` in its own folder, or the
     results of the run that it is; None where neither is there.  Raises: InputError."""
-    file = run / EVALUATED
-    if file.is_file():
-        with checked.damage_named(file, "not what an evaluation found", "evaluate again"):
-            return checked.members(checked.read_object(file), "it", each=checked.text)
-    if not (run / RESULTS).is_file():
+    found = read_evaluated(run / EVALUATED)
+    if found is None and (run / RESULTS).is_file():
+        return evaluation_in_short(read_results(run), run.name)
+    return found
+
+
+def read_evaluated(file: Path) -> dict[str, Any] | None:
+    """What `evaluation_in_short` wrote; None where there is no such file.  Raises: InputError."""
+    if not file.is_file():
         return None
-    own = read_results(run)
+    with checked.damage_named(file, "not what an evaluation found", "evaluate again"):
+        return checked.members(checked.read_object(file), "it", each=checked.text)
+
+
+def evaluation_in_short(results: Mapping[str, Any], run: str = "") -> dict[str, Any]:
+    """What a model carries of its recipe's evaluation.
+
+    Args: results: as from `read_results`.   run: the evaluated run's name; '': its title.
+    """
     return {
-        "run": run.name,
+        "run": run or results["title"],
         "is": "models of the same recipe, each asked of people whom it had not seen",
-        "protocol": own["protocol"],
-        "verdict": own["verdict"]["sentence"],
-        "optimistic": own.get("optimistic", ""),
+        "protocol": results["protocol"],
+        "verdict": results["verdict"]["sentence"],
+        "optimistic": results.get("optimistic", ""),
     }
 
 

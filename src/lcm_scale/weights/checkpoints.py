@@ -27,6 +27,7 @@ from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line, print
+from lcm_scale.weights.calibration import Calibration
 from lcm_scale.weights.meaning import CHECKPOINT, Meaning
 
 BEST = "best.ckpt"
@@ -287,6 +288,16 @@ def write_imported(run: Path, origin: str, meaning: Meaning, state: Mapping[str,
     weights = {f"model.{name}": value for name, value in state.items()}
     write_file({"state_dict": weights, "lcm": own.to_json()}, path)
     return path
+
+
+def add_calibration(path: Path, maps: Mapping[str, Calibration]) -> None:
+    """Store maps of a model's probabilities, by target, in its checkpoint.
+
+    Raises: InputError where it cannot be read or written; it is then as it was.
+    """
+    data = read_file(path)
+    meaning = Meaning.from_json(data["lcm"], CHECKPOINT, str(path))
+    write_file({**data, "lcm": replace(meaning, calibration=maps).to_json()}, path)
 
 
 def keep_stable(run: Path, step: int) -> None:

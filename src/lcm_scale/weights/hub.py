@@ -30,7 +30,15 @@ from lcm_scale.files import inside, said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.card import RESULTS, card, read_results
+from lcm_scale.weights.card import (
+    EVALUATED,
+    RESULTS,
+    card,
+    evaluation_in_short,
+    read_evaluated,
+    read_results,
+)
+from lcm_scale.weights.history import history_of
 from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.personal import check_personal
 from lcm_scale.weights.plain import save_readable
@@ -49,12 +57,14 @@ class Folder:
     Attributes:
         path: where it lies on this machine.   config: the contents of ``config.json``.
         meaning: what `config` says.   state: the weights that it wants, in their stored type.
+        evaluated: what is said of the evaluation of its recipe; None where nothing is.
     """
 
     path: Path
     config: dict[str, Any]
     meaning: Meaning
     state: dict[str, Tensor]
+    evaluated: dict[str, Any] | None = None
 
 
 def export_hub(
@@ -91,7 +101,8 @@ def export_hub(
         above = file.parents[2] / RESULTS
         results = above if above.is_file() else None
     measured = None if results is None else read_results(results)
-    config = {**replace(loaded, versions=versions()).to_json(EXPORTED), "dtype": dtype}
+    exported = replace(loaded, versions=versions(), history=history_of(loaded))
+    config = {**exported.to_json(EXPORTED), "dtype": dtype}
     texts = {
         CONFIG: _dumped(config),
         "vocabulary.json": _dumped(config["vocabulary"]),
@@ -99,6 +110,8 @@ def export_hub(
         "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
         "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
     }
+    if measured is not None:
+        texts[EVALUATED] = _dumped(evaluation_in_short(measured))
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         aside.mkdir(parents=True)
@@ -143,9 +156,8 @@ def read_folder(path_or_repo: str | Path, revision: str | None = None) -> Folder
     config = checked.read_object(_file(path, CONFIG))
     meaning = Meaning.from_json(config, EXPORTED, str(path / CONFIG))
     where = f"{path}: the weights do not fit {CONFIG}"
-    return Folder(
-        path, config, meaning, checkpoints.fitted(meaning.model, _read_weights(path), where)
-    )
+    state = checkpoints.fitted(meaning.model, _read_weights(path), where)
+    return Folder(path, config, meaning, state, read_evaluated(_file(path, EVALUATED)))
 
 
 def _write_weights(
@@ -231,7 +243,7 @@ def _files_of(folder: Path) -> list[str]:
 def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
-    wanted = [CONFIG, INDEX, SUMS, "model*.safetensors"]
+    wanted = [CONFIG, INDEX, SUMS, EVALUATED, "model*.safetensors"]
     try:
         return Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=wanted))
     except Exception as error:  # its errors have no common base; each is the user's name or network

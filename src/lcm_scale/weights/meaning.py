@@ -25,6 +25,7 @@ from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import MOST_TOKENS, Vocabulary
+from lcm_scale.weights.calibration import Calibration
 from lcm_scale.weights.cohort import Cohort
 
 CHECKPOINT, EXPORTED = "lcm-scale-checkpoint/1", "lcm-scale-weights/1"
@@ -85,6 +86,10 @@ class Meaning:
         context: what it takes of a scan beside its matrix.
         cohort: the people whom it was trained on, for comparison; None where an earlier version
             wrote the model.
+        history: of an exported file: whether it is from before or after finetuning, and which
+            phases trained it; a checkpoint's recipe says that.
+        calibration: target with categories -> the map that the probabilities of its labels go
+            through.
     Raises: InputError where a value does not fit the others.
     """
 
@@ -109,6 +114,8 @@ class Meaning:
     harmonised: str = "none"
     context: tuple[KnownColumn, ...] = ()
     cohort: Cohort | None = None
+    history: str = ""
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checked.choice(self.edges, "edges", EDGES)
@@ -139,6 +146,10 @@ class Meaning:
             checked.number(centre, f"scalars.{name}: the centre")
             if not checked.number(scale, f"scalars.{name}: the scale") > 0:
                 raise InputError(f"scalars.{name}: the scale: expected above 0, found {scale:g}")
+        for name, change in self.calibration.items():
+            checked.choice(name, "calibration", [t for t in self.active if t not in numbers])
+            if change.steps and len(self.vocabulary[name].labels) != 2:
+                raise InputError(f"calibration.{name}: steps are of two categories")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -165,7 +176,8 @@ class Meaning:
         if layout == EXPORTED:
             people = len(self.subjects) + self.n_unnamed
             own = {"format": EXPORTED, "run": self.run, "subjects": people}
-            return _in_order({**own, **shared}, _EXPORTED_KEYS) | self._added()
+            history = {"history": self.history} if self.history else {}
+            return _in_order({**own, **shared}, _EXPORTED_KEYS) | self._added() | history
         own = {
             "format": CHECKPOINT,
             "run": self.run,
@@ -189,6 +201,8 @@ class Meaning:
             for c in self.context
         ]
         found: dict[str, Any] = {"context": columns} if columns else {}
+        if self.calibration:
+            found["calibration"] = {name: c.to_json() for name, c in self.calibration.items()}
         return found if self.cohort is None else found | {"cohort": self.cohort.to_json()}
 
     @classmethod
@@ -250,12 +264,16 @@ def _members(data: Mapping[Any, Any], layout: str) -> dict[str, Any]:
         "data": checked.entries(own.get("data", ()), "data", _facts),
         "versions": checked.members(own["versions"], "versions", each=checked.text),
         "context": checked.entries(own.get("context", ()), "context", _known),
+        "calibration": checked.members(
+            own.get("calibration", {}), "calibration", each=Calibration.from_json
+        ),
     }
     if "cohort" in own:
         n_edges = result["atlas"].n_edges
         result["cohort"] = Cohort.from_json(own["cohort"], "cohort", n_edges)
     if exported:
         result["n_unnamed"] = checked.whole(own["subjects"], "subjects", 0, MOST_PEOPLE)
+        result["history"] = checked.text(own.get("history", ""), "history")
         return result
     result["subjects"] = frozenset(checked.all_of(own["subjects"], "subjects", str))
     for key in ("recipe", "phase", "salt_id"):
