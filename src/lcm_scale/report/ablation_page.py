@@ -32,7 +32,7 @@ PARTS = {  # keys of a recipe that put a part into a model -> the part
     "model.edge_branch": "the linear branch",
     "pseudo.targets": "pseudo-labels",
 }
-NOT_THERE = (None, "none", [], False)
+NOT_THERE: tuple[Any, ...] = (None, "none", [], False)
 WORDS = {
     "better": "better than the base",
     "worse": "worse than the base",
