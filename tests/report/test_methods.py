@@ -149,13 +149,17 @@ def test_only_what_was_used_is_cited(facts: dict[str, Any]) -> None:
     assert {"wei2025lcm", "holm1979", "efron1993bootstrap", "varoquaux2010tangent"} <= plain
     added = {
         "johnson2007combat": changed(facts, "evaluation", harmonise="combat"),
-        "guo2017calibration": changed(facts, "evaluation", calibration="temperature"),
+        "guo2017calibration": changed(
+            facts, "evaluation", calibrated={"diagnosis": {"none": 2, "temperature": 1}}
+        ),
         "vovk2005": changed(facts, "evaluation", conformal=0.1),
         "nadeau2003": changed(facts, "evaluation", protocol="repeated"),
         "tzourio2002aal": {**facts, "sets": [{**facts["sets"][0], "atlas": "aal116"}]},
     }
     for key, asked in added.items():
         assert key not in plain and key in keys(asked), key
+    none = changed(facts, "evaluation", calibrated={"diagnosis": {"none": 3}})
+    assert "guo2017calibration" not in keys(none), "asked for, but with too few people"
     assert "haufe2014" not in plain and "haufe2014" in keys(facts, explained=True)
     assert "holm1979" not in keys(changed(facts, "evaluation", targets=["age"]))
     bare = changed(facts, "evaluation", baselines=["majority"])

@@ -318,7 +318,7 @@ def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
     ):
         assert words in read, words
     assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == FIGURES
-    assert page.count("<img ") == len(FIGURES)
+    assert page.count("<img ") == len(FIGURES) + 1, "learning curves also for a narrow page"
 
 
 FIGURES = [

@@ -13,6 +13,7 @@ import numpy as np
 from lcm_scale.data.manifest import ShardManifest, read_index
 from lcm_scale.data.quality_table import read_table
 from lcm_scale.data.sets import ShardSets
+from lcm_scale.evaluation.calibrate import maps_used
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.provenance import versions
@@ -176,6 +177,7 @@ def _evaluation(prepared: PreparedEvaluation) -> dict[str, Any]:
         "unit": config.unit,
         "harmonise": config.harmonise,
         "calibration": config.calibration,
+        "calibrated": maps_used(prepared),  # few people may have allowed another map, or none
         "conformal": config.conformal,
         "permutations": config.permutations,
         "bootstrap": 0 if prepared.plan.rounds else config.bootstrap,

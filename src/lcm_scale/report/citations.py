@@ -303,7 +303,7 @@ def _of_methods(methods: Mapping[str, Any]) -> Iterator[Citation]:
         yield TANGENT
     yield from COMBAT if asked["harmonise"] == "combat" else ()
     used = (
-        (TEMPERATURE, asked["calibration"] == "temperature"),
+        (TEMPERATURE, any("temperature" in of for of in asked["calibrated"].values())),
         (CONFORMAL, asked["conformal"]),
         (BOOTSTRAP, asked["bootstrap"]),
         (CORRECTED, asked["protocol"] == "repeated"),

@@ -257,9 +257,15 @@ def _statistics(asked: Facts, report: Report) -> Iterator[str]:
             f"{report.permuted.permutations:,} times against the held-out predictions."
         )
     if asked["calibration"] != "none":
+        folds = asked["folds"]
+        done = "; ".join(
+            f"{words(target)}: {kind} in {count} of {folds} folds"
+            for target, maps in asked["calibrated"].items()
+            for kind, count in maps.items()
+        )
         yield (
-            f"Probabilities were calibrated by {asked['calibration']} in each fold, on the people "
-            "who choose its epoch."
+            f"Calibration by {asked['calibration']} was asked for, fitted in each fold on the "
+            f"people who choose its epoch where they are enough ({done})."
         )
     if asked["conformal"]:
         yield (

@@ -59,11 +59,14 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     links = Markup(" · ").join(
         Markup('<a href="{}.{}">{}</a>').format(place, ending, ending.upper()) for ending in ENDINGS
     )
-    picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
-    if drawn.narrow is not None:
-        source = Markup('<source media="screen and (max-width:640px)" srcset="{}">')
-        picture = Markup("<picture>{}{}</picture>").format(
-            source.format(_embedded(svg(drawn.narrow))), picture
+    if drawn.narrow is None:
+        picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
+    else:  # not a <picture>: browsers choose its source before they know that they print
+        picture = Markup("").join(
+            (
+                _image(_embedded(drawn.svg), drawn.figure, drawn.alt, "for-wide"),
+                _image(_embedded(svg(drawn.narrow)), drawn.narrow, drawn.alt, "for-narrow"),
+            )
         )
     return Markup('<figure>{}<figcaption class="files">{}</figcaption></figure>').format(
         picture, links
@@ -79,9 +82,11 @@ def image(figure: Figure, alt: str, raster: bool = False) -> Markup:
     return _image(drawn, figure, alt)
 
 
-def _image(embedded: Markup, figure: Figure, alt: str) -> Markup:
+def _image(embedded: Markup, figure: Figure, alt: str, where: str = "") -> Markup:
+    """Args: where: its CSS class: on which pages it is to be seen."""
     width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="{}" alt="{}" width="{}">').format(embedded, alt, width)
+    shown_on = Markup(' class="{}"').format(where) if where else ""
+    return Markup('<img{} src="{}" alt="{}" width="{}">').format(shown_on, embedded, alt, width)
 
 
 def _embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
