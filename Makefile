@@ -31,7 +31,7 @@ $(INSTALLED): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
-		--constraint constraints.txt --editable '.[deepspeed,imaging,loggers,test,dev,docs]'
+		--constraint constraints.txt --editable '.[deepspeed,explain,imaging,loggers,test,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED) ## Simulated scans to an honest report, in minutes: runs/demo/report.html

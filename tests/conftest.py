@@ -138,7 +138,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_set(world: Path) -> Callable[[Path, str, list[str]], None]:
     return shard_set
 

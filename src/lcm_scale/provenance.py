@@ -14,15 +14,18 @@ import numpy as np
 import torch
 
 import lcm_scale
+from lcm_scale import plugins
 
 
 def versions() -> dict[str, str]:
+    """Of what numbers depend on: the package, its libraries, and the plug-ins that are in use."""
     return {
         "lcm_scale": lcm_scale.__version__,
         "torch": str(torch.__version__),
         "lightning": metadata.version("lightning"),
         "numpy": np.__version__,
         "python": platform.python_version(),
+        **plugins.used(),
     }
 
 

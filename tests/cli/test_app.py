@@ -28,6 +28,7 @@ VERBS = [
     "evaluate",
     "watch",
     "predict",
+    "explain",
     "compare",
     "ablate",
     "cost",

@@ -19,6 +19,7 @@ from lcm_scale.cli import (
     compare,
     cost,
     data,
+    explain,
     fetch,
     models,
     new,
@@ -103,6 +104,7 @@ app.command(epilog="Example: lcm-scale watch runs/")(watch.watch)
 app.command(epilog="Example: lcm-scale predict runs/demo raw/new-scans -o predictions.csv")(
     predict.predict
 )
+app.command(epilog="Example: lcm-scale explain runs/demo --targets diagnosis")(explain.explain)
 app.command(epilog="Example: lcm-scale compare runs/demo runs/demo-scratch -o runs/compared")(
     compare.compare
 )

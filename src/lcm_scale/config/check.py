@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
+from lcm_scale import plugins
 from lcm_scale.config.fields import Constraint, described, section_of
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.terminal import one_line
@@ -129,16 +130,23 @@ def _check_text(value: Any, constraint: Constraint, place: Place) -> None:
     word = str(value)
     if NOT_TEXT.search(word):
         raise place.fault(word, "text must not hold control characters")
-    if constraint.choices and word not in constraint.choices:
-        raise InputError(
-            one_line(
-                f"{place.where}: {place.key}={shown(word)}{nearest(word, constraint.choices)} "
-                f"(one of {', '.join(constraint.choices)})"
-            )
-        )
+    if constraint.plugins or constraint.choices:
+        _check_choice(word, constraint, place)
     if constraint.form is not None and not constraint.form.fits(word):
         raise InputError(
             one_line(f"{place.where}: {place.key} '{shown(word)}': {constraint.form.sentence}")
+        )
+
+
+def _check_choice(word: str, constraint: Constraint, place: Place) -> None:
+    if constraint.plugins and plugins.find(constraint.plugins, word, constraint.choices):
+        return
+    if word not in constraint.choices:
+        more = plugins.offered(constraint.plugins) if constraint.plugins else {}
+        known = (*constraint.choices, *more)
+        listed = f"one of {', '.join(known)}" if known else "no installed package offers one"
+        raise InputError(
+            one_line(f"{place.where}: {place.key}={shown(word)}{nearest(word, known)} ({listed})")
         )
 
 

@@ -35,6 +35,7 @@ class Constraint:
 
     Attributes:
         choices: the only texts; empty: any.
+        plugins: of which kind other packages may offer more of them, '' none.
         low, high: bounds of a number, themselves allowed but where `above` or `below` says that
             they are not. None: no bound.
         form: of a text.
@@ -44,6 +45,7 @@ class Constraint:
     """
 
     choices: tuple[str, ...] = ()
+    plugins: str = ""
     low: float | None = None
     high: float | None = None
     above: bool = False
@@ -84,13 +86,20 @@ def free(default: Any, may_differ: bool = False) -> Any:
 
 
 def choice(
-    default: str, *others: str, may_differ: bool = False, after_divergence: bool = False
+    default: str,
+    *others: str,
+    may_differ: bool = False,
+    after_divergence: bool = False,
+    plugins: str = "",
 ) -> Any:
-    """One of a few words, the default first."""
+    """One of a few words, the default first, or of those that `plugins` of a kind are called."""
     return _field(
         default,
         Constraint(
-            choices=(default, *others), may_differ=may_differ, after_divergence=after_divergence
+            choices=(default, *others),
+            plugins=plugins,
+            may_differ=may_differ,
+            after_divergence=after_divergence,
         ),
     )
 
@@ -100,10 +109,14 @@ def one_of(*words: str) -> Any:
     return _field(None, Constraint(choices=words))
 
 
-def some_of(choices: Iterable[str], default: Iterable[str], may_differ: bool = False) -> Any:
-    """A list of a few words, none of them twice."""
+def some_of(
+    choices: Iterable[str], default: Iterable[str], may_differ: bool = False, plugins: str = ""
+) -> Any:
+    """A list of a few words, or of those that `plugins` of a kind are called, none of them
+    twice."""
     return _field(
-        list(default), Constraint(choices=tuple(choices), unique=True, may_differ=may_differ)
+        list(default),
+        Constraint(choices=tuple(choices), plugins=plugins, unique=True, may_differ=may_differ),
     )
 
 

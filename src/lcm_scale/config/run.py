@@ -200,7 +200,8 @@ class EvaluateConfig:
     # how people are held out; external: train on the other sets of data.sets, test on `set`;
     # paper: as published, optimistic
     protocol: str = choice(
-        "nested", "repeated", "leave-site-out", "leave-set-out", "external", "paper"
+        *("nested", "repeated", "leave-site-out", "leave-set-out", "external", "paper"),
+        plugins="protocols",
     )
     folds: int = at_least(2, 5)  # of nested and repeated
     seed: int = between(0, LARGEST_SEED, 142857)  # of the folds
@@ -214,7 +215,9 @@ class EvaluateConfig:
     unit: str = choice("window", "scan", "person")
     # the metric that says who wins; usual: AUROC for two classes, accuracy for more, the mean
     # absolute error of a number
-    primary: str = choice("usual", *METRICS, may_differ=True)
+    primary: str = choice("usual", *METRICS, may_differ=True, plugins="metrics")
+    # metrics of other packages, beside the usual ones
+    metrics: list[str] = some_of((), (), may_differ=True, plugins="metrics")
     # take the sites' effects out of the matrices, fitted on each fold's training scans
     harmonise: str = choice("none", "site-centre", "combat")
     repeats: int = at_least(1, 1)  # models a fold with different seeds, their scores averaged
@@ -226,7 +229,9 @@ class EvaluateConfig:
     # what stands beside the folds may be asked anew; the folds' models stay as they are
     bootstrap: int = at_least(1, 2000, may_differ=True)
     # what stands beside the model on the same folds
-    baselines: list[str] = some_of((*BASELINES, SCRATCH), BASELINES, may_differ=True)
+    baselines: list[str] = some_of(
+        (*BASELINES, SCRATCH), BASELINES, may_differ=True, plugins="baselines"
+    )
     # what is asked how well it tells each label without any matrix; empty: nothing is asked
     confounds: list[str] = some_of(CONFOUNDS, CONFOUNDS, may_differ=True)
     # the model's class probabilities, by a map fitted in each fold on who chooses its epoch

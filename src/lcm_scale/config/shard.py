@@ -167,7 +167,9 @@ class ConnectivityConfig:
     ready matrices are."""
 
     # of ready matrices (source.kind=connectivity) what they are, as their source says
-    kind: str = choice("pearson", "ledoit-wolf", "partial", "covariance", "lagged")
+    kind: str = choice(
+        *("pearson", "ledoit-wolf", "partial", "covariance", "lagged"), plugins="connectivities"
+    )
     lag: int = at_least(1, 1)  # lagged: volumes between one region and the other
     # volumes a window; None: one matrix from the whole series. One volume has no correlation.
     window: int | None = at_least(2, None)
@@ -281,6 +283,7 @@ class ShardRecipe:
     reader: str = choice(
         *("abide", "auckland", "bids", "conn", "dpabi", "fmriprep", "giga_connectome"),
         *("mat", "names", "stack", "table", "simulated"),
+        plugins="readers",
     )
     source: SourceConfig = field(default_factory=SourceConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

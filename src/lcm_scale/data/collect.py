@@ -30,7 +30,7 @@ from lcm_scale.data.manifest import BROKEN, CONSTANT
 from lcm_scale.data.marks import Marks
 from lcm_scale.data.naming import Naming, named_by_files
 from lcm_scale.data.pool import in_order
-from lcm_scale.data.readers import READERS
+from lcm_scale.data.readers import reader_of
 from lcm_scale.data.reading import Piece, ScanRead
 from lcm_scale.data.recordings import Skipped, Unread
 from lcm_scale.data.skipped import examples, report_skipped
@@ -158,7 +158,7 @@ def list_scans(recipe: ShardRecipe, atlas: Atlas) -> Listed:
     Raises: InputError for a folder or table that cannot be read, for a file name or label that the
         recipe does not allow, or for people who cannot be (`cohort.check_cohort`).
     """
-    listed = list(READERS[recipe.reader](recipe, atlas))
+    listed = list(reader_of(recipe.reader)(recipe, atlas))
     scans, left = left_out(
         [item for item in listed if isinstance(item, Unread)], recipe.source.leave_out
     )

@@ -18,7 +18,7 @@ import numpy as np
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ConnectivityConfig, parameters
 from lcm_scale.data.cleaning import Cleaned, check_cleaning, clean
-from lcm_scale.data.kinds import constant, matrix_of, pearson, summable
+from lcm_scale.data.kinds import check_kind, constant, matrix_of, pearson, summable
 from lcm_scale.data.positive import remark_of
 from lcm_scale.data.quality import spikes
 from lcm_scale.data.readers.columns import indices_of
@@ -71,6 +71,7 @@ class Matrix:
 def check_connectivity(config: ConnectivityConfig, atlas: Atlas) -> None:
     """Raises: InputError where two keys contradict each other, or a region is not the atlas's."""
     check_cleaning(config.clean)
+    check_kind(config.kind)
     if config.window is None and (config.step or config.random_windows):
         key = "step" if config.step else "random_windows"
         raise InputError(f"connectivity.{key}: set connectivity.window, the length of a window")

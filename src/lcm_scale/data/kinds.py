@@ -16,9 +16,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from lcm_scale import plugins
+
 Estimator = Callable[[np.ndarray, int], np.ndarray]  # usable series (T, R), lag -> (R, R)
 LARGEST = 1e300  # beyond it a value counts as inf: the sum of a longest series would become that
 MAX_FISHER = 0.999  # a correlation of 1 has no Fisher z
+TOLERANCE = 1e-6  # by which a plug-in's matrix may miss symmetry or -1..1
 CORRELATIONS = ("pearson", "ledoit-wolf")  # positive definite, with a diagonal of 1
 
 
@@ -26,9 +29,10 @@ def matrix_of(series: np.ndarray, kind: str, lag: int = 1) -> np.ndarray:
     """The connectivity of the columns.
 
     Args:
-        series: (T, R).   kind: ``pearson`` or one of `ESTIMATORS`.
+        series: (T, R).   kind: ``pearson``, one of `ESTIMATORS`, or as another package offers it.
         lag: volumes, for ``lagged``; below T - 1.
     Returns: float32 (R, R), computed in float64.
+    Raises: InputError where nobody offers the kind, or what is offered fails.
     """
     if kind == "pearson":
         return pearson(series)
@@ -36,9 +40,17 @@ def matrix_of(series: np.ndarray, kind: str, lag: int = 1) -> np.ndarray:
     usable = np.flatnonzero(summable(x) & ~constant(x))
     matrix = np.zeros((x.shape[1], x.shape[1]))
     if len(usable):
-        matrix[np.ix_(usable, usable)] = ESTIMATORS[kind](x[:, usable], lag)
+        of = x[:, usable]
+        estimate = ESTIMATORS[kind](of, lag) if kind in ESTIMATORS else _of_plugin(kind, of)
+        matrix[np.ix_(usable, usable)] = estimate
         matrix[usable, usable] = 1.0
     return matrix.astype(np.float32)
+
+
+def check_kind(kind: str) -> None:
+    """Raises: InputError where nobody offers it, or the package that does cannot be imported."""
+    if kind != "pearson" and kind not in ESTIMATORS:
+        plugins.load_function("connectivities", kind)
 
 
 def pearson(series: np.ndarray) -> np.ndarray:
@@ -111,6 +123,20 @@ def _lagged(x: np.ndarray, lag: int) -> np.ndarray:
     is stored is symmetric."""
     ahead = _unit_columns(x[:-lag]).T @ _unit_columns(x[lag:])
     return np.clip((ahead + ahead.T) / 2, -1.0, 1.0)
+
+
+def _of_plugin(kind: str, x: np.ndarray) -> np.ndarray:
+    """Another package's estimate, seen to be what is stored and read as a correlation is."""
+    plugin, estimate = plugins.load_function("connectivities", kind)
+    matrix = np.asarray(estimate(x), dtype=np.float64)
+    R = x.shape[1]
+    if matrix.shape != (R, R):
+        raise plugin.fault(f"a matrix of shape {matrix.shape}, expected {(R, R)}")
+    if not np.isfinite(matrix).all() or np.abs(matrix).max() > 1 + TOLERANCE:
+        raise plugin.fault("a value that is no number, or beyond -1..1")
+    if np.abs(matrix - matrix.T).max() > TOLERANCE:
+        raise plugin.fault("its matrix is not symmetric")
+    return np.clip((matrix + matrix.T) / 2, -1.0, 1.0)
 
 
 ESTIMATORS: Mapping[str, Estimator] = {

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import lcm_scale
+from lcm_scale import plugins
 from lcm_scale.atlas import Atlas
 from lcm_scale.config import ShardRecipe, SourceConfig
 from lcm_scale.data.recordings import Unread
@@ -31,7 +32,9 @@ class Marks:
 
     def __init__(self, recipe: ShardRecipe, atlas: Atlas, salt: bytes) -> None:
         self._salt = salt
+        offered = plugins.offered("connectivities").get(recipe.connectivity.kind, ())
         conditions = [asdict(recipe.connectivity), recipe.dtype, atlas.to_json(), program()]
+        conditions += map(asdict, offered)
         self._conditions = hash_text(salt, json.dumps(conditions, sort_keys=True))
         # By id: recipes and atlases are shared by all scans. The objects are kept with their words,
         # so that no other one gets their id.

@@ -24,7 +24,7 @@ import numpy as np
 import webdataset as wds
 
 import lcm_scale
-from lcm_scale import progress
+from lcm_scale import plugins, progress
 from lcm_scale.atlas import Atlas, load_atlas
 from lcm_scale.config import ShardRecipe, expand, parameters
 from lcm_scale.config.check import check_section
@@ -178,6 +178,7 @@ def write_set(
             "lcm_scale": lcm_scale.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
+            **plugins.used(),
         },
         context=columns,
     )

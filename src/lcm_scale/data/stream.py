@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_scale import progress
 from lcm_scale.data.order import BatchPlan, epoch_order
 from lcm_scale.data.sets import RecordPlace, ShardSets
 from lcm_scale.data.verify import check_file, check_size, decode_edges
@@ -77,10 +78,11 @@ class ResidentEdges:
         for path, shard in {block.path: block.shard for block in sets.blocks}.items():
             check_size(path, shard)  # so that memory is taken for scans that are there
         self.edges = np.empty((sets.n_scans, sets.atlas.n_edges), dtype=edge_dtype(sets))
-        for number, block in enumerate(sets.blocks):
-            self.edges[block.first_scan : block.first_scan + block.record.scans] = read_block(
-                sets, number
-            )
+        with progress.stage("read the sets", sets.n_scans, aside=True) as advance:
+            for number, block in enumerate(sets.blocks):
+                scans = block.record.scans
+                self.edges[block.first_scan : block.first_scan + scans] = read_block(sets, number)
+                advance(scans)
 
     def gather(self, scans: np.ndarray) -> np.ndarray:
         """(n,) scan numbers -> (n, E)."""

@@ -28,6 +28,7 @@ from lcm_scale.evaluation.features import (
     products_without_sites,
     tangent_features,
 )
+from lcm_scale.evaluation.offered import Training, answer_of_plugin
 from lcm_scale.linear.context import Context, added
 from lcm_scale.linear.problem import Problem
 from lcm_scale.linear.ridge import ridge_classes, ridge_values
@@ -57,7 +58,8 @@ def fit_predict(
     """Fit a baseline on training scans and score the test scans.
 
     Args:
-        name: one of `BASELINES`, or `TOLD`.
+        name: one of `BASELINES`, `TOLD`, or as another package offers it; for that one no effects
+            of sites are taken out.
         edges_train, edges_test: (n, E), (m, E) edges as stored, upper triangle by rows.
         truth_train: (n,) class codes below `n_classes`, or values; no missing ones.
         subject_train: (n,) groups of the inner cross-validation.
@@ -70,6 +72,11 @@ def fit_predict(
     Returns: float64 (m, n_classes) probabilities (0 for a class without a training scan), or (m,)
         values.
     """
+    if name not in (*BASELINES, TOLD):
+        learnt = np.log(truth_train) if log else truth_train
+        training = Training(edges_train, learnt, subject_train, kind, n_classes, seed)
+        answer = answer_of_plugin(name, training, edges_test)
+        return np.exp(answer) if log else answer
     model = partial(tuned_with_context, context) if context and name == TOLD else BASELINES[name]
     if name == "linear" and "covariance" in connectivity:
         model = partial(tuned_linear, plain_features)

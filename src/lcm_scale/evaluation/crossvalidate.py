@@ -68,38 +68,44 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     results: list[FitResult] = []
     answers: list[Sequence[Answers]] = []
     asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
-    for number, (fold, train) in enumerate(zip(prepared.folds, prepared.training, strict=True)):
-        test = prepared.scans[fold.test]
-        opened = harmonised(prepared.opened, train, names)
-        predictor = Predictor(opened.sets, opened.source, prepared.recipe)
-        scores: list[dict[str, list[np.ndarray]]] = []
-        watched: list[list[np.ndarray]] = []  # of who chooses the epoch, one a model
-        if prepared.fixed is not None:
-            scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
-        for run in prepared.runs[number] if prepared.runs else ():
-            results.append(fit(replace(run, opened=opened)))
-            if prepared.plan.optimistic:
-                scores.append(_best_by_target(prepared, results[-1].folder, predictor, test))
-                continue
-            model = checkpoints.load(results[-1].checkpoint, harmonised=True)
-            scores.append(predictor.answers_of_parts(model, test, asked))
-            if wants_watched:
-                watchers = prepared.scans[fold.validation]
-                watched.append(predictor.answers(_stranger_to(results[-1], model), watchers, asked))
-        ours = _averaged(scores)
-        asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
-        if config.calibration != "none":
-            ours = calibrated(prepared, number, ours, asides[-1], MODEL)
-        plain = _baselines(prepared, number, edges)
-        anew = prepared.scratch[number] if prepared.scratch else ()
-        bare = scratch.answers(anew, train, test, asked)
-        known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
-        beside = zip(ours, bare, plain, known, strict=True)
-        answers.append([mine | new | rest | best for mine, new, rest, best in beside])
-    targets = [
-        _result(prepared, question, of_folds)
-        for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True)
-    ]
+    folds = list(zip(prepared.folds, prepared.training, strict=True))
+    with progress.stage(f"evaluate {prepared.recipe.name}: folds", len(folds)) as advance:
+        for number, (fold, train) in enumerate(folds):
+            test = prepared.scans[fold.test]
+            opened = harmonised(prepared.opened, train, names)
+            predictor = Predictor(opened.sets, opened.source, prepared.recipe)
+            scores: list[dict[str, list[np.ndarray]]] = []
+            watched: list[list[np.ndarray]] = []  # of who chooses the epoch, one a model
+            if prepared.fixed is not None:
+                scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
+            for run in prepared.runs[number] if prepared.runs else ():
+                results.append(fit(replace(run, opened=opened)))
+                if prepared.plan.optimistic:
+                    scores.append(_best_by_target(prepared, results[-1].folder, predictor, test))
+                    continue
+                model = checkpoints.load(results[-1].checkpoint, harmonised=True)
+                scores.append(predictor.answers_of_parts(model, test, asked))
+                if wants_watched:
+                    watchers = prepared.scans[fold.validation]
+                    watched.append(
+                        predictor.answers(_stranger_to(results[-1], model), watchers, asked)
+                    )
+            ours = _averaged(scores)
+            asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
+            if config.calibration != "none":
+                ours = calibrated(prepared, number, ours, asides[-1], MODEL)
+            plain = _baselines(prepared, number, edges)
+            anew = prepared.scratch[number] if prepared.scratch else ()
+            bare = scratch.answers(anew, train, test, asked)
+            known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
+            beside = zip(ours, bare, plain, known, strict=True)
+            answers.append([mine | new | rest | best for mine, new, rest, best in beside])
+            advance()
+    targets = []
+    with progress.stage("intervals", len(prepared.questions), aside=True) as advance:
+        for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True):
+            targets.append(_result(prepared, question, of_folds))
+            advance()
     curve = _label_curve(prepared, targets[0], edges)
     return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
 
@@ -131,14 +137,16 @@ def _label_curve(
     config, question, folds = prepared.recipe.evaluate, prepared.questions[0], prepared.folds
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     answers: dict[int, list[Answers]] = {}  # labelled people -> one a draw and fold
-    for drawn, run in prepared.draws:
-        model = checkpoints.load(fit(run).checkpoint)
-        test = prepared.scans[folds[drawn.fold].test]
-        (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
-        train = np.searchsorted(prepared.scans, drawn.kept)
-        with progress.stage(f"{run.label}: baselines", len(prepared.baselines)) as advance:
-            plain = _fitted(prepared, question, drawn.fold, train, edges, advance)
-        answers.setdefault(drawn.count, []).append(ours | plain)
+    with progress.stage("few labels: draws", len(prepared.draws)) as advance_draws:
+        for drawn, run in prepared.draws:
+            model = checkpoints.load(fit(run).checkpoint)
+            test = prepared.scans[folds[drawn.fold].test]
+            (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
+            train = np.searchsorted(prepared.scans, drawn.kept)
+            with progress.stage(f"{run.label}: baselines", len(prepared.baselines)) as advance:
+                plain = _fitted(prepared, question, drawn.fold, train, edges, advance)
+            answers.setdefault(drawn.count, []).append(ours | plain)
+            advance_draws()
     points = []
     for count, found in answers.items():
         of_draws = [found[first : first + len(folds)] for first in range(0, len(found), len(folds))]

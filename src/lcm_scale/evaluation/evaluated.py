@@ -18,6 +18,7 @@ from lcm_scale import checked
 from lcm_scale.config.fields import dotted
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS, Predictions
+from lcm_scale.evaluation.offered import deciding_metric
 
 RESULTS, PREDICTIONS, ASKED = "results.json", "predictions.csv", "evaluation.json"
 LARGEST = 2**30  # bytes of predictions
@@ -101,7 +102,7 @@ def _target(value: object, name: str) -> dict[str, Any]:
     own = checked.members(value, name, ("target", "kind", "categories", "model"))
     checked.text(own["target"], f"{name}.target")
     checked.choice(own["kind"], f"{name}.kind", tuple(METRICS))
-    checked.choice(own.get("deciding"), f"{name}.deciding", tuple(METRICS[own["kind"]]))
+    deciding_metric(own["kind"], own.get("deciding"), f"{name}.deciding")
     checked.entries(own["categories"], f"{name}.categories", checked.text)
     checked.text(own["model"], f"{name}.model")
     checked.text(own.get("unit", ""), f"{name}.unit")

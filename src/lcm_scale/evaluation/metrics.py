@@ -201,7 +201,7 @@ class MetricKind:
     ideal: float
 
 
-METRICS: Mapping[str, Mapping[str, MetricKind]] = {
+METRICS: Mapping[str, dict[str, MetricKind]] = {  # and `offered` adds those of other packages
     "class": {
         "accuracy": MetricKind("Accuracy", accuracy, True, 1),
         "balanced_accuracy": MetricKind("Balanced accuracy", balanced_accuracy, True, 1),

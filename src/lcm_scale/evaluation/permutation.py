@@ -94,7 +94,7 @@ def permuted(
     everyone = np.ones((1, len(p.truth)))
     value = float(kind.compute(p, everyone)[0])
     found = np.zeros(permutations)
-    labels = _exchanged(p.truth[first], stratum[first], permutations, seed)
+    labels = exchanged(p.truth[first], stratum[first], permutations, seed)
     with progress.stage(f"permute {p.target}", permutations) as advance:
         for number, label in enumerate(labels):
             found[number] = kind.compute(replace(p, truth=label[unit]), everyone)[0]
@@ -130,7 +130,7 @@ def _units(p: Predictions, site: np.ndarray | None) -> tuple[np.ndarray, np.ndar
     return person, fold * (own.max() + 1) + own, "fold and site"
 
 
-def _exchanged(
+def exchanged(
     labels: np.ndarray, stratum: np.ndarray, permutations: int, seed: int
 ) -> Iterator[np.ndarray]:
     """(U,) labels, each time shuffled within the strata.  Args: labels, stratum: (U,)."""

@@ -15,10 +15,11 @@ from lcm_scale.config.run import LARGEST_SEED, SCRATCH
 from lcm_scale.data.given import known_names
 from lcm_scale.data.kin import grouped
 from lcm_scale.data.sets import ShardSets, split_subjects
-from lcm_scale.errors import InputError, nearest
+from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, check_baselines
 from lcm_scale.evaluation.folds import Fold
 from lcm_scale.evaluation.harmonise import check_harmonise
+from lcm_scale.evaluation.offered import plan_of_plugin, use_metrics
 from lcm_scale.evaluation.permutation import check_permutations
 from lcm_scale.evaluation.protocols import PROTOCOLS, external
 from lcm_scale.evaluation.protocols.label_counts import Labelled, draws_of, hidden
@@ -28,6 +29,7 @@ from lcm_scale.evaluation.scratch import check_scratch, without_pretraining
 from lcm_scale.evaluation.units import check_unit
 from lcm_scale.evaluation.validation_people import check_conformal, require_validation
 from lcm_scale.lock import check_free
+from lcm_scale.plugins import load_function
 from lcm_scale.training.folder import check_evaluation, run_folder
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.transfer import check_kinds
@@ -106,10 +108,8 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     """Open and check everything that an evaluation needs.  Raises: InputError."""
     for name in recipe.evaluate.baselines:
         if name not in (*BASELINES, SCRATCH):
-            raise InputError(
-                f"evaluate.baselines: '{name}'{nearest(name, BASELINES)} (one of "
-                f"{', '.join(BASELINES)})"
-            )
+            _check_baseline_of_plugin(name, recipe)
+    use_metrics(recipe)
     check_scratch(recipe)
     folder = run_folder(recipe)
     check_free(folder / LOCK)
@@ -126,7 +126,9 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     if fixed is not None:
         check_kinds(fixed, sets, recipe.data.mix_kinds)
     if fixed is None:
-        plan = PROTOCOLS[recipe.evaluate.protocol](recipe, sets)
+        protocol = recipe.evaluate.protocol
+        built_in = PROTOCOLS.get(protocol)
+        plan = built_in(recipe, sets) if built_in else plan_of_plugin(protocol, recipe, sets)
     else:
         plan = external.plan_of_fixed(recipe, sets, fixed)
     check_unit(recipe.evaluate.unit, sets, plan.tested, plan.questions)
@@ -154,6 +156,17 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     if recipe.evaluate.harmonise != "none":
         check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
     return prepared
+
+
+def _check_baseline_of_plugin(name: str, recipe: Recipe) -> None:
+    """Raises: InputError where nobody offers it, it cannot be imported, or sites' effects would
+    have to be taken out of features that are its own."""
+    load_function("baselines", name)
+    if recipe.evaluate.harmonise != "none":
+        raise InputError(
+            f"evaluate.baselines={name}: under evaluate.harmonise={recipe.evaluate.harmonise} the "
+            "effects of sites are taken out of the built-in baselines' features alone; leave it out"
+        )
 
 
 def _open(recipe: Recipe) -> Opened:

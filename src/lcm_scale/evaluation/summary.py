@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lcm_scale import plugins
 from lcm_scale.data.given import given
 from lcm_scale.data.kin import sentence as kin_sentence
 from lcm_scale.evaluation.baselines import TOLD
@@ -113,6 +114,7 @@ def _p_of(t: TargetResult) -> float:
 def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     notes = [note for manifest in prepared.opened.sets.manifests for note in manifest.notes]
     notes += prepared.plan.notes
+    notes += _plugin_notes(prepared)
     if prepared.recipe.evaluate.group:
         notes.append(kin_sentence(prepared.opened.sets, prepared.recipe.evaluate.group))
     for question in prepared.questions:
@@ -140,6 +142,17 @@ def _notes(prepared: PreparedEvaluation) -> tuple[str, ...]:
     if model is not None and model.unknown_subjects:
         notes.append(UNKNOWN_SUBJECTS)
     return tuple(dict.fromkeys(notes))
+
+
+def _plugin_notes(prepared: PreparedEvaluation) -> list[str]:
+    """What other packages had a part in, here or when a set was made."""
+    found = plugins.used()
+    for manifest in prepared.opened.sets.manifests:
+        found |= plugins.named_in(manifest.versions or {})
+    named = ", ".join(
+        f"{key.removeprefix(plugins.MARK)} {version}" for key, version in sorted(found.items())
+    )
+    return [f"Plug-ins of other packages took part: {named}."] if named else []
 
 
 def _people_notes(prepared: PreparedEvaluation) -> list[str]:

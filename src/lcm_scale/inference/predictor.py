@@ -10,14 +10,15 @@ Legend: B scans, R regions, E edges R(R-1)/2, J columns of context.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_scale import progress
 from lcm_scale.data.given import given_to
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM, model_input
@@ -277,19 +278,23 @@ class Predictor:
         reading = Reading.of(model)
         told = torch.from_numpy(given_to(model.context, self.sets, scans)).float()
         collected: dict[str, dict[str, list[np.ndarray]]] = {}
-        for start in range(0, len(scans), self.batch):
-            some = scans[start : start + self.batch]
-            edges = torch.from_numpy(self.source.gather(some)).to(self.device)
-            context = told[start : start + self.batch].to(self.device)
-            with (
-                torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
-            ):
-                found = scores_of_parts(network, reading, edges, context_BJ=context)
-            for part, by_target in found.items():
-                for name, score in by_target.items():
-                    pieces = collected.setdefault(part, {}).setdefault(name, [])
-                    pieces.append(score.float().cpu().numpy())
+        with progress.stage("answer", len(scans), aside=True) as advance:
+            for start in range(0, len(scans), self.batch):
+                some = scans[start : start + self.batch]
+                edges = torch.from_numpy(self.source.gather(some)).to(self.device)
+                context = told[start : start + self.batch].to(self.device)
+                with self._products():
+                    found = scores_of_parts(network, reading, edges, context_BJ=context)
+                for part, by_target in found.items():
+                    for name, score in by_target.items():
+                        pieces = collected.setdefault(part, {}).setdefault(name, [])
+                        pieces.append(score.float().cpu().numpy())
+                advance(len(some))
         return {
             part: {name: np.concatenate(pieces) for name, pieces in by_target.items()}
             for part, by_target in collected.items()
         }
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """In the type that they are asked for."""
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()

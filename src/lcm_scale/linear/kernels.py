@@ -111,8 +111,7 @@ class Bank:
         self, labelled: np.ndarray, wanted: np.ndarray, beta: float, form: Form, alpha: float
     ) -> Fitted:
         """A ridge on all labelled scans.  Args: labelled: (n,) positions.   wanted: (n, K)."""
-        own = kernels(self.gram, self.subject, labelled)
-        known = self.context.of(labelled)
+        own, known = kernels(self.gram, self.subject, labelled), self.context.of(labelled)
         kernel = own.k1 + beta * own.k2
         if self.radial:
             kernel = radial(kernel, own.squares(beta), own.squares(beta), beta)
@@ -132,6 +131,21 @@ class Bank:
             known,
             known.mean_square,
         )
+
+    def own_answers(
+        self, labelled: np.ndarray, wanted: np.ndarray, beta: float, form: Form, alpha: float
+    ) -> np.ndarray:
+        """(n, K) what that ridge's weights say of the labelled scans themselves, as of strangers,
+        by their matrices: without intercept, and without what is added of their context."""
+        own, known = kernels(self.gram, self.subject, labelled), self.context.of(labelled)
+        seen = self.gram[labelled]
+        k1, k2 = own.others(seen, labelled)
+        kernel = k1 + beta * k2
+        if self.radial:
+            square = np.diag(self.gram)[labelled]
+            kernel = radial(kernel, own.squares_of(seen, square, beta), own.squares(beta), beta)
+        kernel = with_context(kernel, known, known, form._replace(added=False))
+        return kernel @ self.fit(labelled, wanted, beta, form, alpha).coefficients
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,18 @@ class LandmarkBank:
             near.mean_square,
         )
 
+    def own_answers(
+        self, labelled: np.ndarray, wanted: np.ndarray, beta: float, form: Form, alpha: float
+    ) -> np.ndarray:
+        """As `Bank.own_answers`."""
+        coefficients = self.fit(labelled, wanted, beta, form, alpha).coefficients
+        near = _Near.of(self, np.ones(len(self.at), dtype=bool), labelled)
+        landmarks, asked = near.masked(self.at), [(beta, form._replace(added=False))]
+        found = [
+            near.kernels(part, asked, landmarks, strangers=True)[0] for part in blocks(labelled)
+        ]
+        return np.concatenate(found) @ coefficients
+
 
 AnyBank = Bank | LandmarkBank
 
@@ -167,10 +179,15 @@ class _Near:
         theirs = self.bank.subject[self.bank.at[self.columns]]
         return np.where(self.bank.subject[scans, None] == theirs, 0.0, self.plain(scans))
 
-    def kernels(self, scans: np.ndarray, asked: Asked, landmarks: np.ndarray) -> list[np.ndarray]:
-        """Each of scans with the landmarks.  Args: landmarks: A of these."""
+    def kernels(
+        self, scans: np.ndarray, asked: Asked, landmarks: np.ndarray, strangers: bool = False
+    ) -> list[np.ndarray]:
+        """Each of scans with the landmarks.
+
+        Args: landmarks: A of these.   strangers: landmarks meet themselves, as others meet them.
+        """
         k1, known = self.plain(scans), self.bank.context.of(scans)
-        theirs = self.masked(scans)
+        theirs = k1 if strangers else self.masked(scans)
         k2 = theirs @ landmarks.T / self.scale2
         found = []
         for beta, form in asked:

@@ -107,6 +107,26 @@ class Met:
         return KeptPeople(self.vectors, gram, known.of(at), len(np.unique(whose)))
 
 
+def meet(
+    edges: np.ndarray,
+    subject: np.ndarray,
+    known: Context,
+    questions: Mapping[str, Question],
+    prior: Prior | None,
+    most: int | None,
+    seed: int,
+) -> Met:
+    """Training scans (n, E) in the space that they make.
+
+    Args:
+        subject: (n,) people.   known: context of the n, fitted.   prior: a memory to start from.
+        most: scans that may be landmarks; None: all meet all.   seed: of the landmarks.
+    """
+    if most is None:
+        return all_meet(edges, subject, known, questions, prior)
+    return landmarks_meet(edges, subject, known, questions, prior, most, seed)
+
+
 def all_meet(
     edges: np.ndarray,
     subject: np.ndarray,

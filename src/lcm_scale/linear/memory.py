@@ -21,7 +21,7 @@ from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
 from lcm_scale.linear.context import Context, KnownColumn
 from lcm_scale.linear.landmarks import AnyBank
-from lcm_scale.linear.meeting import Asked, Question, all_meet, landmarks_meet, questions_of
+from lcm_scale.linear.meeting import Asked, Question, meet, questions_of
 from lcm_scale.linear.people import CLEAR, CLEAR_OF_FEW, FEW, Choice, choose
 from lcm_scale.linear.prior import Prior, PriorTarget, prior_answers
 from lcm_scale.linear.tangent import TangentSpace, positive_definite
@@ -120,10 +120,7 @@ def fit_memory(
     """
     known = (context or Context.nothing(len(edges))).fitted(subject)
     questions = questions_of(asked, subject, prior)
-    if most is None:
-        met = all_meet(edges, subject, known, questions, prior)
-    else:
-        met = landmarks_meet(edges, subject, known, questions, prior, most, seed)
+    met = meet(edges, subject, known, questions, prior, most, seed)
     people = met.people(subject, known) if radial else None
     if people is not None:
         met = replace(met, bank=replace(met.bank, radial=True))

@@ -44,20 +44,28 @@ class Problem:
 
 
 def inner_folds(p: Problem, stratified: bool) -> Folds:
-    """(fitted, held out) positions of the inner cross-validation, by person; as many folds as
-    people, or of classes as scans of the commonest, where those are fewer."""
+    """(fitted, held out) positions of the inner cross-validation, as `folds_within`."""
+    return folds_within(p.truth, p.subject, p.seed, stratified)
+
+
+def folds_within(truth: np.ndarray, subject: np.ndarray, seed: int, stratified: bool) -> Folds:
+    """(fitted, held out) positions of an inner cross-validation, by person; as many folds as
+    people, or of classes as scans of the commonest, where those are fewer.
+
+    Args: truth, subject: (n,).   stratified: spread the classes evenly.
+    """
     # Every training run loads this module, and few fit anything here.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    n_splits = min(INNER_FOLDS, len(np.unique(p.subject)))
+    n_splits = min(INNER_FOLDS, len(np.unique(subject)))
     if stratified:
-        commonest = int(np.unique(p.truth, return_counts=True)[1].max())
+        commonest = int(np.unique(truth, return_counts=True)[1].max())
         stratified, n_splits = commonest > 1, min(n_splits, max(commonest, 2))
     splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
-        n_splits, shuffle=True, random_state=p.seed
+        n_splits, shuffle=True, random_state=seed
     )
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
         )  # classes smaller than the number of inner folds are fine here
-        return list(splitter.split(p.truth, p.truth if stratified else None, p.subject))
+        return list(splitter.split(truth, truth if stratified else None, subject))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcm_scale import progress
 from lcm_scale.config import Recipe, dump
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
@@ -103,20 +104,23 @@ def run(ablation: Ablation) -> Outcome:
     """
     check(ablation)
     write_atomic(ablation.folder / "ablation.yaml", dump(ablation.recipe).encode())
-    done, before, busy, failed = [], [], [], []
-    for number, (variant, seed) in enumerate(ablation.runs, 1):
-        name = f"{variant.name}, seed {seed}"
-        if answers.is_finished(ablation.folder_of(variant, seed)):
-            before.append(name)
-            continue
-        print(f"run {number} of {len(ablation.runs)}: {name}", flush=True)
-        try:
-            run_one(ablation, variant, seed)
-            done.append(name)
-        except InUse:
-            busy.append(name)
-        except InputError as error:  # such as a loss that became no number: the others go on
-            failed.append((name, str(error)))
+    named = {f"{variant.name}, seed {seed}": (variant, seed) for variant, seed in ablation.runs}
+    before = [name for name, of in named.items() if answers.is_finished(ablation.folder_of(*of))]
+    done, busy, failed = [], [], []
+    label = f"ablation {ablation.recipe.name}"
+    with progress.stage(label, len(named), len(before)) as advance:
+        for number, (name, (variant, seed)) in enumerate(named.items(), 1):
+            if name in before:
+                continue
+            print(f"run {number} of {len(named)}: {name}", flush=True)
+            try:
+                run_one(ablation, variant, seed)
+                done.append(name)
+            except InUse:
+                busy.append(name)
+            except InputError as error:  # such as a loss that became no number: the others go on
+                failed.append((name, str(error)))
+            advance()
     return Outcome(tuple(done), tuple(before), tuple(busy), tuple(failed))
 
 

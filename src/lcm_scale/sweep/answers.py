@@ -18,6 +18,7 @@ from lcm_scale import checked
 from lcm_scale.data import stored
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS, Predictions
+from lcm_scale.evaluation.offered import deciding_metric
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import evaluated_set
 from lcm_scale.evaluation.results import Report
@@ -156,7 +157,7 @@ def _target(data: bytes, number: int, stated: Mapping[str, Any]) -> Asked:
     confounded = own["confounded"]
     return Asked(
         target,
-        checked.choice(own["deciding"], "deciding", tuple(METRICS[kind])),
+        deciding_metric(kind, own["deciding"], "deciding"),
         None if confounded is None else checked.text(confounded, "confounded"),
         checked.text(own["unit"], "unit"),
         models,

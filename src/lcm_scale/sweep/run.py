@@ -74,9 +74,7 @@ def run(made: Plan, jobs: int, command: Sequence[str]) -> Outcome:
     write_atomic(sweep.folder / "sweep.yaml", dump(sweep.recipe).encode())
     numbers = {p.name: number for number, p in enumerate(points, 1)}
     flag = StopFlag()
-    with progress.stage(f"sweep {sweep.recipe.name}", len(points)) as advance, flag:
-        if before:
-            advance(len(before), note="finished before")
+    with progress.stage(f"sweep {sweep.recipe.name}", len(points), len(before)) as advance, flag:
         _Pool(sweep, queue, jobs, command, numbers, flag, advance).work()
     if flag.raised:
         raise Stopped(

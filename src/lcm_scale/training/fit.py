@@ -92,9 +92,9 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     flag = StopFlag()
     watchdog = Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
     resume, steps = prepared.resume, prepared.steps
-    with progress.stage(prepared.label, steps) as advance, _quiet_lightning(), flag, watchdog:
-        done = int(resume.stem.removeprefix("step-")) if resume else 0
-        advance(done)
+    done = int(resume.stem.removeprefix("step-")) if resume else 0
+    shown = progress.stage(prepared.label, steps, done)
+    with shown as advance, _quiet_lightning(), flag, watchdog:
         together = Together()
         step, meter = StepEnd(data, flag, together), Meter(data)
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lcm_scale import progress
 from lcm_scale.config import PseudoConfig
 from lcm_scale.csv_text import csv_text
 from lcm_scale.data.module import ConnectomeData
@@ -139,18 +140,21 @@ def predict(module: LCMModule, data: ConnectomeData, scans: np.ndarray) -> list[
     columns = list(module.phase.active)
     parts = []
     trainer = module.trainer
-    for batch in data.batches(scans, columns, trainer.global_rank, trainer.world_size):
-        moved = {k: v.to(module.device) for k, v in batch.items()}
-        # Shares of a batch stand one after the other, only the last ones padded.
-        whole = [
-            trainer.strategy.all_gather(s.float()).reshape(-1, s.shape[-1])
-            for s in module.scores(moved)
-        ]
-        parts.append([s.cpu() for s in whole])
     sizes = [
         min(data.global_batch, len(scans) - start)
         for start in range(0, len(scans), data.global_batch)
     ]
+    batches = data.batches(scans, columns, trainer.global_rank, trainer.world_size)
+    with progress.stage("pseudo-labels", len(scans), aside=True) as advance:
+        for batch, size in zip(batches, sizes, strict=True):
+            moved = {k: v.to(module.device) for k, v in batch.items()}
+            # Shares of a batch stand one after the other, only the last ones padded.
+            whole = [
+                trainer.strategy.all_gather(s.float()).reshape(-1, s.shape[-1])
+                for s in module.scores(moved)
+            ]
+            parts.append([s.cpu() for s in whole])
+            advance(size)
     return [
         torch.cat([piece[:n] for piece, n in zip(pieces, sizes, strict=True)]).numpy()
         for pieces in zip(*parts, strict=True)

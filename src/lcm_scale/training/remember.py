@@ -9,7 +9,8 @@ nothing is chosen any more. Held-out scans of an evaluation are in neither. The 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from lcm_scale import progress
 from lcm_scale.data.given import given, given_to
 from lcm_scale.inference.predictor import WHOLE, Predictor
 from lcm_scale.linear import size
+from lcm_scale.linear.context import Context
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.linear.prior import Prior
 from lcm_scale.model.people import PeopleMemory as MemoryPart
@@ -113,16 +115,40 @@ def sentence(prepared: PreparedRun) -> str:
     return "; ".join(said)
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a memory is fitted on, as `linear.memory.fit_memory` takes it.
+
+    Attributes:
+        edges: (n, E).   subject: (n,).   asked: by target.   known: context of the n.
+        most: scans that may be landmarks, None: all meet all.
+    """
+
+    edges: np.ndarray
+    subject: np.ndarray
+    asked: dict[str, Asked]
+    known: Context
+    most: int | None
+
+
+def material(prepared: PreparedRun, active: Sequence[str], scans: np.ndarray) -> Material:
+    """Of some scans of a run.  Args: active: the targets that are asked.   scans: n numbers."""
+    sets = prepared.opened.sets
+    return Material(
+        prepared.opened.source.gather(scans).astype(np.float32),
+        sets.together[scans],
+        {name: _asked(prepared, name, scans) for name in active},
+        given(prepared.recipe.model.context, sets, scans),
+        size.landmarks_of(len(prepared.train) + len(prepared.validation)),
+    )
+
+
 def _fit(
     prepared: PreparedRun, active: tuple[str, ...], scans: np.ndarray, prior: Prior | None
 ) -> PeopleMemory:
-    sets = prepared.opened.sets
-    edges = prepared.opened.source.gather(scans).astype(np.float32)
-    asked = {name: _asked(prepared, name, scans) for name in active}
-    known = given(prepared.recipe.model.context, sets, scans)
-    most = size.landmarks_of(len(prepared.train) + len(prepared.validation))
+    of = material(prepared, active, scans)
     seed, radial = prepared.recipe.seed, prepared.recipe.model.people_memory == "rbf"
-    return fit_memory(edges, sets.together[scans], asked, seed, known, prior, most, radial)
+    return fit_memory(of.edges, of.subject, of.asked, seed, of.known, prior, of.most, radial)
 
 
 def _asked(prepared: PreparedRun, name: str, scans: np.ndarray) -> Asked:
