@@ -19,7 +19,8 @@ from lcm_scale.errors import InputError
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
-from lcm_scale.report import curves, style
+from lcm_scale.report import curves, explain_section, style
+from lcm_scale.report.explained import FORMAT
 from lcm_scale.report.figures import comparison
 from lcm_scale.report.verdict import verdict
 from lcm_scale.report.wording import MINUS, better
@@ -531,6 +532,44 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
         write_report(replace(report(), targets=report().targets[1:2]), tmp_path / "r")
+
+
+# -- what the model uses ---------------------------------------------------------------------------
+
+
+def explain(run: Path, title: str = "PD") -> None:
+    """As `lcm-scale explain` leaves it."""
+    (run / "explain" / "figures").mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "svg"):
+        (run / "explain" / "figures" / f"map.{ending}").write_text("<svg></svg>")
+    figure = {"target": "diagnosis", "title": title, "caption": "A <map>.", "file": "figures/map"}
+    facts = {"format": FORMAT, "sentences": ["Nothing & no more."]}
+    facts["figures"] = [{**figure, "table": "edges.csv"}]
+    (run / "explain" / "explain.json").write_text(json.dumps(facts))
+
+
+def test_maps_made_after_a_report_come_into_it_and_stay_when_it_is_written_again(
+    tmp_path: Path,
+) -> None:
+    assert not explain_section.renew(tmp_path / "r"), "no report"
+    before = small(tmp_path)
+    assert "What the model uses" not in before and explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == before, "nobody has explained the run"
+    explain(tmp_path / "r", "<PD>")
+    for _ in range(2):
+        assert explain_section.renew(tmp_path / "r")
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert page.count("What the model uses") == 1 and "Nothing &amp; no more." in page
+    assert "&lt;PD&gt;" in page and "A &lt;map&gt;." in page and "<script" not in page
+    for file in ("figures/map.png", "figures/map.svg", "edges.csv", "explain.html"):
+        assert f'href="explain/{file}"' in page
+    assert small(tmp_path) == page, "an evaluation that is repeated keeps it"
+    (tmp_path / "r" / "explain" / "figures" / "map.svg").unlink()
+    with pytest.raises(InputError, match=r"map\.svg: cannot be read .*explain again"):
+        explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == page, "nothing half-written"
+    (tmp_path / "r" / "report.html").write_text("of an older version")
+    assert not explain_section.renew(tmp_path / "r")
 
 
 # -- the figures -----------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def _baselines(asked: Facts) -> Iterator[str]:
         f"(each matrix moved {SHRINKAGE:g} towards the identity)",
         TOLD: "linear models of the tangent space that are told the same context",
     }
-    used = [named[name] for name in asked["baselines"] if name in named]
+    used = [named.get(name, f"{name} (of another package)") for name in asked["baselines"]]
     if used:
         yield f"Baselines on the same folds: {'; '.join(used)}."
     if set(asked["baselines"]) & {"linear", "tangent", TOLD}:

@@ -56,9 +56,6 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     Args: folder: where the files lie, as seen from the page; '' beside it.
     """
     place = f"{folder}/{drawn.name}" if folder else drawn.name
-    links = Markup(" · ").join(
-        Markup('<a href="{}.{}">{}</a>').format(place, ending, ending.upper()) for ending in ENDINGS
-    )
     if drawn.narrow is None:
         picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
     else:  # not a <picture>: browsers choose its source before they know that they print
@@ -68,8 +65,26 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
                 _image(_embedded(svg(drawn.narrow)), drawn.narrow, drawn.alt, "for-narrow"),
             )
         )
-    return Markup('<figure>{}<figcaption class="files">{}</figcaption></figure>').format(
-        picture, links
+    return _with_files(picture, [f"{place}.{ending}" for ending in ENDINGS])
+
+
+def shown_file(drawn: bytes, alt: str, caption: str, files: Sequence[str]) -> Markup:
+    """A figure that lies beside the page, within it.
+
+    Args: drawn: the SVG.   caption: below it.   files: its own, as seen from the page.
+    """
+    picture = Markup('<img src="{}" alt="{}">').format(_embedded(drawn), alt)
+    return _with_files(picture, files, caption)
+
+
+def _with_files(picture: Markup, files: Sequence[str], caption: str = "") -> Markup:
+    links = Markup(" · ").join(
+        Markup('<a href="{}">{}</a>').format(file, file.rpartition(".")[2].upper())
+        for file in files
+    )
+    words = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
+    return Markup('<figure>{}{}<figcaption class="files">{}</figcaption></figure>').format(
+        picture, words, links
     )
 
 

@@ -20,10 +20,11 @@ from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.results import Report
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
-from lcm_scale.report import methods, numbers, pages, pictures, wording
+from lcm_scale.report import explain_section, methods, numbers, pages, pictures, wording
 from lcm_scale.report.citations import Citation, citations
 from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
+from lcm_scale.report.explained import explained
 from lcm_scale.report.figures import LABELS, TRAINING, figures_of
 from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.standings import standings
@@ -55,18 +56,23 @@ def write_report(report: Report, folder: Path) -> Path:
             write_atomic(folder / name, csv_text(rows).encode())
         else:  # of an earlier report that was asked for it
             (folder / name).unlink(missing_ok=True)
-    works = citations(report.methods, explained=False) if report.methods else []
+    works = (
+        citations(report.methods, explained=explained(folder) is not None) if report.methods else []
+    )
     if works:
         write_atomic(folder / "methods.md", methods.markdown(report, works).encode())
         bibtex = "\n".join(work.bibtex for work in works)
         write_atomic(folder / "citations.bib", bibtex.encode())
     page = folder / "report.html"
-    write_atomic(page, _render(report, figures, works).encode())
+    maps = Markup(explain_section.section(folder))
+    write_atomic(page, _render(report, figures, works, maps).encode())
     return page
 
 
-def _render(report: Report, figures: Sequence[Drawn], works: Sequence[Citation]) -> str:
-    """The page as HTML, every text escaped."""
+def _render(
+    report: Report, figures: Sequence[Drawn], works: Sequence[Citation], maps: Markup
+) -> str:
+    """The page as HTML, every text escaped.  Args: maps: what the model uses, as HTML."""
     templates = pages.environment(
         cell=wording.cell,
         label=wording.label,
@@ -97,6 +103,7 @@ def _render(report: Report, figures: Sequence[Drawn], works: Sequence[Citation])
         images=images,
         methods=methods.paragraphs(report),
         works=works,
+        maps=maps,
         few=curves.get(LABELS),
         training=curves.get(TRAINING),
         audit=[
