@@ -70,8 +70,8 @@ def test_a_label_of_pure_noise_gives_no_finding(found: Found, written: Path) -> 
     (diagnosis, sex) = first_sentences(found)
     assert diagnosis.startswith("diagnosis, Autism against CN: ") and "differ from 99" in diagnosis
     assert sex == (
-        "sex, F against M: no edge or region differs from 99 label-permuted models; this map "
-        "cannot be told from noise."
+        "sex, F against M: no edge or region differs from 99 label-permuted models: nothing on "
+        "this map is a finding."
     )
     own = [row for row in rows(written / "edges.csv") if row["target"] == "sex"]
     assert {row["differs"] for row in own} == {"no"}
@@ -114,7 +114,7 @@ def test_the_page_says_first_what_differs_and_that_an_unused_decoder_explains_no
 ) -> None:
     text = (written / "explain.html").read_text(encoding="utf-8")
     plain = re.sub(r"<[^>]+>", " ", text[text.index("<main>") :])
-    assert plain.index("cannot be told from noise") < plain.index("A map shows")
+    assert plain.index("nothing on this map is a finding") < plain.index("A map shows")
     assert all(gate == 0 for token in found.tokens for gate in token.decoder.gates)
     assert "its maps explain nothing of the prediction" in plain
     assert "SIMULATED" in text

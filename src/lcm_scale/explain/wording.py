@@ -35,8 +35,7 @@ def verdict(token: TokenMap, permutations: int) -> str:
     if not any(some.values()):
         levels = [ONE[level] for level in token.levels]
         return (
-            f"no {_joined(levels, 'or')} differs from {against}; this map cannot be told "
-            "from noise."
+            f"no {_joined(levels, 'or')} differs from {against}: nothing on this map is a finding."
         )
     counts = [f"{some[level]:,} of {len(each.p):,} {level}" for level, each in token.levels.items()]
     return f"{_joined(counts)} differ from {against} (p < .05, corrected over the map)."
