@@ -649,7 +649,8 @@ def apart(t: TargetResult, **leads: tuple[float, float]) -> TargetResult:
         ((0.1, 0.2), (0.1, 0.2), "people memory and decoder together", "Both parts count"),
         ((-0.1, 0.1), (-0.1, 0.1), "", "Which part does the work cannot be told"),
         ((-0.2, -0.1), (0.1, 0.2), "", "Its people memory alone (0."),
-        ((0.0, 0.0), (-0.1, 0.1), "people memory", "nothing of its decoder is added"),
+        ((0.0, 0.0), (-0.1, 0.1), "people memory", "is added, which by itself has "),
+        ((0.0, 0.0), (-0.2, -0.1), "people memory", "which by itself is ahead with "),
     ],
 )
 def test_the_verdict_names_the_part_that_the_differences_show(
