@@ -21,7 +21,7 @@ INSTALLED := .venv/.installed
 .PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm test-package check docs golden clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv: $(INSTALLED) ## Virtual environment with pinned versions (PYTHON=python3.12, TORCH_INDEX=...)
 

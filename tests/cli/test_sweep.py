@@ -43,7 +43,9 @@ def test_run_starts_workers_and_ends_with_the_next_command(
     code, out, err = lcm(f"sweep run {tmp_path}/sweep_sizes.yaml {few} --jobs 2")
     assert code == 0, err
     assert "2 points run, 0 were finished before" in out
-    assert out.splitlines()[-1].startswith("next: lcm-scale sweep fit")
+    following = out.splitlines()[-1]
+    assert following.startswith("next: lcm-scale sweep fit")
+    assert "'axes.size=[8x1]'" in following, "a shell takes brackets for a pattern of files"
     assert is_finished(made.sweep.folder_of(made.runnable[0]))
     code, out, _ = lcm(f"sweep run {tmp_path}/sweep_sizes.yaml {few}")
     assert (code, "0 points run, 2 were finished before" in out) == (0, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +34,8 @@ def load_recipe(path: Path, overrides: list[str] | None) -> Recipe:
 
 
 def command_line(verb: str, recipe: Path, overrides: list[str] | None) -> str:
-    return " ".join(["lcm-scale", verb, str(recipe), *(overrides or [])])
+    """A command as a shell takes it; a verb may be two words, `sweep run`."""
+    return shlex.join(["lcm-scale", *verb.split(), str(recipe), *(overrides or [])])
 
 
 def print_once(text: str) -> None:

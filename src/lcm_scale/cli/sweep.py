@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lcm_scale.cli.show import command_line
 from lcm_scale.errors import InputError
 from lcm_scale.terminal import one_line, print
 
@@ -52,7 +53,7 @@ def plan(recipe: SweepPath, overrides: Overrides = None) -> None:
     _print_plan(made)
     print(f"simulating what it can tell ({assumed(made.sweep.recipe)}) ...", flush=True)
     _print_identified(made)
-    print(f"next: {_command('run', recipe, overrides)}")
+    print(f"next: {command_line('sweep run', recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep run recipes/sweep_simulated.yaml --jobs 2")
@@ -81,7 +82,7 @@ def run(
         check(made)
         _print_plan(made)
         print("inputs are in order")
-        print(f"next: {_command('run', recipe, overrides)}")
+        print(f"next: {command_line('sweep run', recipe, overrides)}")
         return
     from lcm_scale.sweep import run as sweep
 
@@ -115,7 +116,8 @@ def run(
                 f"{len(outcome.failed)} of {len(made.runnable)} points failed, the first {name}: "
                 f"{reason}"
             )
-    print(f"next: {_command('fit' if not point else 'status', recipe, overrides)}")
+    after = "sweep status" if point else "sweep fit"
+    print(f"next: {command_line(after, recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep status recipes/sweep_simulated.yaml")
@@ -147,7 +149,8 @@ def status(
     }
     print(", ".join(f"{n} {word}" for word, n in counts.items()))
     done = all(s.state in ("finished", "diverged") for s in states)
-    print(f"next: {_command('fit' if done else 'run', recipe, overrides)}")
+    after = "sweep fit" if done else "sweep run"
+    print(f"next: {command_line(after, recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep fit recipes/sweep_simulated.yaml fit.parameters=body")
@@ -167,7 +170,7 @@ def fit(recipe: SweepPath, overrides: Overrides = None) -> None:
     for heading, _, columns, rows in page.tables(found):
         print_table(heading, columns, rows)
     print(f"report: {page.write(found)}")
-    print(f"next: {_command('plan', recipe, overrides)}")
+    print(f"next: {command_line('sweep plan', recipe, overrides)}")
 
 
 @app.command(epilog="Example: lcm-scale sweep cost --scans 10000 --epochs 200")
@@ -262,10 +265,6 @@ def _run_one(made: Plan, point: str) -> None:
     except InUse as busy:
         raise InputError(f"--point {point}: {busy}") from busy
     print(f"{made.sweep.folder_of(chosen)}: done")
-
-
-def _command(verb: str, recipe: Path, overrides: list[str] | None) -> str:
-    return " ".join(["lcm-scale sweep", verb, str(recipe), *(overrides or [])])
 
 
 def _print_plan(made: Plan) -> None:
