@@ -122,13 +122,12 @@ def test_the_page_says_first_what_differs_and_that_an_unused_decoder_explains_no
     facts = json.loads((written / "explain.json").read_text(encoding="utf-8"))
     assert facts["sentences"] == first_sentences(found)
     for figure in facts["figures"]:
-        assert (written / f"{figure['file']}.png").is_file()
-        assert (written / f"{figure['file']}.svg").is_file()
-        assert (written / figure["table"]).is_file()
+        for ending in ("png", "svg", "csv"):
+            assert (written / "figures" / f"{figure['file']}.{ending}").is_file()
     offered = explained(written.parent)
     assert offered is not None and offered.page.is_file()
     assert [each.caption for each in offered.figures] == [f["caption"] for f in facts["figures"]]
-    assert all(each.svg.is_file() and each.table.is_file() for each in offered.figures)
+    assert all(each.svg.is_file() and each.csv.is_file() for each in offered.figures)
     assert explained(written) is None
 
 

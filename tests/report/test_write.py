@@ -602,3 +602,33 @@ def test_several_targets_are_said_to_be_several(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert "All 3 targets together" in page and "3 targets were tested" in page
     assert "p = .020 <small>holds" in page and "p = .300 <small>does not hold" in page
+
+
+def test_what_was_explained_stands_in_the_report(tmp_path: Path) -> None:
+    figures = tmp_path / "explain" / "figures"
+    figures.mkdir(parents=True)
+    for name in ("age-edges", "age-networks"):
+        (figures / f"{name}.svg").write_bytes(name.encode())
+    listed = [
+        {"target": "age", "title": "age", "caption": f"{name} shown", "file": name}
+        for name in ("age-edges", "age-networks")
+    ]
+    facts = {
+        "format": "lcm-scale-explain/1",
+        "models": {},
+        "sentences": [f"{NASTY} differs"],
+        "figures": listed,
+    }
+    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
+    text = write_report(report(), tmp_path).read_text(encoding="utf-8")
+    assert html.escape(f"{NASTY} differs") in text.replace("&#34;", "&quot;")
+    assert "age-networks shown" in text and "age-edges shown" not in text
+    assert 'href="explain/explain.html"' in text
+    facts["models"] = {"folds/fold-1/checkpoints/final.ckpt": "of a model that is gone"}
+    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
+    assert "explain.html" not in write_report(report(), tmp_path).read_text(encoding="utf-8")
+    facts["models"] = {}
+    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
+    (figures / "age-networks.svg").unlink()
+    with pytest.raises(InputError, match="lcm-scale explain makes it again"):
+        write_report(report(), tmp_path)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from lcm_scale import checked
 from lcm_scale.errors import InputError
+from lcm_scale.report.pictures import ENDINGS, embedded
+from lcm_scale.weights.checkpoints import mark_of
 
 FOLDER, FACTS, PAGE = "explain", "explain.json", "explain.html"  # in a run's folder
 FORMAT = "lcm-scale-explain/1"
@@ -18,7 +22,7 @@ class ExplainedFigure:
 
     Attributes:
         target: of the run.   title: the token in words.   caption: what is to be seen.
-        png, svg: files.   table: the CSV that holds its numbers.
+        png, svg, csv: its files.
     """
 
     target: str
@@ -26,7 +30,7 @@ class ExplainedFigure:
     caption: str
     png: Path
     svg: Path
-    table: Path
+    csv: Path
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,21 @@ class ExplainedRun:
     sentences: tuple[str, ...]
     figures: tuple[ExplainedFigure, ...]
 
+    def shown(self) -> list[tuple[ExplainedFigure, Markup]]:
+        """Of each token its networks, or its edges where there are none, and the picture as an
+        address within a page.  Raises: InputError where a file is gone."""
+        chosen: dict[str, ExplainedFigure] = {}
+        for figure in self.figures:
+            if figure.title not in chosen or figure.svg.stem.endswith("-networks"):
+                chosen[figure.title] = figure
+        try:
+            return [(each, embedded(each.svg.read_bytes())) for each in chosen.values()]
+        except OSError as error:
+            raise InputError(f"{error.filename}: gone; lcm-scale explain makes it again") from error
+
 
 def explained(run: Path) -> ExplainedRun | None:
-    """That of a run, None where nobody has explained it.
+    """That of a run, None where nobody has explained it, or its models are others by now.
 
     Args: run: its folder.   Raises: InputError where its `explain.json` is damaged.
     """
@@ -50,11 +66,16 @@ def explained(run: Path) -> ExplainedRun | None:
     file = folder / FACTS
     if not file.is_file():
         return None
-    own = checked.members(checked.read_object(file), "it", ("format", "sentences", "figures"))
+    own = checked.members(
+        checked.read_object(file), "it", ("format", "models", "sentences", "figures")
+    )
     if own["format"] != FORMAT:
         raise InputError(
             f"{file}: not of this version ({FORMAT}); run lcm-scale explain {run} again"
         )
+    models = checked.members(own["models"], "models", each=checked.text)
+    if any(_mark(run / model) != mark for model, mark in models.items()):
+        return None
     listed = checked.entries(own["figures"], "figures", checked.members)
     return ExplainedRun(
         folder / PAGE,
@@ -63,18 +84,16 @@ def explained(run: Path) -> ExplainedRun | None:
     )
 
 
+def _mark(model: Path) -> str:
+    """Of a checkpoint, '' where it is gone."""
+    return mark_of(model) if model.is_file() else ""
+
+
 def _figure(folder: Path, data: dict[str, object], name: str) -> ExplainedFigure:
-    own = checked.members(data, name, ("target", "title", "caption", "file", "table"))
-    target, title, caption, stem, table = (
-        checked.text(own[key], f"{name}.{key}")
-        for key in ("target", "title", "caption", "file", "table")
+    own = checked.members(data, name, ("target", "title", "caption", "file"))
+    place = folder / "figures" / checked.file_name(own["file"], f"{name}.file")
+    png, svg, csv = (place.with_name(f"{place.name}.{ending}") for ending in ENDINGS)
+    target, title, caption = (
+        checked.text(own[key], f"{name}.{key}") for key in ("target", "title", "caption")
     )
-    place = folder / "figures" / checked.file_name(Path(stem).name, f"{name}.file")
-    return ExplainedFigure(
-        target,
-        title,
-        caption,
-        place.with_name(f"{place.name}.png"),
-        place.with_name(f"{place.name}.svg"),
-        folder / checked.file_name(table, f"{name}.table"),
-    )
+    return ExplainedFigure(target, title, caption, png, svg, csv)

@@ -59,11 +59,11 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     links = Markup(" · ").join(
         Markup('<a href="{}.{}">{}</a>').format(place, ending, ending.upper()) for ending in ENDINGS
     )
-    picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
+    picture = _image(embedded(drawn.svg), drawn.figure, drawn.alt)
     if drawn.narrow is not None:
         source = Markup('<source media="screen and (max-width:640px)" srcset="{}">')
         picture = Markup("<picture>{}{}</picture>").format(
-            source.format(_embedded(svg(drawn.narrow))), picture
+            source.format(embedded(svg(drawn.narrow))), picture
         )
     return Markup('<figure>{}<figcaption class="files">{}</figcaption></figure>').format(
         picture, links
@@ -75,16 +75,16 @@ def image(figure: Figure, alt: str, raster: bool = False) -> Markup:
 
     Args: alt: for those who cannot see it.   raster: as PNG, where an SVG would be very large.
     """
-    drawn = _embedded(png(figure), "png") if raster else _embedded(svg(figure))
+    drawn = embedded(png(figure), "png") if raster else embedded(svg(figure))
     return _image(drawn, figure, alt)
 
 
-def _image(embedded: Markup, figure: Figure, alt: str) -> Markup:
+def _image(source: Markup, figure: Figure, alt: str) -> Markup:
     width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="{}" alt="{}" width="{}">').format(embedded, alt, width)
+    return Markup('<img src="{}" alt="{}" width="{}">').format(source, alt, width)
 
 
-def _embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
+def embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
     return Markup("data:image/{};base64,{}").format(form, base64.b64encode(drawn).decode())
 
 

@@ -23,6 +23,7 @@ from lcm_scale.files import write_atomic
 from lcm_scale.report import numbers, pages, pictures, wording
 from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
+from lcm_scale.report.explained import ExplainedFigure, ExplainedRun, explained
 from lcm_scale.report.figures import LABELS, TRAINING, figures_of
 from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.standings import standings
@@ -35,6 +36,8 @@ def write_report(report: Report, folder: Path) -> Path:
 
     Returns: the path of ``report.html``.  Raises: InputError where the folder cannot be written.
     """
+    explanation = explained(folder)
+    maps = explanation.shown() if explanation else []
     figures = list(figures_of(report))
     pictures.write(figures, folder / "figures")
     results = json.dumps(
@@ -55,11 +58,16 @@ def write_report(report: Report, folder: Path) -> Path:
         else:  # of an earlier report that was asked for it
             (folder / name).unlink(missing_ok=True)
     page = folder / "report.html"
-    write_atomic(page, _render(report, figures).encode())
+    write_atomic(page, _render(report, figures, explanation, maps).encode())
     return page
 
 
-def _render(report: Report, figures: Sequence[Drawn]) -> str:
+def _render(
+    report: Report,
+    figures: Sequence[Drawn],
+    explanation: ExplainedRun | None,
+    maps: Sequence[tuple[ExplainedFigure, Markup]],
+) -> str:
     """The page as HTML, every text escaped."""
     templates = pages.environment(
         cell=wording.cell,
@@ -89,6 +97,8 @@ def _render(report: Report, figures: Sequence[Drawn]) -> str:
         verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         standings={t.target: standings(t, bool(report.optimistic)) for t in ordered},
         images=images,
+        explained=explanation,
+        maps=maps,
         few=curves.get(LABELS),
         training=curves.get(TRAINING),
         audit=[
