@@ -162,18 +162,18 @@ def test_what_covariates_say_of_a_label_stays_with_its_person(run: Run) -> None:
     assert exchange("age", truth, sets, 1, 0, "site", ("age",)).beyond == ()
 
 
-def test_a_trained_run_is_explained_by_halves_alone(
+def test_a_finetuned_run_is_explained_by_halves_alone(
     evaluated: Path, recipe: Callable[..., Recipe]
 ) -> None:
-    trained = recipe(
-        "data=planted",
-        f"data.shards_dir={evaluated.parents[1]}/shards",
-        "data.targets=[diagnosis]",
-        "model.people_memory=linear",
-        "phases=[{name: only, epochs: 1}]",
-    )
-    fit(prepare(trained))
-    run = open_run(Path(trained.runs_dir) / trained.name)
+    usual = ["model.people_memory=linear", "phases=[{name: only, epochs: 1}]"]
+    other = recipe("name=other", "data=second", "data.targets=[sex]", *usual)
+    fit(prepare(other))
+    start = Path(other.runs_dir) / "other"
+    own = recipe("data=first", "data.targets=[sex]", f"init_from={start}", *usual)
+    fit(prepare(own))
+    run = open_run(Path(own.runs_dir) / own.name)
+    again = memory.refit(run.models[0])  # which fits what the pretrained memory leaves over
+    assert again.questions["sex"].start is not None and again.targets["sex"].choice.share > 0
     (token,) = explain(run, Options(permutations=0, scans=4)).tokens
     assert [agreed.of for agreed in token.memory.agreements] == ["halves"]
     assert "not held against label-permuted models" in wording.verdict(token, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 from lcm_scale.explain import tables, wording
 from lcm_scale.explain.found import Found, TokenMap
@@ -232,7 +233,8 @@ def brain(found: Found, token: TokenMap, centres: np.ndarray) -> Figure:
             edge_kwargs={"linewidth": 1.1},
             colorbar=False,
         )
-    figure.set_layout_engine("none")  # saving would lay out what nilearn has placed
+    # nilearn has placed the axes. Of a figure without an engine, saving takes the style's.
+    figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
     return figure
 
 
