@@ -99,7 +99,7 @@ def _within(path: Path, folder: Path) -> str:
 def _render(
     found: Found, drawn: Sequence[OfToken], places: np.ndarray | None, atlas_image: Path | None
 ) -> str:
-    templates = pages.environment(p=wording.p_text, signed=wording.signed)
+    templates = pages.environment(first=first_upper)
     assert templates.loader is not None
     own = PackageLoader("lcm_scale", "explain")
     templates.loader = ChoiceLoader([own, templates.loader])
@@ -156,7 +156,7 @@ def _top(found: Found, token: TokenMap) -> list[tuple[str, list[tuple[str, str, 
                 _name(found, level, int(i)),
                 wording.signed(float(change(token, level)[i]), 3 if level == EDGES else 4),
                 wording.signed(float(own.z[i]), 1),
-                wording.p_text(float(own.p[i])),
+                wording.signed(float(own.p[i]), 3),
             )
             for i in some[:LISTED]
         ]
