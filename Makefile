@@ -18,7 +18,7 @@ LCM := $(BIN)/lcm-scale
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm check docs golden clean
+.PHONY: help .venv demo demo-real shard paper-mix reproduce test test-slurm test-package check docs golden clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-zA-Z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,11 +70,14 @@ reproduce: $(INSTALLED) ## The paper's table beside an honest protocol: AUCKLAND
 
 # Two processes with one thread each; what counts the loopback device's bytes runs alone, afterwards.
 test: $(INSTALLED) ## Run the tests (TESTS=tests/data for some of them, JOBS=1 one after the other)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slurm and not alone" -n $(JOBS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slurm and not alone and not package" -n $(JOBS) --dist loadfile $(TESTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "alone" $(TESTS) || test $$? -eq 5 # none among these
 
 test-slurm: $(INSTALLED) ## Run the tests that start a real Slurm on this machine (minutes; installs it as root)
 	$(BIN)/python -m pytest -m slurm tests/slurm
+
+test-package: $(INSTALLED) ## Build wheel and sdist, install and run the wheel outside of the repository
+	$(BIN)/python -m pytest -m package tests/test_package.py
 
 check: $(INSTALLED) ## Lint, format and types
 	$(BIN)/ruff check .
@@ -82,7 +85,8 @@ check: $(INSTALLED) ## Lint, format and types
 	$(BIN)/mypy
 	$(BIN)/shellcheck slurm/*.sh slurm/*.env .ci/run
 
-# A warning ends it: a link that leads nowhere, a docstring that is none, an example that fails.
+# A warning ends it: a link that leads nowhere, a docstring that is none, an example that fails. An example
+# that is the same as at the last build is not run again; without docs/generated all are.
 docs: $(INSTALLED) ## Build the documentation and run its examples: docs/_build/html/index.html
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --fail-on-warning --keep-going \
 		--quiet -c docs -d docs/_build/doctrees . docs/_build/html

@@ -26,7 +26,10 @@ extensions = [
     "made_pages",
 ]
 root_doc = "docs/index"
-SOURCES = {"docs", "recipes", "shards", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+SOURCES = {
+    *("docs", "examples", "recipes", "shards"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+}
 exclude_patterns = [
     *(path.name for path in ROOT.iterdir() if path.name not in SOURCES),
     *("docs/_build", "docs/_ext", "docs/examples", "shards/*/**", "**/.*"),
@@ -44,9 +47,10 @@ sphinx_gallery_conf = {
     "filename_pattern": "/",  # every example is executed
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
+    "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_signature": False,
-    "min_reported_time": 0,
+    "write_computation_times": False,
 }
 
 html_theme = "pydata_sphinx_theme"

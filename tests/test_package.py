@@ -39,6 +39,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.package
 def test_the_sdist_holds_what_the_wheel_is_made_of(dist: Path) -> None:
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
@@ -46,6 +47,7 @@ def test_the_sdist_holds_what_the_wheel_is_made_of(dist: Path) -> None:
     assert not [name for name in held if name.endswith("site.env")]
 
 
+@pytest.mark.package
 def test_the_wheel_works_without_a_checkout(dist: Path, tmp_path: Path) -> None:
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -38,3 +38,10 @@ def test_a_job_that_runs_a_copy_of_its_commit_is_clean_whatever_was_edited_since
     monkeypatch.setenv("LCM_COMMIT", "of the submission")
     facts = provenance.provenance(0)
     assert (facts["commit"], facts["clean_tree"]) == ("of the submission", True)
+
+
+def test_a_machine_without_git_knows_no_commit(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(module.parent))
+    assert provenance.provenance(0)["commit"] == "unknown"

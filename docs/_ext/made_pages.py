@@ -13,6 +13,7 @@ from recipe_keys import key_pages
 from verb_pages import verb_pages
 
 FOLDER = Path("docs", "generated")
+REMOVED = "html_theme.sidebar_secondary.remove"
 
 
 def write_pages(app: Any) -> None:
@@ -30,8 +31,15 @@ def first_page(_: Any) -> Iterator[tuple[str, dict[str, str], str]]:
     yield "index", {"title": "lcm-scale"}, "to_docs.html"
 
 
+def without_contents(_: Any, page: str, __: str, context: dict[str, Any], ___: Any) -> None:
+    """Wide tables and printed lines take the room of the page's own contents."""
+    if page.startswith(FOLDER.as_posix()):
+        context["meta"] = {**(context.get("meta") or {}), REMOVED: ""}
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", write_pages, priority=100)  # before the gallery
     app.connect("html-collect-pages", first_page)
+    app.connect("html-page-context", without_contents)
     app.config.templates_path.append(str(Path(__file__).parent))
     return {"parallel_read_safe": True}

@@ -77,8 +77,9 @@ def _default(one: dataclasses.Field[Any]) -> str:
 
 
 def _values(constraint: Constraint, kind: Any) -> str:
-    if constraint.choices:
-        return ", ".join(code(word) for word in constraint.choices)
+    if constraint.choices or constraint.plugins:
+        offered = ["a [plug-in](../../plugins.md)'s"] if constraint.plugins else []
+        return ", ".join([*(code(word) for word in constraint.choices), *offered])
     if constraint.form:
         return plain(constraint.form.sentence.replace("must not be empty", "text"))
     word = {bool: "true, false", int: "whole number", float: "number", str: "text"}.get(kind, "")

@@ -33,9 +33,11 @@ def provenance(seed: int) -> dict[str, Any]:
     """Versions, commit, seeds and hardware; no host or user name."""
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *words], capture_output=True, text=True
-        )
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:  # a container's image may hold no git
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     # A Slurm job runs a clean copy of this commit, whatever stands in the tree by now.

@@ -66,6 +66,11 @@ def test_answers_are_those_of_a_run_that_starts_from_the_model(lab: Lab) -> None
     assert ours.share_ == plain.targets["age"].choice.share > 0
     assert np.allclose(ours.predict(lab.fc), theirs["age"][:, 0], rtol=1e-6)
     assert np.array_equal(pickle.loads(pickle.dumps(ours)).predict(lab.fc), ours.predict(lab.fc))
+    both = LCMRegressor(pretrained=lab.model, random_state=seed, decoder=True, epochs=3)
+    both.fit(lab.fc, lab.age, groups=lab.person)
+    assert both.whole_ is not None and both.whole_.target == "age"
+    assert both.whole_.model.meaning.unknown_subjects, "arrays have no ids to look up"
+    assert np.corrcoef(both.predict(lab.fc), ours.predict(lab.fc))[0, 1] > 0.9
     alone = LCMRegressor(random_state=seed).fit(lab.fc, lab.age, groups=lab.person)
     assert not np.allclose(alone.predict(lab.fc), ours.predict(lab.fc), rtol=1e-3)
     of_sex = LCMClassifier(pretrained=lab.model, random_state=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -291,7 +292,7 @@ def test_people_memory_is_shown_by_part_and_no_part_is_a_baseline(recipe: Make) 
         assert set(target["results"]) == {"LCM", *parts, "majority", "linear", "tangent"}
         assert set(target["differences"]) == set(target["results"]) - {"LCM"}
     page = report.read_text()
-    assert "Of its parts, its people memory alone" in page and "its decoder alone" in page
+    assert re.search("Its people memory|Its decoder|Both parts count|cannot be told", page)
     assert "people memory beside the decoder: ours, not part of the published LCM" in page
     rows = list(csv.DictReader((report.parent / "results.csv").open()))
     assert {row["model"] for row in rows} >= set(parts)

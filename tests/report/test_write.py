@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from lcm_scale.errors import InputError
+from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, primary, resampled
 from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
-from lcm_scale.report import curves, style
+from lcm_scale.report import curves, explain_section, style
+from lcm_scale.report.explained import FORMAT
 from lcm_scale.report.figures import comparison
 from lcm_scale.report.verdict import verdict
 from lcm_scale.report.wording import MINUS, better
@@ -317,7 +319,7 @@ def test_every_table_and_figure_is_there(folder: Path, page: str) -> None:
     ):
         assert words in read, words
     assert sorted(p.stem for p in (folder / "figures").glob("*.png")) == FIGURES
-    assert page.count("<img ") == len(FIGURES)
+    assert page.count("<img ") == len(FIGURES) + 1, "learning curves also for a narrow page"
 
 
 FIGURES = [
@@ -532,6 +534,47 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         write_report(replace(report(), targets=report().targets[1:2]), tmp_path / "r")
 
 
+# -- what the model uses ---------------------------------------------------------------------------
+
+
+def explain(run: Path, title: str = "PD", **models: str) -> None:
+    """As `lcm-scale explain` leaves it."""
+    (run / "explain" / "figures").mkdir(parents=True, exist_ok=True)
+    for ending in ("png", "svg", "csv"):
+        (run / "explain" / "figures" / f"map.{ending}").write_text("<svg></svg>")
+    figure = {"target": "diagnosis", "title": title, "caption": "A <map>.", "file": "map"}
+    facts = {"format": FORMAT, "sentences": ["Nothing & no more."], "models": dict(models)}
+    facts["figures"] = [figure]
+    (run / "explain" / "explain.json").write_text(json.dumps(facts))
+
+
+def test_maps_made_after_a_report_come_into_it_and_stay_when_it_is_written_again(
+    tmp_path: Path,
+) -> None:
+    assert not explain_section.renew(tmp_path / "r"), "no report"
+    before = small(tmp_path)
+    assert "What the model uses" not in before and explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == before, "nobody has explained the run"
+    explain(tmp_path / "r", "<PD>")
+    for _ in range(2):
+        assert explain_section.renew(tmp_path / "r")
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert page.count("What the model uses") == 1 and "Nothing &amp; no more." in page
+    assert "&lt;PD&gt;" in page and "A &lt;map&gt;." in page and "<script" not in page
+    for file in ("figures/map.png", "figures/map.svg", "figures/map.csv", "explain.html"):
+        assert f'href="explain/{file}"' in page
+    assert small(tmp_path) == page, "an evaluation that is repeated keeps it"
+    (tmp_path / "r" / "explain" / "figures" / "map.svg").unlink()
+    with pytest.raises(InputError, match=r"map\.svg: cannot be read .*explain again"):
+        explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == page, "nothing half-written"
+    explain(tmp_path / "r", **{"folds/fold-1/checkpoints/final.ckpt": "a mark"})
+    assert explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == before, "maps of models that are gone"
+    (tmp_path / "r" / "report.html").write_text("of an older version")
+    assert not explain_section.renew(tmp_path / "r")
+
+
 # -- the figures -----------------------------------------------------------------------------------
 
 
@@ -585,8 +628,53 @@ def test_a_part_that_leads_is_not_the_best_baseline() -> None:
     whole = result("diagnosis", ("CN", "Autism"), skills)
     parted = replace(whole, parts=("people memory", "decoder"))
     assert whole.best_baseline == "people memory" and parted.best_baseline == "linear"
-    assert "Of its parts, its people memory alone" in verdict(parted).detail
-    assert "parts" not in verdict(whole).detail
+    assert "Its people memory does the work: alone it has" in verdict(parted).detail
+    assert "does the work" not in verdict(whole).detail
+
+
+def apart(t: TargetResult, **leads: tuple[float, float]) -> TargetResult:
+    """With other intervals of the deciding differences, by name ('_' for a space)."""
+    less = dict(t.differences)
+    for name, (low, high) in leads.items():
+        key = {"told": TOLD}.get(name, name.replace("_", " "))
+        ends = {"value": (low + high) / 2, "low": low, "high": high}
+        less[key] = tuple(
+            replace(m, **ends) if m.name == t.deciding else m for m in t.differences[key]
+        )
+    return replace(t, differences=less)
+
+
+@pytest.mark.parametrize(
+    ("memory", "decoder", "part", "said"),
+    [
+        ((-0.1, 0.1), (0.1, 0.2), "people memory", "Its people memory does the work"),
+        ((0.1, 0.2), (-0.1, 0.1), "decoder", "Its decoder does the work"),
+        ((0.1, 0.2), (0.1, 0.2), "people memory and decoder together", "Both parts count"),
+        ((-0.1, 0.1), (-0.1, 0.1), "", "Which part does the work cannot be told"),
+        ((-0.2, -0.1), (0.1, 0.2), "", "Its people memory alone (0."),
+        ((0.0, 0.0), (-0.1, 0.1), "people memory", "nothing of its decoder is added"),
+    ],
+)
+def test_the_verdict_names_the_part_that_the_differences_show(
+    memory: tuple[float, float], decoder: tuple[float, float], part: str, said: str
+) -> None:
+    skills = {"LCM": 3.0, "people memory": 2.9, "decoder": 2.8, "majority": 0.0}
+    t = replace(result("t", ("a", "b"), skills), parts=("people memory", "decoder"))
+    found = verdict(apart(t, people_memory=memory, decoder=decoder))
+    assert found.standing == "ahead" and found.part == part and said in found.detail
+    assert found.sentence.endswith(f" What wins: {part}." if part else "].")
+    level = verdict(apart(t, majority=(-0.1, 0.1), people_memory=memory, decoder=decoder))
+    assert level.part == "" and "What wins" not in level.sentence, "where nobody leads"
+
+
+def test_the_verdict_says_whether_context_or_pretraining_makes_the_lead() -> None:
+    skills = {"LCM": 3.0, "tangent": 1.0, TOLD: 1.1, "scratch": 1.2, "majority": 0.0}
+    t = apart(result("t", ("a", "b"), skills), tangent=(0.1, 0.2), scratch=(0.1, 0.2))
+    explained = verdict(apart(t, told=(-0.1, 0.1)))
+    assert "the context may be all of the lead" in explained.detail
+    stands = verdict(apart(t, told=(0.1, 0.2)))
+    assert "the context does not explain the lead" in stands.detail
+    assert stands.part == "pretraining" and "What wins: pretraining." in stands.sentence
 
 
 def test_groups_stand_in_the_page_and_in_a_file_of_their_own(folder: Path) -> None:
@@ -602,33 +690,3 @@ def test_several_targets_are_said_to_be_several(folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert "All 3 targets together" in page and "3 targets were tested" in page
     assert "p = .020 <small>holds" in page and "p = .300 <small>does not hold" in page
-
-
-def test_what_was_explained_stands_in_the_report(tmp_path: Path) -> None:
-    figures = tmp_path / "explain" / "figures"
-    figures.mkdir(parents=True)
-    for name in ("age-edges", "age-networks"):
-        (figures / f"{name}.svg").write_bytes(name.encode())
-    listed = [
-        {"target": "age", "title": "age", "caption": f"{name} shown", "file": name}
-        for name in ("age-edges", "age-networks")
-    ]
-    facts = {
-        "format": "lcm-scale-explain/1",
-        "models": {},
-        "sentences": [f"{NASTY} differs"],
-        "figures": listed,
-    }
-    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
-    text = write_report(report(), tmp_path).read_text(encoding="utf-8")
-    assert html.escape(f"{NASTY} differs") in text.replace("&#34;", "&quot;")
-    assert "age-networks shown" in text and "age-edges shown" not in text
-    assert 'href="explain/explain.html"' in text
-    facts["models"] = {"folds/fold-1/checkpoints/final.ckpt": "of a model that is gone"}
-    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
-    assert "explain.html" not in write_report(report(), tmp_path).read_text(encoding="utf-8")
-    facts["models"] = {}
-    (tmp_path / "explain" / "explain.json").write_text(json.dumps(facts))
-    (figures / "age-networks.svg").unlink()
-    with pytest.raises(InputError, match="lcm-scale explain makes it again"):
-        write_report(report(), tmp_path)

@@ -33,6 +33,12 @@ BUILT_IN = (
 OTHER_WORDS = {"label": "name", "network_label": "network"}
 
 
+def as_table(atlas: Atlas) -> str:
+    """Order and names as `load_atlas` reads them, tab-separated."""
+    rows = [("index", "name"), *zip(map(str, atlas.indices), atlas.names, strict=True)]
+    return "\n".join("\t".join(row) for row in rows) + "\n"
+
+
 def load_atlas(name_or_path: str) -> Atlas:
     """An atlas by name or from a table.
 

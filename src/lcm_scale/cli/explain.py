@@ -58,6 +58,7 @@ def explain(
     """
     from lcm_scale.explain import brains, decoder, exchange, finding, models, page, wording
     from lcm_scale.explain.found import Options
+    from lcm_scale.report import explain_section
     from lcm_scale.report.explained import FOLDER
 
     if within not in (exchange.SITE, exchange.SET):
@@ -86,4 +87,6 @@ def explain(
     for sentence in wording.first_sentences(explained):
         print(sentence)
     print(f"page: {written}")
+    if explain_section.renew(run):
+        print(f"report: {run / explain_section.REPORT} shows the maps too")
     print_next(f"lcm-scale inspect {run}")

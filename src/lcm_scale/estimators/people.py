@@ -9,133 +9,21 @@ Shapes: n training scans, m others, T volumes, R regions, F columns, K classes.
 
 from __future__ import annotations
 
-import time
-from os import PathLike
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.validation import check_is_fitted
 
-from lcm_scale.estimators.scans import (
-    Scans,
-    check_correlations,
-    read_answers,
-    read_people,
-    read_scans,
-    seed_of,
-)
-from lcm_scale.estimators.told import read_context, tell
-from lcm_scale.linear.columns import ColumnMemory, fit_columns
-from lcm_scale.linear.memory import Asked, PeopleMemory, Remembered, fit_memory
-from lcm_scale.linear.prior import Prior
-from lcm_scale.linear.size import landmarks_of
-from lcm_scale.terminal import print
+from lcm_scale.estimators.base import PeopleEstimator
+from lcm_scale.estimators.scans import read_answers, read_people
+from lcm_scale.linear.memory import Asked
 
-ANSWER = "y"
-AT_ONCE = 1024  # scans whose matrices are held at a time
 LEAST_PEOPLE = 2  # of a class: with one, the class cannot be told from that person
 
 
-class _PeopleEstimator(BaseEstimator):
-    """What both have in common."""
-
-    memory_: PeopleMemory | ColumnMemory
-    n_regions_: int
-
-    def __init__(
-        self,
-        *,
-        kind: str = "pearson",
-        pretrained: str | PathLike[str] | None = None,
-        target: str | None = None,
-        atlas: str | None = None,
-        random_state: Any = 0,
-        verbose: int = 0,
-    ) -> None:
-        self.kind = kind
-        self.pretrained = pretrained
-        self.target = target
-        self.atlas = atlas
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @property
-    def alpha_(self) -> float:
-        """Of the ridge."""
-        return self._remembered.choice.alpha
-
-    @property
-    def beta_(self) -> float:
-        """The weight of whom two scans resemble, beside how they resemble each other."""
-        return self._remembered.choice.beta
-
-    @property
-    def share_(self) -> float:
-        """Of the pretrained answer, whose rest was fitted; 0 without one."""
-        return self._remembered.choice.share
-
-    @property
-    def _remembered(self) -> Remembered:
-        check_is_fitted(self)
-        return self.memory_.targets[ANSWER]
-
-    def _read(self, X: Any, reset: bool) -> Scans:
-        check_correlations(self.kind, "people memory")
-        return read_scans(self, X, self.kind, reset)
-
-    def _fit(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
-        started = time.perf_counter()
-        known = read_context(context, len(people), ANSWER)
-        prior = self._prior(scans, asked)
-        seed = seed_of(self.random_state)
-        most = landmarks_of(len(people))
-        if scans.n_regions:
-            question = {ANSWER: asked}
-            self.memory_ = fit_memory(scans.values, people, question, seed, known, prior, most)
-        else:
-            columns = scans.values.astype(np.float64)
-            self.memory_ = fit_columns(columns, people, {ANSWER: asked}, seed, known, most)
-        self.n_regions_ = scans.n_regions
-        if self.verbose:
-            print(
-                f"{type(self).__name__}: {len(people):,} scans of {len(np.unique(people)):,} "
-                f"people, alpha {self.alpha_:.3g}, beta {self.beta_:g}, "
-                f"{time.perf_counter() - started:.1f} s"
-            )
-
-    def _prior(self, scans: Scans, asked: Asked) -> Prior | None:
-        if self.pretrained is None:
-            for name in ("target", "atlas"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name}={getattr(self, name)!r}: of what? set pretrained")
-            return None
-        from lcm_scale.estimators.pretrained import open_model, prior_of  # torch takes seconds
-
-        model = open_model(self.pretrained, self.atlas, scans, self.kind)
-        classes = [str(name) for name in self.classes_] if asked.n_classes else []
-        return prior_of(model, self.target, classes, ANSWER, str(self.pretrained))
-
-    def _scores(self, X: Any, context: Any) -> np.ndarray:
-        """(m, K) logits, or (m, 1) values."""
-        check_is_fitted(self)
-        values = self._read(X, reset=False).values
-        told = tell(self.memory_.context, context, len(values))
-        parts = [
-            self.memory_.scores(values[first : first + AT_ONCE], told[first : first + AT_ONCE])
-            for first in range(0, len(values), AT_ONCE)
-        ]
-        return np.concatenate([part[ANSWER] for part in parts])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-class LCMClassifier(ClassifierMixin, _PeopleEstimator):
+class LCMClassifier(ClassifierMixin, PeopleEstimator):
     """A class of each scan, by people memory.
 
     Parameters
@@ -150,6 +38,15 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
         What y is called there; by default the one target with these classes, or the one number.
     atlas : str, optional
         The order of the regions here, a built-in name or a table, where it is not the model's.
+    decoder : bool, default=False
+        Also train a decoder, as ``lcm-scale pretrain`` does, and answer with both, by a gate that
+        is fitted on people whom neither was trained on. Of series and matrices only; minutes.
+    epochs : int, default=16
+        Of the decoder, the first two under momentum.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where the decoder is trained and asked.
+    precision : {"fp32", "bf16"}, default="fp32"
+        Of the decoder's products in training.
     random_state : int, RandomState instance or None, default=0
         Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
     verbose : int, default=0
@@ -160,6 +57,8 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
     classes_ : ndarray of shape (n_classes,)
     memory_ : object
         The fitted memory: weights alone, no scan is kept.
+    whole_ : object or None
+        With ``decoder=True`` the model of both.
     alpha_, beta_, share_ : float
         What was tuned: the ridge's penalty, the weight of whom two scans resemble, and the share of
         the pretrained answer.
@@ -276,7 +175,7 @@ class LCMClassifier(ClassifierMixin, _PeopleEstimator):
         return float(accuracy_score(y, self.predict(X, context), sample_weight=sample_weight))
 
 
-class LCMRegressor(RegressorMixin, _PeopleEstimator):
+class LCMRegressor(RegressorMixin, PeopleEstimator):
     """A number of each scan, such as age, by people memory.
 
     Positive numbers are learnt on their log scale where the inner folds prefer it.
@@ -293,6 +192,15 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
         What y is called there; by default the one target with these classes, or the one number.
     atlas : str, optional
         The order of the regions here, a built-in name or a table, where it is not the model's.
+    decoder : bool, default=False
+        Also train a decoder, as ``lcm-scale pretrain`` does, and answer with both, by a gate that
+        is fitted on people whom neither was trained on. Of series and matrices only; minutes.
+    epochs : int, default=16
+        Of the decoder, the first two under momentum.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where the decoder is trained and asked.
+    precision : {"fp32", "bf16"}, default="fp32"
+        Of the decoder's products in training.
     random_state : int, RandomState instance or None, default=0
         Seed of the inner folds; with the seed of a recipe the answers are the recipe's.
     verbose : int, default=0
@@ -300,7 +208,7 @@ class LCMRegressor(RegressorMixin, _PeopleEstimator):
 
     Attributes
     ----------
-    memory_, alpha_, beta_, share_, n_features_in_
+    memory_, whole_, alpha_, beta_, share_, n_features_in_
         As of `LCMClassifier`.
     """
 

@@ -63,8 +63,11 @@ def open_model(
 
 def _read(path: Path, name: str) -> PretrainedLCM:
     exported = not path.exists() or (path / CONFIG).is_file()
-    if exported:
-        return load_model(name)
+    return load_model(name) if exported else read_model(path)
+
+
+def read_model(path: Path) -> PretrainedLCM:
+    """Of a run's folder or checkpoint, on the CPU.  Raises: InputError."""
     found = checkpoints.load(path)
     state = checkpoints.fitted(found.model, found.state, str(found.path))
     with torch.device("meta"):
@@ -78,9 +81,20 @@ def prior_of(
 ) -> Prior:
     """What its memory answers to a question.
 
+    Args: asked: the question's name here.   target, classes: as of `target_of`.
+    Raises: ValueError where the model has no memory, or not one such target.
+    """
+    name, meaning = target_of(model, target, classes, where), model.meaning
+    others = [each for each in meaning.vocabulary[name].classes if each not in classes]
+    return prior_in(meaning, model.state_dict(), {name: asked}, {asked: [*classes, *others]})
+
+
+def target_of(model: PretrainedLCM, target: str | None, classes: Sequence[str], where: str) -> str:
+    """What the model calls what is asked.
+
     Args:
-        target: what the model calls it; None: the one that it can be.
-        classes: that are asked, by code; empty for a number.   asked: the question's name here.
+        target: its name there; None: the one that it can be.
+        classes: that are asked, by code; empty for a number.   where: the model, for errors.
     Raises: ValueError where the model has no memory, or not one such target.
     """
     meaning, state = model.meaning, model.state_dict()
@@ -107,9 +121,7 @@ def prior_of(
         said = "several targets are" if len(fitting) > 1 and target is None else "no target is"
         named = "" if target is None else f" called {target!r}{nearest(target, fitting)}"
         raise ValueError(f"target: {said} {what}{named} in pretrained={where!r}; it knows {listed}")
-    name = target or fitting[0]
-    others = [each for each in meaning.vocabulary[name].classes if each not in classes]
-    return prior_in(meaning, state, {name: asked}, {asked: [*classes, *others]})
+    return target or fitting[0]
 
 
 def check_computing(device: str, precision: str) -> None:

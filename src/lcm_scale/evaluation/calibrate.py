@@ -120,18 +120,29 @@ def calibrate_final(prepared: PreparedEvaluation, run: PreparedRun, folder: Path
         checkpoints.add_calibration(final.path, maps)
 
 
+def maps_used(prepared: PreparedEvaluation) -> dict[str, dict[str, int]]:
+    """Class target -> map, or none -> in how many folds; empty where none was asked for."""
+    if prepared.recipe.evaluate.calibration == NONE:
+        return {}
+    watching = [prepared.scans[fold.validation] for fold in prepared.folds]
+    return {
+        question.target.name: dict(
+            Counter(_asked(prepared, question, scans)[2] for scans in watching)
+        )
+        for question in prepared.questions
+        if question.kind == "class"
+    }
+
+
 def calibration_notes(prepared: PreparedEvaluation) -> list[str]:
     """Which map each target has in how many folds, and why where it is another than asked for."""
     wanted = prepared.recipe.evaluate.calibration
     if wanted == NONE:
         return []
     words = []
-    watching = [prepared.scans[fold.validation] for fold in prepared.folds]
-    for question in prepared.questions:
-        if question.kind == "class":
-            counted = Counter(_asked(prepared, question, scans)[2] for scans in watching)
-            parts = [f"{kind} in {n} of {len(watching)} folds" for kind, n in counted.items()]
-            words.append(f"{question.target.name} {', '.join(parts)}")
+    for target, counted in maps_used(prepared).items():
+        parts = [f"{kind} in {n} of {len(prepared.folds)} folds" for kind, n in counted.items()]
+        words.append(f"{target} {', '.join(parts)}")
     return [
         f"The model's probabilities are calibrated (asked: {wanted}) by a map fitted in each fold "
         f"on the people who choose its epoch, never on held-out ones: {'; '.join(words)}. Isotonic "

@@ -69,7 +69,7 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
     answers: list[Sequence[Answers]] = []
     asides: list[list[np.ndarray]] = []  # of each fold, of who chooses its epoch
     folds = list(zip(prepared.folds, prepared.training, strict=True))
-    with progress.stage(f"evaluate {prepared.recipe.name}: folds", len(folds)) as advance:
+    with progress.stage(f"folds of {prepared.recipe.name}", len(folds)) as advance:
         for number, (fold, train) in enumerate(folds):
             test = prepared.scans[fold.test]
             opened = harmonised(prepared.opened, train, names)
@@ -137,7 +137,7 @@ def _label_curve(
     config, question, folds = prepared.recipe.evaluate, prepared.questions[0], prepared.folds
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     answers: dict[int, list[Answers]] = {}  # labelled people -> one a draw and fold
-    with progress.stage("few labels: draws", len(prepared.draws)) as advance_draws:
+    with progress.stage("draws of few labels", len(prepared.draws), aside=True) as advance_draws:
         for drawn, run in prepared.draws:
             model = checkpoints.load(fit(run).checkpoint)
             test = prepared.scans[folds[drawn.fold].test]

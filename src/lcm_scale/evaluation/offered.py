@@ -17,6 +17,7 @@ from lcm_scale import checked, plugins
 from lcm_scale.config import Recipe
 from lcm_scale.config.run import METRICS as BUILT_IN
 from lcm_scale.data.sets import ShardSets
+from lcm_scale.errors import InputError
 from lcm_scale.evaluation.metrics import METRICS, MetricKind, Predictions
 from lcm_scale.evaluation.protocols.plan import Plan
 from lcm_scale.linear.problem import Folds, folds_within
@@ -117,10 +118,14 @@ def deciding_metric(kind: str, name: object, what: str) -> str:
     """The metric that a file says decided, another package's being added where it is installed.
 
     Args: kind: of the target.   what: the value, in words.
-    Raises: ValueError as `checked.choice`; InputError as `add_metric`.
+    Raises: InputError as `checked.choice` and `add_metric`.
     """
     if isinstance(name, str) and name not in METRICS[kind] and plugins.find("metrics", name):
         add_metric(name)
+    if isinstance(name, str) and name.isidentifier() and name not in METRICS[kind]:
+        raise InputError(
+            f"{what}: no metric '{name}' is built in, and no installed package offers it"
+        )
     return checked.choice(name, what, tuple(METRICS[kind]))
 
 

@@ -191,6 +191,7 @@ class Report:
         together: target -> p of the model's paired difference from the best baseline in the
             deciding metric, corrected by Holm over the targets; NaN where no baseline was run.
         optimistic: why the numbers are too good, '' where nothing makes them so.
+        methods: what `described.described` says of the sets, the model and the statistics.
         asked: of each target how many people, by answer.
         brackets: what an interval covers.   read_as: how the scans were predicted.
         quality: constant regions, skipped scans.   provenance: versions, commit, fingerprints,
@@ -219,3 +220,4 @@ class Report:
     permuted: Permuted | None = None
     promises: tuple[Promise, ...] = ()
     together: Mapping[str, float] = field(default_factory=dict)
+    methods: Mapping[str, Any] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from lcm_scale import progress
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.held_out import together
 from lcm_scale.evaluation.metrics import (
@@ -37,20 +38,20 @@ def by_group(
     """Every target by site and by sex, where there are two groups or more; not by itself."""
     columns = _columns(sets)
     rows: list[Subgroup] = []
-    for t in targets:
-        ours = next(p for p in t.predictions if p.model == t.model).once()
-        best = t.best_baseline
-        theirs = next((p.once() for p in t.predictions if p.model == best), None)
-        weights = np.concatenate(
-            list(weightings(ours, min(bootstrap, BOOTSTRAP), seed, together(sets, ours)))
-        )
-        for column, groups in columns.items():
-            if column == t.target:
-                continue
-            of_scan = groups[ours.scan]
-            names = [name for name in np.unique(of_scan) if name]
-            if len(names) >= 2:
-                rows += _corrected(_rows(t, column, names, of_scan, ours, theirs, weights))
+    with progress.stage("sites and sexes", len(targets), aside=True) as advance:
+        for t in targets:
+            ours = next(p for p in t.predictions if p.model == t.model).once()
+            best = t.best_baseline
+            theirs = next((p.once() for p in t.predictions if p.model == best), None)
+            weights = np.concatenate(
+                list(weightings(ours, min(bootstrap, BOOTSTRAP), seed, together(sets, ours)))
+            )
+            for column, groups in columns.items():
+                of_scan = groups[ours.scan]
+                names = [name for name in np.unique(of_scan) if name]
+                if column != t.target and len(names) >= 2:
+                    rows += _corrected(_rows(t, column, names, of_scan, ours, theirs, weights))
+            advance()
     return tuple(rows)
 
 

@@ -16,6 +16,7 @@ from lcm_scale.evaluation.calibrate import calibration_notes
 from lcm_scale.evaluation.conformal import Promise, conformal_notes
 from lcm_scale.evaluation.confounds import confounds
 from lcm_scale.evaluation.counts import counted
+from lcm_scale.evaluation.described import described
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
 from lcm_scale.evaluation.learning import learning_rows
@@ -83,6 +84,7 @@ def summarise(
         confounds=confounds(prepared, results),
         promises=promised,
         permuted=_permuted(prepared, results),
+        methods=described(prepared),
         together=holm({t.target: _p_of(t) for t in results}),
         asked={
             question.target.name: counted(question, sets.labels[scans], sets.subject[scans])

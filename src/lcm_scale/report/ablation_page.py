@@ -24,6 +24,15 @@ from lcm_scale.report.numbers import plain
 from lcm_scale.report.pictures import Drawn
 
 LONGEST_VALUE = 60  # characters of a changed value in a table
+PARTS = {  # keys of a recipe that put a part into a model -> the part
+    "init_from": "pretraining",
+    "model.prior": "the pretrained prior",
+    "model.people_memory": "people memory",
+    "model.context": "context",
+    "model.edge_branch": "the linear branch",
+    "pseudo.targets": "pseudo-labels",
+}
+NOT_THERE: tuple[Any, ...] = (None, "none", [], False)
 WORDS = {
     "better": "better than the base",
     "worse": "worse than the base",
@@ -141,7 +150,31 @@ def verdict(a: Ablated) -> str:
             f"No difference can be shown for {count} variant{'' if count == 1 else 's'}: "
             f"{'; '.join(found['level'])}."
         )
-    return " ".join(parts)
+    return " ".join([*parts, *_what_counts(a)])
+
+
+def _what_counts(a: Ablated) -> Iterator[str]:
+    """The headline's verdict by part, of the variants that leave one part out and nothing else."""
+    table = a.tables[0]
+    found: dict[str, list[str]] = {"worse": [], "level": [], "better": []}
+    for row in table.rows[1:]:
+        part = "" if row.is_baseline else _left_out(a.changes[row.name])
+        if part:
+            found[table.standing(row)].append(part)
+    if found["worse"]:
+        yield f"What wins: {', '.join(found['worse'])}."
+    if found["level"]:
+        yield f"What adds nothing that can be shown: {', '.join(found['level'])}."
+    if found["better"]:
+        yield f"What does harm: {', '.join(found['better'])}."
+
+
+def _left_out(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """The part that a variant leaves out, '' where it changes something else, or more."""
+    if len(changes) != 1:
+        return ""
+    ((key, (before, now)),) = changes.items()
+    return PARTS.get(key, "") if now in NOT_THERE and before not in NOT_THERE else ""
 
 
 def remarks(a: Ablated) -> list[str]:

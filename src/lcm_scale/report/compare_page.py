@@ -55,7 +55,7 @@ def write(c: Compared, folder: Path) -> Path:
 def verdict(c: Compared, row: Row) -> Verdict:
     """Who is better at a target, in a deciding row: nobody where the interval holds zero."""
     kind, people = c.kind(row), row.difference
-    label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
+    label = wording.lower(kind.label)
     unit = c.targets[row.target].unit if row.metric == "mae" else ""
     of = f"{label}{f' in {unit}' if unit else ''}"
     simulated = "simulated " if c.simulated else ""

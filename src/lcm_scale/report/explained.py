@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from lcm_scale import checked
 from lcm_scale.errors import InputError
-from lcm_scale.report.pictures import ENDINGS, embedded
+from lcm_scale.report.pictures import ENDINGS
 from lcm_scale.weights.checkpoints import mark_of
 
 FOLDER, FACTS, PAGE = "explain", "explain.json", "explain.html"  # in a run's folder
@@ -43,18 +41,6 @@ class ExplainedRun:
     page: Path
     sentences: tuple[str, ...]
     figures: tuple[ExplainedFigure, ...]
-
-    def shown(self) -> list[tuple[ExplainedFigure, Markup]]:
-        """Of each token its networks, or its edges where there are none, and the picture as an
-        address within a page.  Raises: InputError where a file is gone."""
-        chosen: dict[str, ExplainedFigure] = {}
-        for figure in self.figures:
-            if figure.title not in chosen or figure.svg.stem.endswith("-networks"):
-                chosen[figure.title] = figure
-        try:
-            return [(each, embedded(each.svg.read_bytes())) for each in chosen.values()]
-        except OSError as error:
-            raise InputError(f"{error.filename}: gone; lcm-scale explain makes it again") from error
 
 
 def explained(run: Path) -> ExplainedRun | None:

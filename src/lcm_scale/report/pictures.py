@@ -56,17 +56,35 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
     Args: folder: where the files lie, as seen from the page; '' beside it.
     """
     place = f"{folder}/{drawn.name}" if folder else drawn.name
-    links = Markup(" · ").join(
-        Markup('<a href="{}.{}">{}</a>').format(place, ending, ending.upper()) for ending in ENDINGS
-    )
-    picture = _image(embedded(drawn.svg), drawn.figure, drawn.alt)
-    if drawn.narrow is not None:
-        source = Markup('<source media="screen and (max-width:640px)" srcset="{}">')
-        picture = Markup("<picture>{}{}</picture>").format(
-            source.format(embedded(svg(drawn.narrow))), picture
+    if drawn.narrow is None:
+        picture = _image(_embedded(drawn.svg), drawn.figure, drawn.alt)
+    else:  # not a <picture>: browsers choose its source before they know that they print
+        picture = Markup("").join(
+            (
+                _image(_embedded(drawn.svg), drawn.figure, drawn.alt, "for-wide"),
+                _image(_embedded(svg(drawn.narrow)), drawn.narrow, drawn.alt, "for-narrow"),
+            )
         )
-    return Markup('<figure>{}<figcaption class="files">{}</figcaption></figure>').format(
-        picture, links
+    return _with_files(picture, [f"{place}.{ending}" for ending in ENDINGS])
+
+
+def shown_file(drawn: bytes, alt: str, caption: str, files: Sequence[str]) -> Markup:
+    """A figure that lies beside the page, within it.
+
+    Args: drawn: the SVG.   caption: below it.   files: its own, as seen from the page.
+    """
+    picture = Markup('<img src="{}" alt="{}">').format(_embedded(drawn), alt)
+    return _with_files(picture, files, caption)
+
+
+def _with_files(picture: Markup, files: Sequence[str], caption: str = "") -> Markup:
+    links = Markup(" · ").join(
+        Markup('<a href="{}">{}</a>').format(file, file.rpartition(".")[2].upper())
+        for file in files
+    )
+    words = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
+    return Markup('<figure>{}{}<figcaption class="files">{}</figcaption></figure>').format(
+        picture, words, links
     )
 
 
@@ -75,16 +93,18 @@ def image(figure: Figure, alt: str, raster: bool = False) -> Markup:
 
     Args: alt: for those who cannot see it.   raster: as PNG, where an SVG would be very large.
     """
-    drawn = embedded(png(figure), "png") if raster else embedded(svg(figure))
+    drawn = _embedded(png(figure), "png") if raster else _embedded(svg(figure))
     return _image(drawn, figure, alt)
 
 
-def _image(source: Markup, figure: Figure, alt: str) -> Markup:
+def _image(embedded: Markup, figure: Figure, alt: str, where: str = "") -> Markup:
+    """Args: where: its CSS class: on which pages it is to be seen."""
     width = round(figure.get_figwidth() * 96)
-    return Markup('<img src="{}" alt="{}" width="{}">').format(source, alt, width)
+    shown_on = Markup(' class="{}"').format(where) if where else ""
+    return Markup('<img{} src="{}" alt="{}" width="{}">').format(shown_on, embedded, alt, width)
 
 
-def embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
+def _embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
     return Markup("data:image/{};base64,{}").format(form, base64.b64encode(drawn).decode())
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.results import TargetResult
-from lcm_scale.report import beside, wording
+from lcm_scale.report import beside, parts, wording
 
 
 @dataclass(frozen=True)
 class Verdict:
     """`standing` is ahead, behind, level (no difference can be shown), alone (no baseline) or
-    optimistic (a protocol that no lead can be read from)."""
+    optimistic (a protocol that no lead can be read from); `part` names the part of the model that
+    is ahead, '' where none is or it cannot be told."""
 
     standing: str
     sentence: str
     detail: str
+    part: str = ""
 
 
 def verdict(t: TargetResult, simulated: bool = False, optimistic: str = "") -> Verdict:
@@ -49,7 +50,7 @@ def _compared(t: TargetResult, simulated: bool) -> Verdict:
         f"{wording.words(t.target)} ({ours.n_scans} {'simulated ' if simulated else ''}scans, "
         f"{ours.n_subjects} people)"
     )
-    label = kind.label if kind.label[:2].isupper() else kind.label[0].lower() + kind.label[1:]
+    label = wording.lower(kind.label)
     mine = f"{t.model} has {wording.show(ours, kind)}"
     best = t.best_baseline
     if best is None:
@@ -87,18 +88,8 @@ def _compared(t: TargetResult, simulated: bool) -> Verdict:
         f"The paired difference, {t.model} minus {name}, is "
         f"{wording.show(difference, kind, signed=True)}: {ending}."
     )
-    others = beside.of_scratch(t) + beside.of_ceiling(t)
-    return Verdict(standing, sentence, detail + _of_parts(t) + others)
-
-
-def _of_parts(t: TargetResult) -> str:
-    """Which part of the model does the work, '' where it has one only."""
-    parts = [part for part in t.parts if part != UNCALIBRATED]
-    if not parts:
-        return ""
-    kind = METRICS[t.kind][t.deciding]
-    alone = [
-        f"its {wording.words(part)} alone {wording.show(t.metric(part, t.deciding), kind)}"
-        for part in parts
-    ]
-    return f" Of its parts, {' and '.join(alone)}."
+    part = parts.winner(t) if standing == "ahead" else ""
+    if part:
+        sentence = f"{sentence} What wins: {part}."
+    others = parts.told(t) + beside.of_scratch(t) + beside.of_ceiling(t)
+    return Verdict(standing, sentence, detail + others, part)

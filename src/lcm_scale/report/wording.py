@@ -144,6 +144,13 @@ def first_upper(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def lower(label: str) -> str:
+    """A metric's label within a sentence; AUROC and R² keep theirs."""
+    return (
+        label if label[:2].isupper() or not label[1:2].isalpha() else label[0].lower() + label[1:]
+    )
+
+
 def whole(sentence: str) -> Markup:
     """A number stays on one line with its interval."""
     return Markup(

@@ -2,9 +2,9 @@
 JSON and CSV.
 
 In come measured targets (metrics, paired differences, predictions) and facts about the run; out go
-`report.html`, `results.json`, `results.csv`, `predictions.csv`, and every figure as PNG, SVG and
-CSV in `figures/`. The page needs no script and no other file. Whatever is simulated or confounded
-says so in the title, in every table and in every figure.
+`report.html`, `results.json`, `results.csv`, `predictions.csv`, `methods.md`, `citations.bib`, and
+every figure as PNG, SVG and CSV in `figures/`. The page needs no script and no other file. Whatever
+is simulated or confounded says so in the title, in every table and in every figure.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from lcm_scale.evaluation.metrics import METRICS
 from lcm_scale.evaluation.results import Report
 from lcm_scale.evaluation.subgroups import LEAST_PEOPLE
 from lcm_scale.files import write_atomic
-from lcm_scale.report import numbers, pages, pictures, wording
+from lcm_scale.report import explain_section, methods, numbers, pages, pictures, wording
+from lcm_scale.report.citations import Citation, citations
 from lcm_scale.report.conformal_rows import conformal_rows
 from lcm_scale.report.confound_rows import confound_rows
-from lcm_scale.report.explained import ExplainedFigure, ExplainedRun, explained
+from lcm_scale.report.explained import explained
 from lcm_scale.report.figures import LABELS, TRAINING, figures_of
 from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.standings import standings
@@ -36,8 +37,6 @@ def write_report(report: Report, folder: Path) -> Path:
 
     Returns: the path of ``report.html``.  Raises: InputError where the folder cannot be written.
     """
-    explanation = explained(folder)
-    maps = explanation.shown() if explanation else []
     figures = list(figures_of(report))
     pictures.write(figures, folder / "figures")
     results = json.dumps(
@@ -57,18 +56,23 @@ def write_report(report: Report, folder: Path) -> Path:
             write_atomic(folder / name, csv_text(rows).encode())
         else:  # of an earlier report that was asked for it
             (folder / name).unlink(missing_ok=True)
+    works = (
+        citations(report.methods, explained=explained(folder) is not None) if report.methods else []
+    )
+    if works:
+        write_atomic(folder / "methods.md", methods.markdown(report, works).encode())
+        bibtex = "\n".join(work.bibtex for work in works)
+        write_atomic(folder / "citations.bib", bibtex.encode())
     page = folder / "report.html"
-    write_atomic(page, _render(report, figures, explanation, maps).encode())
+    maps = Markup(explain_section.section(folder))
+    write_atomic(page, _render(report, figures, works, maps).encode())
     return page
 
 
 def _render(
-    report: Report,
-    figures: Sequence[Drawn],
-    explanation: ExplainedRun | None,
-    maps: Sequence[tuple[ExplainedFigure, Markup]],
+    report: Report, figures: Sequence[Drawn], works: Sequence[Citation], maps: Markup
 ) -> str:
-    """The page as HTML, every text escaped."""
+    """The page as HTML, every text escaped.  Args: maps: what the model uses, as HTML."""
     templates = pages.environment(
         cell=wording.cell,
         label=wording.label,
@@ -97,7 +101,8 @@ def _render(
         verdicts={t.target: verdict(t, report.simulated, report.optimistic) for t in ordered},
         standings={t.target: standings(t, bool(report.optimistic)) for t in ordered},
         images=images,
-        explained=explanation,
+        methods=methods.paragraphs(report),
+        works=works,
         maps=maps,
         few=curves.get(LABELS),
         training=curves.get(TRAINING),

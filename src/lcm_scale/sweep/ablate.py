@@ -48,17 +48,19 @@ def check(ablation: Ablation) -> None:
     Raises: InputError naming the variant.
     """
     of_base = ""
-    for variant in ablation.variants:
-        try:
-            mark = _checked(ablation, variant)
-        except InputError as error:
-            raise InputError(f"variant '{variant.name}': {error}") from error
-        of_base = of_base or mark
-        if mark and mark != of_base:
-            raise InputError(
-                f"variant '{variant.name}': its folds are not the base's, so that the two cannot "
-                "be compared; it may change how a model is trained, not who is held out"
-            )
+    with progress.stage("check the variants", len(ablation.variants), aside=True) as advance:
+        for variant in ablation.variants:
+            try:
+                mark = _checked(ablation, variant)
+            except InputError as error:
+                raise InputError(f"variant '{variant.name}': {error}") from error
+            of_base = of_base or mark
+            if mark and mark != of_base:
+                raise InputError(
+                    f"variant '{variant.name}': its folds are not the base's, so that the two "
+                    "cannot be compared; it may change how a model is trained, not who is held out"
+                )
+            advance()
 
 
 def _checked(ablation: Ablation, variant: Variant) -> str:

@@ -90,16 +90,17 @@ def check(made: Plan) -> None:
     Raises: InputError.
     """
     sources: dict[tuple[str, str | None], Edges] = {}
-    for point in made.runnable:
-        if is_finished(made.sweep.folder_of(point)):
-            continue
-        recipe = made.sweep.recipe_of(point)
-        data = (dump(recipe.data), recipe.init_from)
-        prepared = prepare_point(made.sweep, point, sources.get(data))
-        sources[data] = prepared.opened.source
-        if not point.is_baseline:
-            with suppress(InUse):  # what runs is in order
-                prepared.run()
+    points = [p for p in made.runnable if not is_finished(made.sweep.folder_of(p))]
+    with progress.stage("check the points", len(points), aside=True) as advance:
+        for point in points:
+            recipe = made.sweep.recipe_of(point)
+            data = (dump(recipe.data), recipe.init_from)
+            prepared = prepare_point(made.sweep, point, sources.get(data))
+            sources[data] = prepared.opened.source
+            if not point.is_baseline:
+                with suppress(InUse):  # what runs is in order
+                    prepared.run()
+            advance()
 
 
 class _Pool:

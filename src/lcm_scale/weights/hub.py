@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lcm_scale import checked
-from lcm_scale.atlas import Atlas
+from lcm_scale.atlas import as_table
 from lcm_scale.errors import InputError
 from lcm_scale.files import inside, said_by, sha256, sync_folder
 from lcm_scale.provenance import versions
@@ -106,7 +106,7 @@ def export_hub(
     texts = {
         CONFIG: _dumped(config),
         "vocabulary.json": _dumped(config["vocabulary"]),
-        "atlas.tsv": _table(loaded.atlas),
+        "atlas.tsv": as_table(loaded.atlas),
         "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
         "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
     }
@@ -251,12 +251,6 @@ def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
             f"{path_or_repo}: neither a folder nor a repository that can be fetched "
             f"({_one_line(error)})"
         ) from error
-
-
-def _table(atlas: Atlas) -> str:
-    """As `load_atlas` reads it."""
-    rows = [("index", "name"), *zip(map(str, atlas.indices), atlas.names, strict=True)]
-    return "\n".join("\t".join(row) for row in rows) + "\n"
 
 
 def _dumped(value: Any) -> str:
