@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.explain import brains, memory, page, wording
 from lcm_scale.explain.decoder import Decoder
 from lcm_scale.explain.exchange import exchange
-from lcm_scale.explain.finding import explain
+from lcm_scale.explain.finding import check_exchange, explain
 from lcm_scale.explain.found import Found, Options
 from lcm_scale.explain.models import Run, open_run
 from lcm_scale.explain.wording import first_sentences
@@ -223,6 +224,17 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, lcm: Lcm) -> None:
     code, _, err = lcm(f"explain {tmp_path}")
     assert code == 2 and "no run there" in err
+    (tmp_path / "config.json").write_text("{}")
+    code, _, err = lcm(f"explain {tmp_path}")
+    assert code == 2 and "an exported model" in err and "the run that it was exported from" in err
+
+
+def test_labels_of_relatives_are_not_exchanged(run: Run) -> None:
+    related = replace(run.recipe, evaluate=replace(run.recipe.evaluate, group="family"))
+    of_families = replace(run, opened=replace(run.opened, recipe=related))
+    with pytest.raises(InputError, match=r"with evaluate\.group=family a label"):
+        check_exchange(of_families, Options(permutations=9))
+    check_exchange(of_families, Options(permutations=0))
 
 
 @pytest.mark.parametrize("package", ["captum", "nilearn"])
