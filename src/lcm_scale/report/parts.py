@@ -82,10 +82,10 @@ def _told_of_two(t: TargetResult) -> str:
             f" Both parts count: its {PEOPLE} alone has {numbers[PEOPLE]}, its {DECODER} alone "
             f"{numbers[DECODER]}."
         )
-    ahead = [part for part in (PEOPLE, DECODER) if _shows(t, part) == "worse"]
-    if ahead:
-        parts = " and ".join(f"its {part} alone ({numbers[part]})" for part in ahead)
-        return f" {wording.first_upper(parts)} {'is' if len(ahead) == 1 else 'are'} ahead of it."
+    leading = [part for part in (PEOPLE, DECODER) if _shows(t, part) == "worse"]
+    if leading:
+        parts = " and ".join(f"its {part} alone ({numbers[part]})" for part in leading)
+        return f" {wording.first_upper(parts)} {'is' if len(leading) == 1 else 'are'} ahead of it."
     return (
         f" Which part does the work cannot be told: its {PEOPLE} alone has {numbers[PEOPLE]}, its "
         f"{DECODER} alone {numbers[DECODER]}."
