@@ -85,12 +85,15 @@ def test_people_and_answers_are_those_of_the_manifest_and_the_index(
         else:
             for code, name in enumerate(target["categories"]):
                 people = len(np.unique(subject[own == code]))
-                assert known.get(name, 0) == (0 if name == "N/A" else people), name
+                assert known["of"].get(name, 0) == (0 if name == "N/A" else people), name
     said = paragraphs(report_of(facts))[0][1]
     assert "set first (evaluated) holds 37 scans of 37 people" in said
     assert "set second (trained on, not evaluated) holds 26 scans of 26 people" in said
     ill = first["answers"]["diagnosis"]
-    assert f"Diagnosis: CN {ill['CN']}, Autism {ill['Autism']} people." in said
+    assert f"Diagnosis: CN {ill['of']['CN']}, Autism {ill['of']['Autism']}." in said
+    sex = first["answers"]["sex"]
+    assert sex["people"] == sum(sex["of"].values()) < 37
+    assert f"Sex: M {sex['of']['M']}, F {sex['of']['F']}, known of {sex['people']} people." in said
 
 
 def test_people_are_counted_once_however_many_windows_they_have(
@@ -110,7 +113,7 @@ def test_people_are_counted_once_however_many_windows_they_have(
     facts = described(prepare_evaluation(asked))
     (one,) = facts["sets"]
     assert (one["scans"], one["people"], one["answers"]["age"]["people"]) == (32, 16, 16)
-    assert sum(one["answers"]["sex"].values()) == 16
+    assert sum(one["answers"]["sex"]["of"].values()) == one["answers"]["sex"]["people"] == 16
     said = text_of(facts)
     assert "32 scans of 16 people" in said and "from windows of 20 volumes" in said
     assert "what has fewer than 10 volumes is left out" in said

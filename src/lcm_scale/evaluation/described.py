@@ -66,7 +66,8 @@ def _set(sets: ShardSets, number: int) -> dict[str, Any]:
 
 
 def _answers(target: Target, labels: np.ndarray, subject: np.ndarray) -> dict[str, Any]:
-    """People of each category, or the spread of a number over people; empty where nobody has one.
+    """``people`` who have an answer, and ``of`` each category how many, or the spread of a number
+    over them; empty where nobody has one.
 
     Args: labels, subject: (n,) of the set's scans.
     """
@@ -77,7 +78,13 @@ def _answers(target: Target, labels: np.ndarray, subject: np.ndarray) -> dict[st
             for code, category in enumerate(target.categories)
             if category != NOT_APPLICABLE
         }
-        return {name: count for name, count in counts.items() if count}
+        named = {name: count for name, count in counts.items() if count}
+        codes = [code for code, name in enumerate(target.categories) if name in named]
+        return (
+            {"people": len(np.unique(subject[np.isin(labels, codes)])), "of": named}
+            if named
+            else {}
+        )
     people = np.unique(subject[known])
     if not len(people):
         return {}

@@ -81,10 +81,10 @@ def _people(one: Facts, several: bool) -> str:
 
 
 def _answer(found: Facts, everybody: int) -> str:
-    if "mean" not in found:
-        return ", ".join(f"{name} {count}" for name, count in found.items()) + " people"
-    unit = f" {found['unit']}" if found["unit"] else ""
     some = f", known of {found['people']} people" if found["people"] < everybody else ""
+    if "of" in found:
+        return ", ".join(f"{name} {count}" for name, count in found["of"].items()) + some
+    unit = f" {found['unit']}" if found["unit"] else ""
     return (
         f"mean {found['mean']:.1f}{unit}, SD {found['sd']:.1f}, range {found['low']:.4g} to "
         f"{found['high']:.4g}{some}"
