@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.explain import brains, memory, page, wording
 from lcm_scale.explain.decoder import Decoder
 from lcm_scale.explain.exchange import exchange
-from lcm_scale.explain.finding import explain
+from lcm_scale.explain.finding import check_exchange, explain
 from lcm_scale.explain.found import Found, Options
 from lcm_scale.explain.models import Run, open_run
 from lcm_scale.explain.wording import first_sentences
@@ -122,13 +123,12 @@ def test_the_page_says_first_what_differs_and_that_an_unused_decoder_explains_no
     facts = json.loads((written / "explain.json").read_text(encoding="utf-8"))
     assert facts["sentences"] == first_sentences(found)
     for figure in facts["figures"]:
-        assert (written / f"{figure['file']}.png").is_file()
-        assert (written / f"{figure['file']}.svg").is_file()
-        assert (written / figure["table"]).is_file()
+        for ending in ("png", "svg", "csv"):
+            assert (written / "figures" / f"{figure['file']}.{ending}").is_file()
     offered = explained(written.parent)
     assert offered is not None and offered.page.is_file()
     assert [each.caption for each in offered.figures] == [f["caption"] for f in facts["figures"]]
-    assert all(each.svg.is_file() and each.table.is_file() for each in offered.figures)
+    assert all(each.svg.is_file() and each.csv.is_file() for each in offered.figures)
     assert explained(written) is None
 
 
@@ -163,18 +163,18 @@ def test_what_covariates_say_of_a_label_stays_with_its_person(run: Run) -> None:
     assert exchange("age", truth, sets, 1, 0, "site", ("age",)).beyond == ()
 
 
-def test_a_trained_run_is_explained_by_halves_alone(
+def test_a_finetuned_run_is_explained_by_halves_alone(
     evaluated: Path, recipe: Callable[..., Recipe]
 ) -> None:
-    trained = recipe(
-        "data=planted",
-        f"data.shards_dir={evaluated.parents[1]}/shards",
-        "data.targets=[diagnosis]",
-        "model.people_memory=linear",
-        "phases=[{name: only, epochs: 1}]",
-    )
-    fit(prepare(trained))
-    run = open_run(Path(trained.runs_dir) / trained.name)
+    usual = ["model.people_memory=linear", "phases=[{name: only, epochs: 1}]"]
+    other = recipe("name=other", "data=second", "data.targets=[sex]", *usual)
+    fit(prepare(other))
+    start = Path(other.runs_dir) / "other"
+    own = recipe("data=first", "data.targets=[sex]", f"init_from={start}", *usual)
+    fit(prepare(own))
+    run = open_run(Path(own.runs_dir) / own.name)
+    again = memory.refit(run.models[0])  # which fits what the pretrained memory leaves over
+    assert again.questions["sex"].start is not None and again.targets["sex"].choice.share > 0
     (token,) = explain(run, Options(permutations=0, scans=4)).tokens
     assert [agreed.of for agreed in token.memory.agreements] == ["halves"]
     assert "not held against label-permuted models" in wording.verdict(token, 0)
@@ -224,6 +224,17 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, lcm: Lcm) -> None:
     code, _, err = lcm(f"explain {tmp_path}")
     assert code == 2 and "no run there" in err
+    (tmp_path / "config.json").write_text("{}")
+    code, _, err = lcm(f"explain {tmp_path}")
+    assert code == 2 and "an exported model" in err and "the run that it was exported from" in err
+
+
+def test_labels_of_relatives_are_not_exchanged(run: Run) -> None:
+    related = replace(run.recipe, evaluate=replace(run.recipe.evaluate, group="family"))
+    of_families = replace(run, opened=replace(run.opened, recipe=related))
+    with pytest.raises(InputError, match=r"with evaluate\.group=family a label"):
+        check_exchange(of_families, Options(permutations=9))
+    check_exchange(of_families, Options(permutations=0))
 
 
 @pytest.mark.parametrize("package", ["captum", "nilearn"])

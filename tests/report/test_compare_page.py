@@ -135,7 +135,7 @@ def test_every_number_stands_in_csv_and_json_and_each_target_has_a_picture(tmp_p
     page = page_of(c, tmp_path)
     assert "At a glance" in page and page.count("<img") == 3 and "<script" not in page
     written = {p.name for p in tmp_path.iterdir()}
-    stems = ("compare", "compare-a_b", "compare-age")
+    stems = ("compare_all", "compare-a_b", "compare-age")
     pictures = {f"{stem}.{ending}" for stem in stems for ending in ("png", "svg", "csv")}
     assert written == pictures | {"compare.html", "compare.csv", "compare.json"}
     rows = list(csv.DictReader((tmp_path / "compare.csv").open()))

@@ -93,6 +93,29 @@ def test_people_and_answers_are_those_of_the_manifest_and_the_index(
     assert f"Diagnosis: CN {ill['CN']}, Autism {ill['Autism']} people." in said
 
 
+def test_people_are_counted_once_however_many_windows_they_have(
+    make_set: Callable[..., None], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    make_set(
+        tmp_path,
+        "windows",
+        [
+            "simulation.subjects=16",
+            "simulation.missing_labels=0",
+            "connectivity.window=20",
+            "connectivity.min_volumes=10",
+        ],
+    )
+    asked = recipe("data.sets=[windows]", f"data.shards_dir={tmp_path}/shards", "evaluate.folds=2")
+    facts = described(prepare_evaluation(asked))
+    (one,) = facts["sets"]
+    assert (one["scans"], one["people"], one["answers"]["age"]["people"]) == (32, 16, 16)
+    assert sum(one["answers"]["sex"].values()) == 16
+    said = text_of(facts)
+    assert "32 scans of 16 people" in said and "from windows of 20 volumes" in said
+    assert "what has fewer than 10 volumes is left out" in said
+
+
 def numbers_in(value: Any) -> Iterator[str]:
     """Every number of plain values, as the text may spell it."""
     if isinstance(value, dict):

@@ -537,14 +537,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 # -- what the model uses ---------------------------------------------------------------------------
 
 
-def explain(run: Path, title: str = "PD") -> None:
+def explain(run: Path, title: str = "PD", **models: str) -> None:
     """As `lcm-scale explain` leaves it."""
     (run / "explain" / "figures").mkdir(parents=True, exist_ok=True)
-    for ending in ("png", "svg"):
+    for ending in ("png", "svg", "csv"):
         (run / "explain" / "figures" / f"map.{ending}").write_text("<svg></svg>")
-    figure = {"target": "diagnosis", "title": title, "caption": "A <map>.", "file": "figures/map"}
-    facts = {"format": FORMAT, "sentences": ["Nothing & no more."]}
-    facts["figures"] = [{**figure, "table": "edges.csv"}]
+    figure = {"target": "diagnosis", "title": title, "caption": "A <map>.", "file": "map"}
+    facts = {"format": FORMAT, "sentences": ["Nothing & no more."], "models": dict(models)}
+    facts["figures"] = [figure]
     (run / "explain" / "explain.json").write_text(json.dumps(facts))
 
 
@@ -561,13 +561,16 @@ def test_maps_made_after_a_report_come_into_it_and_stay_when_it_is_written_again
     page = (tmp_path / "r" / "report.html").read_text()
     assert page.count("What the model uses") == 1 and "Nothing &amp; no more." in page
     assert "&lt;PD&gt;" in page and "A &lt;map&gt;." in page and "<script" not in page
-    for file in ("figures/map.png", "figures/map.svg", "edges.csv", "explain.html"):
+    for file in ("figures/map.png", "figures/map.svg", "figures/map.csv", "explain.html"):
         assert f'href="explain/{file}"' in page
     assert small(tmp_path) == page, "an evaluation that is repeated keeps it"
     (tmp_path / "r" / "explain" / "figures" / "map.svg").unlink()
     with pytest.raises(InputError, match=r"map\.svg: cannot be read .*explain again"):
         explain_section.renew(tmp_path / "r")
     assert (tmp_path / "r" / "report.html").read_text() == page, "nothing half-written"
+    explain(tmp_path / "r", **{"folds/fold-1/checkpoints/final.ckpt": "a mark"})
+    assert explain_section.renew(tmp_path / "r")
+    assert (tmp_path / "r" / "report.html").read_text() == before, "maps of models that are gone"
     (tmp_path / "r" / "report.html").write_text("of an older version")
     assert not explain_section.renew(tmp_path / "r")
 
@@ -649,7 +652,8 @@ def apart(t: TargetResult, **leads: tuple[float, float]) -> TargetResult:
         ((0.1, 0.2), (0.1, 0.2), "people memory and decoder together", "Both parts count"),
         ((-0.1, 0.1), (-0.1, 0.1), "", "Which part does the work cannot be told"),
         ((-0.2, -0.1), (0.1, 0.2), "", "Its people memory alone (0."),
-        ((0.0, 0.0), (-0.1, 0.1), "people memory", "nothing of its decoder is added"),
+        ((0.0, 0.0), (-0.1, 0.1), "people memory", "is added, which by itself has "),
+        ((0.0, 0.0), (-0.2, -0.1), "people memory", "which by itself is ahead with "),
     ],
 )
 def test_the_verdict_names_the_part_that_the_differences_show(

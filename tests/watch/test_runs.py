@@ -82,6 +82,7 @@ def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -
         file.write(whole[20:] + "\n")
     assert watched.look()[0].step == 2
     append_line(log, '{"torn')
+    append_line(log, step(2, consumed=["a"]))
     append_line(log, step(3))
     assert watched.look()[0].step == 3
 

@@ -5,7 +5,7 @@ What does not differ from noise is grey. Each is as wide as a telephone's page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import matplotlib
@@ -13,10 +13,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-from lcm_scale.explain import wording
+from lcm_scale.explain import tables, wording
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, network_order, networks, square
+from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.style import INK, MODEL, MUTED, RULE, style
 
 WIDTH = 3.7  # inches: 355 pixels
@@ -30,68 +32,77 @@ CHANGE = "Change of r for one standard deviation of the score"
 
 
 @dataclass(frozen=True)
-class Drawn:
+class OfToken:
     """A figure of one token.
 
     Attributes:
-        stem: of its files.   caption: what it shows.   table: the CSV that holds its numbers.
+        drawn: with its numbers.   caption: what it shows.
+        decoder: of the decoder, which is not held against noise; else of people memory.
     """
 
-    stem: str
     token: TokenMap
-    figure: Figure
+    drawn: Drawn
     caption: str
-    table: str
+    decoder: bool = False
 
 
-def figures(found: Found, centres: np.ndarray | None) -> Iterator[Drawn]:
+def figures(found: Found, centres: np.ndarray | None) -> Iterator[OfToken]:
     """Token by token.  Args: centres: (R, 3) mm of the regions, None where they are not known."""
-    order = "their networks" if found.levels.pairs else "the atlas"
     for token in found.tokens:
         if token.memory:
-            yield Drawn(
-                f"{token.stem}-edges",
-                token,
-                matrix(found, token),
-                f"Edges, regions in the order of {order}. Above the diagonal the whole pattern, in "
-                "grey; below it, in colour, what differs from noise.",
-                "edges.csv",
-            )
-        if PAIRS in token.levels:
-            yield Drawn(
-                f"{token.stem}-networks",
-                token,
-                pairs(found, token),
-                "Mean edge between two networks; grey numbers do not differ from noise.",
-                "network_pairs.csv",
-            )
-        shown = any(token.levels[k].differs.any() for k in (EDGES, REGIONS) if token.levels)
-        if shown and centres is not None:
-            yield Drawn(
-                f"{token.stem}-brain",
-                token,
-                brain(found, token, centres),
-                f"{_drawn_edges(token)} that differ from noise; regions that do are coloured, "
-                "others grey.",
-                "regions.csv",
-            )
-        yield Drawn(
-            f"{token.stem}-attention",
-            token,
-            attention(found, token),
+            yield from _of_memory(found, token, centres)
+        caption = (
             "Where the decoder's token looks: cross-attention, a mean over heads, layers, scans "
-            "and models. Not held against noise.",
-            "regions.csv",
+            "and models. Not held against noise."
         )
-        if token.decoder.mean.shares is not None:
-            yield Drawn(
-                f"{token.stem}-gradients",
-                token,
-                gradients(found, token),
+        figure = attention(found, token)
+        rows = tables.region_rows(found, [token])
+        yield _of(token, "attention", figure, rows, caption, True)
+        if token.decoder.shares:
+            caption = (
                 "What the decoder's answer hangs on: integrated gradients, as shares of its "
-                "variation over scans. Not held against noise.",
-                "network_pairs.csv" if found.levels.pairs else "regions.csv",
+                "variation over scans. Not held against noise."
             )
+            named = tables.pair_rows if found.levels.pairs else tables.region_rows
+            figure = gradients(found, token)
+            yield _of(token, "gradients", figure, named(found, [token]), caption, True)
+
+
+def _of_memory(found: Found, token: TokenMap, centres: np.ndarray | None) -> Iterator[OfToken]:
+    order = "their networks" if found.levels.pairs else "the atlas"
+    caption = (
+        f"Edges, regions in the order of {order}. Above the diagonal the whole pattern, in grey; "
+        "below it, in colour, what differs from noise."
+    )
+    edges = list(tables.edge_rows(found, [token]))
+    yield _of(token, "edges", matrix(found, token), edges, caption)
+    if PAIRS in token.levels:
+        caption = "Mean edge between two networks; grey numbers do not differ from noise."
+        rows = tables.pair_rows(found, [token])
+        yield _of(token, "networks", pairs(found, token), rows, caption)
+    some = any(token.levels[level].differs.any() for level in (EDGES, REGIONS))
+    if some and centres is not None:
+        caption = (
+            f"{_drawn_edges(token)} that differ from noise; regions that do are coloured, others "
+            "grey."
+        )
+        shown = [edges[i] for i in np.flatnonzero(furthest(token))]
+        figure = brain(found, token, centres)
+        drawn = shown or tables.region_rows(found, [token])
+        yield _of(token, "brain", figure, drawn, caption)
+
+
+def _of(
+    token: TokenMap,
+    what: str,
+    figure: Figure,
+    rows: Iterable[tables.Row],
+    caption: str,
+    decoder: bool = False,
+) -> OfToken:
+    alt = f"{wording.title(token)}. {caption}"
+    drawn = Drawn(f"{token.stem}-{what}", figure, list(rows), alt, token.target)
+    return OfToken(token, drawn, caption, decoder)
 
 
 def change(token: TokenMap, level: str) -> np.ndarray:
@@ -222,7 +233,8 @@ def brain(found: Found, token: TokenMap, centres: np.ndarray) -> Figure:
             edge_kwargs={"linewidth": 1.1},
             colorbar=False,
         )
-    figure.set_layout_engine("none")  # saving would lay out what nilearn has placed
+    # nilearn has placed the axes. Of a figure without an engine, saving takes the style's.
+    figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
     return figure
 
 

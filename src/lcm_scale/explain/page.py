@@ -6,7 +6,6 @@ the figures with their captions and tables, for the evaluation's report.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from html import escape
@@ -16,18 +15,17 @@ from typing import Any
 import numpy as np
 from jinja2 import ChoiceLoader, PackageLoader
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from lcm_scale.csv_text import csv_text
 from lcm_scale.explain import brains, tables, wording
-from lcm_scale.explain.figures import DASH, Drawn, change, figures
+from lcm_scale.explain.figures import DASH, OfToken, change, figures
 from lcm_scale.explain.found import Found, TokenMap
 from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
 from lcm_scale.files import write_atomic
-from lcm_scale.report import pages, pictures
-from lcm_scale.report import style as look
+from lcm_scale.report import pages, pictures, style
 from lcm_scale.report.explained import FACTS, FOLDER, FORMAT, PAGE
 from lcm_scale.report.wording import first_upper
+from lcm_scale.weights.checkpoints import mark_of
 
 LISTED = 10  # regions or pairs in a table
 MOST_TURNED = 4  # connectomes that can be turned, of 2.5 MB each
@@ -41,17 +39,16 @@ def write(found: Found, atlas_image: Path | None) -> Path:
     """
     folder = found.run.folder / FOLDER
     places = brains.centres(found.levels.atlas, atlas_image)
-    drawn = list(figures(found, places))
     marks = _marks(found)
-    for each in drawn:
-        look.stamp(each.figure, marks.get(each.token.target, ""))
-        stem = pictures.file_name(each.stem)
-        write_atomic(folder / "figures" / f"{stem}.png", pictures.png(each.figure))
-        write_atomic(folder / "figures" / f"{stem}.svg", _svg(each.figure))
+    drawn = []
+    for each in figures(found, places):
+        style.stamp(each.drawn.figure, marks[each.token.target])
+        drawn.append(each)
+    pictures.write([each.drawn for each in drawn], folder / "figures")
     for name, rows in (
-        ("edges.csv", tables.edge_rows(found)),
-        ("regions.csv", tables.region_rows(found)),
-        ("network_pairs.csv", tables.pair_rows(found)),
+        ("edges.csv", tables.edge_rows(found, found.tokens)),
+        ("regions.csv", tables.region_rows(found, found.tokens)),
+        ("network_pairs.csv", tables.pair_rows(found, found.tokens)),
         ("stability.csv", tables.stability_rows(found)),
     ):
         text = csv_text(rows)
@@ -59,6 +56,8 @@ def write(found: Found, atlas_image: Path | None) -> Path:
             write_atomic(folder / name, text.encode())
         else:  # no networks
             (folder / name).unlink(missing_ok=True)
+    for old in folder.glob("*.nii.gz"):  # of an earlier call, perhaps of other targets
+        old.unlink()
     if atlas_image is not None:
         for token in found.tokens:
             for name, values in brains.image_values(token).items():
@@ -71,31 +70,36 @@ def write(found: Found, atlas_image: Path | None) -> Path:
     return page
 
 
-def _facts(found: Found, drawn: Sequence[Drawn]) -> dict[str, Any]:
+def _facts(found: Found, drawn: Sequence[OfToken]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "sentences": wording.first_sentences(found),
         "permutations": found.options.permutations,
-        "models": len(found.run.models),
+        "models": {
+            _within(one.model.path, found.run.folder): mark_of(one.model.path)
+            for one in found.run.models
+        },
         "fingerprints": found.run.opened.sets.fingerprints,
         "figures": [
             {
                 "target": each.token.target,
-                "token": each.token.token,
                 "title": wording.title(each.token),
                 "caption": each.caption,
-                "file": f"figures/{pictures.file_name(each.stem)}",
-                "table": each.table,
+                "file": each.drawn.name,
             }
             for each in drawn
         ],
     }
 
 
+def _within(path: Path, folder: Path) -> str:
+    return path.absolute().relative_to(folder.absolute()).as_posix()
+
+
 def _render(
-    found: Found, drawn: Sequence[Drawn], places: np.ndarray | None, atlas_image: Path | None
+    found: Found, drawn: Sequence[OfToken], places: np.ndarray | None, atlas_image: Path | None
 ) -> str:
-    templates = pages.environment(p=wording.p_text, signed=wording.signed)
+    templates = pages.environment(first=first_upper)
     assert templates.loader is not None
     own = PackageLoader("lcm_scale", "explain")
     templates.loader = ChoiceLoader([own, templates.loader])
@@ -106,11 +110,7 @@ def _render(
         if places is not None and turned < MOST_TURNED:
             turnable = brains.turnable(found, token, places)
             turned += bool(turnable)
-        images = [
-            (pictures.image(each.figure, f"{wording.title(token)}. {each.caption}"), each)
-            for each in drawn
-            if each.token is token
-        ]
+        images = [each for each in drawn if each.token is token]
         sections.append(
             {
                 "token": token,
@@ -120,8 +120,8 @@ def _render(
                     wording.agreement(a, found.options.permutations)
                     for a in (token.memory.agreements if token.memory else ())
                 ],
-                "memory": [i for i in images if not _of_decoder(i[1])],
-                "looked": [i for i in images if _of_decoder(i[1])],
+                "memory": [_shown(each) for each in images if not each.decoder],
+                "looked": [_shown(each) for each in images if each.decoder],
                 "rows": _top(found, token),
                 "decoder": wording.decoder(token),
                 "within": wording.within(token),
@@ -134,7 +134,7 @@ def _render(
         )
     run = found.run
     return templates.get_template("explain.html.j2").render(
-        title=run.recipe.title or run.folder.name,
+        title=f"{run.recipe.title or run.folder.name}: what each token uses",
         found=found,
         simulated=run.opened.sets.simulated,
         confounded=run.recipe.evaluate.confounded,
@@ -142,8 +142,6 @@ def _render(
         sections=sections,
         places=places is not None,
         image=atlas_image is not None,
-        blue=look.MODEL,
-        warning=look.WARNING,
     )
 
 
@@ -158,7 +156,7 @@ def _top(found: Found, token: TokenMap) -> list[tuple[str, list[tuple[str, str, 
                 _name(found, level, int(i)),
                 wording.signed(float(change(token, level)[i]), 3 if level == EDGES else 4),
                 wording.signed(float(own.z[i]), 1),
-                wording.p_text(float(own.p[i])),
+                wording.signed(float(own.p[i]), 3),
             )
             for i in some[:LISTED]
         ]
@@ -179,8 +177,8 @@ def _name(found: Found, level: str, number: int) -> str:
     return f"{atlas.label(one)} {DASH} {atlas.label(two)}"
 
 
-def _of_decoder(drawn: Drawn) -> bool:
-    return drawn.stem.endswith(("-attention", "-gradients"))
+def _shown(each: OfToken) -> tuple[Markup, str]:
+    return pictures.shown(each.drawn), each.caption
 
 
 def _marks(found: Found) -> dict[str, str]:
@@ -198,10 +196,3 @@ def _marks(found: Found) -> dict[str, str]:
         )
         for token in found.tokens
     }
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    with look.style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from lcm_scale.explain.stability import Agreement
 Row = dict[str, Any]
 
 
-def edge_rows(found: Found) -> Iterator[Row]:
+def edge_rows(found: Found, tokens: Sequence[TokenMap]) -> Iterator[Row]:
     """An edge a row, token by token."""
     atlas = found.levels.atlas
     one, two = np.triu_indices(atlas.n_regions, 1)
-    for token in found.tokens:
+    for token in tokens:
         for number, (a, b) in enumerate(zip(one, two, strict=True)):
             yield {
                 **_of(token),
@@ -30,10 +30,10 @@ def edge_rows(found: Found) -> Iterator[Row]:
             }
 
 
-def region_rows(found: Found) -> Iterator[Row]:
+def region_rows(found: Found, tokens: Sequence[TokenMap]) -> Iterator[Row]:
     """A region a row, token by token."""
     atlas = found.levels.atlas
-    for token in found.tokens:
+    for token in tokens:
         for number in range(atlas.n_regions):
             yield {
                 **_of(token),
@@ -44,9 +44,9 @@ def region_rows(found: Found) -> Iterator[Row]:
             }
 
 
-def pair_rows(found: Found) -> Iterator[Row]:
+def pair_rows(found: Found, tokens: Sequence[TokenMap]) -> Iterator[Row]:
     """A pair of networks a row, token by token; none where the atlas knows no networks."""
-    for token in found.tokens:
+    for token in tokens:
         for number, (a, b) in enumerate(found.levels.pairs):
             yield {
                 **_of(token),

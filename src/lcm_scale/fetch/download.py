@@ -22,6 +22,7 @@ from lcm_scale.progress import stage
 
 AT_ONCE = 4  # transfers side by side: small files take longer to ask for than to send
 SPARE = 10**8  # bytes that are left free on the disk
+KB = 1000
 
 
 def missing(folder: Path, files: Sequence[Planned]) -> list[Planned]:
@@ -70,12 +71,18 @@ def fetch_into(folder: Path, files: Sequence[Planned], opener: Opener) -> None:
 
 
 def _fetch_all(name: str, aside: Path, files: Sequence[Planned], opener: Opener) -> None:
-    with stage(f"fetch {name}", len(files)) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(_fetch, file.remote, aside / file.path, opener) for file in files]
+    # By bytes, since a scan is a thousand times as large as the table beside it.
+    size, there = sum(file.remote.size for file in files), 0
+    with stage(f"fetch {name}, kB", size // KB) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = {
+            pool.submit(_fetch, file.remote, aside / file.path, opener): file.remote.size
+            for file in files
+        }
         try:
-            for done in as_completed(waiting):
+            for number, done in enumerate(as_completed(waiting), 1):
                 done.result()
-                advance()
+                before, there = there, there + waiting[done]
+                advance(there // KB - before // KB, note=f"{number} of {len(files)} files")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -212,15 +212,18 @@ def remarks(a: Ablated) -> list[str]:
 def changed(changes: Mapping[str, tuple[Any, Any]]) -> str:
     """What a variant changes, in a line: `model.people_memory: linear to none`."""
     return "; ".join(
-        f"{key}: {_value(before)} to {_value(now)}" for key, (before, now) in changes.items()
+        f"{key}: {_value(key, before)} to {_value(key, now)}"
+        for key, (before, now) in changes.items()
     )
 
 
-def _value(value: Any) -> str:
+def _value(key: str, value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         # Phases: what they are called and how long they are, not their every key.
         return ", ".join(f"{each.get('name')} ({each.get('epochs')})" for each in value)
-    told_ = "none" if value is None else wording.fact(value) if value != [] else "all"
+    if value == [] and key.endswith(("targets", "sets")):
+        return "all"
+    told_ = "none" if value is None else wording.fact(value)
     return told_ if len(told_) <= LONGEST_VALUE else f"{told_[:LONGEST_VALUE]}..."
 
 
@@ -313,7 +316,7 @@ def _figure(a: Ablated, t: TargetTable) -> Drawn:
         if row.name != "majority" and difference and math.isfinite(difference.value):
             shown.append((row, difference))
     better = "right" if t.metric.higher_is_better else "left"
-    label = f"{t.label}, minus base ({better} is better)"
+    label = f"{t.label}, minus base\n({better} is better)"
     title = wording.first_upper(wording.words(t.target))
     figure = forest([Panel([_line(t, *each) for each in shown], label, 0, title)])
     words = {"SIMULATED": a.simulated, "CONFOUNDED": t.confounded}

@@ -230,7 +230,7 @@ def _figures(c: Compared) -> Iterator[tuple[str, Drawn]]:
         words = _stamp(c, *c.targets)
         figure = style.stamp(picture(c, c.deciding, by_target=True), words)
         alt = f"{c.second} minus {c.first}, target by target. {words}"
-        yield "", Drawn("compare", figure, _figure_rows(c.deciding), alt)
+        yield "", Drawn("compare_all", figure, _figure_rows(c.deciding), alt)
     for target in c.targets:
         figure = style.stamp(picture(c, c.of(target), by_target=False), _stamp(c, target))
         alt = f"{c.second} minus {c.first}, {target}. {_stamp(c, target)}"

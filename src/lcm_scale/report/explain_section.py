@@ -30,9 +30,7 @@ def section(run: Path) -> str:
     by_target: dict[str, list[tuple[str, object]]] = {}
     for figure in found.figures:
         alt = f"{figure.title}. {figure.caption}"
-        files = [
-            each.relative_to(run).as_posix() for each in (figure.png, figure.svg, figure.table)
-        ]
+        files = [each.relative_to(run).as_posix() for each in (figure.png, figure.svg, figure.csv)]
         shown = pictures.shown_file(_read(figure.svg), alt, figure.caption, files)
         by_target.setdefault(figure.target, []).append((figure.title, shown))
     templates = pages.environment(words=wording.words, first=wording.first_upper)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lcm_scale import checked
 from lcm_scale.errors import InputError
+from lcm_scale.report.pictures import ENDINGS
+from lcm_scale.weights.checkpoints import mark_of
 
 FOLDER, FACTS, PAGE = "explain", "explain.json", "explain.html"  # in a run's folder
 FORMAT = "lcm-scale-explain/1"
@@ -18,7 +20,7 @@ class ExplainedFigure:
 
     Attributes:
         target: of the run.   title: the token in words.   caption: what is to be seen.
-        png, svg: files.   table: the CSV that holds its numbers.
+        png, svg, csv: its files.
     """
 
     target: str
@@ -26,7 +28,7 @@ class ExplainedFigure:
     caption: str
     png: Path
     svg: Path
-    table: Path
+    csv: Path
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class ExplainedRun:
 
 
 def explained(run: Path) -> ExplainedRun | None:
-    """That of a run, None where nobody has explained it.
+    """That of a run, None where nobody has explained it, or its models are others by now.
 
     Args: run: its folder.   Raises: InputError where its `explain.json` is damaged.
     """
@@ -50,11 +52,16 @@ def explained(run: Path) -> ExplainedRun | None:
     file = folder / FACTS
     if not file.is_file():
         return None
-    own = checked.members(checked.read_object(file), "it", ("format", "sentences", "figures"))
+    own = checked.members(
+        checked.read_object(file), "it", ("format", "models", "sentences", "figures")
+    )
     if own["format"] != FORMAT:
         raise InputError(
             f"{file}: not of this version ({FORMAT}); run lcm-scale explain {run} again"
         )
+    models = checked.members(own["models"], "models", each=checked.text)
+    if any(_mark(run / model) != mark for model, mark in models.items()):
+        return None
     listed = checked.entries(own["figures"], "figures", checked.members)
     return ExplainedRun(
         folder / PAGE,
@@ -63,18 +70,16 @@ def explained(run: Path) -> ExplainedRun | None:
     )
 
 
+def _mark(model: Path) -> str:
+    """Of a checkpoint, '' where it is gone."""
+    return mark_of(model) if model.is_file() else ""
+
+
 def _figure(folder: Path, data: dict[str, object], name: str) -> ExplainedFigure:
-    own = checked.members(data, name, ("target", "title", "caption", "file", "table"))
-    target, title, caption, stem, table = (
-        checked.text(own[key], f"{name}.{key}")
-        for key in ("target", "title", "caption", "file", "table")
+    own = checked.members(data, name, ("target", "title", "caption", "file"))
+    place = folder / "figures" / checked.file_name(own["file"], f"{name}.file")
+    png, svg, csv = (place.with_name(f"{place.name}.{ending}") for ending in ENDINGS)
+    target, title, caption = (
+        checked.text(own[key], f"{name}.{key}") for key in ("target", "title", "caption")
     )
-    place = folder / "figures" / checked.file_name(Path(stem).name, f"{name}.file")
-    return ExplainedFigure(
-        target,
-        title,
-        caption,
-        place.with_name(f"{place.name}.png"),
-        place.with_name(f"{place.name}.svg"),
-        folder / checked.file_name(table, f"{name}.table"),
-    )
+    return ExplainedFigure(target, title, caption, png, svg, csv)

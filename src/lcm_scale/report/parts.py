@@ -65,8 +65,12 @@ def _told_of_two(t: TargetResult) -> str:
     numbers = {part: _numbers(t, part) for part in (PEOPLE, DECODER)}
     does = _of_two(t)
     if _nothing(t.difference(PEOPLE, t.deciding)):
-        said = f"Its {PEOPLE} gives the answer alone, {numbers[PEOPLE]}; nothing of its {DECODER} "
-        return f" {said}is added, which alone has {numbers[DECODER]}."
+        own = wording.show(t.metric(PEOPLE, t.deciding), METRICS[t.kind][t.deciding])
+        ahead = "is ahead with" if _shows(t, DECODER) == "worse" else "has"
+        return (
+            f" Its {PEOPLE} gives the answer alone ({own}): nothing of its {DECODER} is added, "
+            f"which by itself {ahead} {numbers[DECODER]}."
+        )
     if does in (PEOPLE, DECODER):
         other = DECODER if does == PEOPLE else PEOPLE
         return (
@@ -78,10 +82,10 @@ def _told_of_two(t: TargetResult) -> str:
             f" Both parts count: its {PEOPLE} alone has {numbers[PEOPLE]}, its {DECODER} alone "
             f"{numbers[DECODER]}."
         )
-    ahead = [part for part in (PEOPLE, DECODER) if _shows(t, part) == "worse"]
-    if ahead:
-        parts = " and ".join(f"its {part} alone ({numbers[part]})" for part in ahead)
-        return f" {wording.first_upper(parts)} {'is' if len(ahead) == 1 else 'are'} ahead of it."
+    leading = [part for part in (PEOPLE, DECODER) if _shows(t, part) == "worse"]
+    if leading:
+        parts = " and ".join(f"its {part} alone ({numbers[part]})" for part in leading)
+        return f" {wording.first_upper(parts)} {'is' if len(leading) == 1 else 'are'} ahead of it."
     return (
         f" Which part does the work cannot be told: its {PEOPLE} alone has {numbers[PEOPLE]}, its "
         f"{DECODER} alone {numbers[DECODER]}."

@@ -90,7 +90,7 @@ class Run:
             self._take_row()
         lock = self.folder / LOCK
         there = lock.exists()
-        self.held = there and living_holder(lock) is not None
+        self.held = there and _is_held(lock)
         self.abandoned = there and not self.held
 
     def _new_lines(self) -> list[bytes]:
@@ -128,7 +128,9 @@ class Run:
         time, consumed = event.get("time"), event.get("consumed")
         if not isinstance(time, float | int) or not isinstance(consumed, list):
             return
-        self._paces.append((float(time), self.step, int(consumed[1]) - int(consumed[0])))
+        if [type(position) for position in consumed] != [int, int]:
+            return  # a damaged line that is still JSON
+        self._paces.append((float(time), self.step, consumed[1] - consumed[0]))
         passed = self._paces[-1][0] - self._paces[0][0]
         if passed > 0:
             self.scans_per_s = sum(scans for _, _, scans in list(self._paces)[1:]) / passed
@@ -186,6 +188,13 @@ def folders_of_runs(folder: Path) -> Iterable[Path]:
         folders[:] = sorted(set(folders) - NOT_RUNS)
         if "log.jsonl" in files:
             yield Path(place)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        return living_holder(lock) is not None
+    except InputError:  # somebody's who does not let us read it
+        return True
 
 
 def _whole(event: Event, key: str) -> int:
