@@ -44,4 +44,5 @@ def test_a_machine_without_git_knows_no_commit(
     module: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(module.parent))
-    assert provenance.provenance(0)["commit"] == "unknown"
+    facts = provenance.provenance(0)
+    assert (facts["commit"], facts["clean_tree"]) == ("unknown", False)

@@ -44,10 +44,12 @@ def provenance(seed: int) -> dict[str, Any]:
     submitted = os.environ.get("LCM_COMMIT", "")
     # An installed package, or a project in somebody's other repository, has no commit there.
     ours = git("ls-files", Path(__file__).name)
+    commit = submitted or (ours and git("rev-parse", "HEAD"))
+    edited = commit and not submitted and git("status", "--porcelain", "--untracked-files=no")
     return {
         "versions": versions(),
-        "commit": submitted or (ours and git("rev-parse", "HEAD")) or "unknown",
-        "clean_tree": bool(submitted) or git("status", "--porcelain", "--untracked-files=no") == "",
+        "commit": commit or "unknown",
+        "clean_tree": bool(commit) and not edited,
         "seed": seed,
         "hardware": torch.cuda.get_device_name()
         if torch.cuda.is_available()
