@@ -35,6 +35,7 @@ PYTHONS_OWN = {
     "__sklearn_tags__",  # of scikit-learn, documented: how an estimator says what it takes
     "__version__",
     "_exit",  # of os, documented
+    "_replace",  # of named tuples
 }
 
 

@@ -112,11 +112,11 @@ def test_slow_work_is_spread_over_as_many_as_help(monkeypatch) -> None:
     assert started == [6]  # the first took a tenth of a second, thirty others are left
 
 
-# Where it hangs, it says where before this test gives up.
+# A shell's background job, as CI may be, ignores Ctrl-C, and so do its children.
 SLEEPING = """
 if __name__ == "__main__":
-    import faulthandler, time
-    faulthandler.dump_traceback_later(40)
+    import signal, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from lcm_scale.data.pool import in_order
     for _ in in_order(time.sleep, [0.0] * 4 + [60.0] * 4, 2):
         print("at work", flush=True)
@@ -141,7 +141,6 @@ def test_no_process_outlives_the_one_that_started_it(how, tmp_path: Path) -> Non
     else:
         parent.send_signal(how)
     said = parent.communicate(timeout=60)[1].decode()
-    assert "Timeout (" not in said, said
     deadline = time.monotonic() + 20
     while any(map(_lives, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)

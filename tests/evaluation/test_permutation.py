@@ -19,7 +19,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation import crossvalidate
 from lcm_scale.evaluation.metrics import Predictions
-from lcm_scale.evaluation.permutation import _exchanged, _units, check_permutations, permuted
+from lcm_scale.evaluation.permutation import _units, check_permutations, exchanged, permuted
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.report.write import write_report
 
@@ -56,7 +56,7 @@ def test_it_is_a_plain_loop_over_shuffles_within_folds() -> None:
             pairs += count
         return wins / pairs
 
-    shuffled = list(_exchanged(p.truth, p.fold, 100, 5))
+    shuffled = list(exchanged(p.truth, p.fold, 100, 5))
     as_good = sum(plain(truth) >= plain(p.truth) - 1e-12 for truth in shuffled)
     assert found.p == (1 + as_good) / 101
     assert found.value == pytest.approx(plain(p.truth), abs=1e-12)
@@ -147,7 +147,7 @@ QUICK = (
 )
 
 
-def test_the_report_says_what_was_exchanged(recipe: Make) -> None:
+def test_the_report_says_what_wasexchanged(recipe: Make) -> None:
     ready = prepare_evaluation(recipe("name=eval", *QUICK, "evaluate.permute_within=site"))
     page = write_report(crossvalidate.evaluate(ready), ready.folder)
     data = json.loads((page.parent / "results.json").read_text())
@@ -168,7 +168,7 @@ def test_the_report_says_what_was_exchanged(recipe: Make) -> None:
         ("evaluate.permute_within=site", "no evaluated scan names its site"),
     ],
 )
-def test_labels_that_cannot_be_exchanged_are_refused(
+def test_labels_that_cannot_beexchanged_are_refused(
     change: str, expected: str, recipe: Make
 ) -> None:
     sets: Any = SimpleNamespace(site=np.full(4, -1))

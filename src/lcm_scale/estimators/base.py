@@ -81,11 +81,11 @@ class PeopleEstimator(BaseEstimator):
         check_is_fitted(self)
         return self.memory_.targets[ANSWER]
 
-    def _read(self, X: Any, reset: bool) -> Scans:
+    def read_given(self, X: Any, reset: bool) -> Scans:
         check_correlations(self.kind, "people memory")
         return read_scans(self, X, self.kind, reset)
 
-    def _fit(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
+    def fit_given(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
         started = time.perf_counter()
         known = read_context(context, len(people), ANSWER)
         prior = self._prior(scans, asked)
@@ -125,10 +125,10 @@ class PeopleEstimator(BaseEstimator):
         classes = [str(name) for name in self.classes_] if asked.n_classes else []
         return prior_of(model, self.target, classes, ANSWER, str(self.pretrained))
 
-    def _scores(self, X: Any, context: Any) -> np.ndarray:
+    def answers_of(self, X: Any, context: Any) -> np.ndarray:
         """(m, K) logits, or (m, 1) values."""
         check_is_fitted(self)
-        values = self._read(X, reset=False).values
+        values = self.read_given(X, reset=False).values
         told = tell(self.memory_.context, context, len(values))
         if self.whole_ is not None:
             return self.whole_.scores(values, told)

@@ -101,7 +101,7 @@ class LCMClassifier(ClassifierMixin, PeopleEstimator):
         ValueError
             Where the input cannot be meant.
         """
-        scans = self._read(X, reset=True)
+        scans = self.read_given(X, reset=True)
         y = read_answers(self, y, len(scans.values), numbers=False)
         people = read_people(groups, len(y))
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -117,7 +117,7 @@ class LCMClassifier(ClassifierMixin, PeopleEstimator):
                     "each class are needed: with one, the class cannot be told from that person"
                 )
         asked = Asked(codes.astype(np.float64), len(self.classes_))
-        self._fit(scans, asked, people, context)
+        self.fit_given(scans, asked, people, context)
         return self
 
     def predict_proba(self, X: Any, context: Any = None) -> np.ndarray:
@@ -135,7 +135,7 @@ class LCMClassifier(ClassifierMixin, PeopleEstimator):
         ndarray of shape (m, n_classes)
             Calibrated on the inner folds, in the order of ``classes_``.
         """
-        return np.asarray(softmax(self._scores(X, context), axis=1))
+        return np.asarray(softmax(self.answers_of(X, context), axis=1))
 
     def predict(self, X: Any, context: Any = None) -> np.ndarray:
         """The likeliest class of each scan.
@@ -237,14 +237,14 @@ class LCMRegressor(RegressorMixin, PeopleEstimator):
         ValueError
             Where the input cannot be meant.
         """
-        scans = self._read(X, reset=True)
+        scans = self.read_given(X, reset=True)
         y = read_answers(self, y, len(scans.values), numbers=True)
         people = read_people(groups, len(y))
         if len(np.unique(y)) < 2:
             raise ValueError(
                 f"LCMRegressor: y holds one value in {len(y)} sample(s); there is nothing to learn"
             )
-        self._fit(scans, Asked(y, 0), people, context)
+        self.fit_given(scans, Asked(y, 0), people, context)
         return self
 
     def predict(self, X: Any, context: Any = None) -> np.ndarray:
@@ -262,7 +262,7 @@ class LCMRegressor(RegressorMixin, PeopleEstimator):
         ndarray of shape (m,)
             In the unit of y.
         """
-        return np.asarray(self._scores(X, context)[:, 0])
+        return np.asarray(self.answers_of(X, context)[:, 0])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, context: Any = None) -> float:
         """The coefficient of determination R2.
