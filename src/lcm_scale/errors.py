@@ -22,6 +22,10 @@ class Diverged(InputError):
         super().__init__(message)
         self.step = step
 
+    def __reduce__(self) -> tuple[type[Diverged], tuple[str, int]]:
+        """As another process sends it."""
+        return Diverged, (str(self), self.step)
+
 
 class Elsewhere(InputError):
     """Another rank met the user's mistake and tells it: this one ends alike, without a line."""

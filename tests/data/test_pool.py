@@ -99,7 +99,7 @@ def test_quick_work_starts_no_process(monkeypatch) -> None:
 def test_slow_work_is_spread_over_as_many_as_help(monkeypatch) -> None:
     started = []
 
-    def spread(work, items, jobs):
+    def spread(work, items, jobs, batch):
         started.append(jobs)
         return map(work, items)
 

@@ -16,7 +16,7 @@ import pytest
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation import crossvalidate, plain
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.report.write import write_report
@@ -314,14 +314,14 @@ def test_no_baseline_is_told_what_is_asked(recipe: Make, monkeypatch: pytest.Mon
     """Age is told to who is asked for the diagnosis, and to nobody who is asked for the age; the
     model and a linear baseline are told the same, and the report says so."""
     told: dict[str, list[str]] = {}
-    real = crossvalidate.fit_predict
+    real = plain.fit_predict
 
     def fit_predict(name: str, *arguments: Any) -> np.ndarray:
         if name == TOLD:
             told[arguments[4]] = [column.name for column in arguments[-1].columns]
         return real(name, *arguments)
 
-    monkeypatch.setattr(crossvalidate, "fit_predict", fit_predict)
+    monkeypatch.setattr(plain, "fit_predict", fit_predict)
     words = ("model.people_memory=linear", "model.context=[age, diagnosis]")
     report = evaluate(recipe("name=eval", *QUICK, *words, "evaluate.targets=[diagnosis, age]"))
     assert told == {"class": ["age"], "scalar": ["diagnosis"]}

@@ -176,11 +176,26 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+SMALL = (
+    "data=[first]",
+    "model.preset=tiny",
+    "model.width=16",
+    "model.heads=2",
+    "model.ffn=16",
+    "trainer.global_batch=8",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "optim.momentum.lr=1e-3",
+    "optim.adaptive.lr=1e-3",
+)
+
+
 @dataclass(frozen=True)
 class Desk:
     """Where a user sits: submits the shipped scripts with small overrides and looks at the run
     folder."""
 
+    SMALL = SMALL
     EPOCHS = 60  # 5 steps each, some 10 seconds
 
     cluster: Cluster
@@ -300,20 +315,6 @@ def _waits_for(pid: int, which: signal.Signals) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     waiting = next(line for line in lines if line.startswith("ShdPnd"))
     return bool(int(waiting.split()[1], 16) >> (which - 1) & 1)
-
-
-SMALL = (
-    "data=[first]",
-    "model.preset=tiny",
-    "model.width=16",
-    "model.heads=2",
-    "model.ffn=16",
-    "trainer.global_batch=8",
-    "trainer.accelerator=cpu",
-    "trainer.threads=1",
-    "optim.momentum.lr=1e-3",
-    "optim.adaptive.lr=1e-3",
-)
 
 
 @pytest.fixture

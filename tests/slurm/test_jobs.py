@@ -216,3 +216,22 @@ def test_an_array_runs_a_sweep_and_a_killed_point_is_tried_again(desk: Desk) -> 
     job = desk.sbatch("sweep", *sweep, options=("--array=1-3",)) + "_1"
     assert desk.cluster.wait(job, {"COMPLETED", "FAILED"}) == "COMPLETED", desk.output(job)
     assert desk.resumes(first) == 1, "a finished point ran again"
+
+
+def test_an_array_evaluates_a_fold_a_task_and_whoever_is_last_reports(desk: Desk) -> None:
+    words = [
+        "recipes/pretrain_147m.yaml",
+        "name=folds",
+        *desk.SMALL,
+        "trainer.max_epochs=1",
+        "evaluate.folds=2",
+        "evaluate.bootstrap=20",
+        "evaluate.targets=[diagnosis]",
+        "evaluate.baselines=[majority]",
+    ]
+    array = desk.sbatch("evaluate", *words, options=("--array=1-2",))
+    for task in (1, 2):
+        state = desk.cluster.wait(f"{array}_{task}", {"COMPLETED", "FAILED", "CANCELLED"})
+        assert state == "COMPLETED", desk.output(f"{array}_{task}")
+    assert (desk.runs / "folds" / "report.html").is_file()
+    assert len(list((desk.runs / "folds" / "folds").iterdir())) == 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from lcm_scale.cli.show import (
     DryRun,
@@ -20,7 +23,10 @@ from lcm_scale.ranks import is_first
 from lcm_scale.terminal import print
 
 if TYPE_CHECKING:
+    from lcm_scale.config import Recipe
     from lcm_scale.data.sets import ShardSets
+    from lcm_scale.evaluation.prepare import PreparedEvaluation
+    from lcm_scale.evaluation.results import Report
     from lcm_scale.training.prepare import PreparedRun
 
 
@@ -63,20 +69,62 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     print_next(command_line("evaluate", recipe, overrides))
 
 
-def evaluate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def evaluate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
+    ] = 1,
+    fold: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train this fold's models alone; the last one reports."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
     """Cross-validate by subject, beside baselines, and report."""
     composed = load_recipe(recipe, overrides)
-    from lcm_scale.evaluation.prepare import prepare_evaluation
+    from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
 
+    if fold is not None and jobs > 1:
+        raise InputError("--fold and --jobs exclude each other: a fold's models train one by one")
+    if dry_run and fold is not None:
+        folder = asked_of(composed).folder
+        return print_plan("evaluate", composed, folder, recipe, overrides, [])
+    if fold is not None:
+        return _evaluate_fold(composed, fold)
     prepared = prepare_evaluation(composed)
     if dry_run:
         notes = [note for of_fold in prepared.runs[:1] for note in _memory_notes(of_fold[0])]
         return print_plan("evaluate", composed, prepared.folder, recipe, overrides, notes)
+    from lcm_scale.evaluation.side_by_side import evaluate_side_by_side
+
+    if jobs > 1:
+        return _report(*evaluate_side_by_side(prepared, jobs))
+    _report(prepared)
+
+
+def _evaluate_fold(composed: Recipe, fold: int) -> None:
+    """One of several tasks, each of which trains a fold; the last one reports."""
+    from lcm_scale.evaluation.prepare import prepare_evaluation
+    from lcm_scale.evaluation.side_by_side import train_fold
+    from lcm_scale.lock import InUse
+
+    last = train_fold(composed, fold)
+    if last:
+        # Two tasks may both come last: one of them takes the evaluation's lock.
+        with suppress(InUse):
+            return _report(prepare_evaluation(composed))
+    print(f"fold {fold} is trained; whoever trains the last one writes the report")
+
+
+def _report(prepared: PreparedEvaluation, report: Report | None = None) -> None:
+    """Write what is found.  Args: report: where it is known already."""
     from lcm_scale.evaluation.crossvalidate import evaluate as cross_validate
     from lcm_scale.evaluation.final import train_final
     from lcm_scale.report.write import write_report
 
-    page = write_report(cross_validate(prepared), prepared.folder)
+    page = write_report(report or cross_validate(prepared), prepared.folder)
     model = train_final(prepared)
     print(f"report: {page}")
     if model is not None:

@@ -32,19 +32,20 @@ Result = TypeVar("Result")
 ALONE = 1.0  # seconds of work after which this process looks whether others would help
 EACH = 2.0  # seconds of work that each of them should have, to be worth its start
 MOST = 16  # processes, where the user does not say how many: this one has to keep up with them
-BATCH = 4  # items that are sent at once
+BATCH = 4  # items that are sent at once, where the caller does not say
 AHEAD = 4  # batches a process that wait for it, or for this process to take them
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None
+    work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None, batch: int = BATCH
 ) -> Generator[Result, None, None]:
     """What `work` makes of each item, in their order.
 
     Args:
         work: a function at the top of a module, or a `functools.partial` of one.
         jobs: processes; None: as many as there are processors to use, and as help.
+        batch: items that are sent at once.
     Raises: what `work` raises, for the first item in order; InputError where the system ended one
         of the processes. Close the generator (`contextlib.closing`), so that they end with it.
     """
@@ -61,11 +62,11 @@ def in_order(
             expected = len(rest) * spent / max(done, 1)
             jobs = min(len(os.sched_getaffinity(0)), MOST, int(expected / EACH))
         jobs = min(jobs, len(rest))
-        yield from _spread(work, rest, jobs) if jobs > 1 else map(work, rest)
+        yield from _spread(work, rest, jobs, batch) if jobs > 1 else map(work, rest)
 
 
 def _spread(
-    work: Callable[[Item], Result], items: deque[Item], jobs: int
+    work: Callable[[Item], Result], items: deque[Item], jobs: int, size: int
 ) -> Generator[Result, None, None]:
     waiting: deque[Future[list[Result | InputError]]] = deque()
     remaining = iter(items)
@@ -73,7 +74,7 @@ def _spread(
         try:
             while True:
                 while len(waiting) < jobs * AHEAD:
-                    batch = list(islice(remaining, BATCH))
+                    batch = list(islice(remaining, size))
                     if not batch:
                         break
                     waiting.append(submit(_worked, work, batch))
@@ -85,8 +86,8 @@ def _spread(
                     yield result
         except BrokenProcessPool as error:
             raise InputError(
-                f"the system ended one of {jobs} processes that read scans (was memory short?); "
-                "the same command goes on, with --jobs 1 in the least memory"
+                f"the system ended one of {jobs} processes at work (was memory short?); the same "
+                "command goes on, with --jobs 1 in the least memory"
             ) from error
 
 

@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,19 +17,17 @@ import numpy as np
 
 from lcm_scale import progress
 from lcm_scale.config.run import ALL_LABELS, SCRATCH
-from lcm_scale.data.given import given
-from lcm_scale.data.harmonise import SiteEffects
 from lcm_scale.evaluation import scratch
-from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.calibrate import UNCALIBRATED, calibrated
 from lcm_scale.evaluation.ceilings import ceilings
 from lcm_scale.evaluation.conformal import promises
 from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
-from lcm_scale.evaluation.harmonise import harmonised, site_effects
+from lcm_scale.evaluation.harmonise import harmonised
 from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
 from lcm_scale.evaluation.labelled import with_label
 from lcm_scale.evaluation.metrics import Draws, Metric, primary
+from lcm_scale.evaluation.plain import baselines_of_fold, fitted_baselines
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
@@ -47,17 +45,20 @@ MODEL = "LCM"
 PARTS = (UNCALIBRATED, PEOPLE, DECODER)
 
 
-def evaluate(prepared: PreparedEvaluation) -> Report:
+def evaluate(
+    prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] | None = None
+) -> Report:
     """Train and score every fold, the baselines beside it.
 
+    Args: baselines: what those of each fold answer, where that is known already.
     Raises: Stopped where a signal ended it: finished folds are not trained again; InputError where
         another evaluation is at work in the folder.
     """
     with holding(prepared.folder / LOCK):
-        return _evaluate(prepared)
+        return _evaluate(prepared, baselines)
 
 
-def _evaluate(prepared: PreparedEvaluation) -> Report:
+def _evaluate(prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] | None) -> Report:
     if is_first():
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
@@ -94,7 +95,7 @@ def _evaluate(prepared: PreparedEvaluation) -> Report:
             asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
             if config.calibration != "none":
                 ours = calibrated(prepared, number, ours, asides[-1], MODEL)
-            plain = _baselines(prepared, number, edges)
+            plain = baselines[number] if baselines else baselines_of_fold(prepared, number, edges)
             anew = prepared.scratch[number] if prepared.scratch else ()
             bare = scratch.answers(anew, train, test, asked)
             known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
@@ -144,7 +145,7 @@ def _label_curve(
             (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
             train = np.searchsorted(prepared.scans, drawn.kept)
             with progress.stage(f"{run.label}: baselines", len(prepared.baselines)) as advance:
-                plain = _fitted(prepared, question, drawn.fold, train, edges, advance)
+                plain = fitted_baselines(prepared, question, drawn.fold, train, edges, advance)
             answers.setdefault(drawn.count, []).append(ours | plain)
             advance_draws()
     points = []
@@ -182,73 +183,6 @@ def _averaged(scores: Sequence[Mapping[str, Sequence[np.ndarray]]]) -> list[Answ
         dict(zip(parts, of_question, strict=True))
         for of_question in zip(*parts.values(), strict=True)
     ]
-
-
-def _baselines(prepared: PreparedEvaluation, number: int, edges: np.ndarray) -> list[Answers]:
-    """What every baseline answers of a fold's held-out scans, one a question.
-
-    The targets of a fold follow each other, so that they share the features.
-
-    Args:
-        number: the fold's, from 0.   edges: (n, E) of the evaluated scans.
-    """
-    sets, config = prepared.opened.sets, prepared.recipe.evaluate
-    fold = prepared.folds[number]
-    names = [question.target.name for question in prepared.questions]
-    effects = site_effects(config.harmonise, sets, prepared.scans, names)
-    found: list[Answers] = []
-    label = f"fold {number + 1}/{len(prepared.folds)}: baselines"
-    with progress.stage(label, len(prepared.questions) * len(prepared.baselines)) as advance:
-        for question in prepared.questions:
-            truth = question.truth(sets.labels[prepared.scans])
-            train = fold.fitted[np.isfinite(truth[fold.fitted])]
-            sites = effects and effects.of(np.concatenate([train, fold.test]))
-            left_out = question.target.name in prepared.plan.without_baselines
-            found.append(
-                {}
-                if left_out
-                else _fitted(prepared, question, number, train, edges, advance, sites)
-            )
-    return found
-
-
-def _fitted(
-    prepared: PreparedEvaluation,
-    question: Question,
-    number: int,
-    train: np.ndarray,
-    edges: np.ndarray,
-    advance: Callable[..., None],
-    sites: SiteEffects | None = None,
-) -> Answers:
-    """What every baseline answers to one question about a fold's held-out scans.
-
-    Args:
-        number: the fold's, from 0.   train: positions of the scans that it is fitted on, whose
-            label is known.   edges: (n, E).   sites: of those scans, then of the held-out ones.
-    """
-    sets, fold, target = prepared.opened.sets, prepared.folds[number], question.target
-    truth = question.truth(sets.labels[prepared.scans])
-    told = given(prepared.context, sets, prepared.scans).without(target.name)
-    known = told.of(np.concatenate([train, fold.test]))
-    found: Answers = {}
-    for baseline in prepared.baselines:
-        found[baseline] = fit_predict(
-            baseline,
-            edges[train],
-            truth[train],
-            sets.together[prepared.scans[train]],
-            edges[fold.test],
-            question.kind,
-            len(question.categories),
-            prepared.recipe.evaluate.seed,
-            sets.kinds_of(prepared.scans),
-            sites,
-            target.log,
-            known,
-        )
-        advance(1, note=f"{target.name}: {baseline}")
-    return found
 
 
 def _result(

@@ -106,13 +106,32 @@ class PreparedEvaluation:
 
 def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     """Open and check everything that an evaluation needs.  Raises: InputError."""
+    check_free(run_folder(recipe) / LOCK)
+    asked = asked_of(recipe)
+    opened, folder, fixed, plan = asked.opened, asked.folder, asked.fixed, asked.plan
+    runs = _prepare_folds(opened, folder, plan) if fixed is None else ()
+    draws = tuple(
+        (drawn, prepare_draw(opened, folder, plan, drawn))
+        for drawn in draws_of(recipe, opened.sets, plan)
+    )
+    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
+    if SCRATCH in recipe.evaluate.baselines:
+        scratch = _prepare_folds(open_scratch(recipe), folder / SCRATCH, plan)
+    final = prepare_final(opened, folder) if recipe.evaluate.final else None
+    prepared = replace(asked, runs=runs, draws=draws, scratch=scratch, final=final)
+    if recipe.evaluate.harmonise != "none":
+        check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
+    return prepared
+
+
+def asked_of(recipe: Recipe) -> PreparedEvaluation:
+    """The same without its runs: what is asked, of whom.  Raises: InputError."""
     for name in recipe.evaluate.baselines:
         if name not in (*BASELINES, SCRATCH):
             _check_baseline_of_plugin(name, recipe)
     use_metrics(recipe)
     check_scratch(recipe)
     folder = run_folder(recipe)
-    check_free(folder / LOCK)
     check_evaluation(recipe, folder)  # before data are read, which may take long
     fixed = _fixed_model(recipe)
     opened = _open(recipe)
@@ -143,19 +162,12 @@ def prepare_evaluation(recipe: Recipe) -> PreparedEvaluation:
     check_baselines(recipe.evaluate.baselines, sets.kinds_of(plan.scans), "evaluate.baselines")
     for model in (opened.start, fixed):
         refuse_overlap(model, sets, plan.tested)
-    runs = _prepare_folds(opened, folder, plan) if fixed is None else ()
-    draws = tuple(
-        (drawn, _prepare_draw(opened, folder, plan, drawn))
-        for drawn in draws_of(recipe, sets, plan)
-    )
-    scratch: tuple[tuple[PreparedRun, ...], ...] = ()
-    if SCRATCH in recipe.evaluate.baselines:
-        scratch = _prepare_folds(_open(without_pretraining(recipe)), folder / SCRATCH, plan)
-    final = _prepare_final(opened, folder) if recipe.evaluate.final else None
-    prepared = PreparedEvaluation(opened, folder, fixed, plan, runs, draws, scratch, final)
-    if recipe.evaluate.harmonise != "none":
-        check_harmonise(opened, plan.scans, plan.folds, prepared.training, plan.questions)
-    return prepared
+    return PreparedEvaluation(opened, folder, fixed, plan, ())
+
+
+def open_scratch(recipe: Recipe) -> Opened:
+    """The data of the models without pretraining."""
+    return _open(without_pretraining(recipe))
 
 
 def _check_baseline_of_plugin(name: str, recipe: Recipe) -> None:
@@ -181,14 +193,12 @@ def _prepare_folds(opened: Opened, folder: Path, plan: Plan) -> tuple[tuple[Prep
     """Of each fold one a repeat."""
     repeats = range(opened.recipe.evaluate.repeats)
     return tuple(
-        tuple(_prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
+        tuple(prepare_fold(opened, folder, plan, number, repeat) for repeat in repeats)
         for number in range(1, len(plan.folds) + 1)
     )
 
 
-def _prepare_fold(
-    opened: Opened, folder: Path, plan: Plan, number: int, repeat: int
-) -> PreparedRun:
+def prepare_fold(opened: Opened, folder: Path, plan: Plan, number: int, repeat: int) -> PreparedRun:
     """One model; nobody of the fold's test or validation people is among its training scans, in any
     set."""
     recipe = opened.recipe
@@ -206,7 +216,7 @@ def _prepare_fold(
     return replace(run, by_target=bool(plan.optimistic), keep_unseen=keep)
 
 
-def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
+def prepare_final(opened: Opened, folder: Path) -> PreparedRun:
     """One model on everybody, as `pretrain` and `finetune` would train it: of all people the
     recipe's share chooses the epoch, then people memory is fitted on all of them."""
     recipe, sets = opened.recipe, opened.sets
@@ -230,7 +240,7 @@ def _prepare_final(opened: Opened, folder: Path) -> PreparedRun:
     return replace(run, keep_unseen=recipe.evaluate.calibration != "none")
 
 
-def _prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
+def prepare_draw(opened: Opened, folder: Path, plan: Plan, drawn: Labelled) -> PreparedRun:
     """As a fold's model, with the headline's label of some people alone and a seed of its own."""
     recipe, number = opened.recipe, drawn.fold + 1
     labels = hidden(opened.sets, plan.questions[0], drawn.kept)

@@ -106,6 +106,14 @@ class PreparedRun:
         return sorted({*here, *(start.subjects if start else ())})
 
 
+def is_trained(run: PreparedRun) -> bool:
+    """Whether all steps of a run are taken and what it answers with is written."""
+    if run.resume is None or int(run.resume.stem.removeprefix("step-")) < run.steps:
+        return False
+    remembers = run.recipe.model.people_memory != "none"
+    return not remembers or (run.resume.parent / checkpoints.FINAL).is_file()
+
+
 def prepare(recipe: Recipe) -> PreparedRun:
     """A run on all scans of the recipe's sets, but for the people that choose the epoch.
 
