@@ -14,7 +14,7 @@ import pytest
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation import crossvalidate, plain
 from lcm_scale.evaluation.prepare import PreparedEvaluation, prepare_evaluation
 from lcm_scale.report.write import write_report
 from lcm_scale.training import fit as run
@@ -38,13 +38,13 @@ def people(prepared: PreparedEvaluation, scans: np.ndarray) -> set[str]:
 
 def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, np.ndarray]]:
     """Of every baseline that is fitted from now on its name, how many scans it has, whose."""
-    calls, real = [], crossvalidate.fit_predict
+    calls, real = [], plain.fit_predict
 
     def watched(name, edges, truth, subject, *rest):
         calls.append((name, len(edges), np.unique(subject)))
         return real(name, edges, truth, subject, *rest)
 
-    monkeypatch.setattr(crossvalidate, "fit_predict", watched)
+    monkeypatch.setattr(plain, "fit_predict", watched)
     return calls
 
 

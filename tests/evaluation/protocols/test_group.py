@@ -12,7 +12,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.kin import grouped, sentence
 from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation import crossvalidate, held_out
+from lcm_scale.evaluation import crossvalidate, held_out, plain
 from lcm_scale.evaluation.metrics import Predictions, resampled
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.training import fit as run
@@ -99,7 +99,7 @@ def test_inner_splits_and_the_bootstrap_keep_them_together(
     prepared = prepare_evaluation(
         recipe(*ASKED, families, "data=one", "evaluate.baselines=[linear]")
     )
-    sets, real, seen, drawn = prepared.opened.sets, crossvalidate.fit_predict, [], []
+    sets, real, seen, drawn = prepared.opened.sets, plain.fit_predict, [], []
 
     def watched(name, edges, truth, subject, *rest):
         seen.append(subject)
@@ -109,7 +109,7 @@ def test_inner_splits_and_the_bootstrap_keep_them_together(
         drawn.append((p, together))
         return resampled(p, n, seed, together)
 
-    monkeypatch.setattr(crossvalidate, "fit_predict", watched)
+    monkeypatch.setattr(plain, "fit_predict", watched)
     monkeypatch.setattr(held_out, "resampled", draw)
     report = crossvalidate.evaluate(prepared)
     groups = set(sets.together)

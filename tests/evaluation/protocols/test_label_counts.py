@@ -12,7 +12,7 @@ import pytest
 
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
-from lcm_scale.evaluation import crossvalidate
+from lcm_scale.evaluation import crossvalidate, plain
 from lcm_scale.evaluation.few_labels import Drawn, joined, point_of
 from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.prepare import PreparedEvaluation, prepare_evaluation
@@ -69,13 +69,13 @@ def test_the_curve_stands_in_the_report_with_baselines_on_the_same_people(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = prepare_evaluation(recipe(*ASKED, COUNTS))
-    calls, real = [], crossvalidate.fit_predict
+    calls, real = [], plain.fit_predict
 
     def watched(name, edges, truth, subject, *rest):
         calls.append((name, set(subject.tolist())))
         return real(name, edges, truth, subject, *rest)
 
-    monkeypatch.setattr(crossvalidate, "fit_predict", watched)
+    monkeypatch.setattr(plain, "fit_predict", watched)
     report = crossvalidate.evaluate(prepared)
     few = [people for name, people in calls if name == "tangent"][2:]
     assert few == [kept_people(prepared, number) for number in range(8)]
