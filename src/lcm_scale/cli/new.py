@@ -52,7 +52,7 @@ def new(
     two_stage = (RECIPES / "optim" / "two_stage.yaml").is_file()
     written = {
         data: shard_recipe(found, seen, name, atlas),
-        run: run_recipe(seen, name, two_stage),
+        run: run_recipe(found, seen, name, two_stage),
     }
     if not found.regions.atlas:
         written[regions] = _table_of(found.regions.names)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lcm_scale.data.kinds import CORRELATIONS
 from lcm_scale.layouts.found import Found, Question
 from lcm_scale.layouts.survey import Column, Survey
 from lcm_scale.terminal import one_line
@@ -57,7 +58,7 @@ def shard_recipe(found: Found, survey: Survey, name: str, atlas: str) -> str:
     return _joined(lines)
 
 
-def run_recipe(survey: Survey, name: str, two_stage: bool) -> str:
+def run_recipe(found: Found, survey: Survey, name: str, two_stage: bool) -> str:
     """The YAML of a first run: a small model with strong regularisation, judged in folds by person.
 
     Args: two_stage: whether recipes/optim/two_stage.yaml is there; its values are written out
@@ -70,7 +71,7 @@ def run_recipe(survey: Survey, name: str, two_stage: bool) -> str:
         *(["defaults: [optim/two_stage]"] if two_stage else []),
         f"name: {name}",
         f"data: {{sets: [{name}], edges: fisher_z, validation: 0.15, not_applicable: false}}",
-        "model: {preset: tiny, dropout: 0.2, input_dropout: 0.2, edge_branch: true}",
+        f"model: {{preset: tiny, dropout: 0.2, input_dropout: 0.2, {_linear_part(found)}}}",
         "optim:",
         "  momentum: {lr: 5.0e-3}",
         "  adaptive: {lr: 1.0e-3, weight_decay: 1.0e-2}",
@@ -79,7 +80,7 @@ def run_recipe(survey: Survey, name: str, two_stage: bool) -> str:
         "phases:",
         "  - {name: momentum, epochs: 3, stage: momentum, readout: mean}",
         "  - {name: adaptive, epochs: 27, stage: adaptive, readout: mean}",
-        "trainer: {global_batch: 16}",
+        "trainer: {global_batch: 16, threads: 1} # more threads gain little at this size",
         "evaluate:",
     ]
     if target:
@@ -93,6 +94,12 @@ def run_recipe(survey: Survey, name: str, two_stage: bool) -> str:
     lines.append("  repeats: 3")
     lines.append("  final: true # and a model of everybody, for lcm-scale predict")
     return _joined(lines)
+
+
+def _linear_part(found: Found) -> str:
+    """What stands beside the decoder: people memory, which needs a tangent space, else edges."""
+    kind = found.connectivity or "pearson"
+    return "people_memory: linear" if kind in CORRELATIONS else "edge_branch: true"
 
 
 def value_of(value: Any) -> str:
