@@ -222,8 +222,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, lcm: Lcm) -> None:
-    code, _, err = lcm(f"explain {tmp_path}")
-    assert code == 2 and "no run there" in err
+    for folder in (tmp_path, "/nowhere"):  # which has no folder two above it
+        code, _, err = lcm(f"explain {folder}")
+        assert code == 2 and "no run there" in err
     (tmp_path / "config.json").write_text("{}")
     code, _, err = lcm(f"explain {tmp_path}")
     assert code == 2 and "an exported model" in err and "the run that it was exported from" in err

@@ -83,7 +83,7 @@ def open_run(folder: Path, overrides: Sequence[str] = (), targets: Sequence[str]
     Raises: InputError where it holds no such run, its data are others or gone, a model is missing,
         or it does not know a target.
     """
-    above = folder.absolute().parents[1]
+    above = folder.absolute().parent.parent
     if (above / EVALUATION).is_file():
         raise InputError(f"{folder}: a part of an evaluated run; explain that: {above}")
     recipe = _recipe(folder, overrides)
