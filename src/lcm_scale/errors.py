@@ -39,6 +39,13 @@ class Stopped(Exception):
     requeues."""
 
 
+def not_installed(what: str, package: str, extra: str) -> InputError:
+    """What needs a package that the user may install with one of our extras."""
+    return InputError(
+        f"{what} needs {package}, which is not installed: pip install 'lcm-scale[{extra}]'"
+    )
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`, did you mean 'x'?` for the closest of `choices`, or '' where nothing is close.
 

@@ -7,7 +7,10 @@ Every file of the package that prints imports `print` from here.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from typing import IO
 
 # Control characters, marks that turn the direction of writing, ends of lines and paragraphs of
@@ -36,6 +39,17 @@ def print(
 ) -> None:
     """As Python's own, of `printable` text."""
     builtins.print(printable(sep.join(map(str, values))), end=end, file=file, flush=flush)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing that Python prints within is shown, warnings and progress included."""
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 def _spelt(found: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import torch
 from sklearn.base import clone
 
 from lcm_scale import LCMClassifier, LCMRegressor
+from lcm_scale.config import Recipe, load
+from lcm_scale.estimators import decoder
 from lcm_scale.identity import SALT_VARIABLE
 from lcm_scale.inference.predictor import PEOPLE, WHOLE, Reading, scores_of_parts
+from lcm_scale.linear.context import Context
+
+ROOT = Path(__file__).parents[2]
 
 # The site tells the answer; its name means missing elsewhere.
 SITE = np.repeat(np.arange(30) // 2 % 2, 2)
@@ -96,3 +102,15 @@ def test_what_cannot_be_trained(
     X = people.fc[:, 0] if columns else people.fc
     with pytest.raises(ValueError, match=words):
         LCMClassifier(decoder=True, **parameters).fit(X, people.group, people.person)
+
+
+def test_sizes_and_rates_are_those_of_the_small_data_recipe() -> None:
+    """They stand in the source, so that editing the recipe changes no estimator."""
+    wanted = load(Recipe, ROOT / "recipes" / "abide_small.yaml")
+    said = decoder._recipe(LCMClassifier(), Context.nothing(2), np.arange(400), None, ROOT)
+    made = load(Recipe, None, said)
+    assert made.phases == wanted.phases and made.objective == wanted.objective
+    assert made.optim == wanted.optim
+    assert replace(made.model, context=[]) == replace(wanted.model, context=[])
+    assert made.trainer.global_batch == wanted.trainer.global_batch
+    assert made.data.edges == wanted.data.edges

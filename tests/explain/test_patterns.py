@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lcm_scale.atlas import Atlas, load_atlas
-from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, Levels, network_order, networks, square
+from lcm_scale.atlas import Atlas, load_atlas, square
+from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, Levels, network_order, networks
 from lcm_scale.explain.noise import against_noise
 from lcm_scale.explain.patterns import covariances, haufe, on_connectome
 from lcm_scale.explain.stability import between_models

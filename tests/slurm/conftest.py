@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -176,26 +177,23 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SMALL = (
-    "data=[first]",
-    "model.preset=tiny",
-    "model.width=16",
-    "model.heads=2",
-    "model.ffn=16",
-    "trainer.global_batch=8",
-    "trainer.accelerator=cpu",
-    "trainer.threads=1",
-    "optim.momentum.lr=1e-3",
-    "optim.adaptive.lr=1e-3",
-)
-
-
 @dataclass(frozen=True)
 class Desk:
     """Where a user sits: submits the shipped scripts with small overrides and looks at the run
     folder."""
 
-    SMALL = SMALL
+    SMALL: ClassVar[tuple[str, ...]] = (
+        "data=[first]",
+        "model.preset=tiny",
+        "model.width=16",
+        "model.heads=2",
+        "model.ffn=16",
+        "trainer.global_batch=8",
+        "trainer.accelerator=cpu",
+        "trainer.threads=1",
+        "optim.momentum.lr=1e-3",
+        "optim.adaptive.lr=1e-3",
+    )
     EPOCHS = 60  # 5 steps each, some 10 seconds
 
     cluster: Cluster
@@ -241,7 +239,7 @@ class Desk:
         self, script: str, name: str, *overrides: str, options: tuple[str, ...] = (), **site: str
     ) -> str:
         """`sbatch` of a small run of that name."""
-        return self.sbatch(script, f"name={name}", *SMALL, *overrides, options=options, **site)
+        return self.sbatch(script, f"name={name}", *self.SMALL, *overrides, options=options, **site)
 
     def output(self, job: str) -> str:
         """What the job printed so far."""

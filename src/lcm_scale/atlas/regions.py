@@ -247,6 +247,13 @@ def edge_order(positions: Sequence[int] | np.ndarray) -> np.ndarray:
     return number[positions[rows], positions[columns]]
 
 
+def square(edges: np.ndarray, n_regions: int) -> np.ndarray:
+    """Upper triangle (E,) as a symmetric matrix (R, R) with a diagonal of zeros."""
+    found = np.zeros((n_regions, n_regions), dtype=np.asarray(edges).dtype)
+    found[np.triu_indices(n_regions, 1)] = edges
+    return found + found.T
+
+
 def numbered(name: str, n_regions: int) -> Atlas:
     """An atlas of which only the number of regions is known: indices 1..R."""
     return Atlas(

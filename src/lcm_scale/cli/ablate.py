@@ -62,16 +62,12 @@ def _print_variants(ablation: Ablation) -> None:
 
 
 def _print_found(found: Ablated, ablation: Ablation) -> None:
-    from lcm_scale.report import ablation_page
+    from lcm_scale.report import ablation_page, wording
 
     for table in found.tables:
         counted = table.counted
         people = f"{counted.n_scans} predictions of {counted.n_subjects} people"
-        marks = "".join(
-            f", {word}"
-            for word, on in (("SIMULATED", found.simulated), ("CONFOUNDED", table.confounded))
-            if on
-        )
+        marks = "".join(f", {word}" for word in wording.marks(found.simulated, table.confounded))
         seeds = f"seeds {', '.join(map(str, found.seeds))}"
         columns = ("variant", table.label, "minus base, paired", seeds, "")
         title = f"{table.target} ({people}{marks})"

@@ -54,12 +54,8 @@ def _print_found(found: Compared) -> None:
 
     for target, told in found.targets.items():
         counted = found.of(target)[0].difference
-        marks = {
-            "SIMULATED": found.simulated,
-            "OPTIMISTIC": found.optimistic,
-            "CONFOUNDED": told.confounded,
-        }
-        marked = "".join(f", {word}" for word, on in marks.items() if on)
+        marks = wording.marks(found.simulated, told.confounded, found.optimistic)
+        marked = "".join(f", {word}" for word in marks)
         print_table(
             f"{target} ({counted.n_scans} predictions of {counted.n_subjects} people{marked})",
             ("metric", found.first, found.second, "second minus first, paired", ""),

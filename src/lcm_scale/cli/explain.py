@@ -8,47 +8,48 @@ from typing import Annotated
 import typer
 
 from lcm_scale.cli.show import DryRun, print_next
-from lcm_scale.errors import InputError
 from lcm_scale.terminal import print
+
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of an evaluated or trained run.")
+]
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", help="Where its data lie now, such as data.shards_dir=shards."
+    ),
+]
+Targets = Annotated[
+    str, typer.Option(metavar="A,B", help="What is explained; by default all it was asked.")
+]
+Permutations = Annotated[int, typer.Option(min=0, help="Label-permuted models; 0 tests nothing.")]
+Within = Annotated[str, typer.Option(metavar="site|set", help="In which labels are exchanged.")]
+Adjust = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B", help="What findings must go beyond: motion, length, age, sex; or none."
+    ),
+]
+Scans = Annotated[int, typer.Option(min=2, help="Scans that each decoder is asked about, at most.")]
+Gradients = Annotated[
+    bool, typer.Option("--gradients", help="Also of decoders that no answer uses.")
+]
+AtlasImage = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.nii.gz", help="The atlas's label image: writes regional values."),
+]
 
 
 def explain(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The folder of an evaluated or trained run.")
-    ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="Where its data lie now, such as data.shards_dir=shards."
-        ),
-    ] = None,
-    targets: Annotated[
-        str, typer.Option(metavar="A,B", help="What is explained; by default all it was asked.")
-    ] = "",
-    permutations: Annotated[
-        int, typer.Option(min=0, help="Label-permuted models; 0 tests nothing.")
-    ] = 200,
-    within: Annotated[
-        str, typer.Option(metavar="site|set", help="In which labels are exchanged.")
-    ] = "site",
-    adjust: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B", help="What findings must go beyond: motion, length, age, sex; or none."
-        ),
-    ] = "motion,age,sex",
-    scans: Annotated[
-        int, typer.Option(min=2, help="Scans that each decoder is asked about, at most.")
-    ] = 64,
-    gradients: Annotated[
-        bool, typer.Option("--gradients", help="Also of decoders that no answer uses.")
-    ] = False,
-    atlas_image: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.nii.gz", help="The atlas's label image: writes regional values."
-        ),
-    ] = None,
+    run: Run,
+    overrides: Places = None,
+    targets: Targets = "",
+    permutations: Permutations = 200,
+    within: Within = "site",
+    adjust: Adjust = "motion,age,sex",
+    scans: Scans = 64,
+    gradients: Gradients = False,
+    atlas_image: AtlasImage = None,
     dry_run: DryRun = False,
 ) -> None:
     """Say what each token of a run uses, and what of it is no more than noise.
@@ -61,15 +62,8 @@ def explain(
     from lcm_scale.report import explain_section
     from lcm_scale.report.explained import FOLDER
 
-    if within not in (exchange.SITE, exchange.SET):
-        raise InputError(f"--within {within}: expected {exchange.SITE} or {exchange.SET}")
     beyond = tuple(name for name in adjust.split(",") if name not in ("", "none"))
-    for name in beyond:
-        if name not in exchange.ADJUSTED:
-            raise InputError(
-                f"--adjust {name}: expected some of {', '.join(exchange.ADJUSTED)}, or none"
-            )
-
+    exchange.check_names(within, beyond)
     brains.check_installed()
     decoder.integrated_gradients()
     opened = models.open_run(run, overrides or [], [t for t in targets.split(",") if t])

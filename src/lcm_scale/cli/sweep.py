@@ -92,17 +92,8 @@ def run(
     if point:
         _run_one(made, point)
     else:
-        command = [
-            sys.executable,
-            "-m",
-            "lcm_scale.cli",
-            "sweep",
-            "run",
-            str(recipe),
-            *(overrides or []),
-            "--point",
-            "-",
-        ]
+        program = [sys.executable, "-m", "lcm_scale.cli", "sweep", "run"]
+        command = [*program, str(recipe), *(overrides or []), "--point", "-"]
         outcome = sweep.run(made, jobs, command)
         print(
             f"{made.sweep.folder}: {len(outcome.done)} points run, {len(outcome.before)} were "

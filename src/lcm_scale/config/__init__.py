@@ -8,7 +8,7 @@ not know which file holds which.
 """
 
 from lcm_scale.config.ablation import AblationRecipe
-from lcm_scale.config.compose import dump, expand, load, override, read_yaml
+from lcm_scale.config.compose import dump, expand, from_stored, load, override, read_yaml
 from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
@@ -66,6 +66,7 @@ __all__ = [
     "TrainerConfig",
     "dump",
     "expand",
+    "from_stored",
     "kind_of",
     "load",
     "may_differ",

@@ -76,6 +76,17 @@ def override(key: str, value: Any) -> str:
     return f"{key}={value if plain else json.dumps(value, ensure_ascii=False)}"
 
 
+def from_stored(
+    schema: type[Schema], stored: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> Schema:
+    """A recipe from the plain values that one was written down as, with `overrides` on them.
+
+    Raises: InputError as `load`.
+    """
+    said = [override(key, value) for key, value in stored.items()]
+    return load(schema, None, [*said, *overrides])
+
+
 def dump(recipe: Any) -> str:
     """The resolved recipe as YAML, loadable again."""
     return OmegaConf.to_yaml(OmegaConf.structured(recipe))

@@ -24,7 +24,7 @@ import numpy as np
 from lcm_scale.config import CleanConfig
 from lcm_scale.data.kinds import constant, summable
 from lcm_scale.data.recordings import Recording, Skipped
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, not_installed
 
 # What may be said of a strategy beside its name (nilearn's table in `load_confounds_strategy`).
 TAKES = {
@@ -263,8 +263,5 @@ def _nilearn_clean() -> Any:
     try:
         from nilearn.signal import clean as nilearn_clean  # two seconds, for who cleans alone
     except ImportError as error:
-        raise InputError(
-            "connectivity.clean needs nilearn, which is not installed: pip install "
-            "'lcm-scale[imaging]'"
-        ) from error
+        raise not_installed("connectivity.clean", "nilearn", "imaging") from error
     return nilearn_clean

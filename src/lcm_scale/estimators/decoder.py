@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from lcm_scale.atlas import as_table
+from lcm_scale.atlas import as_table, square
 from lcm_scale.config import Recipe, ShardRecipe, load
 from lcm_scale.config.compose import override
 from lcm_scale.csv_text import csv_text
 from lcm_scale.data.shards import write_shards
 from lcm_scale.estimators.pretrained import (
-    BATCH,
     DEVICES,
     check_computing,
     open_model,
@@ -34,9 +32,10 @@ from lcm_scale.estimators.pretrained import (
 )
 from lcm_scale.estimators.scans import Scans, as_value_errors, seed_of
 from lcm_scale.identity import SALT_VARIABLE
-from lcm_scale.inference.predictor import Reading, pick_device, scores
+from lcm_scale.inference.predictor import Reading, pick_device, scores_of_many
 from lcm_scale.inference.pretrained import PretrainedLCM
 from lcm_scale.linear.context import Context, KnownColumn
+from lcm_scale.terminal import quiet
 from lcm_scale.training.fit import pretrain
 from lcm_scale.weights import checkpoints
 
@@ -67,19 +66,12 @@ class Whole:
         """
         own, reading = self.model.meaning.context, Reading.of(self.model.meaning)
         codes = np.stack([_recoded(c, told[:, j]) for j, c in enumerate(own)], 1) if own else told
-        device = pick_device(DEVICES[self.device])
-        self.model.to(device)
-        found = []
-        for first in range(0, len(edges), BATCH):
-            some = slice(first, first + BATCH)
-            given = torch.from_numpy(edges[some]).to(device)
-            context = torch.from_numpy(codes[some]).float().to(device)
-            answer = scores(self.model, reading, given, None, context)[self.target]
-            found.append(answer.double().cpu().numpy())
+        self.model.to(pick_device(DEVICES[self.device]))
+        found = scores_of_many(self.model, reading, edges, codes)[self.target]
         self.model.to("cpu")
         categories = self.model.meaning.vocabulary[self.target].categories
         places = [categories.index(label) for label in self.labels] or [0]
-        return np.concatenate(found)[:, places]
+        return found[:, places].astype(np.float64)
 
 
 def train_whole(
@@ -102,8 +94,8 @@ def train_whole(
         raise ValueError("decoder=True: X holds columns; a decoder reads series or matrices")
     if not isinstance(estimator.epochs, int) or estimator.epochs <= FIRST:
         raise ValueError(f"epochs={estimator.epochs!r}: expected a whole number above {FIRST}")
-    quiet = not estimator.verbose
-    with tempfile.TemporaryDirectory() as place, as_value_errors(), _apart(Path(place), quiet):
+    silent = not estimator.verbose
+    with tempfile.TemporaryDirectory() as place, as_value_errors(), _apart(Path(place), silent):
         folder = Path(place)
         start, name, labels = _start(estimator, scans, classes, folder)
         atlas = estimator.atlas or f"toy:{scans.n_regions}"
@@ -120,24 +112,21 @@ def train_whole(
             override("atlas", atlas),
             override("connectivity.kind", estimator.kind),
             override("context", [_column(j, c) for j, c in enumerate(known.columns)]),
-            override(
-                "groups", [{"name": name, "column": ASKED, "labels": labels}] if labels else []
-            ),
-            override("scalars", [] if labels else [{"name": name, "column": ASKED}]),
+            _asked(name, labels),
         ]
         write_shards(load(ShardRecipe, None, shard))
-        recipe = load(Recipe, None, _recipe(estimator, name, known, people, start, folder))
+        recipe = load(Recipe, None, _recipe(estimator, known, people, start, folder))
         made = checkpoints.find(pretrain(recipe))
         model = read_model(made)
     return Whole(model, name, tuple(labels), estimator.device)
 
 
-def _asked(name: str, labels: Sequence[str]) -> list[str]:
+def _asked(name: str, labels: Sequence[str]) -> str:
     """Of the shard recipe, what is to be answered."""
     question: dict[str, Any] = {"name": name, "column": ASKED}
     if labels:
-        return [override("groups", [{**question, "labels": list(labels)}])]
-    return [override("scalars", [question])]
+        return override("groups", [{**question, "labels": list(labels)}])
+    return override("scalars", [question])
 
 
 def _start(
@@ -163,12 +152,10 @@ def _write_scans(
 ) -> None:
     """The matrices as one array, and a table with a row each."""
     R = scans.n_regions
-    rows, columns = np.triu_indices(R, 1)
     shape = (len(scans.values), R, R)
     stack = np.lib.format.open_memmap(folder / "scans.npy", "w+", np.float32, shape)
     for number, edges in enumerate(scans.values):
-        stack[number] = np.eye(R, dtype=np.float32)
-        stack[number, rows, columns] = stack[number, columns, rows] = edges
+        stack[number] = square(edges, R) + np.eye(R, dtype=np.float32)
     stack.flush()
     table = [
         {
@@ -184,7 +171,6 @@ def _write_scans(
 
 def _recipe(
     estimator: Any,
-    name: str,
     known: Context,
     people: np.ndarray,
     start: PretrainedLCM | None,
@@ -254,7 +240,7 @@ def _recoded(own: KnownColumn, values: np.ndarray) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _apart(folder: Path, quiet: bool) -> Iterator[None]:
+def _apart(folder: Path, silent: bool) -> Iterator[None]:
     """A salt of its own, which makes no file of the user's, and silence where it is wanted.
 
     It is no secret, as the ids are numbers: it is always the same, so that the order of scans is.
@@ -263,12 +249,8 @@ def _apart(folder: Path, quiet: bool) -> Iterator[None]:
     before = os.environ.get(SALT_VARIABLE)
     os.environ[SALT_VARIABLE] = str(folder / "salt")
     try:
-        with contextlib.ExitStack() as held:
-            if quiet:
-                nowhere = held.enter_context(open(os.devnull, "w", encoding="utf-8"))
-                held.enter_context(contextlib.redirect_stdout(nowhere))
-                held.enter_context(contextlib.redirect_stderr(nowhere))
-                held.enter_context(warnings.catch_warnings())
+        with quiet() if silent else contextlib.nullcontext(), warnings.catch_warnings():
+            if silent:
                 warnings.simplefilter("ignore")
             yield
     finally:

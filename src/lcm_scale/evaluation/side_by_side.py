@@ -11,18 +11,17 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
 from lcm_scale import progress
-from lcm_scale.config import Recipe, dump, load
-from lcm_scale.config.compose import override
+from lcm_scale.config import Recipe, dump, from_stored
 from lcm_scale.config.run import SCRATCH
 from lcm_scale.config.yaml_text import parse
 from lcm_scale.data.pool import in_order
@@ -44,8 +43,9 @@ from lcm_scale.evaluation.prepare import (
 from lcm_scale.evaluation.protocols.label_counts import draws_of
 from lcm_scale.evaluation.results import Report
 from lcm_scale.lock import InUse, holding
+from lcm_scale.terminal import quiet
 from lcm_scale.training.fit import fit
-from lcm_scale.training.prepare import PreparedRun, is_trained
+from lcm_scale.training.prepare import Opened, PreparedRun
 from lcm_scale.training.signals import SIGNALS
 from lcm_scale.weights.checkpoints import OF_EVERYBODY
 
@@ -97,27 +97,42 @@ def train_fold(recipe: Recipe, number: int) -> bool:
     if asked.fixed is not None or not 1 <= number <= len(asked.folds):
         held = "none: a fixed model is not trained" if asked.fixed else f"1 to {len(asked.folds)}"
         raise InputError(f"--fold {number}: the evaluation's folds are {held}")
-    for run in _of_fold(asked, number):
-        names = [question.target.name for question in asked.questions]
-        fit(replace(run, opened=harmonised(run.opened, run.train, names)))
+    rooms = {FOLDS: asked.opened}
+    if SCRATCH in recipe.evaluate.baselines:
+        rooms[SCRATCH] = open_scratch(recipe)
+    for run in _of_fold(asked, rooms, number):
+        _train(asked, run)
     try:
         return all(
-            is_trained(run)
+            run.is_trained
             for other in range(1, len(asked.folds) + 1)
-            for run in _of_fold(asked, other)
+            for run in _of_fold(asked, rooms, other)
         )
     except InUse:
         return False
 
 
-def _of_fold(asked: PreparedEvaluation, number: int) -> Iterator[PreparedRun]:
-    """The models of a fold, those without pretraining too.  Raises: as `prepare_fold`."""
-    opened = [(asked.opened, asked.folder)]
-    if SCRATCH in asked.recipe.evaluate.baselines:
-        opened.append((open_scratch(asked.recipe), asked.folder / SCRATCH))
-    for data, folder in opened:
+def _of_fold(
+    asked: PreparedEvaluation, rooms: Mapping[str, Opened], number: int
+) -> Iterator[PreparedRun]:
+    """The models of a fold, those without pretraining too.
+
+    Args: rooms: `FOLDS`, and where asked for `SCRATCH` -> their data.
+    Raises: as `prepare_fold`.
+    """
+    for kind, opened in rooms.items():
         for repeat in range(asked.recipe.evaluate.repeats):
-            yield prepare_fold(data, folder, asked.plan, number, repeat)
+            yield prepare_fold(opened, _folder(asked, kind), asked.plan, number, repeat)
+
+
+def _folder(asked: PreparedEvaluation, kind: str) -> Path:
+    return asked.folder / SCRATCH if kind == SCRATCH else asked.folder
+
+
+def _train(asked: PreparedEvaluation, run: PreparedRun) -> None:
+    """A fold's model, on the matrices that its fold sees."""
+    names = [question.target.name for question in asked.questions]
+    fit(replace(run, opened=harmonised(run.opened, run.train, names)))
 
 
 def _alone(recipe: Recipe) -> Recipe:
@@ -144,20 +159,16 @@ def _make(text: str, part: Part) -> list[Answers] | None:
     Args: text: the recipe.
     Raises: InputError, Stopped.
     """
-    with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
+    with quiet():
         asked = _asked(text)
         if part[0] == BASELINES:
             edges = asked.opened.source.gather(asked.scans).astype(np.float32)
             return baselines_of_fold(asked, part[1] - 1, edges)
         run = _prepared(text, part)
         if part[0] in (FOLDS, SCRATCH):
-            names = [question.target.name for question in asked.questions]
-            run = replace(run, opened=harmonised(run.opened, run.train, names))
-        fit(run)
+            _train(asked, run)
+        else:
+            fit(run)
         return None
 
 
@@ -167,23 +178,20 @@ def _asked(text: str) -> PreparedEvaluation:
 
 
 @cache
-def _scratch(text: str) -> Any:
+def _scratch(text: str) -> Opened:
     return open_scratch(_recipe(text))
 
 
 def _recipe(text: str) -> Recipe:
-    return load(
-        Recipe, None, [override(key, value) for key, value in parse(text, "recipe").items()]
-    )
+    return from_stored(Recipe, parse(text, "recipe"))
 
 
 def _prepared(text: str, part: Part) -> PreparedRun:
     """Of this model alone: the others are being trained by other processes."""
     asked, (kind, number, repeat) = _asked(text), part
-    if kind == FOLDS:
-        return prepare_fold(asked.opened, asked.folder, asked.plan, number, repeat)
-    if kind == SCRATCH:
-        return prepare_fold(_scratch(text), asked.folder / SCRATCH, asked.plan, number, repeat)
+    if kind in (FOLDS, SCRATCH):
+        opened = _scratch(text) if kind == SCRATCH else asked.opened
+        return prepare_fold(opened, _folder(asked, kind), asked.plan, number, repeat)
     if kind == OF_EVERYBODY:
         return prepare_final(asked.opened, asked.folder)
     drawn = draws_of(asked.recipe, asked.opened.sets, asked.plan)[number - 1]

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lcm_scale.atlas import Atlas
+from lcm_scale.atlas import Atlas, square
 from lcm_scale.data.readers.images import check_labels
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, not_installed
 from lcm_scale.explain.figures import COLOURS, change, faces, furthest
 from lcm_scale.explain.found import Found, TokenMap
-from lcm_scale.explain.levels import EDGES, REGIONS, square
+from lcm_scale.explain.levels import EDGES, REGIONS
 from lcm_scale.files import replacing
 
 
@@ -22,9 +22,7 @@ def check_installed() -> None:
     try:
         import nilearn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "explain needs nilearn, which is not installed: pip install 'lcm-scale[explain]'"
-        ) from error
+        raise not_installed("explain", "nilearn", "explain") from error
 
 
 def centres(atlas: Atlas, image: Path | None) -> np.ndarray | None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_scale.errors import InputError
+from lcm_scale.errors import not_installed
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.explain.models import Explained
 from lcm_scale.inference.predictor import Reading, fill, pick_device
@@ -162,9 +162,7 @@ def integrated_gradients() -> Any:
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:
-        raise InputError(
-            "explain needs captum, which is not installed: pip install 'lcm-scale[explain]'"
-        ) from error
+        raise not_installed("explain", "captum", "explain") from error
     return IntegratedGradients
 
 

@@ -16,11 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcm_scale.data.sets import ShardSets
+from lcm_scale.errors import InputError
 from lcm_scale.evaluation.confounds import Covariate, covariates
 from lcm_scale.evaluation.permutation import exchanged
 
 SITE, SET = "site", "set"  # within which labels are exchanged
 ADJUSTED = ("motion", "length", "age", "sex")  # what may be held fixed
+
+
+def check_names(within: str, adjust: Sequence[str]) -> None:
+    """Raises: InputError where `--within` or `--adjust` names what there is not."""
+    if within not in (SITE, SET):
+        raise InputError(f"--within {within}: expected {SITE} or {SET}")
+    for name in adjust:
+        if name not in ADJUSTED:
+            raise InputError(f"--adjust {name}: expected some of {', '.join(ADJUSTED)}, or none")
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
+from lcm_scale.atlas import square
 from lcm_scale.explain import tables, wording
 from lcm_scale.explain.found import Found, TokenMap
-from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, network_order, networks, square
+from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS, network_order, networks
 from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.style import INK, MODEL, MUTED, RULE, style
 

@@ -85,13 +85,6 @@ def network_order(atlas: Atlas) -> np.ndarray:
     return np.argsort(own, kind="stable")
 
 
-def square(edges: np.ndarray, n_regions: int) -> np.ndarray:
-    """Upper triangle (E,) as a symmetric matrix (R, R) with a diagonal of zeros."""
-    found = np.zeros((n_regions, n_regions), dtype=np.asarray(edges).dtype)
-    found[np.triu_indices(n_regions, 1)] = edges
-    return found + found.T
-
-
 def _means(row: np.ndarray, column: np.ndarray, n_rows: int, n_columns: int) -> csr_matrix:
     counts = np.bincount(row, minlength=n_rows)
     return csr_matrix((1 / counts[row], (row, column)), shape=(n_rows, n_columns))

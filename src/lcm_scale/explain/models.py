@@ -114,9 +114,7 @@ def _recipe(folder: Path, overrides: Sequence[str]) -> Recipe:
     if (folder / EVALUATION).is_file():
         said = checked.read_object(folder / EVALUATION)
         told = dotted(checked.members(said, EVALUATION, ("recipe",))["recipe"])
-        told = {key: value for key, value in told.items() if key not in ("name", "runs_dir")}
-        stored = [config.override(key, value) for key, value in told.items()]
-        return config.load(Recipe, None, [*stored, *overrides, *place])
+        return config.from_stored(Recipe, told, [*overrides, *place])
     if (folder / RECIPE).is_file():
         return config.load(Recipe, folder / RECIPE, [*overrides, *place])
     if (folder / CONFIG).is_file():

@@ -24,7 +24,7 @@ from lcm_scale.explain.levels import EDGES, PAIRS, REGIONS
 from lcm_scale.files import write_atomic
 from lcm_scale.report import pages, pictures, style
 from lcm_scale.report.explained import FACTS, FOLDER, FORMAT, PAGE
-from lcm_scale.report.wording import first_upper
+from lcm_scale.report.wording import first_upper, stamped
 from lcm_scale.weights.checkpoints import mark_of
 
 LISTED = 10  # regions or pairs in a table
@@ -39,11 +39,11 @@ def write(found: Found, atlas_image: Path | None) -> Path:
     """
     folder = found.run.folder / FOLDER
     places = brains.centres(found.levels.atlas, atlas_image)
-    marks = _marks(found)
-    drawn = []
-    for each in figures(found, places):
-        style.stamp(each.drawn.figure, marks[each.token.target])
-        drawn.append(each)
+    drawn = list(figures(found, places))
+    confounded = found.run.recipe.evaluate.confounded
+    for each in drawn:
+        words = stamped(found.run.opened.sets.simulated, each.token.target in confounded)
+        style.stamp(each.drawn.figure, words)
     pictures.write([each.drawn for each in drawn], folder / "figures")
     for name, rows in (
         ("edges.csv", tables.edge_rows(found, found.tokens)),
@@ -179,20 +179,3 @@ def _name(found: Found, level: str, number: int) -> str:
 
 def _shown(each: OfToken) -> tuple[Markup, str]:
     return pictures.shown(each.drawn), each.caption
-
-
-def _marks(found: Found) -> dict[str, str]:
-    """What the figures of a target say of themselves."""
-    simulated = found.run.opened.sets.simulated
-    confounded = found.run.recipe.evaluate.confounded
-    return {
-        token.target: "   ".join(
-            word
-            for word, on in (
-                ("SIMULATED", simulated),
-                ("CONFOUNDED", token.target in confounded),
-            )
-            if on
-        )
-        for token in found.tokens
-    }

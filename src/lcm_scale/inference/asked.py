@@ -21,15 +21,13 @@ from lcm_scale.atlas import edge_order
 from lcm_scale.config import kind_of
 from lcm_scale.errors import InputError
 from lcm_scale.inference.incoming import Kept
-from lcm_scale.inference.predictor import Reading, fill, pick_device, probabilities, scores
+from lcm_scale.inference.predictor import Reading, fill, pick_device, probabilities, scores_of_many
 from lcm_scale.model.lcm import LCM
 from lcm_scale.vocabulary import Target
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.card import evaluated_by
 from lcm_scale.weights.hub import CONFIG, SUMS, read_folder
 from lcm_scale.weights.meaning import Meaning
-
-BATCH = 128  # scans at once
 
 
 @dataclass(frozen=True)
@@ -115,16 +113,9 @@ def ask(
     with torch.device("meta"):
         network = LCM(model.meaning.model)
     fill(network, model.state, device)
-    parts: dict[str, list[np.ndarray]] = {}
-    for start in range(0, len(edges), BATCH):
-        some = slice(start, start + BATCH)
-        given = torch.from_numpy(edges[some]).to(device)
-        context = torch.from_numpy(told[some]).float().to(device)
-        for name, score in scores(network, reading, given, None, context).items():
-            parts.setdefault(name, []).append(score.float().cpu().numpy())
     answers: dict[str, np.ndarray] = {}
-    for name, pieces in parts.items():
-        target, whole = model.meaning.vocabulary[name], np.concatenate(pieces)
+    for name, whole in scores_of_many(network, reading, edges, told).items():
+        target = model.meaning.vocabulary[name]
         change = model.meaning.calibration.get(name)
         answers[name] = (
             probabilities(target, whole, answers_of(target), change)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # A target's name, and the categories that are allowed answers; none of a scalar.
 Question = tuple[str, tuple[str, ...]]
+BATCH = 128  # scans at once, of any number
 WHOLE, PEOPLE, DECODER = "whole", "people memory", "decoder"
 
 
@@ -101,6 +102,24 @@ def scores(
         vocabulary order.
     """
     return scores_of_parts(network, reading, edges_BE, valid_B, context_BJ)[WHOLE]
+
+
+def scores_of_many(
+    network: LCM, reading: Reading, edges: np.ndarray, told: np.ndarray
+) -> dict[str, np.ndarray]:
+    """As `scores`, of any number of scans, some at a time on the network's device.
+
+    Args: edges: (n, E).   told: (n, J) of `Meaning.context`, NaN not known.
+    """
+    device = network.readout.weight.device
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, len(edges), BATCH):
+        some = slice(start, start + BATCH)
+        given = torch.from_numpy(edges[some]).to(device)
+        context = torch.from_numpy(told[some]).float().to(device)
+        for name, score in scores(network, reading, given, None, context).items():
+            parts.setdefault(name, []).append(score.float().cpu().numpy())
+    return {name: np.concatenate(found) for name, found in parts.items()}
 
 
 @torch.no_grad()

@@ -319,8 +319,7 @@ def _figure(a: Ablated, t: TargetTable) -> Drawn:
     label = f"{t.label}, minus base\n({better} is better)"
     title = wording.first_upper(wording.words(t.target))
     figure = forest([Panel([_line(t, *each) for each in shown], label, 0, title)])
-    words = {"SIMULATED": a.simulated, "CONFOUNDED": t.confounded}
-    stamp = "   ".join(word for word, on in words.items() if on)
+    stamp = wording.stamped(a.simulated, t.confounded)
     rows = [
         {
             "target": t.target,

@@ -250,8 +250,7 @@ def _figure_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _stamp(c: Compared, *targets: str) -> str:
     confounded = any(c.targets[target].confounded for target in targets)
-    words = {"SIMULATED": c.simulated, "OPTIMISTIC": c.optimistic, "CONFOUNDED": confounded}
-    return "   ".join(word for word, on in words.items() if on)
+    return wording.stamped(c.simulated, confounded, c.optimistic)
 
 
 def picture(c: Compared, rows: Sequence[Row], by_target: bool) -> Figure:

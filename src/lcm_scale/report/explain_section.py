@@ -12,19 +12,18 @@ from pathlib import Path
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.report import pages, pictures, wording
-from lcm_scale.report.explained import explained
+from lcm_scale.report.explained import ExplainedRun, explained
 
 REPORT = "report.html"
 BEGIN, END = "<!-- explain -->", "<!-- /explain -->"
 
 
-def section(run: Path) -> str:
+def section(found: ExplainedRun | None, run: Path) -> str:
     """The section between its marks, which alone stand there where nobody has explained the run.
 
-    Args: run: its folder.
-    Raises: InputError where the explanation is damaged, or a figure that it names cannot be read.
+    Args: found: its explanation.   run: its folder.
+    Raises: InputError where a figure that it names cannot be read.
     """
-    found = explained(run)
     if found is None:
         return f"{BEGIN}{END}"
     by_target: dict[str, list[tuple[str, object]]] = {}
@@ -46,7 +45,7 @@ def renew(run: Path) -> bool:
     """Put the section into a run's report, in place of the one that stands there.
 
     Returns: whether there is a report with a place for it; older versions wrote none.
-    Raises: InputError as `section`, and where the report cannot be written.
+    Raises: InputError as `section` and `explained`, and where the report cannot be written.
     """
     page = run / REPORT
     if not page.is_file():
@@ -55,7 +54,7 @@ def renew(run: Path) -> bool:
     _, end, after = rest.partition(END)
     if not (begin and end):
         return False
-    write_atomic(page, f"{before}{section(run)}{after}".encode())
+    write_atomic(page, f"{before}{section(explained(run), run)}{after}".encode())
     return True
 
 

@@ -42,12 +42,7 @@ def figures_of(report: Report) -> Iterator[Drawn]:
 
 def _stamped(report: Report, confounded: str | None) -> str:
     """What every figure of the report, or of a target, says of itself."""
-    words = {
-        "SIMULATED": report.simulated,
-        "OPTIMISTIC": report.optimistic,
-        "CONFOUNDED": confounded,
-    }
-    return "   ".join(word for word, on in words.items() if on)
+    return wording.stamped(report.simulated, confounded, report.optimistic)
 
 
 def _label_figure(report: Report) -> Drawn:

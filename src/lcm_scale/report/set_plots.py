@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lcm_scale.atlas import Atlas
+from lcm_scale.atlas import Atlas, square
 from lcm_scale.report.style import INK, MODEL, MUTED, OTHERS, style
 
 WIDTH = 3.7  # inches: 355 pixels
@@ -120,14 +120,14 @@ def outliers(z: np.ndarray, far: float) -> Figure:
 def matrix(edges: np.ndarray, atlas: Atlas, limit: float) -> Figure:
     """A matrix (R, R) of edges (E,), regions in the order of their networks where these are
     known."""
-    square = _square(edges, atlas.n_regions)
+    values = square(edges, atlas.n_regions)
     order = np.arange(atlas.n_regions)
     with style():
         figure = Figure(figsize=(WIDTH, 3.1))
         axes = figure.subplots()
         if atlas.networks:
             order = np.array(sorted(order, key=lambda i: (atlas.networks[i], i)))
-        image = axes.imshow(square[np.ix_(order, order)], cmap="RdBu_r", vmin=-limit, vmax=limit)
+        image = axes.imshow(values[np.ix_(order, order)], cmap="RdBu_r", vmin=-limit, vmax=limit)
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -162,7 +162,7 @@ def brain(edges: np.ndarray, atlas: Atlas, limit: float, views: str) -> Figure:
     with style(), matplotlib.rc_context({"figure.constrained_layout.use": False}):
         figure = Figure(figsize=size)
         plot_connectome(
-            np.where(np.abs(square := _square(edges, atlas.n_regions)) >= threshold, square, 0.0),
+            np.where(np.abs(whole := square(edges, atlas.n_regions)) >= threshold, whole, 0.0),
             np.array(atlas.coordinates),
             node_color="#5f6b77",
             node_size=2,
@@ -183,12 +183,6 @@ def limit_of(means: Sequence[np.ndarray]) -> float:
     """What the darkest colour stands for, one for figures that are compared."""
     together = np.abs(np.concatenate(means)) if means else np.ones(1)
     return max(float(np.quantile(together, 0.998)), 1e-3)
-
-
-def _square(edges: np.ndarray, n_regions: int) -> np.ndarray:
-    square = np.zeros((n_regions, n_regions))
-    square[np.triu_indices(n_regions, 1)] = edges
-    return square + square.T
 
 
 def _short(name: str) -> str:

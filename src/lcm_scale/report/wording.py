@@ -139,6 +139,17 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def marks(simulated: object, confounded: object, optimistic: object = False) -> list[str]:
+    """Words that must stay with a number or a figure wherever it goes."""
+    words = {"SIMULATED": simulated, "OPTIMISTIC": optimistic, "CONFOUNDED": confounded}
+    return [word for word, on in words.items() if on]
+
+
+def stamped(simulated: object, confounded: object, optimistic: object = False) -> str:
+    """The same as a figure bears them."""
+    return "   ".join(marks(simulated, confounded, optimistic))
+
+
 def first_upper(text: str) -> str:
     """Unlike `capitalize` it leaves FIQ alone."""
     return text[:1].upper() + text[1:]

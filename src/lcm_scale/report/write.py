@@ -56,15 +56,14 @@ def write_report(report: Report, folder: Path) -> Path:
             write_atomic(folder / name, csv_text(rows).encode())
         else:  # of an earlier report that was asked for it
             (folder / name).unlink(missing_ok=True)
-    works = (
-        citations(report.methods, explained=explained(folder) is not None) if report.methods else []
-    )
+    found = explained(folder)
+    works = citations(report.methods, explained=found is not None) if report.methods else []
     if works:
         write_atomic(folder / "methods.md", methods.markdown(report, works).encode())
         bibtex = "\n".join(work.bibtex for work in works)
         write_atomic(folder / "citations.bib", bibtex.encode())
-    page = folder / "report.html"
-    maps = Markup(explain_section.section(folder))
+    page = folder / explain_section.REPORT
+    maps = Markup(explain_section.section(found, folder))
     write_atomic(page, _render(report, figures, works, maps).encode())
     return page
 

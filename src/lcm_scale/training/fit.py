@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -42,6 +43,18 @@ from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.together import Together
 from lcm_scale.training.transfer import transfer
 from lcm_scale.weights import checkpoints
+
+# What Lightning leaves to us: logs, checkpoints, progress, validation, and which scan comes when.
+OURS: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "limit_val_batches": 0,
+    "reload_dataloaders_every_n_epochs": 1,
+    "use_distributed_sampler": False,
+}
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     module = start_module(prepared, data)
     flag = StopFlag()
     watchdog = Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
-    resume, steps = prepared.resume, prepared.steps
-    done = int(resume.stem.removeprefix("step-")) if resume else 0
+    resume, steps, done = prepared.resume, prepared.steps, prepared.done
     shown = progress.stage(prepared.label, steps, done)
     with shown as advance, _quiet_lightning(), flag, watchdog:
         together = Together()
@@ -116,14 +128,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
                 Stop(recipe.trainer.max_steps, step, watchdog),
                 meter,
             ],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,
+            **OURS,
         )
         keep_lightning_out(trainer)
         if resume and done >= steps:

@@ -98,20 +98,25 @@ class PreparedRun:
         """That will be taken: the schedule's, or `trainer.max_steps`."""
         return min(self.total_steps, self.recipe.trainer.max_steps or self.total_steps)
 
+    @property
+    def done(self) -> int:
+        """Steps that the checkpoint has which it goes on from."""
+        return int(self.resume.stem.removeprefix("step-")) if self.resume else 0
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all steps are taken and what it answers with is written."""
+        if self.resume is None or self.done < self.steps:
+            return False
+        remembers = self.recipe.model.people_memory != "none"
+        return not remembers or (self.resume.parent / checkpoints.FINAL).is_file()
+
     @cached_property
     def subjects(self) -> list[str]:
         """Hashed ids of everybody whom the model will have seen, its starting weights included."""
         sets, start = self.opened.sets, self.opened.start
         here = sets.subject_hashes(np.concatenate([self.train, self.validation]))
         return sorted({*here, *(start.subjects if start else ())})
-
-
-def is_trained(run: PreparedRun) -> bool:
-    """Whether all steps of a run are taken and what it answers with is written."""
-    if run.resume is None or int(run.resume.stem.removeprefix("step-")) < run.steps:
-        return False
-    remembers = run.recipe.model.people_memory != "none"
-    return not remembers or (run.resume.parent / checkpoints.FINAL).is_file()
 
 
 def prepare(recipe: Recipe) -> PreparedRun:

@@ -96,22 +96,7 @@ def export_hub(
         raise InputError(f"{folder}: exists; name a new folder")
     loaded = checkpoints.load(checkpoint)
     check_personal(loaded.model, checkpoint, with_people, "--with-people")
-    file = checkpoints.find(checkpoint)
-    if results is None and file.parts[-3:-1] == (checkpoints.OF_EVERYBODY, "checkpoints"):
-        above = file.parents[2] / RESULTS
-        results = above if above.is_file() else None
-    measured = None if results is None else read_results(results)
-    exported = replace(loaded, versions=versions(), history=history_of(loaded))
-    config = {**exported.to_json(EXPORTED), "dtype": dtype}
-    texts = {
-        CONFIG: _dumped(config),
-        "vocabulary.json": _dumped(config["vocabulary"]),
-        "atlas.tsv": as_table(loaded.atlas),
-        "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
-        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
-    }
-    if measured is not None:
-        texts[EVALUATED] = _dumped(evaluation_in_short(measured))
+    texts = _texts(loaded, dtype, _measured(loaded.path, results), licence)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         aside.mkdir(parents=True)
@@ -130,6 +115,35 @@ def export_hub(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _measured(file: Path, results: Path | None) -> dict[str, Any] | None:
+    """What was measured, as `export_hub` looks for it; None where nothing is.
+
+    Args: file: the checkpoint.
+    """
+    if results is None and file.parts[-3:-1] == (checkpoints.OF_EVERYBODY, "checkpoints"):
+        above = file.parents[2] / RESULTS
+        results = above if above.is_file() else None
+    return None if results is None else read_results(results)
+
+
+def _texts(
+    loaded: checkpoints.Checkpoint, dtype: str, measured: dict[str, Any] | None, licence: str
+) -> dict[str, str]:
+    """The files beside the weights, by name."""
+    exported = replace(loaded, versions=versions(), history=history_of(loaded))
+    config = {**exported.to_json(EXPORTED), "dtype": dtype}
+    texts = {
+        CONFIG: _dumped(config),
+        "vocabulary.json": _dumped(config["vocabulary"]),
+        "atlas.tsv": as_table(loaded.atlas),
+        "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
+        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
+    }
+    if measured is not None:
+        texts[EVALUATED] = _dumped(evaluation_in_short(measured))
+    return texts
 
 
 def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.atlas import Atlas
-from lcm_scale.errors import InputError
+from lcm_scale.errors import InputError, not_installed
 from lcm_scale.limits import is_file, refuse_too_many
 from lcm_scale.terminal import one_line
 
@@ -209,8 +209,5 @@ def _nilearn() -> Any:
         import nilearn.image  # a second, for who reads images alone
         import nilearn.maskers
     except ImportError as error:
-        raise InputError(
-            "reader fmriprep needs nilearn, which is not installed: pip install "
-            "'lcm-scale[imaging]'"
-        ) from error
+        raise not_installed("reader fmriprep", "nilearn", "imaging") from error
     return nilearn
