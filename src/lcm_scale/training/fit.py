@@ -99,7 +99,7 @@ def fit(prepared: PreparedRun) -> FitResult:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder)
+    write_head(recipe, folder, prepared.choice.record(recipe.trainer))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -112,7 +112,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         log = Log(folder, lock, together, advance, step, validation, meter)
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware, together),
+            **trainer_arguments(prepared.trainer, prepared.hardware, together),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=[
@@ -180,7 +180,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
+    prepare_model(module.model, prepared.trainer, recipe.optim.trainable)
     return module
 
 

@@ -56,8 +56,11 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     check_free(folder / LOCK)
 
 
-def write_head(recipe: Recipe, folder: Path) -> None:
-    """Make the folder, with the recipe and where the run comes from; on the first rank alone."""
+def write_head(recipe: Recipe, folder: Path, plan: Mapping[str, Any] | None = None) -> None:
+    """Make the folder, with the recipe and where the run comes from; on the first rank alone.
+
+    Args: plan: how it is spread (`Choice.record`).
+    """
     if not is_first():
         return
     for part in folder.glob(".*.partial"):  # a kill left it
@@ -65,6 +68,8 @@ def write_head(recipe: Recipe, folder: Path) -> None:
     if (folder / RECIPE).is_file():
         _log_changes(_stored(folder), _flat(recipe), folder / "log.jsonl")
     facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe)}
+    if plan is not None:
+        facts["plan"] = plan
     write_atomic(folder / RECIPE, dump(recipe).encode())
     write_atomic(folder / PROVENANCE, json.dumps(facts, indent=1).encode())
 
@@ -109,6 +114,14 @@ def write_evaluation(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
         "starts_from": _marks_of(recipe),
     }
     write_atomic(folder / EVALUATION, json.dumps(facts, indent=1).encode())
+
+
+def plan_of(folder: Path) -> Any:
+    """What `write_head` wrote of the plan, None where there is none: earlier versions had none."""
+    try:
+        return read_object(folder / PROVENANCE).get("plan")
+    except InputError:
+        return None
 
 
 # -- what differs ----------------------------------------------------------------------------------

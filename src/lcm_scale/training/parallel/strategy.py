@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.allocator import keep_freed_memory
+from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
@@ -42,9 +43,7 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     """
     # 1. the device: the first GPU there is, unless the recipe says otherwise
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    accelerator = config.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if count else "cpu"
+    accelerator = accelerator_here(config.accelerator)
     if accelerator == "gpu" and not count:
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     # Slurm may show each task its own GPU only.
@@ -56,12 +55,14 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     precision = precision_of(config.precision, "cuda" if accelerator == "gpu" else "cpu", width)
     # 3. who holds what
     zero = config.strategy.startswith("zero")
-    if config.offload and not zero:
+    # On GPUs `auto` takes a stage that can offload.
+    offloads = config.offload and config.strategy == "auto" and accelerator == "gpu"
+    if config.offload and not (zero or offloads):
         raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
-    if zero and importlib.util.find_spec("deepspeed") is None:
+    if (zero or offloads) and importlib.util.find_spec("deepspeed") is None:
+        key = "offload=true" if offloads else f"strategy={config.strategy}"
         raise InputError(
-            f"trainer.strategy={config.strategy}: DeepSpeed is not installed: "
-            "pip install 'lcm-scale[deepspeed]'"
+            f"trainer.{key}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
         )
     if config.compile and config.strategy == "zero3":
         raise InputError(
@@ -87,7 +88,8 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
-    Args: together: where a checkpoint's failure is held until the ranks meet.
+    Args: config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
+        together: where a checkpoint's failure is held until the ranks meet.
     """
     accelerator = hardware.accelerator
     # 1. threads: this process's share of what the scheduler granted, not of what the machine has
