@@ -109,7 +109,7 @@ def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: str = "
 MEASURE = """
 import re, sys
 from pathlib import Path
-import psutil, torch
+import lightning.pytorch, psutil, torch  # Lightning as in a run: it loads what a first step would load else
 torch.set_num_threads(1)
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.flops import parameter_count
