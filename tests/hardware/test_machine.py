@@ -33,21 +33,29 @@ def test_of_cards_that_differ_the_smallest_and_the_slowest_decide() -> None:
     assert weakest([A100, A100], 1, 2).notes == ()
 
 
-def test_an_unknown_card_is_said_to_be_one() -> None:
-    unknown = replace(A100, name="Tesla V100", known=False)
-    assert "Tesla V100 is in no table of ours" in weakest([unknown], 1, 1).notes[0]
-
-
-def test_one_machine_sees_all_of_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = {0: 25.2e9, 1: 25.2e9, 2: 12.6e9}
+def pretend(monkeypatch: pytest.MonkeyPatch, name: str, memory: list[float]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(memory))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     monkeypatch.setattr(
         torch.cuda,
         "get_device_properties",
         lambda device: SimpleNamespace(total_memory=memory[device.index]),
     )
+
+
+def test_an_unknown_card_counts_as_a_common_one_with_its_memory_and_is_said_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend(monkeypatch, "Tesla V100", [16e9])
+    found = machine_here("gpu", 1, 1)
+    assert found.card == replace(CARDS["24GB"], memory=16e9)
+    (note,) = found.notes
+    assert note.startswith("Tesla V100 is in no table of ours") and "linked by PCIe" in note
+
+
+def test_one_machine_sees_all_of_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "NVIDIA GeForce RTX 4090", [25.2e9, 25.2e9, 12.6e9])
     assert machine_here("gpu", 1, 2).card.memory == 25.2e9
     found = machine_here("gpu", 1, 3)
     assert found.card.memory == 12.6e9 and "differ" in found.notes[0]

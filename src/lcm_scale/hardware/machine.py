@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from lcm_scale.errors import InputError
-from lcm_scale.hardware.cards import CARDS, Card, card_here, card_named
+from lcm_scale.hardware.cards import CARDS, Card, card_as_driven
 from lcm_scale.hardware.precision import cpu_has_bf16
 from lcm_scale.ranks import rank, under_slurm
 
@@ -31,6 +31,7 @@ ANSWER_SECONDS = 120  # that ranks wait for the slowest to come up
 # Lightning takes a port of this range (its first, how many) from the job's number; ours lies in it
 # as well, where a site that opens ports has opened them.
 PORTS, BESIDE = (15_000, 10_000), 5_000
+UNKNOWN = "24GB"  # the card of the table as which one counts that is in none
 ALIKE = 1.02  # the ratio of their memory up to which cards of one name are one kind
 
 
@@ -40,7 +41,7 @@ class Device:
 
     Attributes:
         name: what its driver calls it, ``CPU`` where there is none.
-        known: its figures are a data sheet's; else they were measured, its links assumed.
+        known: its figures are a data sheet's; else, but for its memory, those of `UNKNOWN`.
         host: bytes that this job may use of the host's memory.
     """
 
@@ -126,7 +127,7 @@ def weakest(devices: Sequence[Device], nodes: int, per_node: int) -> Machine:
         link=min(card.link for card in cards),
     )
     notes = [
-        f"{name} is in no table of ours: its pace was measured, its links are taken as PCIe's"
+        f"{name} is in no table of ours: taken as quick as a card of {UNKNOWN}, linked by PCIe"
         for name in sorted({device.name for device in devices if not device.known})
     ]
     largest = max(card.memory for card in cards)
@@ -177,12 +178,10 @@ def _device(accelerator: str, number: int, per_node: int) -> Device:
     number %= torch.cuda.device_count()  # Slurm may show each task its own GPU only
     name = torch.cuda.get_device_name(torch.device("cuda", number))
     memory = torch.cuda.get_device_properties(torch.device("cuda", number)).total_memory
-    return Device(name, card_named(name) is not None, _figures(number, name, memory), host)
-
-
-@functools.cache  # one that is in no table is measured, and folds ask many times
-def _figures(number: int, name: str, memory: float) -> Card:
-    return card_here(torch.device("cuda", number))
+    known = card_as_driven(name, memory)
+    # Not measured: two ranks would find two numbers, and might choose two strategies.
+    card = known or replace(CARDS[UNKNOWN], memory=memory)
+    return Device(name, known is not None, card, host)
 
 
 # -- ranks on several machines ---------------------------------------------------------------------
