@@ -89,7 +89,7 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
             "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
         if state == "ok":
-            yield _plan_here(recipe, "cpu")
+            yield _plan_here(recipe)
         return
     count = torch.cuda.device_count()
     # Slurm may show each task its own GPU only.
@@ -129,12 +129,12 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
-    yield _plan_here(recipe, "gpu")
+    yield _plan_here(recipe)
 
 
-def _plan_here(recipe: Recipe, accelerator: str) -> Finding:
+def _plan_here(recipe: Recipe) -> Finding:
     try:
-        return plan(recipe, machine_here(accelerator, recipe.trainer.nodes, recipe.trainer.devices))
+        return plan(recipe, machine_here(recipe.trainer))
     except InputError as error:
         return Finding("plan", "fail", str(error))
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import CARDS, Card, card_as_driven
 from lcm_scale.hardware.precision import cpu_has_bf16
@@ -89,13 +90,18 @@ def accelerator_here(asked: str) -> str:
     return asked if asked != "auto" else "gpu" if has else "cpu"
 
 
-def machine_here(accelerator: str, nodes: int, per_node: int) -> Machine:
-    """What this run's ranks have; the same on each of them.
+def machine_here(trainer: TrainerConfig) -> Machine:
+    """What this run's ranks have. Where the strategy is theirs to choose it is the same on each of
+    them; else nobody waits for anybody, and each counts on what it sees itself.
 
-    Args: accelerator: ``gpu`` or ``cpu``.
     Raises: InputError where there is no such device, the first rank cannot be reached, or Slurm
         started other tasks.
     """
+    accelerator, nodes, per_node = (
+        accelerator_here(trainer.accelerator),
+        trainer.nodes,
+        trainer.devices,
+    )
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     processes = nodes * per_node
@@ -105,7 +111,7 @@ def machine_here(accelerator: str, nodes: int, per_node: int) -> Machine:
             f"trainer.devices={per_node} trainer.nodes={nodes}: Slurm started {started} task(s), "
             "and each process is one of them"
         )
-    if _told_by_address() and processes > 1:
+    if _told_by_address() and processes > 1 and trainer.strategy == "auto":
         number = os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK", "0"))
         own = _device(accelerator, int(number), per_node)
         devices = _everybodys(json.dumps(asdict(own)), processes)
