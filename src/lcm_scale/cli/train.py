@@ -43,10 +43,10 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     if dry_run:
         notes = _notes(prepared)
         return print_plan("pretrain", composed, prepared.folder, recipe, overrides, notes)
-    from lcm_scale.training.fit import fit
+    from lcm_scale.training.trained import trained
 
     _say_plan(prepared)
-    fit(prepared)
+    trained(prepared)
     print_once(f"run folder: {prepared.folder}")
     print_next(f"lcm-scale finetune RECIPE init_from={prepared.folder}")
 
@@ -63,10 +63,10 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     if dry_run:
         notes = _notes(prepared)
         return print_plan("finetune", composed, prepared.folder, recipe, overrides, notes)
-    from lcm_scale.training.fit import fit
+    from lcm_scale.training.trained import trained
 
     _say_plan(prepared)
-    fit(prepared)
+    trained(prepared)
     print_once(f"run folder: {prepared.folder}")
     print_next(command_line("evaluate", recipe, overrides))
 

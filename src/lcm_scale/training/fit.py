@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,9 @@ from lcm_scale.training.folder import write_head
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
-from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.remember import remember
-from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
+from lcm_scale.training.result import FitResult, read_audit, result_of
+from lcm_scale.training.run_log import LOCK
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.together import Together
@@ -56,18 +55,6 @@ OURS: dict[str, Any] = {
     "reload_dataloaders_every_n_epochs": 1,
     "use_distributed_sampler": False,
 }
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A trained run: its folder, the checkpoint that validation chose (else the last), and its
-    epoch rows."""
-
-    folder: Path
-    checkpoint: Path
-    rows: tuple[EpochRow, ...]
-    audit: tuple[AuditRow, ...]
-    steps: int
 
 
 def pretrain(recipe: Recipe) -> Path:
@@ -134,7 +121,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         )
         keep_lightning_out(trainer)
         if resume and done >= steps:
-            pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
+            pseudo.audit = read_audit(resume)
         else:
             if is_first():
                 # Of weights that are trained further it says nothing any more.
@@ -151,9 +138,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             with together.alone():
                 remember(prepared, checkpoints.find(folder))
         together.agree(trainer.strategy)
-    chosen = checkpoints.find(folder)
-    rows = tuple(epochs_of(folder / "log.jsonl"))
-    return FitResult(folder, chosen, rows, tuple(pseudo.audit), done)
+    return result_of(folder, pseudo.audit, done)
 
 
 def batches_of(prepared: PreparedRun) -> ConnectomeData:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from lcm_scale.checked import read_object
 from lcm_scale.config import Recipe, dump, expand, read_yaml
@@ -109,7 +108,7 @@ def write_evaluation(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
     if not (folder / RECIPE).is_file():
         write_head(recipe, folder)
     facts = {
-        "recipe": OmegaConf.to_container(OmegaConf.create(dump(recipe))),
+        "recipe": asdict(recipe),
         "fingerprints": dict(fingerprints),
         "starts_from": _marks_of(recipe),
     }
@@ -199,8 +198,8 @@ def _texts(data: Mapping[str, Any], key: str) -> Mapping[str, str]:
 
 
 def _stored(folder: Path) -> Flat:
-    return dotted(OmegaConf.to_container(read_yaml(folder / RECIPE)))
+    return dotted(read_yaml(folder / RECIPE))
 
 
 def _flat(recipe: Recipe) -> Flat:
-    return dotted(OmegaConf.to_container(OmegaConf.create(dump(recipe))))
+    return dotted(asdict(recipe))

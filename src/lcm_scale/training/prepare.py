@@ -19,9 +19,9 @@ from lcm_scale.cost.choice import Choice, choose, settings_before
 from lcm_scale.cost.count import job_for
 from lcm_scale.data.given import check_names
 from lcm_scale.data.kinds import CORRELATIONS
-from lcm_scale.data.module import check_state, scans_to_train
 from lcm_scale.data.order import BatchPlan
-from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
+from lcm_scale.data.sets import ShardSets, open_sets, scans_to_train, split_subjects
+from lcm_scale.data.state import check_state
 from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.hardware.machine import machine_here
@@ -118,8 +118,10 @@ class PreparedRun:
         """Whether all steps are taken and what it answers with is written."""
         if self.resume is None or self.done < self.steps:
             return False
-        remembers = self.recipe.model.people_memory != "none"
-        return not remembers or (self.resume.parent / checkpoints.FINAL).is_file()
+        if self.recipe.model.people_memory == "none":
+            return True
+        names = [checkpoints.FINAL, *[checkpoints.UNSEEN] * self.keep_unseen]
+        return all((self.resume.parent / name).is_file() for name in names)
 
     @cached_property
     def subjects(self) -> list[str]:

@@ -1,5 +1,8 @@
 """How a run is spread over hardware, as Lightning arguments, in the order in which they are
-decided."""
+decided.
+
+Lightning is imported where it is used: it takes longer than all else that prepares a run.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
@@ -19,7 +20,6 @@ from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
-from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.training.together import Together
 
 
@@ -74,6 +74,8 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
 
 def _check_tasks(config: TrainerConfig) -> None:
     """Lightning counts Slurm's tasks when it starts, with an exception of its own."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
     try:
         SLURMEnvironment(auto_requeue=False).validate_settings(config.devices, config.nodes)
     except ValueError as error:
@@ -91,6 +93,10 @@ def trainer_arguments(
     Args: config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
         together: where a checkpoint's failure is held until the ranks meet.
     """
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+
     accelerator = hardware.accelerator
     # 1. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
@@ -142,6 +148,8 @@ def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
         return ZeroStrategy(int(name[-1]), config.offload, on_cpu, hardware.precision)
     if name == "auto" and processes == 1:
         return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
     # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
     # ranks already. Gradients live in the buckets that are sent: else each is held twice.
     return DDPStrategy(
