@@ -19,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import is_first, rank
+from lcm_scale.training.callbacks.alike import Alike
 from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
@@ -103,6 +104,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=[
+                Alike(prepared.choice),
                 PhaseSwitch(),
                 pseudo,
                 step,

@@ -219,15 +219,15 @@ def prepare_split(
         terms=loss_terms(recipe, opened.sets, train, opened.start),
         epoch_steps=tuple(epoch_steps),
         hardware=hardware,
-        choice=_choice(recipe, folder, opened.model, hardware),
+        choice=_choice(recipe, folder, opened.model),
         resume=resume,
     )
 
 
-def _choice(recipe: Recipe, folder: Path, model: LCMConfig, hardware: Hardware) -> Choice:
+def _choice(recipe: Recipe, folder: Path, model: LCMConfig) -> Choice:
     """How the run is spread.  Raises: InputError where nothing fits."""
     trainer = recipe.trainer
-    machine = machine_here(hardware.accelerator, trainer.nodes, trainer.devices)
+    machine = machine_here(trainer)
     before = settings_before(plan_of(folder), machine, trainer)
     return choose(job_for(recipe, model), machine, trainer, before)
 
