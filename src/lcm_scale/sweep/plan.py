@@ -149,7 +149,7 @@ def _cost(
         batch=min(batch, scans),
         steps=min(steps, recipe.trainer.max_steps or steps),
         accumulate=recipe.trainer.accumulate,
-        trainable=recipe.optim.trainable,
+        trainable=recipe.optim.trains,
         state=recipe.optim.state,
         precision=recipe.trainer.precision,
     )

@@ -180,7 +180,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
+    prepare_model(module.model, recipe.trainer, recipe.optim.trains)
     return module
 
 
