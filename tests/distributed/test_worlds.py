@@ -239,3 +239,48 @@ def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
 def test_offload_to_the_host_changes_nothing(run_warm: Run, plain: Callable[[int], Path]) -> None:
     many = run_warm("many", "trainer.devices=2", "trainer.strategy=zero2", "trainer.offload=true")
     assert losses(many) == pytest.approx(losses(plain(1)), rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "before", "after"),
+    [
+        ("tokens", (2, "zero2"), (2, "zero3")),
+        ("lora", (2, "zero1"), (2, "zero3")),
+        ("lora", (2, "zero3"), (1, "zero2")),
+    ],
+)
+def test_weights_that_stand_still_are_saved_whole_and_untouched(
+    trainable: str,
+    before: tuple[int, str],
+    after: tuple[int, str],
+    run_warm: Run,
+    adapted_runs: dict[str, Path],
+) -> None:
+    """Adapters, tokens and heads alone train, by a run that goes on at another world or stage."""
+
+    def run(name: str, of: str, *overrides: str) -> Path:
+        return run_warm(
+            name, f"init_from={adapted_runs['start']}", f"optim.trainable={of}", *overrides
+        )
+
+    if not adapted_runs:
+        adapted_runs["start"] = run_warm("start", "trainer.max_steps=2")
+    if trainable not in adapted_runs:
+        adapted_runs[trainable] = run("plain", trainable)
+    for (devices, strategy), *until in ((before, f"trainer.max_steps={MIDDLE}"), (after,)):
+        spread = (f"trainer.devices={devices}", f"trainer.strategy={strategy}")
+        parts = run("parts", trainable, *spread, *until)
+    assert len(losses(parts)) == STEPS
+    assert losses(parts) == pytest.approx(losses(adapted_runs[trainable]), rel=2e-4)
+    assert_same_state(adapted_runs[trainable], parts, 2e-4)
+    start, made = checkpoints.load(adapted_runs["start"]), newest(parts)["state_dict"]
+    for name in ("layers.1.cross_attention.in_proj_weight", "layers.1.linear1.weight"):
+        assert torch.equal(made[f"model.{name}"], start.state[name])
+        merged = checkpoints.load(parts).state[name]
+        assert torch.equal(merged, start.state[name]) == (trainable == "tokens")
+
+
+@pytest.fixture(scope="module")
+def adapted_runs() -> dict[str, Path]:
+    """What they all start from, and runs of one process, each made once."""
+    return {}

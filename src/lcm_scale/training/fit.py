@@ -167,7 +167,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, prepared.trainer, recipe.optim.trainable)
+    prepare_model(module.model, prepared.trainer, recipe.optim.trains)
     return module
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from lcm_scale.config import TrainerConfig
+from lcm_scale.config import LoRAConfig, TrainerConfig, Trains
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
+from lcm_scale.model.lora import add_adapters
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.together import Together
 
@@ -122,14 +123,16 @@ def trainer_arguments(
     }
 
 
-def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
+def prepare_model(model: LCM, config: TrainerConfig, trains: Trains) -> None:
     """What is done to a model before it trains, in order."""
     # 1. what trains; the rest gets neither gradients nor optimiser state
-    if trainable == "tokens":
+    if trains != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(
                 name.startswith(("tokens.", "norm.", "readout.", "edge_branch."))
             )
+    if isinstance(trains, LoRAConfig):
+        add_adapters(model, trains)
     # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs
     # again
     model.checkpointing = config.checkpoint_layers
