@@ -203,7 +203,7 @@ def test_a_run_that_was_killed_goes_on_with_the_folds_that_it_has(
             raise KeyboardInterrupt
         return fit(prepared)
 
-    monkeypatch.setattr("lcm_scale.evaluation.crossvalidate.fit", first_only)
+    monkeypatch.setattr("lcm_scale.evaluation.crossvalidate.trained", first_only)
     with pytest.raises(KeyboardInterrupt):
         ablate.run(made)
     monkeypatch.undo()

@@ -20,7 +20,7 @@ from lcm_scale.training import stack
 from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.run_log import epochs_of, has_diverged, read_log
-from lcm_scale.training.stack import train_stack
+from lcm_scale.training.stack import check_stack, train_stack
 from lcm_scale.weights import checkpoints
 
 NOT_COMPARED = {"time": 0, "of": 0}  # `trainer.max_steps` says how many steps there will be
@@ -208,10 +208,15 @@ def test_one_that_diverges_is_named_and_the_others_keep_what_they_saved(recipe: 
     ],
 )
 def test_what_excludes_it_is_named(words: list[str], named: str, recipe: Make) -> None:
-    made = recipe(*words)
-    source = open_edges(open_recipe(recipe()).sets, made.data.resident_gb)
+    (run,) = runs(recipe(*USUAL), "one", (0,))
+    made = recipe(*USUAL, *words)
+    source = open_edges(run.opened.sets, made.data.resident_gb)
+    opened = replace(run.opened, source=source)
+    way = replace(run.choice.way, strategy=made.trainer.strategy)
+    way = replace(way, checkpoint_layers=made.trainer.checkpoint_layers)
+    choice = replace(run.choice, placement=replace(run.choice.placement, way=way))
     with pytest.raises(InputError, match=f"^--together: .*{named} excludes"):
-        stack.check_stack(made, source, "--together")
+        check_stack(replace(run, recipe=made, opened=opened, choice=choice), "--together")
 
 
 def test_runs_of_other_shapes_are_no_stack(recipe: Make) -> None:

@@ -161,7 +161,8 @@ class TrainerConfig:
     accelerator: str = choice("auto", "cpu", "gpu", may_differ=True)
     devices: int = at_least(1, 1, may_differ=True)  # GPUs, or processes, of a node
     nodes: int = at_least(1, 1, may_differ=True)  # machines
-    # auto: one process plain, several DDP
+    # auto: with the processes at hand the quickest way that fits, by `lcm-scale cost` (one process
+    # plain, several DDP, ZeRO, checkpoint_layers, offload), printed with its reason
     strategy: str = choice("auto", "ddp", "zero1", "zero2", "zero3", may_differ=True)
     # zero: optimiser state (and under zero3 weights) in the host's memory
     offload: bool = free(False, may_differ=True)
@@ -169,7 +170,8 @@ class TrainerConfig:
     accumulate: int = at_least(1, 1, may_differ=True)
     # auto: bf16-mixed on GPUs, and from width 512 on CPUs that have bf16; else 32-true
     precision: str = choice("auto", "bf16-mixed", "32-true", after_divergence=True)
-    # keep a layer's input alone, run it again in backward: less memory, more time
+    # keep a layer's input alone, run it again in backward: less memory, more time; strategy=auto
+    # turns it on where nothing else fits as quickly
     checkpoint_layers: bool = free(False, may_differ=True)
     # torch.compile, a layer at a time; not under ZeRO-3
     compile: bool = free(False, may_differ=True)

@@ -161,10 +161,16 @@ def job_of(recipe: Recipe, counted: Cost) -> Job:
             "a plan needs data: name a shard set (data=abide) or a number of scans "
             "(data.scans=10000)"
         )
+    return job_for(recipe, counted.model, counted.steps)
+
+
+def job_for(recipe: Recipe, model: LCMConfig, steps: int = 1) -> Job:
+    """What a planner has to know of a recipe whose model is known. How long the run is changes
+    neither what fits nor which way is the quickest."""
     return Job(
-        model=counted.model,
-        batch=counted.global_batch,
-        steps=counted.steps,
+        model=model,
+        batch=recipe.trainer.global_batch,
+        steps=steps,
         accumulate=recipe.trainer.accumulate,
         trainable=recipe.optim.trainable,
         state=recipe.optim.state,
@@ -179,6 +185,7 @@ def memory(
     checkpointing: bool = False,
     trainable: str = "all",
     state: str = "fp32",
+    device: str = "cpu",
 ) -> Memory:
     """Bytes on one device that holds the whole model.
 
@@ -187,6 +194,7 @@ def memory(
             their size while a step lasts).
         trainable: ``optim.trainable``; what does not train has neither gradient nor state.
         state: ``optim.state``, fp32 or bf16.
+        device: torch's name of the kind, by which the cross-attention is chosen.
     """
     parameters = parameter_count(config)
     trained = trained_parameters(config, trainable)
@@ -200,13 +208,18 @@ def memory(
         gradients=4 * trained,
         # exp_avg and exp_avg_sq, in both stages
         optimiser=2 * (2 if state == "bf16" else 4) * trained,
-        activations=device_batch * activation_bytes(config, precision, checkpointing, trainable),
-        workspace=device_batch * workspace_bytes(config, precision, trainable),
+        activations=device_batch
+        * activation_bytes(config, precision, checkpointing, trainable, device),
+        workspace=device_batch * workspace_bytes(config, precision, trainable, device),
     )
 
 
 def activation_bytes(
-    config: LCMConfig, precision: str, checkpointing: bool = False, trainable: str = "all"
+    config: LCMConfig,
+    precision: str,
+    checkpointing: bool = False,
+    trainable: str = "all",
+    device: str = "cpu",
 ) -> int:
     """Bytes that one scan's forward pass keeps for backward, all tokens active.
 
@@ -214,47 +227,48 @@ def activation_bytes(
     outputs of softmax and activations, what norms normalise; dropout masks, a byte each; a few
     numbers a token.
     Args: checkpointing: a layer keeps its input alone and runs again in backward.   trainable:
-        ``optim.trainable``.
+        ``optim.trainable``.   device: by which the cross-attention is chosen.
     """
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
     size = working_dtype(precision).itemsize
+    formulation = _formulation(config, precision, device)
     layer, first = (
-        _layer_bytes(config, size),
+        _layer_bytes(config, size, formulation),
         size * (5 * M * D + 2 * H * M * M - M * H),
     )  # whose state is zero
     embedding = size * (R * R + R * D) + 4 * R
     if trainable == "tokens":  # inputs of products whose weights stand still are not kept
         layer -= size * (5 * M * D + M * F)
-        if (
-            formulation_of(config, M) == "projected"
-        ):  # nor is what gradients of keys and values would need
+        if formulation == "projected":  # nor is what gradients of keys and values would need
             layer -= size * (M * D + H * M * config.n_regions)
         first = size * (3 * M * D + 2 * H * M * M)
-        embedding = size * R * D if formulation_of(config, M) == "absorbed" else 0
+        embedding = size * R * D if formulation == "absorbed" else 0
     if checkpointing:
         return embedding + config.layers * (size * 2 * M * D + 8 * M) + layer
     return embedding + config.layers * layer - first
 
 
-def workspace_bytes(config: LCMConfig, precision: str, trainable: str = "all") -> int:
+def workspace_bytes(
+    config: LCMConfig, precision: str, trainable: str = "all", device: str = "cpu"
+) -> int:
     """Bytes a scan that one layer's backward needs for a moment."""
     M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
     size = working_dtype(precision).itemsize
+    absorbed = _formulation(config, precision, device) == "absorbed"
     if trainable == "tokens":  # the way to the queries; what embedding the rows takes
-        return size * (
-            (3 * H * M * D if formulation_of(config, M) == "absorbed" else 0)
-            + 4 * R * D
-            + 4 * M * D
-        )
+        return size * ((3 * H * M * D if absorbed else 0) + 4 * R * D + 4 * M * D)
     # absorbed queries, attended rows and their gradients; or keys and values with their gradients;
     # the memory's gradient
-    attended = 6 * H * M * D if formulation_of(config, M) == "absorbed" else 4 * R * D
+    attended = 6 * H * M * D if absorbed else 4 * R * D
     return size * (attended + 2 * R * D + 4 * M * D)
 
 
-def _layer_bytes(config: LCMConfig, size: int) -> int:
+def _formulation(config: LCMConfig, precision: str, device: str) -> str:
+    return formulation_of(config, config.n_tokens, device=device, dtype=working_dtype(precision))
+
+
+def _layer_bytes(config: LCMConfig, size: int, formulation: str) -> int:
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
-    formulation = formulation_of(config, M)
     numbers = (
         14 * M * D
         + 2 * M * F

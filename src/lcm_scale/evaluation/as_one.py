@@ -25,7 +25,7 @@ def check_as_one(prepared: PreparedEvaluation) -> None:
     """Raises: InputError where the evaluation's models cannot train as one."""
     if prepared.fixed is not None:
         raise InputError(f"{KEY}: evaluate.checkpoint names a fixed model, which is not trained")
-    check_stack(prepared.recipe, prepared.opened.source, KEY)
+    check_stack(prepared.runs[0][0], KEY)
 
 
 def evaluate_as_one(

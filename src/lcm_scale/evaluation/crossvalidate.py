@@ -35,9 +35,9 @@ from lcm_scale.evaluation.summary import summarise
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
-from lcm_scale.training.callbacks.by_target import checkpoint_of
-from lcm_scale.training.fit import FitResult, fit
 from lcm_scale.training.folder import write_evaluation
+from lcm_scale.training.result import FitResult, checkpoint_of
+from lcm_scale.training.trained import trained
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.checkpoints import Checkpoint
 
@@ -80,7 +80,7 @@ def _evaluate(prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] |
             if prepared.fixed is not None:
                 scores.append(predictor.answers_of_parts(prepared.fixed, test, asked))
             for run in prepared.runs[number] if prepared.runs else ():
-                results.append(fit(replace(run, opened=opened)))
+                results.append(trained(replace(run, opened=opened)))
                 if prepared.plan.optimistic:
                     scores.append(_best_by_target(prepared, results[-1].folder, predictor, test))
                     continue
@@ -140,7 +140,7 @@ def _label_curve(
     answers: dict[int, list[Answers]] = {}  # labelled people -> one a draw and fold
     with progress.stage("draws of few labels", len(prepared.draws), aside=True) as advance_draws:
         for drawn, run in prepared.draws:
-            model = checkpoints.load(fit(run).checkpoint)
+            model = checkpoints.load(trained(run).checkpoint)
             test = prepared.scans[folds[drawn.fold].test]
             (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
             train = np.searchsorted(prepared.scans, drawn.kept)
@@ -156,8 +156,8 @@ def _label_curve(
         of = together(prepared.opened.sets, drawn_by_model[MODEL].predictions)
         points.append(point_of(drawn_by_model, MODEL, count, config.bootstrap, config.seed, of))
     if ALL_LABELS in config.label_counts:
-        sets, trained = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
-        people = float(np.mean([len(with_label(question, sets, scans)) for scans in trained]))
+        sets, fitted = prepared.opened.sets, [prepared.scans[fold.fitted] for fold in folds]
+        people = float(np.mean([len(with_label(question, sets, scans)) for scans in fitted]))
         results, differences = (  # fewer labels are not calibrated
             {
                 name: each

@@ -17,8 +17,8 @@ from lcm_scale.config.run import SCRATCH
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.harmonise import harmonised
 from lcm_scale.inference.predictor import Predictor
-from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import PreparedRun
+from lcm_scale.training.trained import trained
 from lcm_scale.weights import checkpoints
 
 KEY = "evaluate.baselines: scratch"
@@ -65,6 +65,7 @@ def answers(
     predictor = Predictor(opened.sets, opened.source, opened.recipe)
     scores = []
     for run in runs:
-        trained = fit(replace(run, opened=opened)).checkpoint
-        scores.append(predictor.answers(checkpoints.load(trained, harmonised=True), test, asked))
+        result = trained(replace(run, opened=opened))
+        model = checkpoints.load(result.checkpoint, harmonised=True)
+        scores.append(predictor.answers(model, test, asked))
     return [{SCRATCH: np.mean(same, axis=0)} for same in zip(*scores, strict=True)]

@@ -44,9 +44,9 @@ from lcm_scale.evaluation.protocols.label_counts import draws_of
 from lcm_scale.evaluation.results import Report
 from lcm_scale.lock import InUse, holding
 from lcm_scale.terminal import quiet
-from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import Opened, PreparedRun
 from lcm_scale.training.signals import SIGNALS
+from lcm_scale.training.trained import trained
 from lcm_scale.weights.checkpoints import OF_EVERYBODY
 
 FOLDS, DRAWS, BASELINES = "fold", "labels", "baselines"
@@ -132,7 +132,7 @@ def _folder(asked: PreparedEvaluation, kind: str) -> Path:
 def _train(asked: PreparedEvaluation, run: PreparedRun) -> None:
     """A fold's model, on the matrices that its fold sees."""
     names = [question.target.name for question in asked.questions]
-    fit(replace(run, opened=harmonised(run.opened, run.train, names)))
+    trained(replace(run, opened=harmonised(run.opened, run.train, names)))
 
 
 def _alone(recipe: Recipe) -> Recipe:
@@ -168,7 +168,7 @@ def _make(text: str, part: Part) -> list[Answers] | None:
         if part[0] in (FOLDS, SCRATCH):
             _train(asked, run)
         else:
-            fit(run)
+            trained(run)
         return None
 
 

@@ -27,8 +27,8 @@ from lcm_scale.evaluation.results import LabelPoint, Report, TargetResult
 from lcm_scale.evaluation.several import holm
 from lcm_scale.evaluation.subgroups import by_group
 from lcm_scale.provenance import provenance
-from lcm_scale.training.fit import FitResult
 from lcm_scale.training.remember import sentence as sentence_of_memory
+from lcm_scale.training.result import FitResult
 
 UNKNOWN_SUBJECTS = (
     "The model starts from imported weights, which do not say whom they saw: whether people "

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,9 @@ from lcm_scale.training.folder import write_head
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
-from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.remember import remember
-from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
+from lcm_scale.training.result import FitResult, read_audit, result_of
+from lcm_scale.training.run_log import LOCK
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.together import Together
@@ -55,18 +54,6 @@ OURS: dict[str, Any] = {
     "reload_dataloaders_every_n_epochs": 1,
     "use_distributed_sampler": False,
 }
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A trained run: its folder, the checkpoint that validation chose (else the last), and its
-    epoch rows."""
-
-    folder: Path
-    checkpoint: Path
-    rows: tuple[EpochRow, ...]
-    audit: tuple[AuditRow, ...]
-    steps: int
 
 
 def pretrain(recipe: Recipe) -> Path:
@@ -104,7 +91,7 @@ def see_unmoved(prepared: PreparedRun) -> None:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder)
+    write_head(recipe, folder, prepared.choice.record(recipe.trainer))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -119,7 +106,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         trainer = make_trainer(prepared, together, callbacks)
         keep_lightning_out(trainer)
         if resume and done >= steps:
-            pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
+            pseudo.audit = read_audit(resume)
         else:
             if is_first():
                 forget_final(folder)
@@ -134,9 +121,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             with together.alone():
                 remember(prepared, checkpoints.find(folder))
         together.agree(trainer.strategy)
-    chosen = checkpoints.find(folder)
-    rows = tuple(epochs_of(folder / "log.jsonl"))
-    return FitResult(folder, chosen, rows, tuple(pseudo.audit), done)
+    return result_of(folder, pseudo.audit, done)
 
 
 def callbacks_of(
@@ -172,7 +157,7 @@ def make_trainer(
     """Threads and allocator of this process are set on the way."""
     recipe = prepared.recipe
     return L.Trainer(
-        **trainer_arguments(recipe.trainer, prepared.hardware, together),
+        **trainer_arguments(prepared.trainer, prepared.hardware, together),
         max_epochs=len(prepared.epoch_steps),
         gradient_clip_val=recipe.optim.clip_norm,
         callbacks=callbacks,
@@ -212,7 +197,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
+    prepare_model(module.model, prepared.trainer, recipe.optim.trainable)
     return module
 
 

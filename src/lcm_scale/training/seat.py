@@ -52,7 +52,9 @@ class Seat:
         advance: Callable[..., None],
     ) -> None:
         see_unmoved(prepared)
-        write_head(prepared.recipe, prepared.folder)
+        write_head(
+            prepared.recipe, prepared.folder, prepared.choice.record(prepared.recipe.trainer)
+        )
         forget_final(prepared.folder)
         self.prepared, self.data = prepared, batches_of(prepared)
         self.module = start_module(prepared, self.data)

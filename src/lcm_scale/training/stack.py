@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from lcm_scale import progress
-from lcm_scale.config import Recipe
 from lcm_scale.data.order import mix
-from lcm_scale.data.stream import Batch, Edges, ResidentEdges
+from lcm_scale.data.stream import Batch, ResidentEdges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import holding
 from lcm_scale.model.lcm import model_input
@@ -37,13 +36,14 @@ from lcm_scale.training.seat import Seat
 from lcm_scale.training.signals import StopFlag, Watchdog
 
 
-def check_stack(recipe: Recipe, source: Edges, key: str) -> None:
-    """See that runs of a recipe can train as a stack.
+def check_stack(run: PreparedRun, key: str) -> None:
+    """See that runs like this one can train as a stack.
 
-    Args: source: their scans.   key: what asks for it, for the message.
+    Args: key: what asks for it, for the message.
     Raises: InputError.
     """
-    trainer = recipe.trainer
+    trainer, limit = run.trainer, run.recipe.data.resident_gb
+    streamed = not isinstance(run.opened.source, ResidentEdges)
     wrong = {
         f"trainer.devices={trainer.devices}": trainer.devices > 1,
         f"trainer.nodes={trainer.nodes}": trainer.nodes > 1,
@@ -52,9 +52,7 @@ def check_stack(recipe: Recipe, source: Edges, key: str) -> None:
         "trainer.checkpoint_layers=true": trainer.checkpoint_layers,
         "trainer.compile=true": trainer.compile,
         "trainer.loggers=wandb": "wandb" in trainer.loggers,
-        f"a set above data.resident_gb={recipe.data.resident_gb:g}": not isinstance(
-            source, ResidentEdges
-        ),
+        f"a set above data.resident_gb={limit:g}": streamed,
     }
     for what, holds in wrong.items():
         if holds:

@@ -1,5 +1,8 @@
 """How a run is spread over hardware, as Lightning arguments, in the order in which they are
-decided."""
+decided.
+
+Lightning is imported where it is used: it takes longer than all else that prepares a run.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 
 from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.allocator import keep_freed_memory
+from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
 from lcm_scale.ranks import under_slurm
-from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.training.together import Together
 
 
@@ -42,9 +43,7 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     """
     # 1. the device: the first GPU there is, unless the recipe says otherwise
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    accelerator = config.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if count else "cpu"
+    accelerator = accelerator_here(config.accelerator)
     if accelerator == "gpu" and not count:
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     # Slurm may show each task its own GPU only.
@@ -56,12 +55,14 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     precision = precision_of(config.precision, "cuda" if accelerator == "gpu" else "cpu", width)
     # 3. who holds what
     zero = config.strategy.startswith("zero")
-    if config.offload and not zero:
+    # On GPUs `auto` takes a stage that can offload.
+    offloads = config.offload and config.strategy == "auto" and accelerator == "gpu"
+    if config.offload and not (zero or offloads):
         raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
-    if zero and importlib.util.find_spec("deepspeed") is None:
+    if (zero or offloads) and importlib.util.find_spec("deepspeed") is None:
+        key = "offload=true" if offloads else f"strategy={config.strategy}"
         raise InputError(
-            f"trainer.strategy={config.strategy}: DeepSpeed is not installed: "
-            "pip install 'lcm-scale[deepspeed]'"
+            f"trainer.{key}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
         )
     if config.compile and config.strategy == "zero3":
         raise InputError(
@@ -73,6 +74,8 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
 
 def _check_tasks(config: TrainerConfig) -> None:
     """Lightning counts Slurm's tasks when it starts, with an exception of its own."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
     try:
         SLURMEnvironment(auto_requeue=False).validate_settings(config.devices, config.nodes)
     except ValueError as error:
@@ -87,8 +90,13 @@ def trainer_arguments(
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
-    Args: together: where a checkpoint's failure is held until the ranks meet.
+    Args: config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
+        together: where a checkpoint's failure is held until the ranks meet.
     """
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+
     accelerator = hardware.accelerator
     # 1. threads: this process's share of what the scheduler granted, not of what the machine has
     processes = config.devices * config.nodes
@@ -140,6 +148,8 @@ def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
         return ZeroStrategy(int(name[-1]), config.offload, on_cpu, hardware.precision)
     if name == "auto" and processes == 1:
         return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
     # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
     # ranks already. Gradients live in the buckets that are sent: else each is held twice.
     return DDPStrategy(
