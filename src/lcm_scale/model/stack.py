@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lcm_scale.model.batchnorm import Normalise
 from lcm_scale.model.dispatch import choose
@@ -47,12 +47,14 @@ class LCMStack:
         self.size, self.training = len(models), True
         self.weights: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
+        self._owners: dict[str, list[nn.Parameter]] = {}
         for name, parameter in models[0].named_parameters():
             parameters = [model.get_parameter(name) for model in models]
             stack = torch.stack([each.detach() for each in parameters])
             for each, piece in zip(parameters, stack, strict=True):
                 each.data = piece
             self.weights[name] = stack.requires_grad_(parameter.requires_grad)
+            self._owners[name] = parameters
         for name, _ in models[0].named_buffers():
             buffers = [model.get_buffer(name) for model in models]
             stack = self.buffers[name] = torch.stack(buffers)
@@ -96,6 +98,14 @@ class LCMStack:
         if config.edge_branch:
             logits_GLBM = logits_GLBM + self._edge_branch(fc_GBRR, active, drop).unsqueeze(1)
         return logits_GLBM.transpose(0, 1)
+
+    def hand_out_gradients(self) -> None:
+        """Give each model's parameters their slices of the gradients; the stack keeps none."""
+        for name, weight in self.weights.items():
+            gradients = [None] * self.size if weight.grad is None else weight.grad.unbind()
+            for parameter, gradient in zip(self._owners[name], gradients, strict=True):
+                parameter.grad = gradient
+            weight.grad = None
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         """Each model's map over the last dimension of (G, ..., I)."""

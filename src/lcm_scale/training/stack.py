@@ -112,10 +112,6 @@ class _Group:
         self.stack = LCMStack([seat.module.model for seat in seats])
         self.device = seats[0].trainer.strategy.root_device
         self.recipe = seats[0].prepared.recipe
-        self.owners = [
-            (weight, [seat.module.model.get_parameter(name) for seat in seats])
-            for name, weight in self.stack.weights.items()
-        ]
         self._spread: dict[tuple[Phase, int], list[TargetLoss]] = {}
 
     @property
@@ -173,7 +169,11 @@ class _Group:
             )
             losses = self._losses(logits, batch)
         losses.sum().backward()
-        self._hand_out_gradients()
+        self.stack.hand_out_gradients()
+        clip = self.recipe.optim.clip_norm
+        if clip is not None:
+            for seat in taking:
+                torch.nn.utils.clip_grad_norm_(seat.module.model.parameters(), clip)
         step_together([seat.optimizer for seat in taking])
         for seat in self.seats:
             seat.optimizer.zero_grad()
@@ -248,16 +248,3 @@ class _Group:
                 if batch is not None:
                     place[: len(batch[name])] = batch[name]
         return {name: value.to(self.device) for name, value in found.items()}
-
-    def _hand_out_gradients(self) -> None:
-        """To each model its slices, clipped by its own norm as the recipe says."""
-        for weight, parameters in self.owners:
-            if weight.grad is None:
-                continue
-            for parameter, gradient in zip(parameters, weight.grad, strict=True):
-                parameter.grad = gradient
-            weight.grad = None
-        clip = self.recipe.optim.clip_norm
-        for seat in self.seats:
-            if clip is not None and seat.taking:
-                torch.nn.utils.clip_grad_norm_(seat.module.model.parameters(), clip)
