@@ -79,6 +79,10 @@ def evaluate(
         int,
         typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
     ] = 1,
+    together: Annotated[
+        int,
+        typer.Option(min=1, help="Models that train as one batched model, in this process."),
+    ] = 1,
     fold: Annotated[
         int | None,
         typer.Option(min=1, help="Train this fold's models alone; the last one reports."),
@@ -89,6 +93,9 @@ def evaluate(
     composed = load_recipe(recipe, overrides)
     if fold is not None and jobs > 1:
         raise InputError("--fold and --jobs exclude each other: a fold's models train one by one")
+    if together > 1 and (fold is not None or jobs > 1):
+        other = "--jobs" if jobs > 1 else "--fold"
+        raise InputError(f"--together and {other} exclude each other: leave one of them out")
     if jobs > 1 and not dry_run:
         start_makers()
     from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
@@ -99,6 +106,10 @@ def evaluate(
     if fold is not None:
         return _evaluate_fold(composed, fold)
     prepared = prepare_evaluation(composed)
+    if together > 1:
+        from lcm_scale.evaluation.as_one import check_as_one, evaluate_as_one
+
+        check_as_one(prepared)
     if dry_run:
         notes = [note for of_fold in prepared.runs[:1] for note in _notes(of_fold[0])]
         return print_plan("evaluate", composed, prepared.folder, recipe, overrides, notes)
@@ -106,6 +117,8 @@ def evaluate(
 
     for of_fold in prepared.runs[:1]:
         _say_plan(of_fold[0])
+    if together > 1:
+        return _report(*evaluate_as_one(prepared, together))
     if jobs > 1:
         return _report(*evaluate_side_by_side(prepared, jobs))
     _report(prepared)

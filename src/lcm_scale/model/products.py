@@ -326,19 +326,25 @@ def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
 MANY = 1 << 16
 
 
-def keep_mask(x: Tensor, probability: float) -> tuple[Tensor, float]:
+def keep_mask(
+    x: Tensor, probability: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, float]:
     """A random mask of x's shape, true where a number is kept, and what kept numbers are multiplied
     with.
 
     Small masks are torch's own, number for number; large ones on CPUs have a probability rounded to
     1 / 65536.
+
+    Args: generator: of the random numbers; None: torch's own.
     """
     n = x.numel()
     if x.device.type != "cpu" or n < MANY:
-        kept = torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1 - probability)
+        kept = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+        kept.bernoulli_(1 - probability, generator=generator)
         return kept, 1 / (1 - probability)
     parts = min(max(round(probability * 65536), 1), 65535)
-    bits = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    bits = torch.empty(-(-n // 4), dtype=torch.int64)
+    bits = bits.random_(-(2**63), None, generator=generator).view(torch.int16)
     return (bits[:n] >= parts - 32768).view(x.shape), 65536 / (65536 - parts)
 
 
@@ -348,18 +354,20 @@ def apply_mask(x: Tensor, kept: Tensor, scale: float) -> Tensor:
     return kept.view(torch.uint8).to(x.dtype).mul_(scale).mul_(x)
 
 
-class _Dropout(torch.autograd.Function):
+class Dropped(torch.autograd.Function):
+    """x where `kept`, times `scale`; backward needs the mask alone, one byte a number."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
-        kept, ctx.scale = keep_mask(x, probability)
+    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
         ctx.save_for_backward(kept)
-        return apply_mask(x, kept, ctx.scale)
+        return apply_mask(x, kept, scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor) -> Any:
         (kept,) = ctx.saved_tensors
-        return apply_mask(d_y, kept, ctx.scale), None
+        return apply_mask(d_y, kept, ctx.scale), None, None
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
@@ -367,7 +375,7 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     if not probability:
         return x
     if x.device.type == "cpu":
-        return _Dropout.apply(x, probability)
+        return Dropped.apply(x, *keep_mask(x, probability))
     return torch.native_dropout(x, probability, True)[0]
 
 

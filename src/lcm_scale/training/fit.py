@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,13 +76,18 @@ def fit(prepared: PreparedRun) -> FitResult:
         in the folder. Where several ranks train, one of them raises it and the others Elsewhere.
     """
     with holding(prepared.folder / LOCK) as lock:
-        # Another process may have been at it since this run was prepared, and be gone again.
-        if checkpoints.newest(prepared.folder / "checkpoints") != prepared.resume:
-            raise InputError(
-                f"{prepared.folder}: another run went on from here in the meantime; the same "
-                "command goes on where it stands now"
-            )
+        see_unmoved(prepared)
         return _train(prepared, lock)
+
+
+def see_unmoved(prepared: PreparedRun) -> None:
+    """Raises: InputError where another process was at the run since it was prepared, and is gone
+    again."""
+    if checkpoints.newest(prepared.folder / "checkpoints") != prepared.resume:
+        raise InputError(
+            f"{prepared.folder}: another run went on from here in the meantime; the same "
+            "command goes on where it stands now"
+        )
 
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
@@ -94,39 +99,18 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     watchdog = Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
     resume, steps, done = prepared.resume, prepared.steps, prepared.done
     shown = progress.stage(prepared.label, steps, done)
-    with shown as advance, _quiet_lightning(), flag, watchdog:
+    with shown as advance, quiet_lightning(), flag, watchdog:
         together = Together()
-        step, meter = StepEnd(data, flag, together), Meter(data)
-        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
-        log = Log(folder, lock, together, advance, step, validation, meter)
-        trainer = L.Trainer(
-            **trainer_arguments(prepared.trainer, prepared.hardware, together),
-            max_epochs=len(prepared.epoch_steps),
-            gradient_clip_val=recipe.optim.clip_norm,
-            callbacks=[
-                Alike(prepared.choice),
-                PhaseSwitch(),
-                pseudo,
-                step,
-                validation,
-                Finite(folder, step, validation),
-                *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
-                log,
-                *([Loggers(prepared, log, step, together)] if is_first() else []),
-                Save(folder, recipe.trainer, step, validation, together),
-                Stop(recipe.trainer.max_steps, step, watchdog),
-                meter,
-            ],
-            **OURS,
-        )
+        step = StepEnd(data, flag, together)
+        callbacks = callbacks_of(prepared, data, lock, step, watchdog, advance)
+        pseudo = next(each for each in callbacks if isinstance(each, PseudoLabels))
+        trainer = make_trainer(prepared, together, callbacks)
         keep_lightning_out(trainer)
         if resume and done >= steps:
             pseudo.audit = read_audit(resume)
         else:
             if is_first():
-                # Of weights that are trained further it says nothing any more.
-                for name in (checkpoints.FINAL, checkpoints.UNSEEN):
-                    (folder / "checkpoints" / name).unlink(missing_ok=True)
+                forget_final(folder)
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             done = trainer.global_step
     if step.stopped and done < steps:
@@ -139,6 +123,48 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
                 remember(prepared, checkpoints.find(folder))
         together.agree(trainer.strategy)
     return result_of(folder, pseudo.audit, done)
+
+
+def callbacks_of(
+    prepared: PreparedRun,
+    data: ConnectomeData,
+    lock: Lock | None,
+    step: StepEnd,
+    watchdog: Watchdog,
+    advance: Callable[..., None],
+) -> list[L.Callback]:
+    """A run's callbacks, in the order in which they are called."""
+    recipe, folder, together = prepared.recipe, prepared.folder, step.together
+    validation, meter = Validate(data, step), Meter(data)
+    log = Log(folder, lock, together, advance, step, validation, meter)
+    return [
+        Alike(prepared.choice),
+        PhaseSwitch(),
+        PseudoLabels(prepared, data, together),
+        step,
+        validation,
+        Finite(folder, step, validation),
+        *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
+        log,
+        *([Loggers(prepared, log, step, together)] if is_first() else []),
+        Save(folder, recipe.trainer, step, validation, together),
+        Stop(recipe.trainer.max_steps, step, watchdog),
+        meter,
+    ]
+
+
+def make_trainer(
+    prepared: PreparedRun, together: Together, callbacks: list[L.Callback]
+) -> L.Trainer:
+    """Threads and allocator of this process are set on the way."""
+    recipe = prepared.recipe
+    return L.Trainer(
+        **trainer_arguments(prepared.trainer, prepared.hardware, together),
+        max_epochs=len(prepared.epoch_steps),
+        gradient_clip_val=recipe.optim.clip_norm,
+        callbacks=callbacks,
+        **OURS,
+    )
 
 
 def batches_of(prepared: PreparedRun) -> ConnectomeData:
@@ -155,6 +181,12 @@ def batches_of(prepared: PreparedRun) -> ConnectomeData:
         recipe.data.window,
         recipe.trainer.accumulate,
     )
+
+
+def forget_final(folder: Path) -> None:
+    """Of weights that are trained further, the final checkpoint says nothing any more."""
+    for name in (checkpoints.FINAL, checkpoints.UNSEEN):
+        (folder / "checkpoints" / name).unlink(missing_ok=True)
 
 
 def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
@@ -184,7 +216,7 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Our display is the display: Lightning's banners and its advice on data loaders are kept out
     of it."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")

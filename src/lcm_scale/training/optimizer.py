@@ -16,7 +16,7 @@ would freeze it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ MOMENTUM, ADAPTIVE = "momentum", "adaptive"
 AVERAGES = ("exp_avg", "exp_avg_sq")
 # What `parameter_groups` says of a group: facts of the run, never taken from a checkpoint.
 GROUP_FACTS = ("name", "target", "decay", "lr_scale")
+# What decides how a group steps.
+RULE = ("stage", "lr", "momentum", "betas", "eps", "weight_decay")
 # Numbers that are widened at a time where averages are bf16: on CPUs what their caches hold.
 PIECE = {"cpu": 1 << 18, "cuda": 1 << 24}
 
@@ -97,24 +99,32 @@ class TwoStage(torch.optim.Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        self._follow(group, self._with_state(parameters))
+
+    def _with_state(self, parameters: list[Tensor]) -> list[list[Tensor]]:
+        """Parameters, their gradients, averages, squares and steps."""
         states = [self._state_of(p) for p in parameters]
         # None is a zero, as ZeRO's flat gradients have it: else decay would depend on how a run is
         # spread.
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        steps = [s["step"] for s in states]
+        kept = ([s[name] for s in states] for name in (*AVERAGES, "step"))
+        return [parameters, gradients, *kept]
+
+    def _follow(self, group: dict[str, Any], tensors: list[list[Tensor]]) -> None:
+        """A step by the group's rule.  Args: tensors: as `_with_state` gives them."""
+        parameters, gradients, averages, squares, steps = tensors
         torch._foreach_add_(steps, 1)
-        averages, squares = ([s[name] for s in states] for name in AVERAGES)
         if self.state_dtype == torch.float32:
             _fused(group, parameters, gradients, averages, squares, steps)
             return
         size = PIECE[parameters[0].device.type]
         longest = max(p.numel() for p in parameters)
         noise = _noise(min(size, longest), parameters[0].device, int(steps[0]))
-        for tensors in zip(parameters, gradients, averages, squares, steps, strict=True):
-            pieces = (x.reshape(-1).split(size) for x in tensors[:4])
+        for of in zip(parameters, gradients, averages, squares, steps, strict=True):
+            pieces = (x.reshape(-1).split(size) for x in of[:4])
             for p, g, average, square in zip(*pieces, strict=True):
                 wide, wide_square = average.float(), square.float()
-                _fused(group, [p], [g], [wide], [wide_square], [tensors[4]])
+                _fused(group, [p], [g], [wide], [wide_square], [of[4]])
                 average.copy_(wide)
                 if group["stage"] == ADAPTIVE:
                     square.copy_(round_at_random(wide_square, noise))
@@ -132,6 +142,31 @@ class TwoStage(torch.optim.Optimizer):
                 {name: torch.zeros_like(parameter, dtype=self.state_dtype) for name in AVERAGES}
             )
         return state
+
+
+@torch.no_grad()
+def step_together(optimizers: Sequence[TwoStage]) -> None:
+    """A step of each of several models' optimisers, whose groups are alike.
+
+    Groups with one rule are one call of torch's fused kernels, whose launches on a GPU are then
+    fewer than the models'. bf16 averages are rounded with noise that belongs to one model's step,
+    so those go one by one.
+    """
+    if any(optimizer.state_dtype != torch.float32 for optimizer in optimizers):
+        for optimizer in optimizers:
+            optimizer.step()
+        return
+    for groups in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+        alike: dict[tuple[Any, ...], list[list[Tensor]]] = {}
+        for optimizer, group in zip(optimizers, groups, strict=True):
+            parameters = [p for p in group["params"] if p.requires_grad]
+            if not parameters or not group["active"]:
+                continue
+            gathered = alike.setdefault(tuple(group[key] for key in RULE), [[] for _ in range(5)])
+            for column, own in zip(gathered, optimizer._with_state(parameters), strict=True):
+                column += own
+        for rule, tensors in alike.items():
+            optimizers[0]._follow(dict(zip(RULE, rule, strict=True)), tensors)
 
 
 def _fused(
