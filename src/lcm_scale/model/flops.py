@@ -2,9 +2,9 @@
 step.
 
 A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test
-holds this against; norms, softmax and activations are below one per cent. Counted is what runs: the
-embedding and `absorbed` make some products again in backward, and the first layer's self-attention,
-whose state is zero, is done once a batch and not once a scan.
+holds this against; norms, softmax and activations are below one per cent. Counted is what runs:
+`absorbed` makes some products again in backward, and the first layer's self-attention, whose state
+is zero, is done once a batch and not once a scan.
 Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
@@ -100,8 +100,7 @@ def training_flops(
     Backward makes a gradient of each of a product's two factors, so it costs twice forward. Only
     the gradient of the FC matrix is left out, because nothing is trained in front of it.
     Args:
-        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it
-            out).
+        recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
         trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back
             to the FC rows.
     """
@@ -109,13 +108,12 @@ def training_flops(
     R, D, H = config.n_regions, config.width, config.heads
     if trainable == "tokens":
         return _tokens_flops(config, formulation, M)
-    recomputed_flops = 2 * R * R * D if recomputed else 0
+    recomputed_flops = 0
     if formulation == "absorbed" and recomputed:
-        recomputed_flops += config.layers * (2 * M * D * D + 2 * H * M * R * D)
+        recomputed_flops = config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
-    sums = 8 * R * D  # the batch norm's, as products with a vector
     twice_backward = 3 * (forward_flops(config, formulation, M) + first)
-    return twice_backward - _input_flops(config, M) + recomputed_flops + sums
+    return twice_backward - _input_flops(config, M) + recomputed_flops + _statistics_flops(config)
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
@@ -135,17 +133,19 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
     first = 2 * M * H * D if config.dropout else 0
     backward = config.layers * back - parts["self-attention"] - 4 * M * M * D + first
     edges = _input_flops(config, M) - 2 * R * R * D
-    return forward_flops(config, formulation, M) + first + backward + edges + 4 * R * D
+    forward = forward_flops(config, formulation, M) + _statistics_flops(config)
+    return forward + first + backward + edges
 
 
 def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "all") -> int:
     """FLOPs of a training step that do not depend on the batch: the first layer's
-    self-attention."""
+    self-attention, and the variance of the embedding's outputs."""
     M = config.n_tokens if tokens is None else tokens
-    D, H = config.width, config.heads
+    R, D, H = config.n_regions, config.width, config.heads
+    variance = 2 * R * R * D
     if trainable == "tokens":
-        return 8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D
-    return 3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D
+        return variance + (8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D)
+    return variance + (3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D)
 
 
 def crossover(regions: int, width: int, heads: int) -> float:
@@ -156,6 +156,12 @@ def crossover(regions: int, width: int, heads: int) -> float:
     and the weighted sum (docs/model.md, Arithmetic).
     """
     return width * regions / (width + (heads - 1) * regions)
+
+
+def _statistics_flops(config: LCMConfig) -> int:
+    """Mean and covariance of a scan's rows, from which the batch norm's statistics follow."""
+    R = config.n_regions
+    return 2 * R * R + 2 * R * R * R
 
 
 def _input_flops(config: LCMConfig, tokens: int) -> int:
