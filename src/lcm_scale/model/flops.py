@@ -2,9 +2,9 @@
 step.
 
 A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test
-holds this against; norms, softmax and activations are below one per cent. Counted is what runs: the
-embedding and `absorbed` make some products again in backward, and the first layer's self-attention,
-whose state is zero, is done once a batch and not once a scan.
+holds this against; norms, softmax and activations are below one per cent. Counted is what runs:
+`absorbed` makes some products again in backward, and the first layer's self-attention, whose state
+is zero, is done once a batch and not once a scan.
 Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
@@ -121,8 +121,7 @@ def training_flops(
     Backward makes a gradient of each of a product's two factors, so it costs twice forward. Only
     the gradient of the FC matrix is left out, because nothing is trained in front of it.
     Args:
-        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it
-            out).
+        recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
         trainable: ``optim.trains``; of `tokens` and adapters, weights get no gradient and nothing
             goes back to the FC rows.
     """
@@ -133,13 +132,12 @@ def training_flops(
         return _tokens_flops(config, formulation, M) + adapters
     if trainable == "tokens":
         return _tokens_flops(config, formulation, M)
-    recomputed_flops = 2 * R * R * D if recomputed else 0
+    recomputed_flops = 0
     if formulation == "absorbed" and recomputed:
-        recomputed_flops += config.layers * (2 * M * D * D + 2 * H * M * R * D)
+        recomputed_flops = config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
-    sums = 8 * R * D  # the batch norm's, as products with a vector
     twice_backward = 3 * (forward_flops(config, formulation, M) + first)
-    return twice_backward - _input_flops(config, M) + recomputed_flops + sums
+    return twice_backward - _input_flops(config, M) + recomputed_flops + _statistics_flops(config)
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
@@ -159,7 +157,8 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
     first = 2 * M * H * D if config.dropout else 0
     backward = config.layers * back - parts["self-attention"] - 4 * M * M * D + first
     edges = _input_flops(config, M) - 2 * R * R * D
-    return forward_flops(config, formulation, M) + first + backward + edges + 4 * R * D
+    forward = forward_flops(config, formulation, M) + _statistics_flops(config)
+    return forward + first + backward + edges
 
 
 def _adapter_flops(
@@ -185,9 +184,10 @@ def _adapter_flops(
 
 def once_flops(config: LCMConfig, tokens: int | None = None, trainable: Trains = "all") -> int:
     """FLOPs of a training step that do not depend on the batch: the first layer's self-attention,
-    and weights plus their adapters."""
+    the variance of the embedding's outputs, and weights plus their adapters."""
     M = config.n_tokens if tokens is None else tokens
-    D, H = config.width, config.heads
+    R, D, H = config.n_regions, config.width, config.heads
+    variance = 2 * R * R * D
     if isinstance(trainable, LoRAConfig):
         r, once = trainable.rank, once_flops(config, tokens, "tokens")
         sums = 2 * r * adapted_parameters(config, trainable)
@@ -197,8 +197,8 @@ def once_flops(config: LCMConfig, tokens: int | None = None, trainable: Trains =
         sums += 6 * D * r * H - 2 * r * D * D
         return once + sums + (16 * M * r * D if config.dropout else 2 * H * D - 6 * r * D * D)
     if trainable == "tokens":
-        return 8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D
-    return 3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D
+        return variance + (8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D)
+    return variance + (3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D)
 
 
 def crossover(regions: int, width: int, heads: int) -> float:
@@ -209,6 +209,12 @@ def crossover(regions: int, width: int, heads: int) -> float:
     and the weighted sum (docs/model.md, Arithmetic).
     """
     return width * regions / (width + (heads - 1) * regions)
+
+
+def _statistics_flops(config: LCMConfig) -> int:
+    """Mean and covariance of a scan's rows, from which the batch norm's statistics follow."""
+    R = config.n_regions
+    return 2 * R * R + 2 * R * R * R
 
 
 def _input_flops(config: LCMConfig, tokens: int) -> int:

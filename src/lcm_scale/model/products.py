@@ -2,7 +2,9 @@
 
 On CPUs torch sends fp32 products to MKL, which takes its AVX2 path on other makers' processors: 105
 GFLOP/s a core on a Zen 5 on which oneDNN reaches 225 in the same precision. `multiply` goes to
-oneDNN there; everywhere else (GPUs, bf16, fp64, small factors) it is torch's own. `Linear` and
+oneDNN there; everywhere else (GPUs, bf16, fp64, small factors) it is torch's own. A Zen 4 core
+multiplies 256 bits at once, so that MKL loses little there, and can do what oneDNN cannot: write
+into a given tensor, and make one product of a batch on each thread (docs/log.md). `Linear` and
 `project` give the weights' gradients as whole tensors: autograd's slices of a packed weight would
 each cost a zero-filled copy of all of it.
 
@@ -43,6 +45,17 @@ def _has_onednn() -> bool:
 ONEDNN = _has_onednn()
 
 
+def _is_zen4() -> bool:
+    """AMD's first core with bf16 products; later ones have what is asked for last."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    named = str(capabilities.get("cpu_name", "")).startswith("AMD")
+    later = capabilities.get("avx512_vp2intersect") or capabilities.get("avx_vnni")
+    return named and bool(capabilities.get("avx512_bf16")) and not later
+
+
+ZEN4 = _is_zen4()
+
+
 def _by_onednn(a: Tensor, b: Tensor, multiply_adds: int) -> bool:
     """Whether oneDNN multiplies these two."""
     return (
@@ -50,6 +63,17 @@ def _by_onednn(a: Tensor, b: Tensor, multiply_adds: int) -> bool:
         and a.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
         and multiply_adds >= SMALL
+    )
+
+
+def _in_place(out: Tensor, a: Tensor, b: Tensor) -> bool:
+    """Whether torch's own product had better write fp32 into `out` itself, or make a batch."""
+    return (
+        ZEN4
+        and out.device.type == "cpu"
+        and out.dtype == a.dtype == b.dtype == torch.float32
+        and out.is_contiguous()
+        and torch.get_num_threads() > 1  # of one thread, oneDNN is the quicker
     )
 
 
@@ -63,6 +87,9 @@ def multiply(a_NI: Tensor, b_IO: Tensor) -> Tensor:
 def multiply_into(out_NO: Tensor, a_NI: Tensor, b_IO: Tensor) -> None:
     """out = a @ b in out's type; of few inputs, some rows at a time, so that no second matrix of
     out's size is held."""
+    if _in_place(out_NO, a_NI, b_IO):
+        torch.mm(a_NI, b_IO, out=out_NO)
+        return
     rows = ROWS if a_NI.shape[1] <= FEW else len(out_NO)
     for first in range(0, len(out_NO), rows):
         out_NO[first : first + rows].copy_(multiply(a_NI[first : first + rows], b_IO))
@@ -316,6 +343,8 @@ def batched(a_GNI: Tensor, b_GIO: Tensor, into: Tensor | None = None) -> Tensor:
         return out if into is None else into.copy_(out.view(into.shape))
     if into is None:
         into = a_GNI.new_empty(len(a_GNI), a_GNI.shape[1], b_GIO.shape[2])
+    if _in_place(into, a_GNI, b_GIO):
+        return torch.bmm(a_GNI, b_GIO, out=into)
     for g in range(len(a_GNI)):
         into[g].copy_(multiply(a_GNI[g], b_GIO[g]).view(into.shape[1:]))
     return into
