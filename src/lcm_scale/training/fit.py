@@ -32,6 +32,7 @@ from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.folder import write_head
+from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
@@ -111,26 +112,29 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         step, meter = StepEnd(data, flag, together), Meter(data)
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         log = Log(folder, lock, together, advance, step, validation, meter)
+        callbacks: list[L.Callback] = [
+            PhaseSwitch(),
+            pseudo,
+            step,
+            validation,
+            Finite(folder, step, validation),
+            *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
+            log,
+            *([Loggers(prepared, log, step, together)] if is_first() else []),
+            Save(folder, recipe.trainer, step, validation, together),
+            Stop(recipe.trainer.max_steps, step, watchdog),
+            meter,
+        ]
         trainer = L.Trainer(
             **trainer_arguments(recipe.trainer, prepared.hardware, together),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
-            callbacks=[
-                PhaseSwitch(),
-                pseudo,
-                step,
-                validation,
-                Finite(folder, step, validation),
-                *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
-                log,
-                *([Loggers(prepared, log, step, together)] if is_first() else []),
-                Save(folder, recipe.trainer, step, validation, together),
-                Stop(recipe.trainer.max_steps, step, watchdog),
-                meter,
-            ],
+            callbacks=only_what_they_do(module, callbacks),
+            profiler=Unprofiled(),
             **OURS,
         )
         keep_lightning_out(trainer)
+        step_plainly(trainer)
         if resume and done >= steps:
             pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
         else:
