@@ -31,6 +31,7 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
+from lcm_scale.training.computing import choose_threads, computed_before, say, written
 from lcm_scale.training.folder import write_head
 from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
@@ -100,7 +101,10 @@ def fit(prepared: PreparedRun) -> FitResult:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder)
+    before = computed_before(prepared)
+    threads = choose_threads(prepared, before)
+    say(prepared, threads, before)
+    write_head(recipe, folder, **written(threads))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -126,7 +130,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             meter,
         ]
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware, together),
+            **trainer_arguments(recipe.trainer, prepared.hardware, together, threads.number),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=only_what_they_do(module, callbacks),
