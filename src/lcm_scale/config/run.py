@@ -207,7 +207,8 @@ class TrainerConfig:
     hang_seconds: float = positive(300.0, may_differ=True)
     # so many times the longest step so far, ends the run
     hang_factor: float = at_least(1, 20.0, may_differ=True)
-    # of the CPU, a process; None: all that it may use
+    # of the CPU, a process; None: OMP_NUM_THREADS, else one below width 256 and all that it may
+    # use from there on
     threads: int | None = at_least(1, None, may_differ=True)
     # who else gets the log's numbers: csv is metrics.csv, which is always written
     loggers: list[str] = some_of(LOGGERS, LOGGERS[:1], may_differ=True)

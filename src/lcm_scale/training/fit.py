@@ -31,7 +31,9 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
+from lcm_scale.training.computing import choose_threads, computed_before, say, written
 from lcm_scale.training.folder import write_head
+from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
@@ -92,7 +94,11 @@ def see_unmoved(prepared: PreparedRun) -> None:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder, prepared.choice.record(recipe.trainer))
+    before = computed_before(prepared)
+    threads = choose_threads(prepared, before)
+    say(prepared, threads, before)
+    plan = prepared.choice.record(recipe.trainer)
+    write_head(recipe, folder, plan=plan, **written(threads))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -104,8 +110,10 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         step = StepEnd(data, flag, together)
         callbacks = callbacks_of(prepared, data, lock, step, watchdog, advance)
         pseudo = next(each for each in callbacks if isinstance(each, PseudoLabels))
-        trainer = make_trainer(prepared, together, callbacks)
+        callbacks = only_what_they_do(module, callbacks)
+        trainer = make_trainer(prepared, together, callbacks, threads.number)
         keep_lightning_out(trainer)
+        step_plainly(trainer)
         if resume and done >= steps:
             pseudo.audit = read_audit(resume)
         else:
@@ -154,15 +162,16 @@ def callbacks_of(
 
 
 def make_trainer(
-    prepared: PreparedRun, together: Together, callbacks: list[L.Callback]
+    prepared: PreparedRun, together: Together, callbacks: list[L.Callback], threads: int
 ) -> L.Trainer:
     """Threads and allocator of this process are set on the way."""
     recipe = prepared.recipe
     return L.Trainer(
-        **trainer_arguments(prepared.trainer, prepared.hardware, together),
+        **trainer_arguments(prepared.trainer, prepared.hardware, together, threads),
         max_epochs=len(prepared.epoch_steps),
         gradient_clip_val=recipe.optim.clip_norm,
         callbacks=callbacks,
+        profiler=Unprofiled(),
         **OURS,
     )
 

