@@ -98,8 +98,9 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         step, meter = StepEnd(data, flag, together), Meter(data)
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         log = Log(folder, lock, together, advance, step, validation, meter)
+        same_targets = len({phase.active for phase in prepared.opened.phases}) == 1
         trainer = L.Trainer(
-            **trainer_arguments(prepared.trainer, prepared.hardware, together),
+            **trainer_arguments(prepared.trainer, prepared.hardware, together, same_targets),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=[
