@@ -238,9 +238,8 @@ def scalar_scale(word: str) -> object:
 def strategy(word: str) -> object:
     if word.startswith("zero"):
         pytest.importorskip("deepspeed")
-    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU, Together(), 1)[
-        "strategy"
-    ]
+    asked = TrainerConfig(strategy=word, threads=1)
+    made = trainer_arguments(asked, CPU, Together(), 1)["strategy"]
     config = getattr(made, "config", None)
     return type(made).__name__, config and config["zero_optimization"]["stage"]
 

@@ -22,6 +22,11 @@ SWITCH = (
 MIDDLE = SWITCH + 3  # in the middle of an epoch after it
 STEPS = 21
 
+SAME_TARGETS = (
+    "phases=[{epochs: 2, stage: momentum, sets: [first]}, {epochs: 1, readout: adaptive, "
+    "pseudo_labels: true}]"
+)
+
 # Softmax takes a key's bias away: its gradient is rounding alone, which Adam turns into steps of its
 # own size. They do not touch the function.
 DRIFTING = ("in_proj_bias",)
@@ -112,6 +117,18 @@ def test_where_memory_is_small_auto_takes_zero_and_with_more_of_it_goes_on_as_dd
     many = run_warm("many", *spread)
     assert plan_of(many)["settings"] == ["trainer.strategy=ddp"]
     assert len(losses(many)) == len(losses(whole)) > 6
+    assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
+    assert_same_state(whole, many, 2e-4)
+
+
+def test_ddp_that_looks_for_no_unused_weights_has_the_gradients_of_one_process(
+    run_warm: Run,
+) -> None:
+    """All phases train the same targets. The optimiser's averages, which are equal, are sums of
+    gradients. Without dropout, the first layer's self-attention has a weight that gets none."""
+    whole = run_warm("plain", SAME_TARGETS)
+    many = run_warm("many", SAME_TARGETS, "trainer.devices=2", "trainer.strategy=ddp")
+    assert len(losses(whole)) > 8
     assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
     assert_same_state(whole, many, 2e-4)
 

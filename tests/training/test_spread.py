@@ -65,7 +65,7 @@ def shipped(world: Path, folder: Path, *overrides: str) -> Recipe:
 
 
 def lightnings(prepared: PreparedRun) -> dict[str, Any]:
-    return trainer_arguments(prepared.trainer, prepared.hardware, Together())
+    return trainer_arguments(prepared.trainer, prepared.hardware, Together(), 1)
 
 
 @pytest.mark.parametrize(

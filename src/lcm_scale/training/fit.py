@@ -165,11 +165,11 @@ def make_trainer(
     prepared: PreparedRun, together: Together, callbacks: list[L.Callback], threads: int
 ) -> L.Trainer:
     """Threads and allocator of this process are set on the way."""
-    recipe = prepared.recipe
+    same_targets = len({phase.active for phase in prepared.opened.phases}) == 1
     return L.Trainer(
-        **trainer_arguments(prepared.trainer, prepared.hardware, together, threads),
+        **trainer_arguments(prepared.trainer, prepared.hardware, together, threads, same_targets),
         max_epochs=len(prepared.epoch_steps),
-        gradient_clip_val=recipe.optim.clip_norm,
+        gradient_clip_val=prepared.recipe.optim.clip_norm,
         callbacks=callbacks,
         profiler=Unprofiled(),
         **OURS,

@@ -86,7 +86,11 @@ def _check_tasks(config: TrainerConfig) -> None:
 
 
 def trainer_arguments(
-    config: TrainerConfig, hardware: Hardware, together: Together, threads: int
+    config: TrainerConfig,
+    hardware: Hardware,
+    together: Together,
+    threads: int,
+    same_targets: bool = False,
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
@@ -94,6 +98,7 @@ def trainer_arguments(
         config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
         together: where a checkpoint's failure is held until the ranks meet.
         threads: of this process.
+        same_targets: whether all phases of the run train the same ones.
     """
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
@@ -117,7 +122,7 @@ def trainer_arguments(
         "num_nodes": config.nodes,
         # ZeRO's strategy brings its own way of computing in bf16.
         "precision": None if config.strategy.startswith("zero") else hardware.precision,
-        "strategy": _strategy(config, hardware, processes),
+        "strategy": _strategy(config, hardware, processes, same_targets),
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
@@ -142,7 +147,7 @@ def prepare_model(model: LCM, config: TrainerConfig, trains: Trains) -> None:
             layer.compile()
 
 
-def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
+def _strategy(config: TrainerConfig, hardware: Hardware, processes: int, same_targets: bool) -> Any:
     name = config.strategy
     if name.startswith("zero"):
         from lcm_scale.training.parallel.zero import ZeroStrategy
@@ -153,8 +158,16 @@ def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
 
-    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
-    # ranks already. Gradients live in the buckets that are sent: else each is held twice.
+    # Targets that a phase leaves out get no gradient. Where all phases train the same ones, each
+    # step uses the same weights, and DDP learns at the first which those are; else it looks for
+    # them at every step, and the host waits until the ranks agree. A first step in micro-batches
+    # would teach it by one that sends nothing.
+    static = same_targets and config.accumulate == 1
+    # Buffers are the same on all ranks already. Gradients live in the buckets that are sent: else
+    # each is held twice.
     return DDPStrategy(
-        find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        static_graph=static,
+        find_unused_parameters=not static,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
     )
