@@ -1,7 +1,7 @@
 """Speed and memory of our model beside the published one, alternating in one run; JSON and a
 picture.
 
-    # The 147m stack at batch 16 in both precisions, into benchmarks/results/:
+    # The 147m stack at batch 16 in both precisions, into benchmarks/results/, a file a processor:
     python benchmarks/model.py
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
@@ -10,6 +10,10 @@ one) and `ours` (the formulation that `auto` takes, our optimiser). A round does
 so that what else the machine does meets both; a figure is the median of the rounds. With one
 thread, ratios are of processor time, which others' load hardly touches. Kept activations are what
 autograd saves in a forward pass, peak what was allocated above weights and gradients.
+
+Each row says what is physically left to gain on this processor (bound.py): the bound of our step,
+our share of it, and the ratio of the two models' counted FLOPs. The machine's rates are the best of
+those measured before and after the row's rounds.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -28,14 +33,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import bound as physical
 import torch
 from official_model import OfficialModel
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from lcm_scale.config import ModelConfig
 from lcm_scale.hardware.allocator import keep_freed_memory
-from lcm_scale.model.flops import formulation_of, training_flops
+from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.lcm import LCM
-from lcm_scale.model.presets import PRESETS, LCMConfig
+from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.model.products import ONEDNN
 from lcm_scale.training.optimizer import TwoStage
 
@@ -104,13 +112,16 @@ def synchronise(fc: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
+def config_of(preset: str, tokens: int) -> LCMConfig:
+    return resolve(ModelConfig(preset=preset), REGIONS, (tokens,))
+
+
+def sides(preset: str, tokens: int, precision: str, device: str) -> list[Side]:
     torch.manual_seed(0)
+    config = config_of(preset, tokens)
+    shape = (config.layers, REGIONS, config.width, config.heads, config.ffn, config.dropout)
     with torch.device(device):
-        ours, official = (
-            LCM(LCMConfig(REGIONS, (tokens,), layers=layers)),
-            OfficialModel(tokens, layers),
-        )
+        ours, official = LCM(config), OfficialModel(tokens, *shape)
     default, fused = (
         torch.optim.Adam(official.parameters(), lr=1e-5, fused=fused) for fused in (None, True)
     )
@@ -168,20 +179,38 @@ def peak_bytes(side: Side, fc: Tensor) -> int:
     return most
 
 
+def counted_flops(side: Side, fc: Tensor) -> int:
+    """FLOPs of the products in one forward and backward, by torch's counter (which does not know
+    oneDNN's operator: the published side's alone)."""
+    with FlopCounterMode(display=False) as counter:
+        side.differentiate(fc)
+    side.model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def clock_of(device: str, threads: int) -> str:
+    """The suffix of the figures that ratios are of."""
+    return "_processor_s" if device == "cpu" and threads == 1 else "_s"
+
+
 def compare(
-    layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str, threads: int
+    preset: str, tokens: int, batch: int, precision: str, repeats: int, device: str, threads: int
 ) -> dict[str, Any]:
     if device == "cpu":
         torch.set_num_threads(threads)
         keep_freed_memory()  # for both sides: ours has it in every run on a CPU
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
-    compared = sides(layers, tokens, precision, device)
+    compared = sides(preset, tokens, precision, device)
+    config = config_of(preset, tokens)
+    clock = clock_of(device, threads)
+    seconds = time.process_time if clock == "_processor_s" else time.perf_counter
+    machine = physical.measure(config, batch, tokens, precision, device, seconds)
     for number in range(repeats + 1):
         for side in compared:
             side.round(fc)
             if number == 0:  # kernels and optimiser state are made
                 side.wall.clear(), side.processor.clear()
-    config = LCMConfig(REGIONS, (tokens,), layers=layers)
+    machine = machine.best_of(physical.measure(config, batch, tokens, precision, device, seconds))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     formulation = formulation_of(config, tokens, batch, device, dtype)
     row: dict[str, Any] = {
@@ -191,6 +220,17 @@ def compare(
         "formulation": formulation,
         "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False),
     }
+    published, ours = compared
+    run_flops = batch * training_flops(config, formulation, tokens) + once_flops(config, tokens)
+    row["flop_ratio"] = round(counted_flops(published, fc) / run_flops, 3)
+    times = ours.processor if clock == "_processor_s" else ours.wall
+    row["bound"] = physical.bound(
+        machine,
+        run_flops,
+        sum(p.numel() for p in ours.model.parameters()),
+        min(times["adam"]),
+        ours.figures()[f"step, adam{clock}"],
+    )
     for side in compared:
         memory = {"kept_mb": kept_bytes(side, fc) / 1e6, "peak_mb": peak_bytes(side, fc) / 1e6}
         row[side.name] = {
@@ -286,12 +326,18 @@ def device_name(device: str) -> str:
     )
 
 
+def apart(work: tuple[Any, ...]) -> dict[str, Any]:
+    """A row in a process of its own: what one row's memory was cut into does not fit the next
+    one's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(compare, *work).result()
+
+
 def run(
     arguments: argparse.Namespace,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> Path:
-    clock = "_processor_s" if arguments.device == "cpu" and arguments.threads == 1 else "_s"
-    layers = PRESETS[arguments.preset].layers
+    clock = clock_of(arguments.device, arguments.threads)
     result: dict[str, Any] = {
         "device": device_name(arguments.device),
         "threads": arguments.threads,
@@ -305,14 +351,12 @@ def run(
         "rows": [],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = (
-        arguments.out
-        / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
-    )
+    processor = re.sub(r"[^a-z0-9]+", "-", result["device"].partition(",")[0].lower()).strip("-")
+    path = arguments.out / f"model_{arguments.preset}_{processor}_{arguments.threads}threads.json"
     for precision in arguments.precision:
         for tokens in arguments.tokens:
             work = (
-                layers,
+                arguments.preset,
                 tokens,
                 arguments.batch,
                 precision,
@@ -320,15 +364,13 @@ def run(
                 arguments.device,
                 arguments.threads,
             )
-            # A process a row: what one row's memory was cut into does not fit the next one's.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                row = pool.submit(compare, *work).result()
+            row = compare(*work) if arguments.one_process else apart(work)
             result["rows"].append(row)
             add_ratios(result["rows"], clock)
             step = row["times_faster"]["step"]
             say(
                 f"{precision} M={tokens}: {step:.2f} times faster, "
-                f"{row['memory_share']['kept']:.2f} of the activations"
+                f"{row['memory_share']['kept']:.2f} of the activations; {physical.sentence(row)}"
             )
             result["load_after"] = os.getloadavg()[0]
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -349,6 +391,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--one-process", action="store_true", help="quicker, memory less exact")
     options.add_argument("--out", type=Path, default=RESULTS)
     return options
 

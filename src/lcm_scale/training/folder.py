@@ -55,15 +55,18 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     check_free(folder / LOCK)
 
 
-def write_head(recipe: Recipe, folder: Path) -> None:
-    """Make the folder, with the recipe and where the run comes from; on the first rank alone."""
+def write_head(recipe: Recipe, folder: Path, **more: Any) -> None:
+    """Make the folder, with the recipe and where the run comes from; on the first rank alone.
+
+    Args: more: facts of the run beside its provenance.
+    """
     if not is_first():
         return
     for part in folder.glob(".*.partial"):  # a kill left it
         part.unlink(missing_ok=True)
     if (folder / RECIPE).is_file():
         _log_changes(_stored(folder), _flat(recipe), folder / "log.jsonl")
-    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe)}
+    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe), **more}
     write_atomic(folder / RECIPE, dump(recipe).encode())
     write_atomic(folder / PROVENANCE, json.dumps(facts, indent=1).encode())
 
@@ -108,6 +111,14 @@ def write_evaluation(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
         "starts_from": _marks_of(recipe),
     }
     write_atomic(folder / EVALUATION, json.dumps(facts, indent=1).encode())
+
+
+def plan_of(folder: Path) -> Any:
+    """What `write_head` wrote of the plan, None where there is none: earlier versions had none."""
+    try:
+        return read_object(folder / PROVENANCE).get("plan")
+    except InputError:
+        return None
 
 
 # -- what differs ----------------------------------------------------------------------------------
