@@ -51,14 +51,18 @@ class StepEnd(L.Callback):
             return
         self._advance()
         loss = torch.stack([losses.sum() for losses in self.micro]).mean()
-        told = [self.flag.raised, self.together.held is not None]
-        if trainer.world_size > 1:
-            numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
-            mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
-        else:
-            mean = [float(loss), *told]
-        self.loss, self.stopped = mean[0], mean[1] > 0
-        self.together.end(mean[2] > 0)
+        told = [float(self.flag.raised), float(self.together.held is not None)]
+        self.loss, stopped, failed = self.agreed(trainer, loss, told)
+        self.stopped = stopped > 0
+        self.together.end(failed > 0)
+
+    def agreed(self, trainer: L.Trainer, loss: torch.Tensor, told: list[float]) -> list[float]:
+        """The ranks' mean of the loss and of what each tells: a step's one wait for the device."""
+        if trainer.world_size == 1:
+            return [float(loss), *told]
+        numbers = torch.cat([loss.view(1), loss.new_tensor(told)])
+        mean: list[float] = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        return mean
 
     def told(self, losses: torch.Tensor, stopped: bool) -> None:
         """The same of a model that trains with others in one process.
