@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bound  # benchmarks/bound.py
 import torch
 
 from lcm_scale.hardware.cards import peak_flops
@@ -63,6 +64,8 @@ def main() -> None:
     arguments = asked()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU here: --device cpu --quick tries the code, benchmarks/model.py measures")
+    if arguments.quick:  # the code is tried, not the machine
+        bound.SQUARES, bound.COPIED = (128,), 1 << 16
     device = torch.device(arguments.device, 0 if arguments.device == "cuda" else None)
     peak = peak_flops(device, torch.bfloat16)
     for preset in arguments.presets:
