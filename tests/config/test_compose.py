@@ -16,7 +16,7 @@ from lcm_scale.sweep.points import open_sweep
 from lcm_scale.sweep.variants import open_ablation
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-ABLATIONS = ("ablation", "ablation_abide")
+ABLATIONS = ("ablation", "ablation_abide", "ablation_lora")
 SHIPPED = sorted(RECIPES.rglob("*.yaml"))
 
 

@@ -39,6 +39,16 @@ def test_full_state_of_the_largest_model_is_what_planning_counted() -> None:
         assert 18e9 < row.weights + row.gradients + row.optimiser < 21.5e9
 
 
+def test_adapters_train_one_per_cent_of_the_largest_model() -> None:
+    result = cost(recipe("model=1.2b", "optim.trainable=lora", "optim.lora.rank=8"))
+    # 32 layers of width 2048: 8 times 2 * 2048 numbers a rank for attention, 2 * 2816 for the FFN
+    adapters = 32 * 8 * (8 * 2 * 2048 + 2 * 2816)
+    assert result.trained == adapters + 7 * 2048 + 2 * 2048 + 2049
+    assert result.trained < 0.01 * result.parameters
+    for row in result.memory:
+        assert row.optimiser == 2 * row.gradients == 8 * result.trained
+
+
 def test_step_flops_do_not_depend_on_devices_and_memory_does() -> None:
     one, four = (
         cost(recipe("model=147m")),

@@ -117,6 +117,8 @@ def _print_cost(result: Cost, recipe: Recipe) -> None:
         f"({model.layers} layers of width {model.width}; {model.n_regions} regions; "
         f"{model.n_tokens} tokens, {counted})"
     )
+    if result.trained != result.parameters:
+        print(f"optim.trainable={recipe.optim.trainable}: {result.trained:,} parameters train")
     flops = [
         [
             name,

@@ -87,6 +87,7 @@ class Cost:
     Attributes:
         sets: names of the shard sets whose tokens and regions were counted; empty: the published 7
             tokens.
+        trained: parameters with a gradient and optimiser state; adapters are none of `parameters`.
         formulation: of the cross-attention, as the run would take it.
         global_batch: scans an optimiser step.
         device_batch: scans that one device holds at a time: of one micro-batch.
@@ -100,6 +101,7 @@ class Cost:
     model: LCMConfig
     sets: tuple[str, ...]
     parameters: int
+    trained: int
     formulation: str
     global_batch: int
     device_batch: int
@@ -130,6 +132,7 @@ def cost(recipe: Recipe) -> Cost:
         model=model,
         sets=names,
         parameters=parameter_count(model),
+        trained=trained_parameters(model, recipe.optim.trains),
         formulation=formulation_of(model, model.n_tokens),
         global_batch=batch,
         device_batch=device_batch,
