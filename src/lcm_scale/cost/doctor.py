@@ -36,7 +36,9 @@ from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256
+from lcm_scale.hardware import tune
 from lcm_scale.hardware.cards import Card, card_here
+from lcm_scale.hardware.threads import given, usual
 from lcm_scale.ranks import rank, under_slurm
 
 PROBE_BYTES = 64_000_000
@@ -95,6 +97,7 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
             f"no GPU; {cores} cores",
             "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
+        yield _tuned(recipe, "cpu")
         return
     count = torch.cuda.device_count()
     # Slurm may show each task its own GPU only.
@@ -126,7 +129,20 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
+    yield _tuned(recipe, "cuda")
     yield gpu_memory(recipe, card_here(torch.device("cuda", torch.cuda.current_device())))
+
+
+def _tuned(recipe: Recipe, device: str) -> Finding:
+    """What `model.attention=auto` goes by."""
+    if recipe.model.attention != "auto":
+        return Finding("attention", "ok", f"{recipe.model.attention}, as the recipe says")
+    width = _cost(recipe).model.width
+    threads = (given(recipe.trainer.threads) or usual(width, 1)).number
+    factors, words = tune.load(device, threads)
+    if factors is None and words:
+        return Finding("attention", "warn", words)
+    return Finding("attention", "ok", f"auto: {words or 'figures that are built in; see tune'}")
 
 
 def gpu_memory(recipe: Recipe, card: Card) -> Finding:

@@ -19,6 +19,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
+from lcm_scale.model import dispatch
 from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
@@ -31,7 +32,7 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
-from lcm_scale.training.computing import choose_threads, computed_before, say, written
+from lcm_scale.training.computing import OneRule, decide
 from lcm_scale.training.folder import write_head
 from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
@@ -96,15 +97,16 @@ def fit(prepared: PreparedRun) -> FitResult:
                 f"{prepared.folder}: another run went on from here in the meantime; the same "
                 "command goes on where it stands now"
             )
-        return _train(prepared, lock)
+        try:
+            return _train(prepared, lock)
+        finally:
+            dispatch.use(None)  # answers do not depend on what was measured here
 
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    before = computed_before(prepared)
-    threads = choose_threads(prepared, before)
-    say(prepared, threads, before)
-    write_head(recipe, folder, **written(threads))
+    computing = decide(prepared)
+    write_head(recipe, folder, **computing.written())
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -117,6 +119,7 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
         log = Log(folder, lock, together, advance, step, validation, meter)
         callbacks: list[L.Callback] = [
+            OneRule(computing.factors),
             PhaseSwitch(),
             pseudo,
             step,
@@ -129,8 +132,9 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             Stop(recipe.trainer.max_steps, step, watchdog),
             meter,
         ]
+        threads = computing.threads.number
         trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware, together, threads.number),
+            **trainer_arguments(recipe.trainer, prepared.hardware, together, threads),
             max_epochs=len(prepared.epoch_steps),
             gradient_clip_val=recipe.optim.clip_norm,
             callbacks=only_what_they_do(module, callbacks),
