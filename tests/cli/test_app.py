@@ -33,6 +33,7 @@ VERBS = [
     "ablate",
     "cost",
     "doctor",
+    "tune",
     "import",
     "export",
     "sweep",

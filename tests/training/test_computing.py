@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from lcm_scale.config import Recipe
-from lcm_scale.hardware import threads
+from lcm_scale.hardware import threads, tune
+from lcm_scale.model import attention, dispatch
 from lcm_scale.training import computing
 from lcm_scale.training import fit as run
 from lcm_scale.training.folder import PROVENANCE
@@ -18,7 +20,8 @@ Make = Callable[..., Recipe]
 
 
 @pytest.fixture(autouse=True)
-def nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def nobody_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "granted", lambda: 2)
     computing._once.cache_clear()
@@ -47,6 +50,43 @@ def test_a_recipe_that_says_it_is_told_nothing(
 ) -> None:
     run.pretrain(recipe("trainer.threads=1", "trainer.max_steps=1"))
     assert "thread" not in capsys.readouterr().err
+
+
+def test_the_formulation_is_kept_over_a_stop_and_measured_figures_count_in_new_runs(
+    recipe: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ran: list[str] = []
+    for name, attend in attention.ATTEND.items():
+        monkeypatch.setitem(
+            attention.ATTEND, name, lambda *a, n=name, f=attend: ran.append(n) or f(*a)
+        )
+    usual = dispatch.choose(8, 5, 116, 16, 2)
+    other = {"absorbed": "projected", "projected": "absorbed"}[usual]
+    factor = {"absorbed": 20.0, "projected": 0.05}[usual]
+    first = run.pretrain(recipe("name=first", "trainer.max_steps=2"))
+    tune.store({"cpu fp32": {16: factor}}, "cpu", 1)
+    begun = set(ran)
+    ran.clear()
+    run.pretrain(recipe("name=first", "trainer.max_steps=4"))
+    assert set(ran) == begun
+    ran.clear()
+    capsys.readouterr()
+    second = run.pretrain(recipe("name=second", "trainer.max_steps=2"))
+    assert set(ran) == {other} and dispatch.choose(8, 5, 116, 16, 2) == usual
+    assert "model.attention=auto: measured on this machine" in capsys.readouterr().err
+    tune.file().unlink()
+    ran.clear()
+    run.pretrain(recipe("name=second", "trainer.max_steps=4"))
+    assert set(ran) == {other}
+    ran.clear()
+    run.pretrain(recipe("name=third", "trainer.max_steps=2", "model.attention=flash"))
+    assert set(ran) == {"flash"}
+    kept = [json.loads((f / PROVENANCE).read_text())["computing"] for f in (first, second)]
+    assert kept[1]["attention"] == {"cpu fp32": {"16": factor}} != kept[0]["attention"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"computing": 3}', '{"computing": {"threads": "x"}}'])

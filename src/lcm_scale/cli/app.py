@@ -27,6 +27,7 @@ from lcm_scale.cli import (
     recipes,
     sweep,
     train,
+    tune,
     watch,
 )
 from lcm_scale.errors import Elsewhere, InputError, Stopped
@@ -113,3 +114,4 @@ app.command(epilog=cost.EXAMPLE)(cost.cost)
 app.command(epilog="Example: lcm-scale doctor recipes/pretrain_1b.yaml data=demo-pretrain")(
     train.doctor
 )
+app.command(epilog="Example: lcm-scale tune --threads 1")(tune.tune)

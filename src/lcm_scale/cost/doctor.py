@@ -29,7 +29,9 @@ from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256
+from lcm_scale.hardware import tune
 from lcm_scale.hardware.machine import Machine, machine_here
+from lcm_scale.hardware.threads import given, usual
 from lcm_scale.ranks import rank, under_slurm
 
 PROBE_BYTES = 64_000_000
@@ -88,6 +90,7 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
             f"no GPU; {cores} cores",
             "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
+        yield _tuned(recipe, "cpu")
         if state == "ok":
             yield _plan_here(recipe)
         return
@@ -129,7 +132,20 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
+    yield _tuned(recipe, "cuda")
     yield _plan_here(recipe)
+
+
+def _tuned(recipe: Recipe, device: str) -> Finding:
+    """What `model.attention=auto` goes by."""
+    if recipe.model.attention != "auto":
+        return Finding("attention", "ok", f"{recipe.model.attention}, as the recipe says")
+    width = _cost(recipe).model.width
+    threads = (given(recipe.trainer.threads) or usual(width, 1)).number
+    factors, words = tune.load(device, threads)
+    if factors is None and words:
+        return Finding("attention", "warn", words)
+    return Finding("attention", "ok", f"auto: {words or 'figures that are built in; see tune'}")
 
 
 def _plan_here(recipe: Recipe) -> Finding:

@@ -18,6 +18,7 @@ from lcm_scale.config import Recipe
 from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
+from lcm_scale.model import dispatch
 from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks.alike import Alike
 from lcm_scale.training.callbacks.by_target import BestByTarget
@@ -31,7 +32,7 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
-from lcm_scale.training.computing import choose_threads, computed_before, say, written
+from lcm_scale.training.computing import OneRule, decide
 from lcm_scale.training.folder import write_head
 from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
@@ -79,7 +80,10 @@ def fit(prepared: PreparedRun) -> FitResult:
     """
     with holding(prepared.folder / LOCK) as lock:
         see_unmoved(prepared)
-        return _train(prepared, lock)
+        try:
+            return _train(prepared, lock)
+        finally:
+            dispatch.use(None)  # answers do not depend on what was measured here
 
 
 def see_unmoved(prepared: PreparedRun) -> None:
@@ -94,11 +98,9 @@ def see_unmoved(prepared: PreparedRun) -> None:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    before = computed_before(prepared)
-    threads = choose_threads(prepared, before)
-    say(prepared, threads, before)
+    computing = decide(prepared)
     plan = prepared.choice.record(recipe.trainer)
-    write_head(recipe, folder, plan=plan, **written(threads))
+    write_head(recipe, folder, plan=plan, **computing.written())
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -110,8 +112,8 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         step = StepEnd(data, flag, together)
         callbacks = callbacks_of(prepared, data, lock, step, watchdog, advance)
         pseudo = next(each for each in callbacks if isinstance(each, PseudoLabels))
-        callbacks = only_what_they_do(module, callbacks)
-        trainer = make_trainer(prepared, together, callbacks, threads.number)
+        callbacks = only_what_they_do(module, [OneRule(computing.factors), *callbacks])
+        trainer = make_trainer(prepared, together, callbacks, computing.threads.number)
         keep_lightning_out(trainer)
         step_plainly(trainer)
         if resume and done >= steps:

@@ -23,6 +23,7 @@ from lcm_scale.data.order import mix
 from lcm_scale.data.stream import Batch, ResidentEdges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import holding
+from lcm_scale.model import dispatch
 from lcm_scale.model.lcm import model_input
 from lcm_scale.model.stack import LCMStack
 from lcm_scale.objectives import TargetLoss, evaluation_read, losses_of_models, read
@@ -85,6 +86,9 @@ def train_stack(runs: Sequence[PreparedRun], label: str) -> None:
         seats = [
             Seat(run, lock, flag, watchdog, advance) for run, lock in zip(runs, locks, strict=True)
         ]
+        # Answers do not depend on what was measured here.
+        held.callback(dispatch.use, None)
+        dispatch.use(seats[0].computing.factors)
         _train(seats, flag)
         for seat in seats:
             seat.call("on_train_end")
