@@ -249,7 +249,7 @@ def workspace_bytes(config: LCMConfig, precision: str, trainable: str = "all") -
     # absorbed queries, attended rows and their gradients; or keys and values with their gradients;
     # the memory's gradient
     attended = 6 * H * M * D if formulation_of(config, M) == "absorbed" else 4 * R * D
-    return size * (attended + 2 * R * D + 4 * M * D)
+    return size * (attended + R * D + 4 * M * D)
 
 
 def _layer_bytes(config: LCMConfig, size: int) -> int:
