@@ -39,10 +39,11 @@ from official_model import OfficialModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lcm_scale.config import ModelConfig
 from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.model.flops import formulation_of, once_flops, training_flops
 from lcm_scale.model.lcm import LCM
-from lcm_scale.model.presets import PRESETS, LCMConfig
+from lcm_scale.model.presets import PRESETS, LCMConfig, resolve
 from lcm_scale.model.products import ONEDNN
 from lcm_scale.training.optimizer import TwoStage
 
@@ -111,13 +112,16 @@ def synchronise(fc: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def sides(layers: int, tokens: int, precision: str, device: str) -> list[Side]:
+def config_of(preset: str, tokens: int) -> LCMConfig:
+    return resolve(ModelConfig(preset=preset), REGIONS, (tokens,))
+
+
+def sides(preset: str, tokens: int, precision: str, device: str) -> list[Side]:
     torch.manual_seed(0)
+    config = config_of(preset, tokens)
+    shape = (config.layers, REGIONS, config.width, config.heads, config.ffn, config.dropout)
     with torch.device(device):
-        ours, official = (
-            LCM(LCMConfig(REGIONS, (tokens,), layers=layers)),
-            OfficialModel(tokens, layers),
-        )
+        ours, official = LCM(config), OfficialModel(tokens, *shape)
     default, fused = (
         torch.optim.Adam(official.parameters(), lr=1e-5, fused=fused) for fused in (None, True)
     )
@@ -190,14 +194,14 @@ def clock_of(device: str, threads: int) -> str:
 
 
 def compare(
-    layers: int, tokens: int, batch: int, precision: str, repeats: int, device: str, threads: int
+    preset: str, tokens: int, batch: int, precision: str, repeats: int, device: str, threads: int
 ) -> dict[str, Any]:
     if device == "cpu":
         torch.set_num_threads(threads)
         keep_freed_memory()  # for both sides: ours has it in every run on a CPU
     fc = torch.rand(batch, REGIONS, REGIONS, device=device)
-    compared = sides(layers, tokens, precision, device)
-    config = LCMConfig(REGIONS, (tokens,), layers=layers)
+    compared = sides(preset, tokens, precision, device)
+    config = config_of(preset, tokens)
     clock = clock_of(device, threads)
     seconds = time.process_time if clock == "_processor_s" else time.perf_counter
     machine = physical.measure(config, batch, tokens, precision, device, seconds)
@@ -322,12 +326,18 @@ def device_name(device: str) -> str:
     )
 
 
+def apart(work: tuple[Any, ...]) -> dict[str, Any]:
+    """A row in a process of its own: what one row's memory was cut into does not fit the next
+    one's."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(compare, *work).result()
+
+
 def run(
     arguments: argparse.Namespace,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> Path:
     clock = clock_of(arguments.device, arguments.threads)
-    layers = PRESETS[arguments.preset].layers
     result: dict[str, Any] = {
         "device": device_name(arguments.device),
         "threads": arguments.threads,
@@ -346,7 +356,7 @@ def run(
     for precision in arguments.precision:
         for tokens in arguments.tokens:
             work = (
-                layers,
+                arguments.preset,
                 tokens,
                 arguments.batch,
                 precision,
@@ -354,9 +364,7 @@ def run(
                 arguments.device,
                 arguments.threads,
             )
-            # A process a row: what one row's memory was cut into does not fit the next one's.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                row = pool.submit(compare, *work).result()
+            row = compare(*work) if arguments.one_process else apart(work)
             result["rows"].append(row)
             add_ratios(result["rows"], clock)
             step = row["times_faster"]["step"]
@@ -383,6 +391,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--repeats", type=int, default=5)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    options.add_argument("--one-process", action="store_true", help="quicker, memory less exact")
     options.add_argument("--out", type=Path, default=RESULTS)
     return options
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Pretrain the 1b model: sbatch slurm/pretrain_1b.sh [key=value ...]. Its 20 GB fit one 40 GB card (lcm-scale cost model=1b).
+# Pretrain the 1b model: sbatch slurm/pretrain_1b.sh [key=value ...]. How it is spread over the job's cards it finds itself; four of
+# a node, or two nodes: sbatch --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 slurm/pretrain_1b.sh
 # Site settings: slurm/site.example.env. Overrides win over what stands here; so do sbatch's own options.
 #SBATCH --job-name=lcm-pretrain_1b
 #SBATCH --nodes=1

@@ -26,13 +26,14 @@ class TargetLoss:
 
     Attributes:
         weight: factor of its term.   centre, scale: a scalar's token predicts (value - centre) /
-            scale, of a scalar with a log scale the logarithm's.
+            scale, of a scalar with a log scale the logarithm's. Where scans of several models stand
+            in one batch, (B, 1) of each scan's model.
     """
 
     target: Target
     weight: float = 1.0
-    centre: float = 0.0
-    scale: float = 1.0
+    centre: float | Tensor = 0.0
+    scale: float | Tensor = 1.0
 
     def learnt(self, value: Tensor) -> Tensor:
         """Of a scalar: from its unit to what is learnt, its logarithm or itself."""
@@ -144,6 +145,33 @@ def losses(
     Returns: (C,); each is multiplied by its `TargetLoss.weight` already, their sum is the training
         loss.
     """
+    each = _of_scans(read_outs, labels_BC, weights_BC, terms, label_smoothing)
+    return torch.stack([term.weight * of.sum() for term, of in zip(terms, each, strict=True)])
+
+
+def losses_of_models(
+    models: int,
+    read_outs: Sequence[Tensor],
+    labels_BC: Tensor,
+    weights_BC: Tensor,
+    terms: Sequence[TargetLoss],
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """As `losses`, of a batch in which as many scans of each of G models stand, one model after the
+    other.  Returns: (G, C)."""
+    each = _of_scans(read_outs, labels_BC, weights_BC, terms, label_smoothing)
+    sums = [term.weight * of.view(models, -1).sum(1) for term, of in zip(terms, each, strict=True)]
+    return torch.stack(sums, dim=1)
+
+
+def _of_scans(
+    read_outs: Sequence[Tensor],
+    labels_BC: Tensor,
+    weights_BC: Tensor,
+    terms: Sequence[TargetLoss],
+    label_smoothing: float,
+) -> list[Tensor]:
+    """Of each target (B,): what every scan adds to its loss."""
     result = []
     for c, (term, value) in enumerate(zip(terms, read_outs, strict=True)):
         label = torch.nan_to_num(labels_BC[:, c], nan=1.0 if term.target.log else 0.0)
@@ -152,9 +180,9 @@ def losses(
                 value, label.long(), reduction="none", label_smoothing=label_smoothing
             )
         else:
-            each = ((value[:, 0] - term.learnt(label)) / term.scale).square()
-        result.append(term.weight * (each * weights_BC[:, c]).sum())
-    return torch.stack(result)
+            each = ((value - term.learnt(label).unsqueeze(1)) / term.scale).square().squeeze(1)
+        result.append(each * weights_BC[:, c])
+    return result
 
 
 def _split(logits_LBM: Tensor, terms: Sequence[TargetLoss]) -> list[tuple[TargetLoss, Tensor]]:

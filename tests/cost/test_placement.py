@@ -10,7 +10,6 @@ import pytest
 from lcm_scale import config
 from lcm_scale.config import BudgetConfig
 from lcm_scale.cost.count import Job, cost, job_of, memory
-from lcm_scale.cost.doctor import gpu_memory
 from lcm_scale.cost.placement import (
     STRATEGIES,
     ZERO_GATHERED,
@@ -23,7 +22,6 @@ from lcm_scale.cost.placement import (
     recipe_for,
     recommended,
     sent_bytes,
-    settings,
     way_of,
 )
 from lcm_scale.data.order import BatchPlan
@@ -218,26 +216,3 @@ def test_a_precision_that_a_recipe_asks_for_is_counted_and_costs_its_own_pace() 
     full = planned(recipe(*asked, "trainer.precision=32-true"), 1, 1, BudgetConfig(step_ms=0))[0]
     assert [half.memory, full.memory] == [m.total for m in reversed(cost(recipe(*asked)).memory)]
     assert full.step > 3 * half.step
-
-
-def test_doctor_gives_the_planners_answer() -> None:
-    made = recipe("model=1.2b", "data.scans=10000", "trainer.global_batch=4096")
-    found = gpu_memory(made, CARDS["A100"])
-    best = planned(made, 1, 1, BudgetConfig(gpu="A100"))[0]
-    assert found.state == "fail"
-    assert found.advice == " ".join(settings(best.way)) == "trainer.checkpoint_layers=true"
-    mended = recipe_for(made, best.way)
-    assert gpu_memory(mended, CARDS["A100"]).state == "ok"
-    # A run that goes as its recipe says is judged as its recipe says.
-    sharded = recipe("model=1.2b", "trainer.global_batch=4096", "trainer.accumulate=16")
-    assert gpu_memory(sharded, CARDS["A100"]).state == "ok"
-    hopeless = gpu_memory(recipe("model=1.2b", "model.layers=400"), CARDS["12GB"])
-    assert hopeless.state == "fail" and "more cards" in hopeless.advice
-
-
-def test_doctor_warns_of_what_only_just_fits() -> None:
-    made = recipe("model=1.2b")
-    needed = placed(
-        replace(job_of(made, replace(cost(made), steps=1))), Way(), CARDS["A100"], BudgetConfig()
-    ).memory
-    assert gpu_memory(made, replace(CARDS["A100"], memory=1.05 * needed)).state == "warn"

@@ -132,15 +132,15 @@ def run_cli(world: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def run_warm(world: Path, tmp_path: Path, warm_ranks: WarmRanks) -> Callable[..., Path]:
-    """As `run_cli`, on ranks that are there already."""
+    """As `run_cli`, on ranks that are there already.  environment: more of it."""
 
-    def call(name: str, *overrides: str) -> Path:
+    def call(name: str, *overrides: str, environment: dict[str, str] | None = None) -> Path:
         devices = [o.partition("=")[2] for o in overrides if o.startswith("trainer.devices=")]
         folder, said = tmp_path / "runs" / name, tmp_path / f"{name}.err"
         code = warm_ranks.run(
             _words(name, world, tmp_path, PHASES, overrides),
             int(devices[-1]) if devices else 1,
-            {"LCM_SALT_FILE": str(world / "salt")},
+            {"LCM_SALT_FILE": str(world / "salt"), **(environment or {})},
             said,
         )
         assert code == 0, said.read_text()[-3000:]

@@ -206,7 +206,7 @@ def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
     recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = crossvalidate
-    real, calls = module.fit, []
+    real, calls = module.trained, []
 
     def once(*arguments, **named):
         calls.append(1)
@@ -214,7 +214,7 @@ def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(
             raise KeyError("killed")
         return real(*arguments, **named)
 
-    monkeypatch.setattr(module, "fit", once)
+    monkeypatch.setattr(module, "trained", once)
     with pytest.raises(KeyError):
         evaluate(recipe("name=eval", *QUICK))
     monkeypatch.undo()

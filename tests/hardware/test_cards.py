@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lcm_scale.hardware import cards
-from lcm_scale.hardware.cards import CARDS, card_here, card_named, peak_flops
+from lcm_scale.hardware.cards import CARDS, PCIE, card_here, card_named, peak_flops
 
 SOURCE = Path(cards.__file__).parents[1]
 
@@ -18,7 +18,8 @@ SOURCE = Path(cards.__file__).parents[1]
     ("driver_name", "card"),
     [
         ("NVIDIA A100-SXM4-80GB", "A100"),
-        ("NVIDIA A100-PCIE-40GB", "A100"),
+        ("NVIDIA A100-PCIE-40GB", "A100-40GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
         ("NVIDIA H100 80GB HBM3", "H100"),
         ("NVIDIA H200", "H200"),
         ("NVIDIA L40S", "L40S"),
@@ -54,13 +55,17 @@ def test_a_known_gpu_is_taken_from_the_table_with_the_memory_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Properties:
-        total_memory = 40e9
+        total_memory = 42e9
 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-PCIE-40GB")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
     gpu = torch.device("cuda", 0)
     assert peak_flops(gpu, torch.bfloat16) == CARDS["A100"].peak
-    assert card_here(gpu).peak == CARDS["A100"].peak and card_here(gpu).memory == 40e9
+    assert card_here(gpu).peak == CARDS["A100"].peak and card_here(gpu).memory == 42e9
+    # Plugged in, it has no NVLink to all cards of its node.
+    assert card_here(gpu).link == PCIE < CARDS["A100-40GB"].link
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-40GB")
+    assert card_here(gpu).link == CARDS["A100-40GB"].link
 
 
 def test_an_unknown_gpu_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,8 @@ def test_the_report_of_a_real_sweep_says_all_it_should(finished: Path, tmp_path:
         "ensembles",
     ):
         assert (path.parent / "figures" / f"{stem}.png").stat().st_size > 5000
+        assert (path.parent / "figures" / f"{stem}.svg").stat().st_size > 5000
+        assert f'href="figures/{stem}.csv"' in text
         assert "linear" in (path.parent / "figures" / "loss-people.csv").read_text()
 
 

@@ -126,7 +126,7 @@ def test_a_point_that_was_stopped_goes_on_where_it_stood(
         fit(replace(prepared, recipe=replace(recipe, trainer=replace(recipe.trainer, max_steps=1))))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lcm_scale.sweep.measure.fit", half)
+    monkeypatch.setattr("lcm_scale.sweep.measure.trained", half)
     with pytest.raises(KeyboardInterrupt):
         sweeps.run_one(made.sweep, point)
     monkeypatch.undo()
@@ -264,7 +264,7 @@ def test_a_sweep_that_was_moved_goes_on(
         fit(replace(prepared, recipe=replace(recipe, trainer=replace(recipe.trainer, max_steps=1))))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lcm_scale.sweep.measure.fit", half)
+    monkeypatch.setattr("lcm_scale.sweep.measure.trained", half)
     with pytest.raises(KeyboardInterrupt):
         sweeps.run_one(made.sweep, point)
     monkeypatch.undo()

@@ -32,7 +32,8 @@ def cost(
     """Count parameters, FLOPs a step and memory a device.
 
     With nodes=, gpus_per_node=, gpu=, price= or mfu= it also compares strategies on such machines,
-    recommends the cheapest that fits, and writes its recipe. gpu=yours measures this machine.
+    recommends the cheapest that fits, and writes its recipe. gpu=yours measures this machine. The
+    line `plan:` is what trainer.strategy=auto takes on all of the cards, here or there.
     """
     from lcm_scale import config
 
@@ -50,12 +51,15 @@ def cost(
     counted = count(recipe)
     if not machines:
         _print_cost(counted, recipe)
+        print(_plan_here(recipe, counted))
         print(f"next: {' '.join(['lcm-scale pretrain', *(paths or ['RECIPE']), *overrides])}")
         return
+    from lcm_scale.cost.choice import said
     from lcm_scale.cost.count import job_of
     from lcm_scale.cost.placement import placements, recipe_for, recommended
     from lcm_scale.files import replacing
     from lcm_scale.hardware.cards import card_of
+    from lcm_scale.hardware.machine import Machine
 
     nodes, per_node, budget = _machines(machines)
     job, card = job_of(recipe, counted), card_of(budget.gpu)
@@ -67,11 +71,25 @@ def cost(
         f"{nodes} x {per_node} {budget.gpu}, {job.precision_on(card)}, {pace}, nothing overlapped"
     )
     _print_placements(ways, title, budget)
+    print(said(job, Machine(card, budget.gpu, nodes, per_node), recipe.trainer))
     with replacing(write, "name another place with --write") as aside:
         aside.write_text(config.dump(recipe_for(recipe, ways[0].way)))
     data = "" if recipe.data.sets else " data=SET"
     print(f"recipe: {write}\nnext: lcm-scale pretrain {write}{data}")
     print("\n".join(advice))
+
+
+def _plan_here(recipe: Recipe, counted: Cost) -> str:
+    """What a run of the recipe would do on this machine."""
+    from lcm_scale.cost.choice import said
+    from lcm_scale.cost.count import job_for
+    from lcm_scale.hardware.machine import machine_here
+
+    try:
+        machine = machine_here(recipe.trainer)
+    except InputError as error:
+        return f"plan: {error}"
+    return said(job_for(recipe, counted.model), machine, recipe.trainer)
 
 
 def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:

@@ -244,12 +244,10 @@ def _print_checkpoint(checkpoint: Checkpoint) -> None:
 
 
 def _print_run(folder: Path) -> None:
-    from omegaconf import OmegaConf
-
     from lcm_scale.config import read_yaml
 
     # Not by the recipe's schema: a run of an older or newer version has other keys.
-    recipe = OmegaConf.to_container(read_yaml(folder / "recipe.yaml"))
+    recipe = read_yaml(folder / "recipe.yaml")
     saved = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
     report = folder / "report.html"
     title, phases = _stated(recipe, "title"), _stated(recipe, "phases")

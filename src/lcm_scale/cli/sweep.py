@@ -153,13 +153,14 @@ def fit(recipe: SweepPath, overrides: Overrides = None) -> None:
     from lcm_scale.laws import page
     from lcm_scale.laws.analysis import analyse
     from lcm_scale.laws.collect import collect
+    from lcm_scale.laws.tables import tables
 
     found = analyse(collect(_plan(recipe, overrides)))
     print(page.verdict(found))
     for line in page.warnings(found):
         print(line)
-    for heading, _, columns, rows in page.tables(found):
-        print_table(heading, columns, rows)
+    for table in tables(found):
+        print_table(table.heading, table.columns, table.rows)
     print(f"report: {page.write(found)}")
     print(f"next: {command_line('sweep plan', recipe, overrides)}")
 

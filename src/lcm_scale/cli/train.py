@@ -17,6 +17,7 @@ from lcm_scale.cli.show import (
     print_once,
     print_pairs,
     print_plan,
+    start_makers,
 )
 from lcm_scale.errors import InputError
 from lcm_scale.ranks import is_first
@@ -41,11 +42,12 @@ def pretrain(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
     prepared = prepare(composed)
     _print_audit(prepared.opened.sets)
     if dry_run:
-        notes = _memory_notes(prepared)
+        notes = _notes(prepared)
         return print_plan("pretrain", composed, prepared.folder, recipe, overrides, notes)
-    from lcm_scale.training.fit import fit
+    from lcm_scale.training.trained import trained
 
-    fit(prepared)
+    _say_plan(prepared)
+    trained(prepared)
     print_once(f"run folder: {prepared.folder}")
     print_next(f"lcm-scale finetune RECIPE init_from={prepared.folder}")
 
@@ -60,11 +62,12 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 
     prepared = prepare_finetuning(composed)
     if dry_run:
-        notes = _memory_notes(prepared)
+        notes = _notes(prepared)
         return print_plan("finetune", composed, prepared.folder, recipe, overrides, notes)
-    from lcm_scale.training.fit import fit
+    from lcm_scale.training.trained import trained
 
-    fit(prepared)
+    _say_plan(prepared)
+    trained(prepared)
     print_once(f"run folder: {prepared.folder}")
     print_next(command_line("evaluate", recipe, overrides))
 
@@ -76,6 +79,10 @@ def evaluate(
         int,
         typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
     ] = 1,
+    together: Annotated[
+        int,
+        typer.Option(min=1, help="Models that train as one batched model, in this process."),
+    ] = 1,
     fold: Annotated[
         int | None,
         typer.Option(min=1, help="Train this fold's models alone; the last one reports."),
@@ -84,21 +91,34 @@ def evaluate(
 ) -> None:
     """Cross-validate by subject, beside baselines, and report."""
     composed = load_recipe(recipe, overrides)
-    from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
-
     if fold is not None and jobs > 1:
         raise InputError("--fold and --jobs exclude each other: a fold's models train one by one")
+    if together > 1 and (fold is not None or jobs > 1):
+        other = "--jobs" if jobs > 1 else "--fold"
+        raise InputError(f"--together and {other} exclude each other: leave one of them out")
+    if jobs > 1 and not dry_run:
+        start_makers()
+    from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
+
     if dry_run and fold is not None:
         folder = asked_of(composed).folder
         return print_plan("evaluate", composed, folder, recipe, overrides, [])
     if fold is not None:
         return _evaluate_fold(composed, fold)
     prepared = prepare_evaluation(composed)
+    if together > 1:
+        from lcm_scale.evaluation.as_one import check_as_one, evaluate_as_one
+
+        check_as_one(prepared)
     if dry_run:
-        notes = [note for of_fold in prepared.runs[:1] for note in _memory_notes(of_fold[0])]
+        notes = [note for of_fold in prepared.runs[:1] for note in _notes(of_fold[0])]
         return print_plan("evaluate", composed, prepared.folder, recipe, overrides, notes)
     from lcm_scale.evaluation.side_by_side import evaluate_side_by_side
 
+    for of_fold in prepared.runs[:1]:
+        _say_plan(of_fold[0])
+    if together > 1:
+        return _report(*evaluate_as_one(prepared, together))
     if jobs > 1:
         return _report(*evaluate_side_by_side(prepared, jobs))
     _report(prepared)
@@ -133,16 +153,22 @@ def _report(prepared: PreparedEvaluation, report: Report | None = None) -> None:
     print_next(f"lcm-scale inspect {prepared.folder}")
 
 
-def _memory_notes(prepared: PreparedRun) -> list[str]:
-    """What people memory will take, and whom it leaves out."""
+def _notes(prepared: PreparedRun) -> list[str]:
+    """How the run is spread; what people memory will take, and whom it leaves out."""
+    plan = prepared.choice.text
     if prepared.recipe.model.people_memory == "none":
-        return []
+        return [plan]
     from lcm_scale.linear import size
     from lcm_scale.training.remember import remembered, sentence
 
     sets = prepared.opened.sets
     taken = size.sentence(len(remembered(prepared)), sets.atlas.n_regions)
-    return [taken, *filter(None, [sentence(prepared)])]
+    return [plan, taken, *filter(None, [sentence(prepared)])]
+
+
+def _say_plan(prepared: PreparedRun) -> None:
+    if not prepared.choice.is_usual:
+        print_once(prepared.choice.text)
 
 
 def _print_audit(sets: ShardSets) -> None:

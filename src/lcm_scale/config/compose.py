@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lcm_scale.config.check import FLAGS, REFERENCE, check_section, shown
@@ -92,13 +92,13 @@ def dump(recipe: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(recipe))
 
 
-def read_yaml(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> dict[str, Any]:
     """A stored recipe as it stands, no schema asked.
 
     Raises: InputError where the file is missing or no mapping in YAML.
     """
     data = _read(path)
-    return OmegaConf.create(_resolved(data, str(path)) if REFERENCE in str(data) else data)
+    return _resolved(data, str(path)) if REFERENCE in str(data) else data
 
 
 def expand(path: str) -> Path:

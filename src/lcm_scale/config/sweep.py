@@ -30,7 +30,9 @@ class BudgetConfig:
     """What a sweep may cost, and on what it is counted."""
 
     # cpu: one core; yours: this machine, measured
-    gpu: str = choice("H100", "A100", "H200", "L40S", "24GB", "RTX 3090", "12GB", "cpu", "yours")
+    gpu: str = choice(
+        *("H100", "A100", "A100-40GB", "H200", "L40S", "24GB", "RTX 3090", "12GB", "cpu", "yours")
+    )
     mfu: float = between(0, 1, 0.4, above=True)  # share of the card's bf16 peak
     # no optimiser step takes less: small models wait for kernels to start
     step_ms: float = at_least(0, 15.0)

@@ -22,21 +22,14 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from lcm_scale.config import BudgetConfig, Recipe, expand
-from lcm_scale.cost.count import Cost, cost, job_of
-from lcm_scale.cost.placement import (
-    placed,
-    placements,
-    reason,
-    recipe_for,
-    settings,
-    way_of,
-)
+from lcm_scale.config import Recipe, expand
+from lcm_scale.cost.choice import choose
+from lcm_scale.cost.count import Cost, cost, job_for
 from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.files import sha256
-from lcm_scale.hardware.cards import Card, card_here
+from lcm_scale.hardware.machine import Machine, machine_here
 from lcm_scale.ranks import rank, under_slurm
 
 PROBE_BYTES = 64_000_000
@@ -95,6 +88,8 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
             f"no GPU; {cores} cores",
             "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
+        if state == "ok":
+            yield _plan_here(recipe)
         return
     count = torch.cuda.device_count()
     # Slurm may show each task its own GPU only.
@@ -107,6 +102,14 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         f"{count} ({names}), CUDA {torch.version.cuda}",
         f"trainer.devices={config.devices} needs more",
     )
+    idle = int(os.environ.get("SLURM_GPUS_ON_NODE") or 0) - config.devices
+    if under_slurm() and idle > 0:
+        yield Finding(
+            "GPUs of the job",
+            "warn",
+            f"{config.devices} of {config.devices + idle} on this node work",
+            f"ask for a task each: sbatch --ntasks-per-node={config.devices + idle}",
+        )
     try:
         probe = torch.ones(256, 256, device="cuda")
         torch.cuda.synchronize()
@@ -126,29 +129,23 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
-    yield gpu_memory(recipe, card_here(torch.device("cuda", torch.cuda.current_device())))
+    yield _plan_here(recipe)
 
 
-def gpu_memory(recipe: Recipe, card: Card) -> Finding:
-    """Whether such cards hold the recipe as it stands; the planner's answer where they do not."""
-    counted = _cost(recipe)
-    # How long the run is changes neither what fits nor which way is the cheapest.
-    job = job_of(recipe, replace(counted, steps=counted.steps or 1))
-    budget = BudgetConfig()
-    found = placed(job, way_of(recipe.trainer), card, budget)
-    seen = f"needs {found.memory / 1e9:.1f} of {card.memory / 1e9:.1f} GB"
-    if found.fits:
-        return Finding("GPU memory", "ok", seen)
-    state = "fail" if found.memory > card.memory else "warn"
-    best = placements(job, card, recipe.trainer.nodes, recipe.trainer.devices, budget)[0]
-    if not best.fits:
-        return Finding(
-            "GPU memory", state, seen, "more cards, a smaller trainer.global_batch or model"
-        )
-    trainer = recipe_for(recipe, best.way).trainer
-    where = [f"trainer.devices={trainer.devices}", f"trainer.nodes={trainer.nodes}"]
-    advice = " ".join([*(where if best.way.cards < found.way.cards else []), *settings(best.way)])
-    return Finding("GPU memory", state, seen, "; ".join(filter(None, (advice, reason(best)))))
+def _plan_here(recipe: Recipe) -> Finding:
+    try:
+        return plan(recipe, machine_here(recipe.trainer))
+    except InputError as error:
+        return Finding("plan", "fail", str(error))
+
+
+def plan(recipe: Recipe, machine: Machine) -> Finding:
+    """How the recipe would run on such a machine: the planner's answer, which the run takes.
+
+    Raises: InputError where nothing fits.
+    """
+    choice = choose(job_for(recipe, _cost(recipe).model), machine, recipe.trainer)
+    return Finding("plan", "warn" if choice.warning else "ok", choice.reason, choice.warning)
 
 
 def _disk(recipe: Recipe) -> Iterator[Finding]:

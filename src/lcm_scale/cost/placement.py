@@ -31,7 +31,7 @@ from lcm_scale.config import BudgetConfig, ModelConfig, Recipe, TrainerConfig
 from lcm_scale.cost.count import DEFAULT_REGIONS, Job, Memory, memory
 from lcm_scale.cost.time import UPDATE_BYTES, step_seconds
 from lcm_scale.errors import InputError
-from lcm_scale.hardware.cards import USABLE, Card, card_of
+from lcm_scale.hardware.cards import PCIE, USABLE, Card, card_of
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import PRESETS, resolve
 
@@ -41,7 +41,6 @@ from lcm_scale.model.presets import PRESETS, resolve
 ZERO_BUCKET, ZERO_GATHERED = 50_000_000, 1_000_000_000
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 BETWEEN_NODES = 50e9  # bytes/s of a card: 400 Gbit/s InfiniBand
-TO_HOST = 25e9  # bytes/s: PCIe 4 of a card
 HOST_MEMORY = 100e9  # bytes/s: a host's memory, which its cards share
 # Collective -> how many times it moves all weights' numbers in a step, by strategy.
 COLLECTIVES = {
@@ -80,6 +79,7 @@ class Placement:
         exact: trains the asked model: no smaller micro-batches than the recipe's.
         normalised: scans whose statistics batch norm takes, of all ranks: of one micro-batch.
         memory: bytes on one card.
+        host: bytes in the memory of one node's host, where state is offloaded to it.
         sent: bytes that one card sends in a step.
         step: seconds.
         hours: wall clock of the run.
@@ -91,6 +91,7 @@ class Placement:
     exact: bool
     normalised: int
     memory: float
+    host: float
     sent: float
     step: float
     hours: float
@@ -127,23 +128,23 @@ def _ladder(job: Job, way: Way) -> Iterator[Way]:
     micro-batches and in ever smaller ones."""
     accumulate = way.accumulate
     while True:
-        for offload in (False, True):
-            strategy = way.strategy
-            if offload and strategy == "auto":
-                strategy = "zero2"  # on one card DeepSpeed's second stage is what can offload
-            if offload and not strategy.startswith("zero"):
-                continue
-            for recompute in (False, True):
-                yield replace(
-                    way,
-                    strategy=strategy,
-                    offload=offload,
-                    checkpoint_layers=recompute,
-                    accumulate=accumulate,
-                )
+        yield from exact_ways(replace(way, accumulate=accumulate))
         accumulate *= 2
         if accumulate * way.cards > job.batch:
             return
+
+
+def exact_ways(way: Way) -> Iterator[Way]:
+    """A strategy's ways in given micro-batches, which all train one model: with and without layers
+    that run again and offload."""
+    for offload in (False, True):
+        strategy = way.strategy
+        if offload and strategy == "auto":
+            strategy = "zero2"  # on one card DeepSpeed's second stage is what can offload
+        if offload and not strategy.startswith("zero"):
+            continue
+        for recompute in (False, True):
+            yield replace(way, strategy=strategy, offload=offload, checkpoint_layers=recompute)
 
 
 def _rank(found: Placement) -> tuple[int, float, float]:
@@ -164,6 +165,7 @@ def placed(job: Job, way: Way, card: Card, budget: BudgetConfig) -> Placement:
         way.checkpoint_layers,
         job.trainable,
         job.state,
+        card.device,
     )
     trained_bytes = kept.gradients
     held = card_bytes(
@@ -171,10 +173,10 @@ def placed(job: Job, way: Way, card: Card, budget: BudgetConfig) -> Placement:
     )
     sent = sent_bytes(way.strategy, trained_bytes // 4, way.cards, way.accumulate)
     step = step_seconds(job, card, budget, way.cards, way.checkpoint_layers, way.accumulate)
-    step += sent / (card.link if way.cards <= way.per_node else min(card.link, BETWEEN_NODES))
+    step += sent / link_of(card, way)
     if way.offload:
         # Gradients of each micro-batch to the host, weights back, the update in its memory.
-        carried = (way.accumulate + 1) * trained_bytes / TO_HOST
+        carried = (way.accumulate + 1) * trained_bytes / PCIE
         updated = UPDATE_BYTES / 4 * trained_bytes * min(way.cards, way.per_node) / HOST_MEMORY
         step += (carried + updated) / way.cards
     hours = job.steps * step / 3600
@@ -183,12 +185,18 @@ def placed(job: Job, way: Way, card: Card, budget: BudgetConfig) -> Placement:
         exact=way.accumulate <= job.accumulate,
         normalised=math.ceil(job.batch / way.accumulate),
         memory=held,
+        host=host_bytes(kept, parameter_count(job.model), way) if way.offload else 0.0,
         sent=sent,
         step=step,
         hours=hours,
         card_hours=way.cards * hours,
         fits=held <= USABLE * card.memory,
     )
+
+
+def link_of(card: Card, way: Way) -> float:
+    """Bytes/s that a card sends: the slowest link of the ring that all its cards make."""
+    return card.link if way.cards <= way.per_node else min(card.link, BETWEEN_NODES)
 
 
 def sent_bytes(strategy: str, parameters: int, cards: int, accumulate: int = 1) -> float:
@@ -236,6 +244,14 @@ def card_bytes(
         return whole + state + max(on_the_way + earlier, piece + 2.5 * bucket)
     weights = (0.0 if offload else whole / cards) + min(whole, 4 * ZERO_GATHERED)
     return weights + state + piece + bucket + max(on_the_way, 1.5 * bucket)
+
+
+def host_bytes(kept: Memory, parameters: int, way: Way) -> float:
+    """Bytes in one node's host memory under offload: the optimiser's state, the master copy and the
+    gradients of its cards' shares; under the third stage their weights too."""
+    whole = 4 * parameters if way.strategy == "zero3" else 0
+    shares = min(way.cards, way.per_node) / way.cards
+    return shares * (kept.optimiser + 2 * kept.gradients + whole)
 
 
 # -- in words, and in a recipe ---------------------------------------------------------------------

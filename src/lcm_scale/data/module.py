@@ -8,7 +8,7 @@ ahead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from lcm_scale.data.order import BatchPlan
-from lcm_scale.data.sets import ShardSets
+from lcm_scale.data.sets import ShardSets, scans_to_train
+from lcm_scale.data.state import check_state
 from lcm_scale.data.stream import Batch, BatchStream, Edges, Labels, padded
-from lcm_scale.errors import InputError
 
 
 class ConnectomeData(L.LightningDataModule):
@@ -148,49 +148,3 @@ class ConnectomeData(L.LightningDataModule):
         if state_dict["pseudo"]:
             pseudo = {k: v.numpy() for k, v in state_dict["pseudo"].items()}
             self.set_pseudo_labels(pseudo["scans"], pseudo["values"], pseudo["confidence"])
-
-
-def scans_to_train(
-    sets: ShardSets, train: np.ndarray, names: Sequence[str], epoch: int
-) -> np.ndarray:
-    """Those of the training scans that lie in the named sets (all where none is named).
-
-    Args:
-        epoch: the first that wants them, for the message.
-    Raises: InputError where there are none.
-    """
-    scans = np.intersect1d(train, sets.scans_of(names))
-    if not len(scans):
-        raise InputError(
-            f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}: "
-            "data.validation holds back too many, or the phase's sets have none"
-        )
-    return scans
-
-
-def check_state(
-    state: Mapping[str, Any],
-    seed: int,
-    scans: int,
-    window: int | None,
-    fingerprints: Mapping[str, str],
-) -> None:
-    """See that a run can go on from the data state of a checkpoint.
-
-    Args:
-        scans: how many are trained on.
-    Raises: InputError naming what differs; for a changed data set both fingerprints.
-    """
-    for key, value in (("seed", seed), ("scans", scans), ("window", window)):
-        if state[key] != value:
-            raise InputError(
-                f"resume: the checkpoint's {key} is {state[key]}, this recipe's {value}; "
-                "resume with the same"
-            )
-    for name, fingerprint in fingerprints.items():
-        saved = state["fingerprints"].get(name)
-        if saved != fingerprint:
-            raise InputError(
-                f"resume: shard set {name} has fingerprint {fingerprint}, the checkpoint saw "
-                f"{saved}; the data changed"
-            )

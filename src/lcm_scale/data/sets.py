@@ -259,6 +259,24 @@ def split_subjects(
     return scans[~chosen], scans[chosen]
 
 
+def scans_to_train(
+    sets: ShardSets, train: np.ndarray, names: Sequence[str], epoch: int
+) -> np.ndarray:
+    """Those of the training scans that lie in the named sets (all where none is named).
+
+    Args:
+        epoch: the first that wants them, for the message.
+    Raises: InputError where there are none.
+    """
+    scans = np.intersect1d(train, sets.scans_of(names))
+    if not len(scans):
+        raise InputError(
+            f"no training scans of {', '.join(names) or 'any set'} in epoch {epoch}: "
+            "data.validation holds back too many, or the phase's sets have none"
+        )
+    return scans
+
+
 def in_drawn_order(sets: ShardSets, people: np.ndarray, seed: int, stream: int) -> np.ndarray:
     """People ranked by a hash of their hashed id and the seed, whatever their order in the files.
 

@@ -14,7 +14,7 @@ from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
-from lcm_scale.training.fit import fit
+from lcm_scale.training.trained import trained
 from lcm_scale.weights.card import EVALUATED, evaluated_by
 
 
@@ -26,7 +26,7 @@ def train_final(prepared: PreparedEvaluation) -> Path | None:
     if prepared.final is None:
         return None
     with holding(prepared.folder / LOCK):
-        folder = fit(prepared.final).folder
+        folder = trained(prepared.final).folder
         if is_first():
             calibrate_final(prepared, prepared.final, folder)
         found = evaluated_by(prepared.folder)

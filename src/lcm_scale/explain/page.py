@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, PackageLoader
 from markupsafe import Markup
 
 from lcm_scale.csv_text import csv_text
@@ -99,10 +98,7 @@ def _within(path: Path, folder: Path) -> str:
 def _render(
     found: Found, drawn: Sequence[OfToken], places: np.ndarray | None, atlas_image: Path | None
 ) -> str:
-    templates = pages.environment(first=first_upper)
-    assert templates.loader is not None
-    own = PackageLoader("lcm_scale", "explain")
-    templates.loader = ChoiceLoader([own, templates.loader])
+    templates = pages.environment("explain", first=first_upper)
     turned = 0
     sections = []
     for token in found.tokens:

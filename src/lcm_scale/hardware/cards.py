@@ -23,6 +23,7 @@ from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.model.products import multiply
 
+PCIE = 25e9  # bytes/s one way: PCIe 4, 16 lanes
 USABLE = 0.9  # of a card's memory: the rest is the allocator's and the libraries'
 PROBED = LCMConfig(116, (27,), layers=2)  # two layers of the published width
 PROBED_SCANS = 16
@@ -68,14 +69,17 @@ class Card:
 # From the makers' data sheets: dense bf16 on tensor cores, fp32 without them, SXM cards (the PCIe
 # ones reach less). Of consumer cards a suffix (Ti, SUPER, D, Laptop GPU) is another card.
 CARDS = {
-    "A100": Card(312e12, 2.0e12, 80e9, 300e9, peak_fp32=19.5e12, driver_name=r"\bA100\b"),
+    "A100": Card(312e12, 2.0e12, 80e9, 300e9, peak_fp32=19.5e12, driver_name=r"\bA100\b(?!.*40GB)"),
+    "A100-40GB": Card(
+        312e12, 1.56e12, 40e9, 300e9, peak_fp32=19.5e12, driver_name=r"\bA100\b.*40GB"
+    ),
     "H100": Card(989e12, 3.35e12, 80e9, 450e9, peak_fp32=67e12, driver_name=r"\bH100\b"),
     "H200": Card(989e12, 4.8e12, 141e9, 450e9, peak_fp32=67e12, driver_name=r"\bH200\b"),
     # The rest has no NVLink between all cards of a node: PCIe 4.
-    "L40S": Card(362e12, 0.86e12, 48e9, 25e9, peak_fp32=91.6e12, driver_name=r"\bL40S\b"),
-    "24GB": Card(165e12, 1.0e12, 24e9, 25e9, peak_fp32=82.6e12, driver_name=r"\bRTX 4090$"),
-    "RTX 3090": Card(71e12, 0.94e12, 24e9, 25e9, peak_fp32=35.6e12, driver_name=r"\bRTX 3090$"),
-    "12GB": Card(58e12, 0.5e12, 12e9, 25e9, peak_fp32=29.1e12, driver_name=r"\bRTX 4070$"),
+    "L40S": Card(362e12, 0.86e12, 48e9, PCIE, peak_fp32=91.6e12, driver_name=r"\bL40S\b"),
+    "24GB": Card(165e12, 1.0e12, 24e9, PCIE, peak_fp32=82.6e12, driver_name=r"\bRTX 4090$"),
+    "RTX 3090": Card(71e12, 0.94e12, 24e9, PCIE, peak_fp32=35.6e12, driver_name=r"\bRTX 3090$"),
+    "12GB": Card(58e12, 0.5e12, 12e9, PCIE, peak_fp32=29.1e12, driver_name=r"\bRTX 4070$"),
     "cpu": Card(1.0e11, 1.0e10, 16e9, 5e9, "cpu", "32-true"),  # one core with avx512
 }
 YOURS = "yours"
@@ -111,15 +115,26 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / _seconds(lambda: multiply(a, a), device)
 
 
+def card_as_driven(driver_name: str, memory: float) -> Card | None:
+    """The table's figures of the card that a driver calls so, with the memory that it really has;
+    None where the table has none."""
+    known = card_named(driver_name)
+    if known is None:
+        return None
+    # The form that is plugged in has no NVLink to all cards of its node.
+    link = min(known.link, PCIE) if "PCI" in driver_name.upper() else known.link
+    return replace(known, memory=memory, link=link)
+
+
 def card_here(device: torch.device) -> Card:
     """This GPU: the table's figures with the memory that it really has.
 
     One that the table does not name gets a measured peak, and a consumer card's bandwidth and link.
     """
-    known = card_named(torch.cuda.get_device_name(device))
     memory = torch.cuda.get_device_properties(device).total_memory
+    known = card_as_driven(torch.cuda.get_device_name(device), memory)
     if known is not None:
-        return replace(known, memory=memory)
+        return known
     peak, single = (peak_flops(device, dtype) for dtype in (torch.bfloat16, torch.float32))
     return replace(CARDS["24GB"], peak=peak, peak_fp32=single, memory=memory, driver_name="")
 

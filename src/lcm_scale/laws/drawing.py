@@ -7,7 +7,7 @@ never colour alone. The baseline stands in every figure that has a loss or a met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -18,25 +18,41 @@ from matplotlib.ticker import NullLocator
 
 from lcm_scale.laws.analysis import Analysis
 from lcm_scale.laws.collect import Configuration
-from lcm_scale.report.style import MARKERS, OTHERS
+from lcm_scale.report import pictures
+from lcm_scale.report.style import MARKERS, OTHERS, WIDTH
 
-Drawn = tuple[str, Figure, list[dict[str, Any]]]  # file stem, figure, rows of its CSV
 # The losses and metrics have columns of their own; the others are in the name or on disk.
 NOT_IN_THE_TABLE = ("losses", "metrics", "settings", "learning_rate", "folders", "is_baseline")
 
 
+def drawn(
+    stem: str,
+    figure: Figure,
+    rows: Sequence[Mapping[str, Any]],
+    alt: str,
+    narrow: Figure | None = None,
+) -> pictures.Drawn:
+    """A figure of logarithmic axes, whose ticks are formulas.
+
+    Args: rows: what it shows; one may lack a column that another has.   The rest: as `Drawn`'s.
+    """
+    columns = dict.fromkeys(key for row in rows for key in row)
+    whole = [{column: row.get(column) for column in columns} for row in rows]
+    return pictures.Drawn(stem, figure, whole, alt, narrow=narrow, math=True)
+
+
 def axes_of(x: str, y: str, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.4, 3.6))
+    figure = Figure(figsize=(WIDTH, WIDTH))
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y, title=title)
     axes.grid()
     return figure, axes
 
 
-def legend_below(axes: Axes) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it covers no point."""
-    axes.legend(
-        fontsize=7, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=4, borderaxespad=0
+    figure.legend(
+        *axes.get_legend_handles_labels(), fontsize=7.5, loc="outside lower left", ncols=2
     )
 
 

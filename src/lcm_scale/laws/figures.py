@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from matplotlib.ticker import LogFormatterMathtext
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 from lcm_scale.laws.analysis import Analysis
-from lcm_scale.laws.drawing import Drawn
 from lcm_scale.laws.loss_figures import (
     ensembles,
     frontier,
@@ -22,11 +22,12 @@ from lcm_scale.laws.loss_figures import (
     rates,
 )
 from lcm_scale.laws.metric_figures import metric_by_hours, metric_by_people
+from lcm_scale.report.pictures import Drawn
 from lcm_scale.report.style import stamp
 
 
 def figures(a: Analysis) -> Iterator[Drawn]:
-    """(file stem, figure, rows of its CSV)."""
+    """Those for which the sweep holds what they need."""
     words = "SIMULATED" if a.collected.simulated else ""
     drawers: tuple[Callable[[Analysis], Drawn | None], ...] = (
         loss_by_parameters,
@@ -42,11 +43,15 @@ def figures(a: Analysis) -> Iterator[Drawn]:
     for draw in drawers:
         drawn = draw(a)
         if drawn is not None:
-            stem, figure, rows = drawn
-            for axes in figure.axes:
-                for axis in (axes.xaxis, axes.yaxis):
-                    if (
-                        axis.get_scale() == "log"
-                    ):  # the default writes over itself on one decade or two
-                        axis.set_minor_formatter(LogFormatterMathtext(minor_thresholds=(0.8, 0.4)))
-            yield stem, stamp(figure, words), rows
+            for figure in filter(None, (drawn.figure, drawn.narrow)):
+                _label_minor_ticks(figure)
+                stamp(figure, words)
+            yield drawn
+
+
+def _label_minor_ticks(figure: Figure) -> None:
+    """Of logarithmic axes: the default writes over itself on one decade or two."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(0.8, 0.4)))

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from lcm_scale.laws.analysis import Analysis
 from lcm_scale.laws.collect import Configuration, losses_by_rate
 from lcm_scale.laws.drawing import (
-    Drawn,
     axes_of,
     baseline_lines,
+    drawn,
     legend_below,
     means_by,
     parameters_of,
@@ -29,10 +29,11 @@ from lcm_scale.laws.drawing import (
     table_of,
 )
 from lcm_scale.laws.laws import Runs
+from lcm_scale.report import pictures
 from lcm_scale.report.style import MARKERS, MODEL, MUTED, OTHERS, style
 
 
-def loss_by_parameters(a: Analysis) -> Drawn:
+def loss_by_parameters(a: Analysis) -> pictures.Drawn:
     people = sorted({r.people for r in a.rows})
     colours = shades(len(people))
     labels: list[tuple[float, str, str]] = []
@@ -59,9 +60,14 @@ def loss_by_parameters(a: Analysis) -> Drawn:
                     zorder=0,
                 )
                 labels.append((value, f"{name}, {count}", colour))
-        legend_below(axes)
+        legend_below(figure, axes)
         _labels_at_the_right(axes, labels)
-    return "loss-parameters", figure, table_of(a.rows) + table_of(a.collected.baselines)
+    return drawn(
+        "loss-parameters",
+        figure,
+        table_of(a.rows) + table_of(a.collected.baselines),
+        "Held-out loss by parameters, a colour a number of people; lines: the law.",
+    )
 
 
 def _labels_at_the_right(
@@ -87,7 +93,7 @@ def _labels_at_the_right(
         )
 
 
-def loss_by_people(a: Analysis) -> Drawn:
+def loss_by_people(a: Analysis) -> pictures.Drawn:
     sizes = sizes_of(a.rows)
     with style(math=True):
         figure, axes = axes_of("Training people", "Held-out loss", "Loss by people")
@@ -106,11 +112,16 @@ def loss_by_people(a: Analysis) -> Drawn:
             axes.plot(*means, color=colour, lw=1)
         baseline_lines(a, axes, lambda r: r.loss)
         people_ticks(a, axes)
-        legend_below(axes)
-    return "loss-people", figure, table_of(a.rows) + table_of(a.collected.baselines)
+        legend_below(figure, axes)
+    return drawn(
+        "loss-people",
+        figure,
+        table_of(a.rows) + table_of(a.collected.baselines),
+        "Held-out loss by number of training people, a line a size; dashes are baselines.",
+    )
 
 
-def loss_by_flops(a: Analysis) -> Drawn:
+def loss_by_flops(a: Analysis) -> pictures.Drawn:
     people = sorted({r.people for r in a.rows})
     with style(math=True):
         figure, axes = axes_of("Training FLOPs", "Held-out loss", "Loss by FLOPs")
@@ -137,11 +148,16 @@ def loss_by_flops(a: Analysis) -> Drawn:
         best = min((b.loss for b in a.collected.baselines), default=None)
         if best is not None:
             axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
-        legend_below(axes)
-    return "loss-flops", figure, table_of(a.rows)
+        legend_below(figure, axes)
+    return drawn(
+        "loss-flops",
+        figure,
+        table_of(a.rows),
+        "Held-out loss by training FLOPs; grey line: the best so far, dashes: the best baseline.",
+    )
 
 
-def isoflop(a: Analysis) -> Drawn | None:
+def isoflop(a: Analysis) -> pictures.Drawn | None:
     """Slices of equal FLOPs, in a sweep that was planned so."""
     budgets = a.collected.sweep.recipe.flops
     if a.collected.sweep.recipe.design != "isoflop" or not budgets:
@@ -169,11 +185,16 @@ def isoflop(a: Analysis) -> Drawn | None:
         best = min((b.loss for b in a.collected.baselines), default=None)
         if best is not None:
             axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
-        legend_below(axes)
-    return "isoflop", figure, table_of(a.rows)
+        legend_below(figure, axes)
+    return drawn(
+        "isoflop",
+        figure,
+        table_of(a.rows),
+        "Held-out loss by parameters, a line a budget of FLOPs; dashes: the best baseline.",
+    )
 
 
-def frontier(a: Analysis) -> Drawn | None:
+def frontier(a: Analysis) -> pictures.Drawn | None:
     f = a.law and a.law.frontier
     if not a.law or not f:
         return None
@@ -196,16 +217,21 @@ def frontier(a: Analysis) -> Drawn | None:
             mfc="white",
             label="runs",
         )
-        legend_below(axes)
+        legend_below(figure, axes)
     columns = zip(f.flops, f.parameters, f.low, f.high, f.loss, strict=True)
     rows = [
         dict(zip(("flops", "parameters", "low", "high", "loss"), map(float, c), strict=True))
         for c in columns
     ]
-    return "frontier", figure, rows
+    return drawn(
+        "frontier",
+        figure,
+        rows,
+        "Best number of parameters by training FLOPs, with the bootstrap's interval, and the runs.",
+    )
 
 
-def ensembles(a: Analysis) -> Drawn | None:
+def ensembles(a: Analysis) -> pictures.Drawn | None:
     """K seeds of a small model, averaged, beside one model of about the same FLOPs."""
     if not a.ensembles:
         return None
@@ -245,11 +271,16 @@ def ensembles(a: Analysis) -> Drawn | None:
                 fontsize=7.5,
                 color=OTHERS[1],
             )
-        legend_below(axes)
-    return "ensembles", figure, [e.__dict__ for e in a.ensembles]
+        legend_below(figure, axes)
+    return drawn(
+        "ensembles",
+        figure,
+        [e.__dict__ for e in a.ensembles],
+        "Held-out loss of seeds averaged, by their FLOPs; hollow marks: single larger models.",
+    )
 
 
-def rates(a: Analysis) -> Drawn | None:
+def rates(a: Analysis) -> pictures.Drawn | None:
     """Loss by learning rate, a line a size, where the sweep varied it within a size."""
     found = losses_by_rate(a.collected.rows)
     if not found:
@@ -261,8 +292,13 @@ def rates(a: Analysis) -> Drawn | None:
             axes.plot(
                 list(losses), list(losses.values()), "o-", color=colour, lw=1, ms=4.5, label=size
             )
-        legend_below(axes)
-    return "rates", figure, table_of([r for r in a.collected.rows if r.size in found])
+        legend_below(figure, axes)
+    return drawn(
+        "rates",
+        figure,
+        table_of([r for r in a.collected.rows if r.size in found]),
+        "Held-out loss by learning rate, a line a size.",
+    )
 
 
 def _law_line(

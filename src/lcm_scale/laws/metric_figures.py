@@ -6,7 +6,8 @@ metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,9 +15,9 @@ from matplotlib.figure import Figure
 from lcm_scale.laws.analysis import Analysis
 from lcm_scale.laws.collect import Configuration
 from lcm_scale.laws.drawing import (
-    Drawn,
     axes_of,
     baseline_lines,
+    drawn,
     legend_below,
     means_by,
     people_ticks,
@@ -24,42 +25,56 @@ from lcm_scale.laws.drawing import (
     sizes_of,
     table_of,
 )
-from lcm_scale.report.style import MARKERS, MUTED, style
+from lcm_scale.report import pictures
+from lcm_scale.report.style import MARKERS, MUTED, WIDTH, style
+
+MOST_METRICS = 4
 
 
-def metric_by_people(a: Analysis) -> Drawn | None:
+def metric_by_people(a: Analysis) -> pictures.Drawn | None:
     """Every metric, a panel each: a line a size, the baselines beside them."""
     keys = [(m.target, m.metric) for m in (a.law.metrics if a.law else ())] or list(
         a.rows[0].metrics
-    )[:4]
+    )
     if not keys:
         return None
-    sizes = sizes_of(a.rows)
+    keys = keys[:MOST_METRICS]
     with style(math=True):
-        count = min(len(keys), 4)
-        figure = Figure(figsize=(3.1 * count + 0.9, 3.1))
-        *panels, words = figure.subplots(1, count + 1, width_ratios=[*[1.0] * count, 0.3])
-        for axes, key in zip(panels, keys, strict=False):
-            axes.set_xscale("log")
-            for colour, size in zip(shades(len(sizes)), sizes, strict=True):
-                rows = [r for r in a.rows if r.size == size and key in r.metrics]
-                axes.plot(
-                    *means_by(rows, lambda r: r.people, _metric(key)),
-                    "o-",
-                    color=colour,
-                    ms=4,
-                    lw=1,
-                    label=size,
-                )
-            baseline_lines(a, axes, _metric(key))
-            axes.set(xlabel="Training people", ylabel=_metric_label(key), title=_title(key))
-            people_ticks(a, axes)
-            axes.grid()
-        words.axis("off")
-        words.legend(
-            *panels[0].get_legend_handles_labels(), fontsize=7, loc="center left", borderaxespad=0
-        )
-    return "metric-people", figure, table_of(a.rows) + table_of(a.collected.baselines)
+        figure, narrow = (_panels(a, keys, columns) for columns in (min(len(keys), 2), 1))
+    return drawn(
+        "metric-people",
+        figure,
+        table_of(a.rows) + table_of(a.collected.baselines),
+        "Metrics by number of training people, a line a size; dashes are baselines.",
+        narrow,
+    )
+
+
+def _panels(a: Analysis, keys: Sequence[tuple[str, str]], columns: int) -> Figure:
+    sizes = sizes_of(a.rows)
+    lines = math.ceil(len(keys) / columns)
+    figure = Figure(figsize=(WIDTH * columns, 0.85 * WIDTH * lines + 0.5))
+    every = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, key in zip(every, keys, strict=False):
+        axes.set_xscale("log")
+        for colour, size in zip(shades(len(sizes)), sizes, strict=True):
+            rows = [r for r in a.rows if r.size == size and key in r.metrics]
+            axes.plot(
+                *means_by(rows, lambda r: r.people, _metric(key)),
+                "o-",
+                color=colour,
+                ms=4,
+                lw=1,
+                label=size,
+            )
+        baseline_lines(a, axes, _metric(key))
+        axes.set(xlabel="Training people", ylabel=_metric_label(key), title=_title(key))
+        people_ticks(a, axes)
+        axes.grid()
+    for unused in list(every)[len(keys) :]:
+        unused.axis("off")
+    legend_below(figure, figure.axes[0])
+    return figure
 
 
 def _title(key: tuple[str, str]) -> str:
@@ -67,7 +82,7 @@ def _title(key: tuple[str, str]) -> str:
     return key[0].replace("_", " ").replace("$", r"\$")
 
 
-def metric_by_hours(a: Analysis) -> Drawn | None:
+def metric_by_hours(a: Analysis) -> pictures.Drawn | None:
     """The headline's metric against the hours that training took on the machine at hand."""
     headline = a.collected.sweep.base.evaluate.target
     key = next(
@@ -112,8 +127,13 @@ def metric_by_hours(a: Analysis) -> Drawn | None:
                 )
         for place, name in enumerate(dict.fromkeys(b.size for b in a.collected.baselines)):
             axes.plot([], [], MARKERS[place], color=MUTED, mfc="white", ms=5, label=name)
-        legend_below(axes)
-    return "metric-hours", figure, table_of(a.rows) + table_of(a.collected.baselines)
+        legend_below(figure, axes)
+    return drawn(
+        "metric-hours",
+        figure,
+        table_of(a.rows) + table_of(a.collected.baselines),
+        "The headline's metric by measured hours of a run; hollow marks are baselines.",
+    )
 
 
 def _metric(key: tuple[str, str]) -> Callable[[Configuration], float]:

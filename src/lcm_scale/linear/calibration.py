@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 LEAST_SLOPE = 0.01  # for a margin of one standard deviation; near 0: the classes' frequencies
@@ -53,6 +52,8 @@ def calibrate(margins: np.ndarray, truth: np.ndarray) -> Calibration:
         value = -(log_softmax(logits, axis=1) * hit).sum() + PENALTY * (slopes**2).sum()
         gradient = np.r_[(error * scaled).sum(0) + 2 * PENALTY * slopes, error.sum(0)]
         return value, gradient
+
+    from scipy.optimize import minimize  # half a second, for those who only ask a model
 
     start = np.r_[np.ones(n_classes), np.log(hit.mean(0))]
     bounds = [(LEAST_SLOPE, None)] * n_classes + [(None, None)] * n_classes

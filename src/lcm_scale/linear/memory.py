@@ -13,9 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import log_softmax
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import log_softmax, ndtr, stdtrit
 
 from lcm_scale.linear.calibration import Calibration, calibrate
 from lcm_scale.linear.collapse import KeptPeople, KeptWeights, Weights, collapse
@@ -258,7 +256,7 @@ def fit_gate(
     n = len(counts)
     if n < 2:
         return 0.0
-    clear = student_t.ppf(norm.cdf(CLEAR if n >= FEW else CLEAR_OF_FEW), n - 1)
+    clear = stdtrit(n - 1, ndtr(CLEAR if n >= FEW else CLEAR_OF_FEW))
     plain, best, gain = losses(0.0), 0.0, 0.0
     for gate in GATES:
         saved = plain - losses(gate)

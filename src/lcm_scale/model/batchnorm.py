@@ -30,11 +30,19 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
-class _Normalise(torch.autograd.Function):
+def _over_rows(weight_N: Tensor, x_ND: Tensor) -> Tensor:
+    """Weighted sums (D,) of rows; of several models (G, N) and (G, N, D) -> (G, D)."""
+    if weight_N.ndim == 1:
+        return weight_N @ x_ND
+    return (weight_N.unsqueeze(-2) @ x_ND).squeeze(-2)
+
+
+class Normalise(torch.autograd.Function):
     """Batch norm and LeakyReLU in one, keeping its input and output alone.
 
     A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward
-    implies.
+    implies. All but the last two dimensions of `x_ND`, and the last of the others, may be preceded
+    by one of models (`stack.LCMStack`), each of which is normalised by itself.
     """
 
     @staticmethod
@@ -49,12 +57,13 @@ class _Normalise(torch.autograd.Function):
     ) -> Any:
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
-        count = sum_over_ranks(valid_N.sum()).clamp(min=1.0)
-        mean = sum_over_ranks(valid_N @ wide) / count
+        count = sum_over_ranks(valid_N.sum(-1, keepdim=True)).clamp(min=1.0)
+        mean = sum_over_ranks(_over_rows(valid_N, wide)) / count
         # Two passes: sum of squares minus squared mean would lose digits where the mean is large.
-        variance = sum_over_ranks(valid_N @ (wide - mean).square_()) / count
+        spread = (wide - mean.unsqueeze(-2)).square_()
+        variance = sum_over_ranks(_over_rows(valid_N, spread)) / count
         scale = weight * torch.rsqrt(variance + eps)
-        y_ND = torch.addcmul(bias - mean * scale, wide, scale)
+        y_ND = torch.addcmul((bias - mean * scale).unsqueeze(-2), wide, scale.unsqueeze(-2))
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
         ctx.save_for_backward(x_ND, y_ND, valid_N, weight, mean, variance, count)
         ctx.eps, ctx.slope = eps, slope
@@ -69,14 +78,14 @@ class _Normalise(torch.autograd.Function):
         wide = mean.dtype
         # From the output: a slope above 0 leaves its sign.
         d_z = torch.ops.aten.leaky_relu_backward(d_y, y_ND, ctx.slope, True).to(wide)
-        normal = (x_ND.to(wide) - mean).mul_(rstd)
-        ones = d_z.new_ones(len(d_z))
-        d_bias, d_weight = ones @ d_z, ones @ (d_z * normal)
+        normal = (x_ND.to(wide) - mean.unsqueeze(-2)).mul_(rstd.unsqueeze(-2))
+        ones = d_z.new_ones(d_z.shape[:-1])
+        d_bias, d_weight = _over_rows(ones, d_z), _over_rows(ones, d_z * normal)
         means = sum_over_ranks(torch.stack([d_bias, d_weight])) / count
         # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real rows
         # that all ranks hold
-        normal.mul_(means[1]).add_(means[0]).mul_(valid_N.unsqueeze(1))
-        d_x = (d_z - normal).mul_(weight * rstd)
+        normal.mul_(means[1].unsqueeze(-2)).add_(means[0].unsqueeze(-2)).mul_(valid_N.unsqueeze(-1))
+        d_x = (d_z - normal).mul_((weight * rstd).unsqueeze(-2))
         return (
             d_x.to(x_ND.dtype),
             d_weight.to(weight.dtype),
@@ -196,7 +205,7 @@ class MaskedBatchNorm(nn.Module):
             return F.leaky_relu(torch.addcmul(shift, x_BRD, scale), slope)
         B, R, D = x_BRD.shape
         with torch.autocast(x_BRD.device.type, enabled=False):
-            y, mean, variance, count = _Normalise.apply(
+            y, mean, variance, count = Normalise.apply(
                 x_BRD.reshape(B * R, D),
                 self.weight,
                 self.bias,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lcm_scale.config import LoRAConfig, Trains
 from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.model.dispatch import choose
 from lcm_scale.model.presets import LCMConfig
@@ -50,8 +51,28 @@ def token_parameters(config: LCMConfig) -> int:
     return config.n_tokens * D + 2 * D + (D + 1) + edges
 
 
-def trained_parameters(config: LCMConfig, trainable: str) -> int:
-    """Those with a gradient and optimiser state, by ``optim.trainable``."""
+def adapts(trainable: Trains, part: str) -> bool:
+    """Whether adapters stand on the weights of a part, one of ``optim.lora.targets``."""
+    return isinstance(trainable, LoRAConfig) and part in trainable.targets
+
+
+def adapter_parameters(config: LCMConfig, lora: LoRAConfig) -> int:
+    """Of all adapters of a model: r numbers for each row and each column of a weight."""
+    D, F = config.width, config.ffn
+    sides = 16 * D * adapts(lora, "attention") + 2 * (D + F) * adapts(lora, "ffn")
+    return config.layers * lora.rank * sides
+
+
+def adapted_parameters(config: LCMConfig, lora: LoRAConfig) -> int:
+    """Of the weights that adapters stand on."""
+    D, F = config.width, config.ffn
+    return config.layers * (8 * D * D * adapts(lora, "attention") + 2 * D * F * adapts(lora, "ffn"))
+
+
+def trained_parameters(config: LCMConfig, trainable: Trains) -> int:
+    """Those with a gradient and optimiser state, by ``optim.trains``."""
+    if isinstance(trainable, LoRAConfig):
+        return token_parameters(config) + adapter_parameters(config, trainable)
     return parameter_count(config) if trainable == "all" else token_parameters(config)
 
 
@@ -93,7 +114,7 @@ def training_flops(
     formulation: str,
     tokens: int | None = None,
     recomputed: bool = True,
-    trainable: str = "all",
+    trainable: Trains = "all",
 ) -> int:
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
@@ -101,11 +122,14 @@ def training_flops(
     the gradient of the FC matrix is left out, because nothing is trained in front of it.
     Args:
         recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
-        trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back
-            to the FC rows.
+        trainable: ``optim.trains``; of `tokens` and adapters, weights get no gradient and nothing
+            goes back to the FC rows.
     """
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
+    if isinstance(trainable, LoRAConfig):
+        adapters = _adapter_flops(config, formulation, M, trainable, recomputed)
+        return _tokens_flops(config, formulation, M) + adapters
     if trainable == "tokens":
         return _tokens_flops(config, formulation, M)
     recomputed_flops = 0
@@ -137,12 +161,41 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
     return forward + first + backward + edges
 
 
-def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "all") -> int:
-    """FLOPs of a training step that do not depend on the batch: the first layer's
-    self-attention, and the variance of the embedding's outputs."""
+def _adapter_flops(
+    config: LCMConfig, formulation: str, M: int, lora: LoRAConfig, recomputed: bool
+) -> int:
+    """What adapters add to `_tokens_flops`: their own gradients from the inputs of each product and
+    its output gradients, and in attention what these are taken from."""
+    R, D, H, F, L = config.n_regions, config.width, config.heads, config.ffn, config.layers
+    r = lora.rank
+    ffn = L * 8 * M * r * (D + F) * adapts(lora, "ffn")
+    if not adapts(lora, "attention"):
+        return ffn
+    # queries and output of M tokens; keys and values of R rows, or in every head of M tokens
+    cross = 16 * M * r * D
+    if formulation == "absorbed":
+        cross += 8 * M * r * D * (H + 1)
+        cross += 2 * M * D * D + 2 * H * M * R * D if recomputed else 0
+    else:
+        cross += 16 * R * r * D + 4 * M * R * D
+    first = 2 * M * H * D if config.dropout else 0
+    return ffn + L * cross + (L - 1) * 32 * M * r * D + first
+
+
+def once_flops(config: LCMConfig, tokens: int | None = None, trainable: Trains = "all") -> int:
+    """FLOPs of a training step that do not depend on the batch: the first layer's self-attention,
+    the variance of the embedding's outputs, and weights plus their adapters."""
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
     variance = 2 * R * R * D
+    if isinstance(trainable, LoRAConfig):
+        r, once = trainable.rank, once_flops(config, tokens, "tokens")
+        sums = 2 * r * adapted_parameters(config, trainable)
+        if not adapts(trainable, "attention"):
+            return once + sums
+        # Of the first layer's self-attention, the value bias alone goes through the output map.
+        sums += 6 * D * r * H - 2 * r * D * D
+        return once + sums + (16 * M * r * D if config.dropout else 2 * H * D - 6 * r * D * D)
     if trainable == "tokens":
         return variance + (8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D)
     return variance + (3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D)

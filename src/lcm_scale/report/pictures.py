@@ -30,6 +30,7 @@ class Drawn:
         stem: of its files.   rows: what it shows, as its CSV has it.
         alt: for those who cannot see it.   target: whose it is, '' of none.
         narrow: the same for a page as narrow as a telephone's, where it takes another layout.
+        math: what stands between dollar signs is a formula (`style.style`).
     """
 
     stem: str
@@ -38,6 +39,7 @@ class Drawn:
     alt: str
     target: str = ""
     narrow: Figure | None = None
+    math: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +49,7 @@ class Drawn:
     @cached_property
     def svg(self) -> bytes:
         """Drawn once for the file and the page."""
-        return svg(self.figure)
+        return svg(self.figure, self.math)
 
 
 def shown(drawn: Drawn, folder: str = "figures") -> Markup:
@@ -62,7 +64,9 @@ def shown(drawn: Drawn, folder: str = "figures") -> Markup:
         picture = Markup("").join(
             (
                 _image(_embedded(drawn.svg), drawn.figure, drawn.alt, "for-wide"),
-                _image(_embedded(svg(drawn.narrow)), drawn.narrow, drawn.alt, "for-narrow"),
+                _image(
+                    _embedded(svg(drawn.narrow, drawn.math)), drawn.narrow, drawn.alt, "for-narrow"
+                ),
             )
         )
     return _with_files(picture, [f"{place}.{ending}" for ending in ENDINGS])
@@ -108,18 +112,18 @@ def _embedded(drawn: bytes, form: str = "svg+xml") -> Markup:
     return Markup("data:image/{};base64,{}").format(form, base64.b64encode(drawn).decode())
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: Figure, math: bool = False) -> bytes:
     """As a file; the same figure is the same file."""
     buffer = io.BytesIO()
-    with style.style():
+    with style.style(math):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, math: bool = False) -> bytes:
     """As a file."""
     buffer = io.BytesIO()
-    with style.style():
+    with style.style(math):
         figure.savefig(buffer, format="png", dpi=PNG_DPI)
     return buffer.getvalue()
 
@@ -131,7 +135,7 @@ def write(figures: Sequence[Drawn], folder: Path, earlier: str = "*") -> None:
     Raises: InputError where the folder cannot be written.
     """
     for drawn in figures:
-        write_atomic(folder / f"{drawn.name}.png", png(drawn.figure))
+        write_atomic(folder / f"{drawn.name}.png", png(drawn.figure, drawn.math))
         write_atomic(folder / f"{drawn.name}.svg", drawn.svg)
         write_atomic(folder / f"{drawn.name}.csv", csv_text(drawn.rows).encode())
     written = {drawn.name for drawn in figures}

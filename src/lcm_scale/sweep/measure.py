@@ -42,9 +42,9 @@ from lcm_scale.model.presets import LCMConfig
 from lcm_scale.sweep.finished import FORMAT, is_finished, write_predictions, write_result
 from lcm_scale.sweep.points import Point, Sweep
 from lcm_scale.sweep.trunks import start_from_trunk
-from lcm_scale.training.fit import fit
 from lcm_scale.training.prepare import Opened, PreparedRun, open_recipe, prepare_split
 from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
+from lcm_scale.training.trained import trained
 from lcm_scale.weights import checkpoints
 
 BOOTSTRAP = 500
@@ -223,7 +223,7 @@ def _model(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     run = prepared.run()
     try:
-        result = fit(run)
+        result = trained(run)
     except Diverged as error:
         return _diverged(prepared, run, error), []
     asked = [question.asked for question in prepared.questions]

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lcm_scale.config import BudgetConfig, Recipe, TrainerConfig
-from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, Job
-from lcm_scale.cost.placement import Placement, placed, placements, reason, settings, way_of
+from lcm_scale.cost.choice import choose
+from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS, Job, job_for
+from lcm_scale.cost.placement import Placement, Way, placed, placements, reason, settings, way_of
 from lcm_scale.cost.time import card_flops
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import Card, card_of
+from lcm_scale.hardware.machine import Machine
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import resolve
 from lcm_scale.sweep.points import Point, Sweep
@@ -35,7 +37,7 @@ class PlannedPoint:
     Attributes:
         hours: of all its cards together.
         spared_hours: not run, because the point starts from a shorter one's stable part.
-        placement: the way that its recipe states.
+        placement: the way that its run takes: what its recipe names, or the quickest that fits.
         advice: what would make it fit where that way does not; empty where it does.
     """
 
@@ -144,16 +146,12 @@ def _cost(
     batch = recipe.trainer.global_batch
     steps_each = max(1, math.ceil(scans / batch))
     steps = point.epochs * math.ceil(scans / batch)
-    job = Job(
-        model=resolve(recipe.model, counted.regions, counted.tokens),
+    model = resolve(recipe.model, counted.regions, counted.tokens)
+    job = replace(
+        job_for(recipe, model, min(steps, recipe.trainer.max_steps or steps)),
         batch=min(batch, scans),
-        steps=min(steps, recipe.trainer.max_steps or steps),
-        accumulate=recipe.trainer.accumulate,
-        trainable=recipe.optim.trainable,
-        state=recipe.optim.state,
-        precision=recipe.trainer.precision,
     )
-    way = way_of(recipe.trainer)
+    way = _way(job, card, recipe.trainer, budget.gpu)
     found = placed(job, way, card, budget)
     whole_step = card_flops(job, card, 1, way.checkpoint_layers, way.accumulate)
     spared_hours = found.card_hours * spared / point.epochs
@@ -168,6 +166,14 @@ def _cost(
         placement=found,
         advice="" if found.fits else _advice(job, card, recipe.trainer, budget),
     )
+
+
+def _way(job: Job, card: Card, trainer: TrainerConfig, gpu: str) -> Way:
+    """As the run would take it; where nothing fits, as its recipe stands."""
+    try:
+        return choose(job, Machine(card, gpu, trainer.nodes, trainer.devices), trainer).way
+    except InputError:
+        return way_of(trainer)
 
 
 def _advice(job: Job, card: Card, trainer: TrainerConfig, budget: BudgetConfig) -> str:

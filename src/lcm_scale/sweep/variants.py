@@ -8,11 +8,9 @@ seeds may be added, and what is done is never done again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from lcm_scale.config import AblationRecipe, Recipe, expand, load, override
 from lcm_scale.config.fields import GROUP_NAME, dotted
@@ -155,7 +153,7 @@ def _variant(
 def _changes(base: Recipe, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (before, now) of what differs; where there are as many phases as before, what
     differs in each: `phases.2.readout`."""
-    before, now = (dotted(OmegaConf.to_container(OmegaConf.structured(r))) for r in (base, recipe))
+    before, now = (dotted(asdict(r)) for r in (base, recipe))
     if len(before["phases"]) == len(now["phases"]):
         before, now = (
             flat | dotted({"phases": dict(enumerate(flat.pop("phases"), 1))})

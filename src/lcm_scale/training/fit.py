@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import is_first, rank
+from lcm_scale.training.callbacks.alike import Alike
 from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
@@ -31,13 +31,15 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
+from lcm_scale.training.computing import choose_threads, computed_before, say, written
 from lcm_scale.training.folder import write_head
+from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
-from lcm_scale.training.pseudo_labels import AuditRow
 from lcm_scale.training.remember import remember
-from lcm_scale.training.run_log import LOCK, EpochRow, epochs_of
+from lcm_scale.training.result import FitResult, read_audit, result_of
+from lcm_scale.training.run_log import LOCK
 from lcm_scale.training.schedule import phase_at
 from lcm_scale.training.signals import StopFlag, Watchdog, keep_lightning_out
 from lcm_scale.training.together import Together
@@ -55,18 +57,6 @@ OURS: dict[str, Any] = {
     "reload_dataloaders_every_n_epochs": 1,
     "use_distributed_sampler": False,
 }
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """A trained run: its folder, the checkpoint that validation chose (else the last), and its
-    epoch rows."""
-
-    folder: Path
-    checkpoint: Path
-    rows: tuple[EpochRow, ...]
-    audit: tuple[AuditRow, ...]
-    steps: int
 
 
 def pretrain(recipe: Recipe) -> Path:
@@ -88,56 +78,47 @@ def fit(prepared: PreparedRun) -> FitResult:
         in the folder. Where several ranks train, one of them raises it and the others Elsewhere.
     """
     with holding(prepared.folder / LOCK) as lock:
-        # Another process may have been at it since this run was prepared, and be gone again.
-        if checkpoints.newest(prepared.folder / "checkpoints") != prepared.resume:
-            raise InputError(
-                f"{prepared.folder}: another run went on from here in the meantime; the same "
-                "command goes on where it stands now"
-            )
+        see_unmoved(prepared)
         return _train(prepared, lock)
+
+
+def see_unmoved(prepared: PreparedRun) -> None:
+    """Raises: InputError where another process was at the run since it was prepared, and is gone
+    again."""
+    if checkpoints.newest(prepared.folder / "checkpoints") != prepared.resume:
+        raise InputError(
+            f"{prepared.folder}: another run went on from here in the meantime; the same "
+            "command goes on where it stands now"
+        )
 
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder)
+    before = computed_before(prepared)
+    threads = choose_threads(prepared, before)
+    say(prepared, threads, before)
+    plan = prepared.choice.record(recipe.trainer)
+    write_head(recipe, folder, plan=plan, **written(threads))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
     watchdog = Watchdog(folder, rank(), recipe.trainer.hang_seconds, recipe.trainer.hang_factor)
     resume, steps, done = prepared.resume, prepared.steps, prepared.done
     shown = progress.stage(prepared.label, steps, done)
-    with shown as advance, _quiet_lightning(), flag, watchdog:
+    with shown as advance, quiet_lightning(), flag, watchdog:
         together = Together()
-        step, meter = StepEnd(data, flag, together), Meter(data)
-        validation, pseudo = Validate(data, step), PseudoLabels(prepared, data, together)
-        log = Log(folder, lock, together, advance, step, validation, meter)
-        trainer = L.Trainer(
-            **trainer_arguments(recipe.trainer, prepared.hardware, together),
-            max_epochs=len(prepared.epoch_steps),
-            gradient_clip_val=recipe.optim.clip_norm,
-            callbacks=[
-                PhaseSwitch(),
-                pseudo,
-                step,
-                validation,
-                Finite(folder, step, validation),
-                *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
-                log,
-                *([Loggers(prepared, log, step, together)] if is_first() else []),
-                Save(folder, recipe.trainer, step, validation, together),
-                Stop(recipe.trainer.max_steps, step, watchdog),
-                meter,
-            ],
-            **OURS,
-        )
+        step = StepEnd(data, flag, together)
+        callbacks = callbacks_of(prepared, data, lock, step, watchdog, advance)
+        pseudo = next(each for each in callbacks if isinstance(each, PseudoLabels))
+        callbacks = only_what_they_do(module, callbacks)
+        trainer = make_trainer(prepared, together, callbacks, threads.number)
         keep_lightning_out(trainer)
+        step_plainly(trainer)
         if resume and done >= steps:
-            pseudo.load_state_dict(checkpoints.read_file(resume)["callbacks"][pseudo.state_key])
+            pseudo.audit = read_audit(resume)
         else:
             if is_first():
-                # Of weights that are trained further it says nothing any more.
-                for name in (checkpoints.FINAL, checkpoints.UNSEEN):
-                    (folder / "checkpoints" / name).unlink(missing_ok=True)
+                forget_final(folder)
             trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
             done = trainer.global_step
     if step.stopped and done < steps:
@@ -149,9 +130,50 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
             with together.alone():
                 remember(prepared, checkpoints.find(folder))
         together.agree(trainer.strategy)
-    chosen = checkpoints.find(folder)
-    rows = tuple(epochs_of(folder / "log.jsonl"))
-    return FitResult(folder, chosen, rows, tuple(pseudo.audit), done)
+    return result_of(folder, pseudo.audit, done)
+
+
+def callbacks_of(
+    prepared: PreparedRun,
+    data: ConnectomeData,
+    lock: Lock | None,
+    step: StepEnd,
+    watchdog: Watchdog,
+    advance: Callable[..., None],
+) -> list[L.Callback]:
+    """A run's callbacks, in the order in which they are called."""
+    recipe, folder, together = prepared.recipe, prepared.folder, step.together
+    validation, meter = Validate(data, step), Meter(data)
+    log = Log(folder, lock, together, advance, step, validation, meter)
+    return [
+        Alike(prepared.choice),
+        PhaseSwitch(),
+        PseudoLabels(prepared, data, together),
+        step,
+        validation,
+        Finite(folder, step, validation),
+        *([BestByTarget(folder, data, step, together)] if prepared.by_target else []),
+        log,
+        *([Loggers(prepared, log, step, together)] if is_first() else []),
+        Save(folder, recipe.trainer, step, validation, together),
+        Stop(recipe.trainer.max_steps, step, watchdog),
+        meter,
+    ]
+
+
+def make_trainer(
+    prepared: PreparedRun, together: Together, callbacks: list[L.Callback], threads: int
+) -> L.Trainer:
+    """Threads and allocator of this process are set on the way."""
+    same_targets = len({phase.active for phase in prepared.opened.phases}) == 1
+    return L.Trainer(
+        **trainer_arguments(prepared.trainer, prepared.hardware, together, threads, same_targets),
+        max_epochs=len(prepared.epoch_steps),
+        gradient_clip_val=prepared.recipe.optim.clip_norm,
+        callbacks=callbacks,
+        profiler=Unprofiled(),
+        **OURS,
+    )
 
 
 def batches_of(prepared: PreparedRun) -> ConnectomeData:
@@ -170,6 +192,12 @@ def batches_of(prepared: PreparedRun) -> ConnectomeData:
     )
 
 
+def forget_final(folder: Path) -> None:
+    """Of weights that are trained further, the final checkpoint says nothing any more."""
+    for name in (checkpoints.FINAL, checkpoints.UNSEEN):
+        (folder / "checkpoints" / name).unlink(missing_ok=True)
+
+
 def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     """The module with its first weights: drawn by the recipe's seed, then those of `init_from`."""
     recipe, opened = prepared.recipe, prepared.opened
@@ -180,7 +208,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, recipe.trainer, recipe.optim.trainable)
+    prepare_model(module.model, prepared.trainer, recipe.optim.trains)
     return module
 
 
@@ -197,7 +225,7 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Our display is the display: Lightning's banners and its advice on data loaders are kept out
     of it."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")

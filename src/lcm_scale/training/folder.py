@@ -10,10 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from lcm_scale.checked import read_object
 from lcm_scale.config import Recipe, dump, expand, read_yaml
@@ -56,15 +55,18 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     check_free(folder / LOCK)
 
 
-def write_head(recipe: Recipe, folder: Path) -> None:
-    """Make the folder, with the recipe and where the run comes from; on the first rank alone."""
+def write_head(recipe: Recipe, folder: Path, **more: Any) -> None:
+    """Make the folder, with the recipe and where the run comes from; on the first rank alone.
+
+    Args: more: facts of the run beside its provenance.
+    """
     if not is_first():
         return
     for part in folder.glob(".*.partial"):  # a kill left it
         part.unlink(missing_ok=True)
     if (folder / RECIPE).is_file():
         _log_changes(_stored(folder), _flat(recipe), folder / "log.jsonl")
-    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe)}
+    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe), **more}
     write_atomic(folder / RECIPE, dump(recipe).encode())
     write_atomic(folder / PROVENANCE, json.dumps(facts, indent=1).encode())
 
@@ -104,11 +106,19 @@ def write_evaluation(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
     if not (folder / RECIPE).is_file():
         write_head(recipe, folder)
     facts = {
-        "recipe": OmegaConf.to_container(OmegaConf.create(dump(recipe))),
+        "recipe": asdict(recipe),
         "fingerprints": dict(fingerprints),
         "starts_from": _marks_of(recipe),
     }
     write_atomic(folder / EVALUATION, json.dumps(facts, indent=1).encode())
+
+
+def plan_of(folder: Path) -> Any:
+    """What `write_head` wrote of the plan, None where there is none: earlier versions had none."""
+    try:
+        return read_object(folder / PROVENANCE).get("plan")
+    except InputError:
+        return None
 
 
 # -- what differs ----------------------------------------------------------------------------------
@@ -186,8 +196,8 @@ def _texts(data: Mapping[str, Any], key: str) -> Mapping[str, str]:
 
 
 def _stored(folder: Path) -> Flat:
-    return dotted(OmegaConf.to_container(read_yaml(folder / RECIPE)))
+    return dotted(read_yaml(folder / RECIPE))
 
 
 def _flat(recipe: Recipe) -> Flat:
-    return dotted(OmegaConf.to_container(OmegaConf.create(dump(recipe))))
+    return dotted(asdict(recipe))

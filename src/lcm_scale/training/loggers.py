@@ -10,18 +10,19 @@ import importlib.util
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from omegaconf import OmegaConf
+from typing import TYPE_CHECKING, Any
 
 from lcm_scale.checked import read_object
-from lcm_scale.config import Recipe, dump
+from lcm_scale.config import Recipe
 from lcm_scale.config.fields import dotted
 from lcm_scale.errors import InputError
 from lcm_scale.files import write_atomic
 from lcm_scale.provenance import versions
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
 
 RUNS = "loggers.json"  # in a run's folder: logger -> the id that the run has there
 PROJECT = "lcm-scale"  # where the environment names no project or experiment
@@ -50,6 +51,8 @@ def make_logger(name: str, recipe: Recipe, folder: Path, done: int) -> Logger:
         name: one of `NEEDS`.   folder: the run's.
         done: steps that the checkpoint has which the run goes on from; 0: none.
     """
+    from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
+
     if name == "tensorboard":
         # What a killed run wrote behind its checkpoint is hidden: those steps come again.
         again: dict[str, Any] = {"purge_step": done + 1} if (folder / name).is_dir() else {}
@@ -95,7 +98,7 @@ def remember_run(folder: Path, name: str, run: str) -> None:
 
 def told_of(recipe: Recipe) -> dict[str, Any]:
     """What loggers are told of a recipe: what was trained and how, not on whom or where."""
-    flat = dotted(OmegaConf.to_container(OmegaConf.create(dump(recipe))))
+    flat = dotted(asdict(recipe))
     told = {key: value for key, value in flat.items() if key.startswith(tuple(TOLD))}
     phases = ", ".join(f"{phase.name} ({phase.epochs} epochs)" for phase in recipe.phases)
     return {**told, "phases": phases, "version": versions()["lcm_scale"]}

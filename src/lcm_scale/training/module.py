@@ -71,11 +71,17 @@ class LCMModule(L.LightningModule):
         return each.sum()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Random numbers are a function of (seed, step, rank), so a resumed run draws the same ones:
-        # no state to save.
-        torch.manual_seed(
-            int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
-        )
+        # torch.manual_seed goes on to every kind of device that torch knows, each of which notes
+        # where it was called from: 6 % of a small step.
+        seed = self.seed_of(batch_idx)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def seed_of(self, batch_idx: int) -> int:
+        """Of a batch's random numbers: a function of (seed, step, rank), so that a resumed run
+        draws the same ones, and there is no state to save."""
+        return int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
 
     def scores(self, batch: Batch) -> list[Tensor]:
         """Per active target (B, classes) logits or (B, 1) values, read without labels."""
@@ -120,7 +126,7 @@ class LCMModule(L.LightningModule):
             atlas=self.atlas,
             edges=self.recipe.data.edges,
             scalars={
-                term.target.name: (term.centre, term.scale)
+                term.target.name: (float(term.centre), float(term.scale))
                 for term in self.terms
                 if not term.target.is_class
             },

@@ -14,17 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from lcm_scale.config import Recipe, expand
+from lcm_scale.config import LoRAConfig, Recipe, TrainerConfig, expand
+from lcm_scale.cost.choice import Choice, choose, settings_before
+from lcm_scale.cost.count import job_for
 from lcm_scale.data.given import check_names
 from lcm_scale.data.kinds import CORRELATIONS
-from lcm_scale.data.module import check_state, scans_to_train
 from lcm_scale.data.order import BatchPlan
-from lcm_scale.data.sets import ShardSets, open_sets, split_subjects
+from lcm_scale.data.sets import ShardSets, open_sets, scans_to_train, split_subjects
+from lcm_scale.data.state import check_state
 from lcm_scale.data.stream import Edges, open_edges
 from lcm_scale.errors import InputError, nearest
+from lcm_scale.hardware.machine import machine_here
 from lcm_scale.model.presets import LCMConfig, resolve
 from lcm_scale.objectives import TargetLoss
-from lcm_scale.training.folder import check_folder, run_folder
+from lcm_scale.training.folder import check_folder, plan_of, run_folder
 from lcm_scale.training.loggers import check_loggers
 from lcm_scale.training.parallel.strategy import Hardware, choose_hardware
 from lcm_scale.training.schedule import Phase, decay_epoch, schedule
@@ -64,6 +67,7 @@ class PreparedRun:
         train, validation: scan numbers, ascending; whoever is in neither is never seen.
         terms: one a target of the vocabulary: its weight, and a scalar's centre and scale.
         epoch_steps: optimiser steps of every epoch.
+        choice: how it is spread over the machine, and why.
         resume: the checkpoint to go on from, None where the run begins.
         by_target: whether each target's best epoch on the validation scans is kept.
         keep_unseen: whether a model with people memory is kept whose memory has no validation
@@ -79,9 +83,15 @@ class PreparedRun:
     terms: tuple[TargetLoss, ...]
     epoch_steps: tuple[int, ...]
     hardware: Hardware
+    choice: Choice
     resume: Path | None
     by_target: bool = False
     keep_unseen: bool = False
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The recipe's, with what it leaves to the machine."""
+        return self.choice.applied(self.recipe.trainer)
 
     @cached_property
     def total_steps(self) -> int:
@@ -108,8 +118,10 @@ class PreparedRun:
         """Whether all steps are taken and what it answers with is written."""
         if self.resume is None or self.done < self.steps:
             return False
-        remembers = self.recipe.model.people_memory != "none"
-        return not remembers or (self.resume.parent / checkpoints.FINAL).is_file()
+        if self.recipe.model.people_memory == "none":
+            return True
+        names = [checkpoints.FINAL, *[checkpoints.UNSEEN] * self.keep_unseen]
+        return all((self.resume.parent / name).is_file() for name in names)
 
     @cached_property
     def subjects(self) -> list[str]:
@@ -160,6 +172,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
         sets.vocabulary[name]
     _check_pseudo_labels(recipe, phases, sets, start)
     _check_people_memory(recipe, sets)
+    _check_lora(recipe, model)
     choose_hardware(recipe.trainer, model.width)
     check_loggers(recipe.trainer.loggers)
     if start:
@@ -182,7 +195,7 @@ def prepare_split(
     Args:
         recipe: the opened one, but for name and seed.
     Raises: InputError where a phase has nobody to train on, the folder holds another run, or the
-        checkpoint to go on from saw other data.
+        checkpoint to go on from saw other data, or the machine cannot hold it.
     """
     check_folder(recipe, folder)
     epoch_steps: list[int] = []
@@ -190,6 +203,7 @@ def prepare_split(
         scans = scans_to_train(opened.sets, train, phase.sets, phase.first_epoch)
         steps = BatchPlan(len(scans), recipe.trainer.global_batch).steps
         epoch_steps += [steps] * (phase.end_epoch - phase.first_epoch)
+    hardware = choose_hardware(recipe.trainer, opened.model.width)
     resume = checkpoints.newest(folder / "checkpoints")
     if resume:
         saved = checkpoints.read_file(resume)
@@ -205,9 +219,18 @@ def prepare_split(
         validation=validation,
         terms=loss_terms(recipe, opened.sets, train, opened.start),
         epoch_steps=tuple(epoch_steps),
-        hardware=choose_hardware(recipe.trainer, opened.model.width),
+        hardware=hardware,
+        choice=_choice(recipe, folder, opened.model),
         resume=resume,
     )
+
+
+def _choice(recipe: Recipe, folder: Path, model: LCMConfig) -> Choice:
+    """How the run is spread.  Raises: InputError where nothing fits."""
+    trainer = recipe.trainer
+    machine = machine_here(trainer)
+    before = settings_before(plan_of(folder), machine, trainer)
+    return choose(job_for(recipe, model), machine, trainer, before)
 
 
 def loss_terms(
@@ -241,6 +264,32 @@ def _check_vocabulary(resume: Path, meaning: object, sets: ShardSets) -> None:
         raise InputError(
             f"{resume}: its categories stand in another order than this version gives them; go on "
             "with the version that began the run, or begin anew (init_from takes it as it is)"
+        )
+
+
+def _check_lora(recipe: Recipe, model: LCMConfig) -> None:
+    """Raises: InputError where adapters have nothing to stand on, or would be no smaller than it;
+    and where their settings are given and nobody asks for adapters."""
+    optim, asked = recipe.optim, recipe.optim.trainable == "lora"
+    if not asked and optim.lora != LoRAConfig():
+        raise InputError(
+            f"optim.lora: optim.trainable={optim.trainable} trains no adapters; set "
+            "optim.trainable=lora, or leave optim.lora out"
+        )
+    if asked and not recipe.init_from:
+        raise InputError(
+            "optim.trainable=lora: adapters stand on weights that somebody trained; name them with "
+            "init_from, or set optim.trainable=all"
+        )
+    if asked and not optim.lora.targets:
+        raise InputError(
+            "optim.lora.targets is empty: without adapters, that is optim.trainable=tokens"
+        )
+    sides = (model.width, *([model.ffn] if "ffn" in optim.lora.targets else []))
+    if asked and optim.lora.rank >= min(sides):
+        raise InputError(
+            f"optim.lora.rank={optim.lora.rank}: not below {min(sides)}, the smaller side of the "
+            "weights; set a lower rank, or optim.trainable=all"
         )
 
 

@@ -25,35 +25,8 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.files import write_atomic
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.pseudo_threshold import class_threshold, scalar_passes
+from lcm_scale.training.result import AuditRow
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One target's pseudo-labels.
-
-    Attributes:
-        phase: at whose start they were made.
-        missing: training scans without this label.   given: those that got a pseudo-label.
-        mean_confidence: of the given ones, before the recipe's weight; NaN for scalars, which have
-            none.
-        categories: given labels by category, 'M: 12, F: 3'; for scalars their range.
-        known: validation scans with a recorded label (N/A is none), of people whom the pretrained
-            model did not see.   agreement: share of them predicted right (scalars: MAE), NaN
-            without any.
-        threshold: the confidence that was asked for; NaN where none was good enough, and for
-            scalars.
-    """
-
-    phase: str
-    target: str
-    missing: int
-    given: int
-    mean_confidence: float
-    categories: str
-    known: int
-    agreement: float
-    threshold: float = float("nan")  # checkpoints of release 0.1.0 have none
 
 
 @dataclass(frozen=True)

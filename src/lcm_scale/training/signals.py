@@ -16,11 +16,12 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-import lightning as L
+from typing import TYPE_CHECKING, Any
 
 from lcm_scale.terminal import print
+
+if TYPE_CHECKING:
+    import lightning as L
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 GRACE = 5.0  # seconds between a rank's dump and its end, in which the others notice as well

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch.strategies import Strategy
 
 from lcm_scale.errors import Elsewhere, InputError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
 
 
 class Together:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from lightning.pytorch import loggers as lightning_loggers
 
 from lcm_scale.config import Recipe
 from lcm_scale.errors import InputError
@@ -86,10 +87,12 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[FakeLogger]]:
         settings.Settings = dict  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "wandb", settings)
         monkeypatch.setattr(
-            loggers, "WandbLogger", lambda version, **rest: FakeLogger(version, fails)
+            lightning_loggers, "WandbLogger", lambda version, **rest: FakeLogger(version, fails)
         )
         monkeypatch.setattr(
-            loggers, "MLFlowLogger", lambda *words, run_id, **rest: FakeLogger(run_id, fails)
+            lightning_loggers,
+            "MLFlowLogger",
+            lambda *words, run_id, **rest: FakeLogger(run_id, fails),
         )
         return FakeLogger.made
 

@@ -14,13 +14,9 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.stream import Batch
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.module import LCMModule
+from lcm_scale.training.result import checkpoint_of
 from lcm_scale.training.together import Together
 from lcm_scale.vocabulary import NOT_APPLICABLE
-
-
-def checkpoint_of(folder: Path, target: int) -> Path:
-    """Where a run keeps a target's best epoch.  Args: target: its number in the vocabulary."""
-    return folder / "checkpoints" / f"best-target-{target}.ckpt"
 
 
 class BestByTarget(L.Callback):

@@ -14,12 +14,15 @@ from lcm_scale.ranks import is_first
 from lcm_scale.terminal import print
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.prepare import PreparedRun
-from lcm_scale.training.pseudo_labels import AuditRow, make_pseudo_labels, sentence, write_audit
+from lcm_scale.training.pseudo_labels import make_pseudo_labels, sentence, write_audit
+from lcm_scale.training.result import AUDIT, AuditRow
 from lcm_scale.training.together import Together
 
 
 class PseudoLabels(L.Callback):
     """Added after `PhaseSwitch`.  Attributes: audit: what was given so far."""
+
+    state_key = AUDIT
 
     def __init__(self, prepared: PreparedRun, data: ConnectomeData, together: Together) -> None:
         self.prepared, self.data, self.together = prepared, data, together

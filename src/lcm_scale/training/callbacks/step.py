@@ -49,14 +49,30 @@ class StepEnd(L.Callback):
         self.done = (batch_idx + 1) % self.data.accumulate == 0
         if not self.done:
             return
-        self.consumed = self.data.step_consumed()
-        self.epoch_done = self.consumed.stop == self.data.plan(self.data.epoch).scans
+        self._advance()
         loss = torch.stack([losses.sum() for losses in self.micro]).mean()
         told = [self.flag.raised, self.together.held is not None]
-        numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
-        mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        if trainer.world_size > 1:
+            numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
+            mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        else:
+            mean = [float(loss), *told]
         self.loss, self.stopped = mean[0], mean[1] > 0
         self.together.end(mean[2] > 0)
+
+    def told(self, losses: torch.Tensor, stopped: bool) -> None:
+        """The same of a model that trains with others in one process.
+
+        Args: losses: (active targets,).   stopped: whether a signal asks the run to end here.
+        """
+        self.micro, self.done, self.stopped = [losses], True, stopped
+        self._advance()
+        self.loss = float(losses.sum())
+        self.together.end(self.together.held is not None)
+
+    def _advance(self) -> None:
+        self.consumed = self.data.step_consumed()
+        self.epoch_done = self.consumed.stop == self.data.plan(self.data.epoch).scans
 
     def each(self) -> torch.Tensor:
         """(active targets,): this rank's part of the loss of the step that just ended."""

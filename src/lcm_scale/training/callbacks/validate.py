@@ -41,8 +41,12 @@ class Validate(L.Callback):
                 total += module.validation_losses(
                     {name: value.to(module.device) for name, value in batch.items()}
                 )
-        total = trainer.strategy.reduce(total, reduce_op="sum")
-        row: dict[str, Any] = {"val_loss": float(total.sum())}
-        for number, value in zip(columns, total.tolist(), strict=True):
-            row[f"val_loss: {module.vocabulary.names[number]}"] = value
-        return row
+        return row_of(module, trainer.strategy.reduce(total, reduce_op="sum"))
+
+
+def row_of(module: LCMModule, total: torch.Tensor) -> dict[str, Any]:
+    """What an epoch's row says of it.  Args: total: (active targets,) losses."""
+    row: dict[str, Any] = {"val_loss": float(total.sum())}
+    for number, value in zip(module.phase.active, total.tolist(), strict=True):
+        row[f"val_loss: {module.vocabulary.names[number]}"] = value
+    return row

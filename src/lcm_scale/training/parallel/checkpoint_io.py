@@ -31,7 +31,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if self.together.held is None:
             with self.together.alone():
                 _see_finite(checkpoint, Path(path))
-                checkpoints.write_file(checkpoint, Path(path))
+                checkpoints.write_file(_apart(checkpoint), Path(path))
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None
@@ -57,3 +57,13 @@ def _see_finite(checkpoint: dict[str, Any], path: Path) -> None:
             "trainer.precision=32-true",
             checkpoint["global_step"],
         )
+
+
+def _apart(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """With copies of weights that are slices of a stack (`model.stack`): torch writes what a slice
+    lies in, which is all models'."""
+    weights = checkpoint["state_dict"]
+    for name, value in weights.items():
+        if value.nbytes < value.untyped_storage().nbytes():
+            weights[name] = value.clone()
+    return checkpoint

@@ -1,24 +1,25 @@
 """How a run is spread over hardware, as Lightning arguments, in the order in which they are
-decided."""
+decided.
+
+Lightning is imported where it is used: it takes longer than all else that prepares a run.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 
-from lcm_scale.config import TrainerConfig
+from lcm_scale.config import LoRAConfig, TrainerConfig, Trains
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.allocator import keep_freed_memory
+from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
+from lcm_scale.model.lora import add_adapters
 from lcm_scale.ranks import under_slurm
-from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 from lcm_scale.training.together import Together
 
 
@@ -42,9 +43,7 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     """
     # 1. the device: the first GPU there is, unless the recipe says otherwise
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    accelerator = config.accelerator
-    if accelerator == "auto":
-        accelerator = "gpu" if count else "cpu"
+    accelerator = accelerator_here(config.accelerator)
     if accelerator == "gpu" and not count:
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     # Slurm may show each task its own GPU only.
@@ -56,12 +55,14 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     precision = precision_of(config.precision, "cuda" if accelerator == "gpu" else "cpu", width)
     # 3. who holds what
     zero = config.strategy.startswith("zero")
-    if config.offload and not zero:
+    # On GPUs `auto` takes a stage that can offload.
+    offloads = config.offload and config.strategy == "auto" and accelerator == "gpu"
+    if config.offload and not (zero or offloads):
         raise InputError("trainer.offload=true needs trainer.strategy=zero1, zero2 or zero3")
-    if zero and importlib.util.find_spec("deepspeed") is None:
+    if (zero or offloads) and importlib.util.find_spec("deepspeed") is None:
+        key = "offload=true" if offloads else f"strategy={config.strategy}"
         raise InputError(
-            f"trainer.strategy={config.strategy}: DeepSpeed is not installed: "
-            "pip install 'lcm-scale[deepspeed]'"
+            f"trainer.{key}: DeepSpeed is not installed: pip install 'lcm-scale[deepspeed]'"
         )
     if config.compile and config.strategy == "zero3":
         raise InputError(
@@ -73,6 +74,8 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
 
 def _check_tasks(config: TrainerConfig) -> None:
     """Lightning counts Slurm's tasks when it starts, with an exception of its own."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
     try:
         SLURMEnvironment(auto_requeue=False).validate_settings(config.devices, config.nodes)
     except ValueError as error:
@@ -83,17 +86,28 @@ def _check_tasks(config: TrainerConfig) -> None:
 
 
 def trainer_arguments(
-    config: TrainerConfig, hardware: Hardware, together: Together
+    config: TrainerConfig,
+    hardware: Hardware,
+    together: Together,
+    threads: int,
+    same_targets: bool = False,
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
-    Args: together: where a checkpoint's failure is held until the ranks meet.
+    Args:
+        config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
+        together: where a checkpoint's failure is held until the ranks meet.
+        threads: of this process.
+        same_targets: whether all phases of the run train the same ones.
     """
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+    from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
+
     accelerator = hardware.accelerator
-    # 1. threads: this process's share of what the scheduler granted, not of what the machine has
+    # 1. threads
     processes = config.devices * config.nodes
-    here = 1 if under_slurm() or accelerator == "gpu" else config.devices
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
+    torch.set_num_threads(threads)
     if accelerator == "cpu":
         keep_freed_memory()
     # 2. processes: Slurm's tasks, or children that Lightning starts. Lightning's own requeueing
@@ -108,20 +122,22 @@ def trainer_arguments(
         "num_nodes": config.nodes,
         # ZeRO's strategy brings its own way of computing in bf16.
         "precision": None if config.strategy.startswith("zero") else hardware.precision,
-        "strategy": _strategy(config, hardware, processes),
+        "strategy": _strategy(config, hardware, processes, same_targets),
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
 
 
-def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
+def prepare_model(model: LCM, config: TrainerConfig, trains: Trains) -> None:
     """What is done to a model before it trains, in order."""
     # 1. what trains; the rest gets neither gradients nor optimiser state
-    if trainable == "tokens":
+    if trains != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(
                 name.startswith(("tokens.", "norm.", "readout.", "edge_branch."))
             )
+    if isinstance(trains, LoRAConfig):
+        add_adapters(model, trains)
     # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs
     # again
     model.checkpointing = config.checkpoint_layers
@@ -131,7 +147,7 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
             layer.compile()
 
 
-def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
+def _strategy(config: TrainerConfig, hardware: Hardware, processes: int, same_targets: bool) -> Any:
     name = config.strategy
     if name.startswith("zero"):
         from lcm_scale.training.parallel.zero import ZeroStrategy
@@ -140,8 +156,18 @@ def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
         return ZeroStrategy(int(name[-1]), config.offload, on_cpu, hardware.precision)
     if name == "auto" and processes == 1:
         return "auto"
-    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
-    # ranks already. Gradients live in the buckets that are sent: else each is held twice.
+    from lightning.pytorch.strategies import DDPStrategy
+
+    # Targets that a phase leaves out get no gradient. Where all phases train the same ones, each
+    # step uses the same weights, and DDP learns at the first which those are; else it looks for
+    # them at every step, and the host waits until the ranks agree. A first step in micro-batches
+    # would teach it by one that sends nothing.
+    static = same_targets and config.accumulate == 1
+    # Buffers are the same on all ranks already. Gradients live in the buckets that are sent: else
+    # each is held twice.
     return DDPStrategy(
-        find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        static_graph=static,
+        find_unused_parameters=not static,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
     )
