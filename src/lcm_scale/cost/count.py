@@ -276,7 +276,7 @@ def workspace_bytes(
     # absorbed queries, attended rows and their gradients; or keys and values with their gradients;
     # the memory's gradient
     attended = 6 * H * M * D if absorbed else 4 * R * D
-    return size * (attended + 2 * R * D + 4 * M * D)
+    return size * (attended + R * D + 4 * M * D)
 
 
 def _formulation(config: LCMConfig, precision: str, device: str) -> str:
