@@ -1,7 +1,7 @@
 """Speed and memory of our model beside the published one, alternating in one run; JSON and a
 picture.
 
-    # The 147m stack at batch 16 in both precisions, into benchmarks/results/:
+    # The 147m stack at batch 16 in both precisions, into benchmarks/results/, a file a processor:
     python benchmarks/model.py
     python benchmarks/model.py --tokens 7 --repeats 3 --out FOLDER
 
@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -350,10 +351,8 @@ def run(
         "rows": [],
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = (
-        arguments.out
-        / f"model_{arguments.preset}_{arguments.device}_{arguments.threads}threads.json"
-    )
+    processor = re.sub(r"[^a-z0-9]+", "-", result["device"].partition(",")[0].lower()).strip("-")
+    path = arguments.out / f"model_{arguments.preset}_{processor}_{arguments.threads}threads.json"
     for precision in arguments.precision:
         for tokens in arguments.tokens:
             work = (

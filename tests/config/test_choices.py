@@ -19,6 +19,7 @@ from lcm_scale.atlas import load_atlas
 from lcm_scale.config import (
     ConnectivityConfig,
     ContextConfig,
+    LoRAConfig,
     OptimConfig,
     Recipe,
     ShardRecipe,
@@ -26,6 +27,7 @@ from lcm_scale.config import (
     StrategyConfig,
     SweepRecipe,
     TrainerConfig,
+    Trains,
 )
 from lcm_scale.config.fields import described, section_of
 from lcm_scale.config.run import SCRATCH
@@ -217,9 +219,9 @@ def state(word: str) -> object:
     return LCMModule.configure_optimizers(parts).state_dtype
 
 
-def trainable(word: str) -> object:
+def trained(trains: Trains) -> object:
     model = LCM(SHAPE)
-    prepare_model(model, TrainerConfig(), word)
+    prepare_model(model, TrainerConfig(), trains)
     return frozenset(name for name, p in model.named_parameters() if p.requires_grad)
 
 
@@ -236,7 +238,8 @@ def scalar_scale(word: str) -> object:
 def strategy(word: str) -> object:
     if word.startswith("zero"):
         pytest.importorskip("deepspeed")
-    made = trainer_arguments(TrainerConfig(strategy=word, threads=1), CPU, Together())["strategy"]
+    asked = TrainerConfig(strategy=word, threads=1)
+    made = trainer_arguments(asked, CPU, Together(), 1)["strategy"]
     config = getattr(made, "config", None)
     return type(made).__name__, config and config["zero_optimization"]["stage"]
 
@@ -342,7 +345,8 @@ DOES: dict[str, Callable[..., object]] = {
     "Recipe.model.init": init,
     "Recipe.optim.schedule": schedule,
     "Recipe.optim.state": state,
-    "Recipe.optim.trainable": trainable,
+    "Recipe.optim.trainable": lambda word: trained(OptimConfig(trainable=word).trains),
+    "Recipe.optim.lora.targets": lambda word: trained(LoRAConfig(rank=1, targets=[word])),
     "Recipe.objective.scalar_scale": scalar_scale,
     "Recipe.trainer.strategy": strategy,
     "Recipe.trainer.precision": precision,

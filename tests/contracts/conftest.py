@@ -73,6 +73,9 @@ PARTS = {
     "_signal_connector": Part(
         "lightning", "no setting leaves a run's own signal handlers in force during fit"
     ),
+    "_AutomaticOptimization": Part(
+        "lightning", "no setting takes a step without a dozen calls for hooks that nobody has"
+    ),
     "_init_deepspeed_distributed": Part(
         "lightning", "setup_distributed refuses CPUs before it gets there"
     ),

@@ -9,7 +9,9 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
 from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.trainer import call
 
 from lcm_scale.training.signals import keep_lightning_out
 
@@ -55,6 +57,21 @@ def test_a_runs_own_signal_handlers_stay_in_force_during_fit(holds: Holds) -> No
         holds("_signal_connector", replaced is not ours, "no longer replaces a run's handlers")
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_trainer_takes_its_steps_by_the_loop_that_ours_replaces(holds: Holds) -> None:
+    name = "_AutomaticOptimization"
+    taken = list(inspect.signature(_AutomaticOptimization.run).parameters)
+    holds(name, taken == ["self", "optimizer", "batch_idx", "kwargs"], f"run takes {taken}")
+    source = inspect.getsource(L.Trainer().fit_loop.epoch_loop.advance)
+    holds(name, ".automatic_optimization.run(" in source, "is no longer what takes a step")
+    zero_grad = _AutomaticOptimization(L.Trainer()).optim_progress.optimizer.zero_grad
+    holds(name, hasattr(zero_grad, "increment_started"), "counts otherwise")
+
+
+def test_a_hook_that_cannot_be_called_is_passed_over(holds: Holds) -> None:
+    source = inspect.getsource(call)
+    holds("_AutomaticOptimization", source.count("if callable(fn)") >= 1, "calls every hook")
 
 
 def test_its_deepspeed_strategy_starts_and_cuts_the_model_where_ours_steps_in(

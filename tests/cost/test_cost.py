@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lcm_scale import config
-from lcm_scale.config import TrainerConfig
+from lcm_scale.config import LoRAConfig, OptimConfig, TrainerConfig, Trains
 from lcm_scale.cost.count import activation_bytes, cost, memory
 from lcm_scale.errors import InputError
 from lcm_scale.model.lcm import LCM
@@ -62,9 +62,18 @@ def test_an_unknown_size_is_the_users_mistake() -> None:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("attention", ["projected", "absorbed"])
-@pytest.mark.parametrize("trainable", ["all", "tokens"])
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        "all",
+        "tokens",
+        LoRAConfig(3),
+        LoRAConfig(2, targets=["attention"]),
+        LoRAConfig(2, targets=["ffn"]),
+    ],
+)
 def test_activations_are_what_autograd_keeps(
-    precision: str, attention: str, trainable: str
+    precision: str, attention: str, trainable: Trains
 ) -> None:
     shape = replace(SHAPE, attention=attention)
     few, many = (saved_bytes(shape, scans, precision, trainable) for scans in (2, 6))
@@ -84,7 +93,7 @@ def test_copies_of_weights_are_what_autocast_keeps() -> None:
     assert kept_for_no_scan(3) - kept_for_no_scan(2) == copies
 
 
-def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: str = "all") -> int:
+def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: Trains = "all") -> int:
     """Distinct storage that autograd saves in a forward pass, parameters aside."""
     model = LCM(shape).train()
     prepare_model(model, TrainerConfig(), trainable)
@@ -109,21 +118,22 @@ def saved_bytes(shape: LCMConfig, scans: int, precision: str, trainable: str = "
 MEASURE = """
 import re, sys
 from pathlib import Path
-import psutil, torch
+import lightning.pytorch, psutil, torch  # Lightning as in a run: it loads what a first step would load else
 torch.set_num_threads(1)
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.flops import parameter_count
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.hardware import cards
 from lcm_scale.hardware.cards import Card
-from lcm_scale.config import TrainerConfig
+from lcm_scale.config import OptimConfig, TrainerConfig
 from lcm_scale.training.optimizer import TwoStage
 from lcm_scale.training.parallel.strategy import prepare_model
 precision, checkpointing, trainable, state = sys.argv[1], sys.argv[2] == "True", sys.argv[3], sys.argv[4]
+trains = OptimConfig(trainable=trainable).trains
 torch.nn.Linear(512, 512)(torch.rand(512, 512)).sum().backward()  # libraries take what they need once
 before = psutil.Process().memory_info().rss
 model = LCM(LCMConfig(116, (27,), layers=2))
-prepare_model(model, TrainerConfig(checkpoint_layers=checkpointing), trainable)
+prepare_model(model, TrainerConfig(checkpoint_layers=checkpointing), trains)
 optimizer = TwoStage(model.parameters(), state_dtype=torch.bfloat16 if state == "bf16" else torch.float32)
 fc = torch.rand(32, 116, 116)
 for _ in range(2):
@@ -148,6 +158,8 @@ print(int(peak[1]) * 1024 - before)
         ("bf16-mixed", False, "all", "fp32"),
         ("32-true", False, "all", "bf16"),
         ("32-true", False, "tokens", "fp32"),
+        ("32-true", False, "lora", "fp32"),
+        ("bf16-mixed", False, "lora", "fp32"),
     ],
 )
 def test_the_processs_peak_memory_is_predicted_within_a_tenth(
@@ -157,7 +169,8 @@ def test_the_processs_peak_memory_is_predicted_within_a_tenth(
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *words], capture_output=True, text=True, check=True
     )
+    trains = OptimConfig(trainable=trainable).trains
     predicted = memory(
-        LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trainable, state
+        LCMConfig(116, (27,), layers=2), precision, 32, checkpointing, trains, state
     ).total
     assert predicted == pytest.approx(int(done.stdout), rel=0.1)

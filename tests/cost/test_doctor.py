@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lcm_scale.config import Recipe
 from lcm_scale.cost import doctor
 
@@ -26,6 +28,16 @@ def test_a_missing_set_and_a_missing_gpu_are_both_told(recipe: Make) -> None:
     findings = by_name(recipe("data=[nowhere]", "trainer.accelerator=gpu"))
     assert findings["shards nowhere"].state == "fail"
     assert "nowhere" in findings["shards nowhere"].seen
+
+
+def test_what_the_machine_cannot_hold_is_told(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recipe("trainer.accelerator=cpu")
+    assert by_name(asked)["plan"].state == "ok"
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+    found = by_name(recipe("trainer.accelerator=cpu", "model.width=512"))["plan"]
+    assert found.state == "fail" and "nothing fits CPU" in found.seen
 
 
 def test_a_damaged_tar_is_named(recipe: Make, make_set, tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ checkpoints.write_file = write
 cli.main()
 """
 
+# The second rank's machine has less memory.
+LITTLE = """
+import os
+from lcm_scale.cli import app as cli
+if os.environ.get("LOCAL_RANK") == "1":
+    os.environ["SLURM_MEM_PER_NODE"] = "5"
+cli.main()
+"""
+
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
@@ -78,4 +87,15 @@ def test_a_gradient_that_deepspeed_would_pass_over_ends_the_run(run_cli: Run) ->
     spread = ("data=first", "trainer.strategy=zero2", "trainer.precision=32-true")
     folder = run_cli("run", *spread, overflows, phases=ONE_PHASE, code=2)
     assert "a gradient of a finite loss is not finite at step 1 (phase a" in the_one_line(folder)
+    assert not list(folder.glob("checkpoints/*"))
+
+
+def test_ranks_that_chose_two_strategies_end_before_they_wait_for_each_other(
+    run_cli: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "little.py").write_text(LITTLE)
+    spread = (*TWO, "trainer.global_batch=24")
+    folder = run_cli("run", *spread, phases=ONE_PHASE, script=tmp_path / "little.py", code=2)
+    line = the_one_line(folder)
+    assert "the ways that they chose (trainer.strategy=ddp; trainer.strategy=zero1" in line
     assert not list(folder.glob("checkpoints/*"))

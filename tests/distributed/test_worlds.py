@@ -22,6 +22,11 @@ SWITCH = (
 MIDDLE = SWITCH + 3  # in the middle of an epoch after it
 STEPS = 21
 
+SAME_TARGETS = (
+    "phases=[{epochs: 2, stage: momentum, sets: [first]}, {epochs: 1, readout: adaptive, "
+    "pseudo_labels: true}]"
+)
+
 # Softmax takes a key's bias away: its gradient is rounding alone, which Adam turns into steps of its
 # own size. They do not touch the function.
 DRIFTING = ("in_proj_bias",)
@@ -112,6 +117,18 @@ def test_where_memory_is_small_auto_takes_zero_and_with_more_of_it_goes_on_as_dd
     many = run_warm("many", *spread)
     assert plan_of(many)["settings"] == ["trainer.strategy=ddp"]
     assert len(losses(many)) == len(losses(whole)) > 6
+    assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
+    assert_same_state(whole, many, 2e-4)
+
+
+def test_ddp_that_looks_for_no_unused_weights_has_the_gradients_of_one_process(
+    run_warm: Run,
+) -> None:
+    """All phases train the same targets. The optimiser's averages, which are equal, are sums of
+    gradients. Without dropout, the first layer's self-attention has a weight that gets none."""
+    whole = run_warm("plain", SAME_TARGETS)
+    many = run_warm("many", SAME_TARGETS, "trainer.devices=2", "trainer.strategy=ddp")
+    assert len(losses(whole)) > 8
     assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
     assert_same_state(whole, many, 2e-4)
 
@@ -239,3 +256,48 @@ def test_weights_exported_from_two_zero3_ranks_are_those_of_one_process(
 def test_offload_to_the_host_changes_nothing(run_warm: Run, plain: Callable[[int], Path]) -> None:
     many = run_warm("many", "trainer.devices=2", "trainer.strategy=zero2", "trainer.offload=true")
     assert losses(many) == pytest.approx(losses(plain(1)), rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "before", "after"),
+    [
+        ("tokens", (2, "zero2"), (2, "zero3")),
+        ("lora", (2, "zero1"), (2, "zero3")),
+        ("lora", (2, "zero3"), (1, "zero2")),
+    ],
+)
+def test_weights_that_stand_still_are_saved_whole_and_untouched(
+    trainable: str,
+    before: tuple[int, str],
+    after: tuple[int, str],
+    run_warm: Run,
+    adapted_runs: dict[str, Path],
+) -> None:
+    """Adapters, tokens and heads alone train, by a run that goes on at another world or stage."""
+
+    def run(name: str, of: str, *overrides: str) -> Path:
+        return run_warm(
+            name, f"init_from={adapted_runs['start']}", f"optim.trainable={of}", *overrides
+        )
+
+    if not adapted_runs:
+        adapted_runs["start"] = run_warm("start", "trainer.max_steps=2")
+    if trainable not in adapted_runs:
+        adapted_runs[trainable] = run("plain", trainable)
+    for (devices, strategy), *until in ((before, f"trainer.max_steps={MIDDLE}"), (after,)):
+        spread = (f"trainer.devices={devices}", f"trainer.strategy={strategy}")
+        parts = run("parts", trainable, *spread, *until)
+    assert len(losses(parts)) == STEPS
+    assert losses(parts) == pytest.approx(losses(adapted_runs[trainable]), rel=2e-4)
+    assert_same_state(adapted_runs[trainable], parts, 2e-4)
+    start, made = checkpoints.load(adapted_runs["start"]), newest(parts)["state_dict"]
+    for name in ("layers.1.cross_attention.in_proj_weight", "layers.1.linear1.weight"):
+        assert torch.equal(made[f"model.{name}"], start.state[name])
+        merged = checkpoints.load(parts).state[name]
+        assert torch.equal(merged, start.state[name]) == (trainable == "tokens")
+
+
+@pytest.fixture(scope="module")
+def adapted_runs() -> dict[str, Path]:
+    """What they all start from, and runs of one process, each made once."""
+    return {}

@@ -13,13 +13,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
 from lcm_scale.hardware import machine
 from lcm_scale.hardware.cards import CARDS, PCIE
-from lcm_scale.hardware.machine import Device, host_memory, machine_here, weakest
+from lcm_scale.hardware.machine import Device, Machine, host_memory, machine_here, weakest
 
 A100 = Device("NVIDIA A100-SXM4-80GB", True, replace(CARDS["A100"], memory=85e9), 64e9)
 SMALL = Device("NVIDIA A100-SXM4-40GB", True, replace(CARDS["A100-40GB"], memory=42e9), 32e9)
+
+
+def here(accelerator: str, nodes: int, per_node: int, strategy: str = "auto") -> Machine:
+    return machine_here(TrainerConfig(accelerator, per_node, nodes, strategy))
 
 
 def test_of_cards_that_differ_the_smallest_and_the_slowest_decide() -> None:
@@ -33,23 +38,31 @@ def test_of_cards_that_differ_the_smallest_and_the_slowest_decide() -> None:
     assert weakest([A100, A100], 1, 2).notes == ()
 
 
-def test_an_unknown_card_is_said_to_be_one() -> None:
-    unknown = replace(A100, name="Tesla V100", known=False)
-    assert "Tesla V100 is in no table of ours" in weakest([unknown], 1, 1).notes[0]
-
-
-def test_one_machine_sees_all_of_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = {0: 25.2e9, 1: 25.2e9, 2: 12.6e9}
+def pretend(monkeypatch: pytest.MonkeyPatch, name: str, memory: list[float]) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GeForce RTX 4090")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(memory))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     monkeypatch.setattr(
         torch.cuda,
         "get_device_properties",
         lambda device: SimpleNamespace(total_memory=memory[device.index]),
     )
-    assert machine_here("gpu", 1, 2).card.memory == 25.2e9
-    found = machine_here("gpu", 1, 3)
+
+
+def test_an_unknown_card_counts_as_a_common_one_with_its_memory_and_is_said_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend(monkeypatch, "Tesla V100", [16e9])
+    found = here("gpu", 1, 1)
+    assert found.card == replace(CARDS["24GB"], memory=16e9)
+    (note,) = found.notes
+    assert note.startswith("Tesla V100 is in no table of ours") and "linked by PCIe" in note
+
+
+def test_one_machine_sees_all_of_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "NVIDIA GeForce RTX 4090", [25.2e9, 25.2e9, 12.6e9])
+    assert here("gpu", 1, 2).card.memory == 25.2e9
+    found = here("gpu", 1, 3)
     assert found.card.memory == 12.6e9 and "differ" in found.notes[0]
 
 
@@ -59,7 +72,7 @@ def test_processes_of_a_cpu_share_what_the_job_may_use(monkeypatch: pytest.Monke
     assert host_memory() == everything
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
     assert host_memory() == 100 * 2**20
-    found = machine_here("cpu", 1, 4)
+    found = here("cpu", 1, 4)
     assert (found.name, found.card.memory) == ("CPU", 25 * 2**20)
 
 
@@ -74,7 +87,7 @@ def _tell(rank: int, world: int, port: int, told: object) -> None:
         "MASTER_PORT": str(port),
     }
     machine.host_memory = lambda: (rank + 1) * 8e9  # type: ignore[attr-defined]
-    first, again = machine_here("cpu", world, 1), machine_here("cpu", world, 1)
+    first, again = here("cpu", world, 1), here("cpu", world, 1)
     assert again == first
     told.put(first)  # type: ignore[attr-defined]
 
@@ -118,4 +131,12 @@ def test_processes_that_slurm_did_not_start_are_no_ranks(monkeypatch: pytest.Mon
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with pytest.raises(InputError, match=r"Slurm started 2 task\(s\)"):
-        machine_here("cpu", 1, 4)
+        here("cpu", 1, 4)
+
+
+def test_nobody_waits_for_the_others_where_the_recipe_names_the_strategy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "_told_by_address", lambda: True)
+    monkeypatch.setattr(machine, "_everybodys", lambda own, ranks: pytest.fail("it asked"))
+    assert here("cpu", 2, 1, "zero2").cards == 2

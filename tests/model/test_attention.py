@@ -1,9 +1,11 @@
 import itertools
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 from lcm_scale.config.run import FORMULATIONS
+from lcm_scale.model import products
 from lcm_scale.model.attention import Attention, SelfAttention, absorbed, projected
 from lcm_scale.model.dispatch import choose
 
@@ -90,11 +92,22 @@ def test_flash_is_right_in_distribution_under_dropout() -> None:
     torch.testing.assert_close(out.mean(0, keepdim=True), exact, atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize(("dropout", "masked"), itertools.product((0.0, 0.3), MASKED))
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "masked", "zen4"), [(0.0, False, True), (0.0, True, False), (0.3, True, True)]
+)
 def test_formulations_agree_at_sizes_that_take_the_quick_kernels(
-    dropout: float, masked: bool
+    dropout: float, masked: bool, zen4: bool, monkeypatch: pytest.MonkeyPatch, two_threads: None
 ) -> None:
-    """Large enough for oneDNN's products and for masks from raw random bits."""
+    """Large enough for oneDNN's products, or MKL's in place, and for masks from raw random bits."""
+    monkeypatch.setattr(products, "ZEN4", zen4)
     shape = (20, 40, 90)
     expected = run("projected", torch.float64, shape, 0.0, masked, width=256)
     for formulation in ("projected", "absorbed"):

@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lcm_scale.model.batchnorm import MaskedBatchNorm
+from lcm_scale.model.lcm import FCEmbedding
+from lcm_scale.model.presets import LCMConfig
 
 
 def ours_and_theirs(rows: torch.Tensor) -> tuple[MaskedBatchNorm, torch.nn.BatchNorm1d]:
@@ -75,3 +78,81 @@ def test_two_ranks_with_unequal_shares_compute_what_one_computes(tmp_path: Path)
     torch.testing.assert_close(torch.cat([parts[0]["grad"], parts[1]["grad"][:1]]), whole.grad)
     assert torch.equal(parts[0]["var"], parts[1]["var"])
     torch.testing.assert_close(parts[0]["var"], norm.running_var)
+
+
+# The embedding, whose norm takes its statistics from the map's inputs, beside map and norm apart.
+
+
+def embedding(dtype: torch.dtype, width: int = 32) -> FCEmbedding:
+    torch.manual_seed(0)
+    module = FCEmbedding(LCMConfig(n_regions=6, target_tokens=(1,), width=width))
+    with torch.no_grad():
+        module.norm.weight.uniform_(0.5, 2)
+        module.norm.bias.uniform_(-1, 1)
+        module.linear.bias.uniform_(-1, 1)
+    return module.to(dtype)
+
+
+def rows(scans: int, dtype: torch.dtype) -> torch.Tensor:
+    """Matrices whose rows have means far from 0, and columns that go together."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(scans, 6, 6, generator=generator, dtype=torch.float64)
+    return (x + 0.5 * x.mean(-1, keepdim=True) + 1).to(dtype)
+
+
+def outcome(
+    module: FCEmbedding, fc: torch.Tensor, valid: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Memory of the real scans, gradients and statistics."""
+    y = module(fc, valid)
+    real = torch.ones(len(fc)) if valid is None else valid
+    weights = torch.arange(y[0].numel()).sin().view_as(y[0]).to(y.dtype)
+    (y.square() * weights * real[:, None, None]).float().sum().backward()
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return {"y": y.detach()[real.bool()], **gradients, **dict(module.named_buffers())}
+
+
+@pytest.mark.parametrize("valid", [None, torch.tensor([1, 1, 0, 1, 0])])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4), (torch.bfloat16, 0.02)]
+)
+def test_statistics_from_the_inputs_are_those_of_the_outputs(
+    valid: torch.Tensor | None, dtype: torch.dtype, tolerance: float
+) -> None:
+    """In fp64 against map and norm apart: output, gradients, buffers; in bf16 under autocast."""
+    exact = rows(5, torch.float64).requires_grad_()  # an input with a gradient takes the plain way
+    expected = outcome(embedding(torch.float64), exact, valid)
+    assert exact.grad is not None
+    held = torch.float32 if dtype == torch.bfloat16 else dtype
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = outcome(embedding(held), rows(5, held), valid)
+    assert found["y"].dtype == dtype
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        largest = max(1.0, float(value.abs().max()))
+        torch.testing.assert_close(
+            found[name].to(value.dtype), value, rtol=0, atol=tolerance * largest, msg=name
+        )
+    assert not found["linear.bias"].any()
+
+
+def _embedding_rank(rank: int, file: str, out: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    fc = rows(5, torch.float64)
+    # Rank 1 holds one real and two padded scans: unequal shares.
+    mine = (fc[:3], torch.cat([fc[3:4], fc[3:] * 9]))[rank]
+    valid = torch.tensor([[1.0, 1, 1], [1, 0, 0]])[rank]
+    torch.save(outcome(embedding(torch.float64), mine, valid), f"{out}{rank}")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_embed_as_one_does(tmp_path: Path) -> None:
+    whole = outcome(embedding(torch.float64), rows(5, torch.float64)[:4], None)
+    mp.spawn(_embedding_rank, (str(tmp_path / "store"), str(tmp_path / "out")), nprocs=2)
+    one, two = (torch.load(f"{tmp_path / 'out'}{rank}", weights_only=True) for rank in range(2))
+    torch.testing.assert_close(torch.cat([one["y"], two["y"]]), whole["y"])
+    for name in ("linear.weight", "norm.weight", "norm.bias"):
+        torch.testing.assert_close(one[name] + two[name], whole[name], msg=name)
+    for name in ("norm.running_mean", "norm.running_var"):
+        assert torch.equal(one[name], two[name])
+        torch.testing.assert_close(one[name], whole[name], msg=name)

@@ -32,7 +32,7 @@ def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk) -> None:
     """The ranks are paused and the limit is pulled near, so that the warning, for which Slurm looks
     every 30 s, comes in the middle of the run however quick this machine is."""
     options = ("--nodes=2", "--time=10", "--signal=B:USR1@120")
-    job = desk.submit("pretrain_147m", "limit", desk.LONG, "trainer.strategy=ddp", options=options)
+    job = desk.submit("pretrain_147m", "limit", desk.LONG, options=options)
     desk.wait_for_steps("limit", 40, job)
     with desk.paused("limit") as ranks:
         desk.cluster("scontrol", "update", f"jobid={job}", f"timelimit={desk.minutes(job) + 2}")
@@ -42,6 +42,8 @@ def test_a_time_limit_warns_requeues_and_the_run_finishes(desk: Desk) -> None:
     state = desk.cluster.wait(job, {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED"})
     assert state == "COMPLETED", desk.output(job)
     assert desk.resumes("limit") == 1
+    # Two nodes, and no word of a strategy: the pre-flight says the plan, and both starts take it.
+    assert desk.output(job).count("ddp on 2 nodes x 1 x CPU") == 4
     desk.assert_nothing_lost("limit", desk.EPOCHS)
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.prepare import LOCK
+from lcm_scale.lock import living_holder
 from lcm_scale.report import ablation_page
-from lcm_scale.sweep import ablate, answers
+from lcm_scale.sweep import ablate, answers, side_by_side
 from lcm_scale.sweep.variants import Ablation, open_ablation
 from lcm_scale.training import fit as run
 from lcm_scale.training.prepare import PreparedRun
@@ -178,9 +179,9 @@ def test_a_finished_run_is_never_run_again_and_new_variants_are_added(
     assert len(ablate.run(done).before) == 6
     more = replace(done, variants=(*done.variants, replace(done.variants[1], name="more")))
     ran = []
-    monkeypatch.setattr(ablate, "run_one", lambda _, variant, seed: ran.append(variant.name))
+    monkeypatch.setattr(ablate, "run_one", lambda recipe: ran.append(recipe.name))
     ablate.run(more)
-    assert ran == ["more", "more"]
+    assert ran == ["parts/more/seed-0", "parts/more/seed-1"]
     assert ablate.collect(more).missing == ("more",)
 
 
@@ -207,7 +208,7 @@ def test_a_run_that_was_killed_goes_on_with_the_folds_that_it_has(
     with pytest.raises(KeyboardInterrupt):
         ablate.run(made)
     monkeypatch.undo()
-    ablate.run_one(made, made.base, 0)
+    ablate.run_one(made.recipe_of(made.base, 0))
     folder = made.folder_of(made.base, 0)
     steps = [e["step"] for e in read_log(folder / "folds/fold-1/log.jsonl") if e["event"] == "step"]
     assert steps == list(range(1, len(steps) + 1)), "the first fold was trained once"
@@ -224,6 +225,34 @@ def test_what_another_process_is_at_is_left_to_it_and_what_diverges_is_named(
     assert (outcome.done, outcome.busy) == (("base, seed 0",), ("adaptive readout, seed 0",))
     assert [name for name, _ in outcome.failed] == ["wild, seed 0"]
     assert ablate.collect(few).missing == ("adaptive readout", "wild")
+
+
+def test_several_processes_give_what_one_gives_bit_for_bit(done: Ablation, make: Make) -> None:
+    """Answers, baselines and reports; what is finished is not run again, what is left goes on."""
+    made = make()
+    base = made.folder_of(made.base, 0)
+    assert len(side_by_side.run(replace(made, variants=made.variants[:1]), 2).done) == 2
+    files = {file: file.stat().st_mtime_ns for file in base.rglob("*") if file.is_file()}
+    outcome = side_by_side.run(made, 2)
+    assert (len(outcome.before), len(outcome.done), outcome.failed) == (2, 4, ())
+    assert {f: f.stat().st_mtime_ns for f in base.rglob("*") if f.is_file()} == files
+    for variant, seed in done.runs:
+        ours, theirs = (of.folder_of(variant, seed) for of in (made, done))
+        for name in ("answers.npz", "answers.json", "results.csv", "predictions.csv"):
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), (variant.name, name)
+        assert living_holder(ours / LOCK) is None
+    assert ablate.collect(made).tables[0].rows == ablate.collect(done).tables[0].rows
+
+
+def test_side_by_side_too_one_runs_trouble_is_its_own(make: Make, held_elsewhere: Held) -> None:
+    made = make("seeds=[0]", "variants.wild.optim.adaptive.lr=1.0e30")
+    few = replace(made, variants=(made.variants[0], made.variants[1], made.variants[3]))
+    with held_elsewhere(made.folder_of(made.variants[1], 0) / LOCK):
+        outcome = side_by_side.run(few, 2)
+    assert (outcome.done, outcome.busy) == (("base, seed 0",), ("adaptive readout, seed 0",))
+    ((name, reason),) = outcome.failed
+    assert name == "wild, seed 0" and "the loss is" in reason
+    assert living_holder(made.folder_of(made.variants[3], 0) / LOCK) is None
 
 
 def test_nothing_is_compared_without_the_base(make: Make) -> None:

@@ -15,7 +15,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.training import fit as run
 from lcm_scale.training import run_log
-from lcm_scale.training.run_log import Metrics, epochs_of, read_log
+from lcm_scale.training.run_log import Lines, Metrics, epochs_of, read_log
 
 
 def event(name: str, **values: object) -> str:
@@ -50,6 +50,53 @@ def test_epochs_that_a_resume_took_back_do_not_count(tmp_path: Path) -> None:
     )
     assert [row["train_loss"] for row in epochs_of(log)] == [2.0, 1.5]
     assert epochs_of(log) == by_reading_everything(log)
+
+
+def test_a_line_is_in_the_file_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    log = write(tmp_path, event("step", step=1, loss=2.0), '{"event": "st')
+    lines = Lines(log)
+    for number in (2, 3):
+        lines.append(event("step", step=number, loss=1.0).rstrip())
+        assert log.read_bytes().endswith(event("step", step=number, loss=1.0).encode())
+    lines.close()
+    assert len(log.read_bytes().splitlines()) == 4  # the torn one was ended
+    log.write_bytes(log.read_bytes() + b"torn")
+    lines.append("{}")
+    assert log.read_bytes().endswith(b"torn\n{}\n")
+
+
+def test_a_log_is_closed_when_its_second_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = run_log.FileIO
+    monkeypatch.setattr(run_log, "FileIO", lambda *a: opened.append("") or real(*a))
+    now = [0.0]
+    monkeypatch.setattr(run_log.time, "monotonic", lambda: now[0])
+    lines = Lines(tmp_path / "log.jsonl")
+    for now[0] in (0.0, 0.9, 1.1, 1.2):
+        lines.append("{}")
+    assert len(opened) == 2
+    lines.close()
+
+
+def test_what_is_left_of_a_line_that_was_cut_is_written_too(tmp_path: Path) -> None:
+    """A system may take a part of what it is given."""
+    lines = Lines(tmp_path / "log.jsonl")
+    lines.append("first")
+    handle = lines._handle
+
+    class Slow:
+        def write(self, data: bytes) -> int:
+            return handle.write(data[:3])
+
+        def close(self) -> None:
+            handle.close()
+
+    lines._handle = Slow()  # type: ignore[assignment]
+    lines.append("a longer line")
+    assert (tmp_path / "log.jsonl").read_text() == "first\na longer line\n"
+    lines.close()
 
 
 def test_the_table_is_the_logs_after_every_epoch(tmp_path: Path) -> None:

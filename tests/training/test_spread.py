@@ -65,7 +65,7 @@ def shipped(world: Path, folder: Path, *overrides: str) -> Recipe:
 
 
 def lightnings(prepared: PreparedRun) -> dict[str, Any]:
-    return trainer_arguments(prepared.trainer, prepared.hardware, Together())
+    return trainer_arguments(prepared.trainer, prepared.hardware, Together(), 1)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_small_memory_runs_layers_again_and_learns_the_same(
     wide = ("model.width=64", "trainer.max_steps=2", "model.dropout=0.0")
     plain = prepare(recipe(*wide, "name=plain"))
     real = preparing.machine_here
-    job, here = job_for(plain.recipe, plain.opened.model), real("cpu", 1, 1)
+    job, here = job_for(plain.recipe, plain.opened.model), real(plain.recipe.trainer)
     whole, again = sorted(open_ways(job, here, plain.recipe.trainer), key=lambda one: -one.memory)
     needs = (whole.memory + again.memory) / 2 / USABLE
     folder = run.fit(plain).folder

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lcm_scale.cli.show import DryRun, Overrides, RecipePath, command_line, print_next
+import typer
+
+from lcm_scale.cli.show import (
+    DryRun,
+    Overrides,
+    RecipePath,
+    command_line,
+    print_next,
+    start_makers,
+)
 from lcm_scale.cli.sweep import print_table
 from lcm_scale.errors import InputError
 from lcm_scale.terminal import print
@@ -14,12 +23,22 @@ if TYPE_CHECKING:
     from lcm_scale.sweep.variants import Ablation
 
 
-def ablate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = False) -> None:
+def ablate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
+    ] = 1,
+    dry_run: DryRun = False,
+) -> None:
     """Change one part of a recipe at a time, and say what each is worth.
 
     Every variant is evaluated on the same folds, and paired with the base. Stopped or killed, the
     same command goes on.
     """
+    if jobs > 1 and not dry_run:
+        start_makers()
     from lcm_scale.sweep.variants import open_ablation
 
     ablation = open_ablation(recipe, overrides or [])
@@ -30,7 +49,9 @@ def ablate(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = Fa
         _print_variants(ablation)
         print(f"inputs are in order; would write {ablation.folder}")
         return print_next(command_line("ablate", recipe, overrides))
-    outcome = ablations.run(ablation)
+    from lcm_scale.sweep import side_by_side
+
+    outcome = side_by_side.run(ablation, jobs) if jobs > 1 else ablations.run(ablation)
     print(
         f"{ablation.folder}: {len(outcome.done)} runs done, {len(outcome.before)} were finished "
         "before"

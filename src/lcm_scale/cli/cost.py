@@ -83,16 +83,13 @@ def _plan_here(recipe: Recipe, counted: Cost) -> str:
     """What a run of the recipe would do on this machine."""
     from lcm_scale.cost.choice import said
     from lcm_scale.cost.count import job_for
-    from lcm_scale.hardware.machine import accelerator_here, machine_here
+    from lcm_scale.hardware.machine import machine_here
 
-    trainer = recipe.trainer
     try:
-        machine = machine_here(
-            accelerator_here(trainer.accelerator), trainer.nodes, trainer.devices
-        )
+        machine = machine_here(recipe.trainer)
     except InputError as error:
         return f"plan: {error}"
-    return said(job_for(recipe, counted.model), machine, trainer)
+    return said(job_for(recipe, counted.model), machine, recipe.trainer)
 
 
 def _machines(words: dict[str, str]) -> tuple[int, int, BudgetConfig]:

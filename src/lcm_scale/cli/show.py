@@ -38,6 +38,14 @@ def command_line(verb: str, recipe: Path, overrides: list[str] | None) -> str:
     return shlex.join(["lcm-scale", *verb.split(), str(recipe), *(overrides or [])])
 
 
+def start_makers() -> None:
+    """Let what `--jobs` needs be imported while this process imports and reads what it needs."""
+    from lcm_scale.data.pool import start
+    from lcm_scale.evaluation import MAKERS
+
+    start(*MAKERS)
+
+
 def print_once(text: str) -> None:
     """Print once, however many processes run."""
     if is_first():

@@ -17,6 +17,7 @@ from lcm_scale.cli.show import (
     print_once,
     print_pairs,
     print_plan,
+    start_makers,
 )
 from lcm_scale.errors import InputError
 from lcm_scale.ranks import is_first
@@ -90,13 +91,15 @@ def evaluate(
 ) -> None:
     """Cross-validate by subject, beside baselines, and report."""
     composed = load_recipe(recipe, overrides)
-    from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
-
     if fold is not None and jobs > 1:
         raise InputError("--fold and --jobs exclude each other: a fold's models train one by one")
     if together > 1 and (fold is not None or jobs > 1):
         other = "--jobs" if jobs > 1 else "--fold"
         raise InputError(f"--together and {other} exclude each other: leave one of them out")
+    if jobs > 1 and not dry_run:
+        start_makers()
+    from lcm_scale.evaluation.prepare import asked_of, prepare_evaluation
+
     if dry_run and fold is not None:
         folder = asked_of(composed).folder
         return print_plan("evaluate", composed, folder, recipe, overrides, [])

@@ -12,6 +12,7 @@ from lcm_scale.config.compose import dump, expand, from_stored, load, override, 
 from lcm_scale.config.run import (
     DataConfig,
     EvaluateConfig,
+    LoRAConfig,
     ModelConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -20,6 +21,7 @@ from lcm_scale.config.run import (
     Recipe,
     StageConfig,
     TrainerConfig,
+    Trains,
     may_differ,
 )
 from lcm_scale.config.shard import (
@@ -49,6 +51,7 @@ __all__ = [
     "EvaluateConfig",
     "FitConfig",
     "GroupConfig",
+    "LoRAConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "StrategyConfig",
     "SweepRecipe",
     "TrainerConfig",
+    "Trains",
     "dump",
     "expand",
     "from_stored",

@@ -28,6 +28,7 @@ from lcm_scale.config.fields import (
 
 LARGEST_SEED = 2**32 - 1  # that scikit-learn and NumPy take
 ALL_LABELS = "all"
+LORA_TARGETS = ("attention", "ffn")
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 METRICS = (
     *("auroc", "accuracy", "balanced_accuracy", "weighted_f1", "auprc", "sensitivity_at_90"),
@@ -98,6 +99,17 @@ class StageConfig:
 
 
 @dataclass
+class LoRAConfig:
+    rank: int = at_least(1, 8)  # of each adapter
+    alpha: float = positive(16.0)  # an adapter's product counts alpha / rank
+    # what has one: every product of attention and of the feed-forward part
+    targets: list[str] = some_of(LORA_TARGETS, LORA_TARGETS)
+
+
+Trains = str | LoRAConfig
+
+
+@dataclass
 class OptimConfig:
     momentum: StageConfig = field(default_factory=lambda: StageConfig(lr=1e-2))
     adaptive: StageConfig = field(default_factory=StageConfig)
@@ -111,8 +123,15 @@ class OptimConfig:
     edge_branch_lr: float = at_least(0, 30.0, after_divergence=True)
     # bf16: the optimiser's averages in half the memory, see docs/log.md
     state: str = choice("fp32", "bf16")
-    # tokens: the token table, final norm and readout alone (finetuning in little memory)
-    trainable: str = choice("all", "tokens")
+    # tokens: the token table, final norm and readout alone (finetuning in little memory); lora:
+    # these, and low-rank adapters on the weights of init_from, which stand still
+    trainable: str = choice("all", "tokens", "lora")
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+
+    @property
+    def trains(self) -> Trains:
+        """`trainable`, and where that is `lora`, what adapters there are."""
+        return self.lora if self.trainable == "lora" else self.trainable
 
 
 @dataclass
@@ -188,7 +207,8 @@ class TrainerConfig:
     hang_seconds: float = positive(300.0, may_differ=True)
     # so many times the longest step so far, ends the run
     hang_factor: float = at_least(1, 20.0, may_differ=True)
-    # of the CPU, a process; None: all that it may use
+    # of the CPU, a process; None: OMP_NUM_THREADS, else one below width 256 and all that it may
+    # use from there on
     threads: int | None = at_least(1, None, may_differ=True)
     # who else gets the log's numbers: csv is metrics.csv, which is always written
     loggers: list[str] = some_of(LOGGERS, LOGGERS[:1], may_differ=True)

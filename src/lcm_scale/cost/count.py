@@ -12,13 +12,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lcm_scale.config import Recipe
+from lcm_scale.config import LoRAConfig, Recipe, Trains
 from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import Card
 from lcm_scale.hardware.precision import working_dtype
 from lcm_scale.model.flops import (
+    adapted_parameters,
+    adapter_parameters,
+    adapts,
     formulation_of,
     forward_flops,
     parameter_count,
@@ -42,7 +45,7 @@ class Job:
         batch: scans an optimiser step, over all ranks and micro-batches.
         steps: optimiser steps of the whole run.
         accumulate: micro-batches a step that the recipe asks for.
-        trainable, state: `optim.trainable` and `optim.state`.
+        trainable, state: `optim.trains` and `optim.state`.
         precision: `trainer.precision`; auto: what the card trains in.
     """
 
@@ -50,7 +53,7 @@ class Job:
     batch: int
     steps: int
     accumulate: int = 1
-    trainable: str = "all"
+    trainable: Trains = "all"
     state: str = "fp32"
     precision: str = "auto"
 
@@ -132,8 +135,7 @@ def cost(recipe: Recipe) -> Cost:
         device_batch=device_batch,
         scan_flops={f: forward_flops(model, f) for f in FORMULATIONS},
         step_flops={
-            f: batch * training_flops(model, f, trainable=recipe.optim.trainable)
-            for f in FORMULATIONS
+            f: batch * training_flops(model, f, trainable=recipe.optim.trains) for f in FORMULATIONS
         },
         scans=scans,
         steps=None if scans is None else _steps(recipe, scans),
@@ -143,7 +145,7 @@ def cost(recipe: Recipe) -> Cost:
                 precision,
                 device_batch,
                 trainer.checkpoint_layers,
-                recipe.optim.trainable,
+                recipe.optim.trains,
                 recipe.optim.state,
             )
             for precision in PRECISIONS
@@ -172,7 +174,7 @@ def job_for(recipe: Recipe, model: LCMConfig, steps: int = 1) -> Job:
         batch=recipe.trainer.global_batch,
         steps=steps,
         accumulate=recipe.trainer.accumulate,
-        trainable=recipe.optim.trainable,
+        trainable=recipe.optim.trains,
         state=recipe.optim.state,
         precision=recipe.trainer.precision,
     )
@@ -183,7 +185,7 @@ def memory(
     precision: str,
     device_batch: int,
     checkpointing: bool = False,
-    trainable: str = "all",
+    trainable: Trains = "all",
     state: str = "fp32",
     device: str = "cpu",
 ) -> Memory:
@@ -192,7 +194,7 @@ def memory(
     Args:
         precision: ``32-true``, or ``bf16-mixed`` or ``16-mixed`` (fp32 weights, copies of half
             their size while a step lasts).
-        trainable: ``optim.trainable``; what does not train has neither gradient nor state.
+        trainable: ``optim.trains``; what does not train has neither gradient nor state.
         state: ``optim.state``, fp32 or bf16.
         device: torch's name of the kind, by which the cross-attention is chosen.
     """
@@ -202,9 +204,15 @@ def memory(
     multiplied = config.layers * (8 * config.width**2 + 2 * config.width * config.ffn)
     size = working_dtype(precision).itemsize
     copies = size * multiplied if size < 4 else 0
+    adapters = 0
+    if isinstance(trainable, LoRAConfig):
+        adapters = adapter_parameters(config, trainable)
+        if not copies:  # the sums that a step is computed with
+            copies = 4 * adapted_parameters(config, trainable)
+            copies //= config.layers if checkpointing else 1
     return Memory(
         precision=precision,
-        weights=4 * parameters + copies,
+        weights=4 * (parameters + adapters) + copies,
         gradients=4 * trained,
         # exp_avg and exp_avg_sq, in both stages
         optimiser=2 * (2 if state == "bf16" else 4) * trained,
@@ -218,7 +226,7 @@ def activation_bytes(
     config: LCMConfig,
     precision: str,
     checkpointing: bool = False,
-    trainable: str = "all",
+    trainable: Trains = "all",
     device: str = "cpu",
 ) -> int:
     """Bytes that one scan's forward pass keeps for backward, all tokens active.
@@ -227,7 +235,7 @@ def activation_bytes(
     outputs of softmax and activations, what norms normalise; dropout masks, a byte each; a few
     numbers a token.
     Args: checkpointing: a layer keeps its input alone and runs again in backward.   trainable:
-        ``optim.trainable``.   device: by which the cross-attention is chosen.
+        ``optim.trains``.   device: by which the cross-attention is chosen.
     """
     M, R, D, H, F = config.n_tokens, config.n_regions, config.width, config.heads, config.ffn
     size = working_dtype(precision).itemsize
@@ -237,25 +245,30 @@ def activation_bytes(
         size * (5 * M * D + 2 * H * M * M - M * H),
     )  # whose state is zero
     embedding = size * (R * R + R * D) + 4 * R
-    if trainable == "tokens":  # inputs of products whose weights stand still are not kept
-        layer -= size * (5 * M * D + M * F)
-        if formulation == "projected":  # nor is what gradients of keys and values would need
-            layer -= size * (M * D + H * M * config.n_regions)
-        first = size * (3 * M * D + 2 * H * M * M)
-        embedding = size * R * D if formulation == "absorbed" else 0
+    if trainable != "all":  # inputs of products whose weights stand still are not kept
+        absorbs = formulation == "absorbed"
+        embedding = size * R * D if absorbs or adapts(trainable, "attention") else 0
+        if not adapts(trainable, "ffn"):
+            layer -= size * (M * D + M * F)
+        if not adapts(trainable, "attention"):
+            layer -= size * 4 * M * D
+            first = size * (3 * M * D + 2 * H * M * M)
+            if formulation == "projected":  # nor is what gradients of keys and values would need
+                layer -= size * (M * D + H * M * R)
     if checkpointing:
         return embedding + config.layers * (size * 2 * M * D + 8 * M) + layer
     return embedding + config.layers * layer - first
 
 
 def workspace_bytes(
-    config: LCMConfig, precision: str, trainable: str = "all", device: str = "cpu"
+    config: LCMConfig, precision: str, trainable: Trains = "all", device: str = "cpu"
 ) -> int:
     """Bytes a scan that one layer's backward needs for a moment."""
     M, R, D, H = config.n_tokens, config.n_regions, config.width, config.heads
     size = working_dtype(precision).itemsize
     absorbed = _formulation(config, precision, device) == "absorbed"
-    if trainable == "tokens":  # the way to the queries; what embedding the rows takes
+    if trainable != "all" and not adapts(trainable, "attention"):
+        # the way to the queries; what embedding the rows takes
         return size * ((3 * H * M * D if absorbed else 0) + 4 * R * D + 4 * M * D)
     # absorbed queries, attended rows and their gradients; or keys and values with their gradients;
     # the memory's gradient

@@ -89,7 +89,7 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
             "ask the scheduler for a GPU, or trainer.accelerator=cpu",
         )
         if state == "ok":
-            yield plan(recipe, machine_here("cpu", config.nodes, config.devices))
+            yield _plan_here(recipe)
         return
     count = torch.cuda.device_count()
     # Slurm may show each task its own GPU only.
@@ -129,15 +129,22 @@ def _devices(recipe: Recipe) -> Iterator[Finding]:
         return
     nccl = ".".join(map(str, torch.cuda.nccl.version()))
     yield Finding("NCCL", "ok", nccl)
-    yield plan(recipe, machine_here("gpu", config.nodes, config.devices))
+    yield _plan_here(recipe)
+
+
+def _plan_here(recipe: Recipe) -> Finding:
+    try:
+        return plan(recipe, machine_here(recipe.trainer))
+    except InputError as error:
+        return Finding("plan", "fail", str(error))
 
 
 def plan(recipe: Recipe, machine: Machine) -> Finding:
-    """How the recipe would run on such a machine: the planner's answer, which the run takes."""
-    try:
-        choice = choose(job_for(recipe, _cost(recipe).model), machine, recipe.trainer)
-    except InputError as error:
-        return Finding("plan", "fail", str(error))
+    """How the recipe would run on such a machine: the planner's answer, which the run takes.
+
+    Raises: InputError where nothing fits.
+    """
+    choice = choose(job_for(recipe, _cost(recipe).model), machine, recipe.trainer)
     return Finding("plan", "warn" if choice.warning else "ok", choice.reason, choice.warning)
 
 

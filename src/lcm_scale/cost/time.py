@@ -7,7 +7,7 @@ import math
 
 import torch
 
-from lcm_scale.config import BudgetConfig
+from lcm_scale.config import BudgetConfig, Trains
 from lcm_scale.cost.count import Job
 from lcm_scale.hardware.cards import Card
 from lcm_scale.hardware.precision import working_dtype
@@ -58,7 +58,7 @@ def card_flops(
 
 
 def step_flops(
-    model: LCMConfig, scans: int, device: str, dtype: torch.dtype, trainable: str = "all"
+    model: LCMConfig, scans: int, device: str, dtype: torch.dtype, trainable: Trains = "all"
 ) -> int:
     """FLOPs of one forward and backward pass, by the formulation that would run there."""
     formulation = formulation_of(model, model.n_tokens, scans, device, dtype)

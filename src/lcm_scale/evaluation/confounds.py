@@ -53,22 +53,32 @@ class Covariate:
 
 
 def confounds(
-    prepared: PreparedEvaluation, results: Sequence[TargetResult]
+    prepared: PreparedEvaluation,
+    results: Sequence[TargetResult],
+    answered: Sequence[Sequence[Answers]] | None = None,
 ) -> tuple[Confounds, ...]:
     """Of every evaluated target, by the covariates that `evaluate.confounds` names.
 
-    Args: results: one a question of `prepared`, in its order.
+    Args:
+        results: one a question of `prepared`, in its order.
+        answered: `answers_of_fold` of each fold, where it is known already.
     """
     names = prepared.recipe.evaluate.confounds
     if not names:
         return ()
     known = covariates(prepared.opened.sets, names)
     found = []
-    with progress.stage("confounds", len(results)) as advance:
-        for question, result in zip(prepared.questions, results, strict=True):
-            own = [c for c in known if c.name != question.target.name]
+    n_folds = len(prepared.folds)
+    with progress.stage("confounds", n_folds + len(results)) as advance:
+        of_folds = answered or []
+        while len(of_folds) < n_folds:
+            of_folds = [*of_folds, answers_of_fold(prepared, len(of_folds))]
+            advance()
+        questions = zip(prepared.questions, results, zip(*of_folds, strict=True), strict=True)
+        for question, result, answers in questions:
+            own = _own(known, question)
             p = next(p for p in result.predictions if p.model == result.model)
-            told = tuple(told_by(prepared, question, p, own))
+            told = tuple(told_by(prepared, question, p, own, answers))
             within = tuple(within_strata(prepared, p, covariate) for covariate in own)
             found.append(
                 Confounds(result.target, question.kind, RANKED[question.kind], told, within)
@@ -117,12 +127,32 @@ COVARIATES: dict[str, Callable[[ShardSets, str], Covariate]] = {
 # -- what they tell --------------------------------------------------------------------------------
 
 
-def told_by(
-    prepared: PreparedEvaluation, question: Question, p: Predictions, own: Sequence[Covariate]
-) -> list[ToldBy]:
-    """Each of them, then all that could be used together.  Args: p: of the model."""
-    unknown = {c.name: np.isnan(c.values[p.scan]) for c in own}
-    why = {c.name: _useless(c.values[p.scan]) for c in own}
+@dataclass(frozen=True)
+class _Asked:
+    """What can be asked about a label.
+
+    Attributes:
+        groups: covariates by name, and all that can be used together.
+        why: nothing can be told by the others.   unknown: scans where it is not known, by name.
+        trains: of each fold the positions of the labelled scans.
+    """
+
+    groups: dict[str, list[Covariate]]
+    why: dict[str, str]
+    unknown: dict[str, int]
+    trains: list[np.ndarray]
+
+
+def _own(known: Sequence[Covariate], question: Question) -> list[Covariate]:
+    return [c for c in known if c.name != question.target.name]
+
+
+def _asked(prepared: PreparedEvaluation, question: Question, own: Sequence[Covariate]) -> _Asked:
+    width = (len(question.categories),) if question.kind == "class" else ()
+    nobody = [{"": np.zeros((len(fold.test), *width))} for fold in prepared.folds]
+    scans = predictions_of(prepared, question, nobody)[""].scan  # that are answered about
+    unknown = {c.name: np.isnan(c.values[scans]) for c in own}
+    why = {c.name: _useless(c.values[scans]) for c in own}
     usable = [c for c in own if not why[c.name]]
     groups = {c.name: [c] for c in usable}
     if len(usable) > 1:
@@ -133,16 +163,49 @@ def told_by(
     if question.target.name in prepared.plan.without_baselines or min(map(len, trains)) == 0:
         why |= dict.fromkeys(groups, "nobody at hand to train on")
         groups = {}
-    found = {by: ToldBy(by, unknown=int(unknown[by].sum()), why=w) for by, w in why.items() if w}
-    answers: list[Answers] = [
-        {by: _answers(prepared, question, group, train, fold.test) for by, group in groups.items()}
-        for fold, train in zip(prepared.folds, trains, strict=True)
-    ]
+    return _Asked(groups, why, {name: int(each.sum()) for name, each in unknown.items()}, trains)
+
+
+def answers_of_fold(prepared: PreparedEvaluation, number: int) -> list[Answers]:
+    """What each covariate, then all that can be used together, answer of a fold's held-out scans:
+    one a question, empty where nobody is asked.
+
+    Args: number: the fold's, from 0.
+    """
+    known = covariates(prepared.opened.sets, prepared.recipe.evaluate.confounds)
+    test = prepared.folds[number].test
+    found = []
+    for question in prepared.questions:
+        asked = _asked(prepared, question, _own(known, question))
+        found.append(
+            {
+                by: _answers(prepared, question, group, asked.trains[number], test)
+                for by, group in asked.groups.items()
+            }
+        )
+    return found
+
+
+def told_by(
+    prepared: PreparedEvaluation,
+    question: Question,
+    p: Predictions,
+    own: Sequence[Covariate],
+    answers: Sequence[Answers],
+) -> list[ToldBy]:
+    """Each of them, then all that could be used together.
+
+    Args: p: of the model.   answers: one a fold.
+    """
+    asked = _asked(prepared, question, own)
+    found = {
+        by: ToldBy(by, unknown=asked.unknown[by], why=why) for by, why in asked.why.items() if why
+    }
     ours = measured(prepared, p)
     for by, predicted in predictions_of(prepared, question, answers).items():
         theirs = measured(prepared, predicted)
         differences = ours.minus(theirs)  # type: ignore[arg-type]  # both were measured alike
-        found[by] = ToldBy(by, theirs.metrics(), differences, int(unknown[by].sum()))
+        found[by] = ToldBy(by, theirs.metrics(), differences, asked.unknown[by])
     return [found[by] for by in (*(c.name for c in own), TOGETHER) if by in found]
 
 

@@ -27,7 +27,7 @@ from lcm_scale.evaluation.harmonise import harmonised
 from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
 from lcm_scale.evaluation.labelled import with_label
 from lcm_scale.evaluation.metrics import Draws, Metric, primary
-from lcm_scale.evaluation.plain import baselines_of_fold, fitted_baselines
+from lcm_scale.evaluation.plain import Beside, baselines_of_draw, baselines_of_fold
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.results import CEILING, LabelPoint, Report, TargetResult
@@ -45,20 +45,18 @@ MODEL = "LCM"
 PARTS = (UNCALIBRATED, PEOPLE, DECODER)
 
 
-def evaluate(
-    prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] | None = None
-) -> Report:
+def evaluate(prepared: PreparedEvaluation, beside: Beside | None = None) -> Report:
     """Train and score every fold, the baselines beside it.
 
-    Args: baselines: what those of each fold answer, where that is known already.
+    Args: beside: what plain models answer, where that is known already.
     Raises: Stopped where a signal ended it: finished folds are not trained again; InputError where
         another evaluation is at work in the folder.
     """
     with holding(prepared.folder / LOCK):
-        return _evaluate(prepared, baselines)
+        return _evaluate(prepared, beside)
 
 
-def _evaluate(prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] | None) -> Report:
+def _evaluate(prepared: PreparedEvaluation, known: Beside | None) -> Report:
     if is_first():
         write_evaluation(prepared.recipe, prepared.folder, prepared.opened.sets.fingerprints)
     asked = [question.asked for question in prepared.questions]
@@ -95,20 +93,21 @@ def _evaluate(prepared: PreparedEvaluation, baselines: Sequence[list[Answers]] |
             asides.append([np.mean(same, axis=0) for same in zip(*watched, strict=True)])
             if config.calibration != "none":
                 ours = calibrated(prepared, number, ours, asides[-1], MODEL)
-            plain = baselines[number] if baselines else baselines_of_fold(prepared, number, edges)
+            plain = known.baselines[number] if known else baselines_of_fold(prepared, number, edges)
             anew = prepared.scratch[number] if prepared.scratch else ()
             bare = scratch.answers(anew, train, test, asked)
-            known = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
-            beside = zip(ours, bare, plain, known, strict=True)
-            answers.append([mine | new | rest | best for mine, new, rest, best in beside])
+            best = ceilings(prepared.opened.sets, prepared.questions, prepared.plan.tested, test)
+            beside = zip(ours, bare, plain, best, strict=True)
+            answers.append([mine | new | rest | most for mine, new, rest, most in beside])
             advance()
     targets = []
     with progress.stage("intervals", len(prepared.questions), aside=True) as advance:
         for question, of_folds in zip(prepared.questions, zip(*answers, strict=True), strict=True):
             targets.append(_result(prepared, question, of_folds))
             advance()
-    curve = _label_curve(prepared, targets[0], edges)
-    return summarise(prepared, targets, results, curve, promises(prepared, answers, asides, MODEL))
+    curve = _label_curve(prepared, targets[0], edges, known.draws if known else ())
+    promised = promises(prepared, answers, asides, MODEL)
+    return summarise(prepared, targets, results, curve, promised, known.told if known else None)
 
 
 def _stranger_to(result: FitResult, model: Checkpoint) -> Checkpoint:
@@ -129,24 +128,26 @@ def _best_by_target(
 
 
 def _label_curve(
-    prepared: PreparedEvaluation, whole: TargetResult, edges: np.ndarray
+    prepared: PreparedEvaluation, whole: TargetResult, edges: np.ndarray, plain: Sequence[Answers]
 ) -> list[LabelPoint]:
     """The headline at every number of labelled people that the recipe asks for.
 
-    Args: whole: the headline with all labels.   edges: (n, E) of the evaluated scans.
+    Args:
+        whole: the headline with all labels.   edges: (n, E) of the evaluated scans.
+        plain: what baselines answer, one a draw, where that is known already.
     """
     config, question, folds = prepared.recipe.evaluate, prepared.questions[0], prepared.folds
     predictor = Predictor(prepared.opened.sets, prepared.opened.source, prepared.recipe)
     answers: dict[int, list[Answers]] = {}  # labelled people -> one a draw and fold
     with progress.stage("draws of few labels", len(prepared.draws), aside=True) as advance_draws:
-        for drawn, run in prepared.draws:
+        for number, (drawn, run) in enumerate(prepared.draws):
             model = checkpoints.load(trained(run).checkpoint)
             test = prepared.scans[folds[drawn.fold].test]
             (ours,) = _averaged([predictor.answers_of_parts(model, test, [question.asked])])
-            train = np.searchsorted(prepared.scans, drawn.kept)
-            with progress.stage(f"{run.label}: baselines", len(prepared.baselines)) as advance:
-                plain = fitted_baselines(prepared, question, drawn.fold, train, edges, advance)
-            answers.setdefault(drawn.count, []).append(ours | plain)
+            beside = (
+                plain[number] if plain else baselines_of_draw(prepared, drawn, edges, run.label)
+            )
+            answers.setdefault(drawn.count, []).append(ours | beside)
             advance_draws()
     points = []
     for count, found in answers.items():

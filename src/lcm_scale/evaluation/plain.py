@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,23 @@ from lcm_scale.evaluation.baselines import fit_predict
 from lcm_scale.evaluation.harmonise import site_effects
 from lcm_scale.evaluation.held_out import Answers
 from lcm_scale.evaluation.prepare import PreparedEvaluation
+from lcm_scale.evaluation.protocols.label_counts import Labelled
 from lcm_scale.evaluation.questions import Question
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known already of the plain models' answers, where several processes asked them.
+
+    Attributes:
+        baselines: of each fold, one a question.
+        told: the same of what tells labels without a matrix (`confounds.answers_of_fold`).
+        draws: of each draw of few labels, to the headline.
+    """
+
+    baselines: Sequence[Sequence[Answers]]
+    told: Sequence[Sequence[Answers]]
+    draws: Sequence[Answers]
 
 
 def baselines_of_fold(
@@ -44,6 +61,15 @@ def baselines_of_fold(
                 else fitted_baselines(prepared, question, number, train, edges, advance, sites)
             )
     return found
+
+
+def baselines_of_draw(
+    prepared: PreparedEvaluation, drawn: Labelled, edges: np.ndarray, label: str
+) -> Answers:
+    """What every baseline answers to the headline when only those people's labels are known."""
+    train = np.searchsorted(prepared.scans, drawn.kept)
+    with progress.stage(f"{label}: baselines", len(prepared.baselines)) as advance:
+        return fitted_baselines(prepared, prepared.questions[0], drawn.fold, train, edges, advance)
 
 
 def fitted_baselines(

@@ -1,7 +1,8 @@
 """The same model without pretraining, beside the pretrained one: the baseline `scratch`.
 
 In: a recipe that starts from a checkpoint. Its folds, seeds and data are kept; `init_from` goes,
-and pseudo-labels with it, which only a pretrained model can give. Out: answers about the same
+and with it pseudo-labels, which only a pretrained model can give, and adapters, which only stand
+on one: then all trains. Out: answers about the same
 held-out scans, so that the difference is paired.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lcm_scale.config import Recipe
+from lcm_scale.config import LoRAConfig, Recipe
 from lcm_scale.config.run import SCRATCH
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.harmonise import harmonised
@@ -45,7 +46,10 @@ def check_scratch(recipe: Recipe) -> None:
 def without_pretraining(recipe: Recipe) -> Recipe:
     """The recipe of the models from scratch."""
     phases = [replace(phase, pseudo_labels=False) for phase in recipe.phases]
-    return replace(recipe, init_from=None, phases=phases)
+    optim = recipe.optim
+    if optim.trainable == "lora":
+        optim = replace(optim, trainable="all", lora=LoRAConfig())
+    return replace(recipe, init_from=None, phases=phases, optim=optim)
 
 
 def answers(

@@ -19,6 +19,7 @@ from lcm_scale.evaluation.counts import counted
 from lcm_scale.evaluation.described import described
 from lcm_scale.evaluation.folds import class_shortages
 from lcm_scale.evaluation.harmonise import sentence
+from lcm_scale.evaluation.held_out import Answers
 from lcm_scale.evaluation.learning import learning_rows
 from lcm_scale.evaluation.permutation import Permuted, permuted
 from lcm_scale.evaluation.prepare import PreparedEvaluation
@@ -50,8 +51,12 @@ def summarise(
     runs: Sequence[FitResult],
     labels: Sequence[LabelPoint] = (),
     promised: tuple[Promise, ...] = (),
+    told: Sequence[Sequence[Answers]] | None = None,
 ) -> Report:
-    """Everything that a reader of the report should see."""
+    """Everything that a reader of the report should see.
+
+    Args: told: as `plain.Beside.told`, where it is known already.
+    """
     recipe, sets, scans = prepared.recipe, prepared.opened.sets, prepared.plan.tested
     tested = [sets.manifests[number] for number in np.unique(sets.set_number[scans])]
     return Report(
@@ -81,7 +86,7 @@ def summarise(
         brackets=prepared.plan.brackets,
         read_as=prepared.plan.read_as,
         subgroups=by_group(sets, results, recipe.evaluate.bootstrap, recipe.evaluate.seed),
-        confounds=confounds(prepared, results),
+        confounds=confounds(prepared, results, told),
         promises=promised,
         permuted=_permuted(prepared, results),
         methods=described(prepared),

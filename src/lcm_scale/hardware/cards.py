@@ -115,17 +115,26 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / _seconds(lambda: multiply(a, a), device)
 
 
+def card_as_driven(driver_name: str, memory: float) -> Card | None:
+    """The table's figures of the card that a driver calls so, with the memory that it really has;
+    None where the table has none."""
+    known = card_named(driver_name)
+    if known is None:
+        return None
+    # The form that is plugged in has no NVLink to all cards of its node.
+    link = min(known.link, PCIE) if "PCI" in driver_name.upper() else known.link
+    return replace(known, memory=memory, link=link)
+
+
 def card_here(device: torch.device) -> Card:
     """This GPU: the table's figures with the memory that it really has.
 
     One that the table does not name gets a measured peak, and a consumer card's bandwidth and link.
     """
-    name = torch.cuda.get_device_name(device)
-    known = card_named(name)
     memory = torch.cuda.get_device_properties(device).total_memory
-    if known is not None:  # the form that is plugged in has no NVLink to all cards of its node
-        plugged = "PCI" in name.upper()
-        return replace(known, memory=memory, link=min(known.link, PCIE) if plugged else known.link)
+    known = card_as_driven(torch.cuda.get_device_name(device), memory)
+    if known is not None:
+        return known
     peak, single = (peak_flops(device, dtype) for dtype in (torch.bfloat16, torch.float32))
     return replace(CARDS["24GB"], peak=peak, peak_fp32=single, memory=memory, driver_name="")
 

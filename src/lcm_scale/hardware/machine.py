@@ -22,8 +22,9 @@ from pathlib import Path
 
 import torch
 
+from lcm_scale.config import TrainerConfig
 from lcm_scale.errors import InputError
-from lcm_scale.hardware.cards import CARDS, Card, card_here, card_named
+from lcm_scale.hardware.cards import CARDS, Card, card_as_driven
 from lcm_scale.hardware.precision import cpu_has_bf16
 from lcm_scale.ranks import rank, under_slurm
 
@@ -31,6 +32,7 @@ ANSWER_SECONDS = 120  # that ranks wait for the slowest to come up
 # Lightning takes a port of this range (its first, how many) from the job's number; ours lies in it
 # as well, where a site that opens ports has opened them.
 PORTS, BESIDE = (15_000, 10_000), 5_000
+UNKNOWN = "24GB"  # the card of the table as which one counts that is in none
 ALIKE = 1.02  # the ratio of their memory up to which cards of one name are one kind
 
 
@@ -40,7 +42,7 @@ class Device:
 
     Attributes:
         name: what its driver calls it, ``CPU`` where there is none.
-        known: its figures are a data sheet's; else they were measured, its links assumed.
+        known: its figures are a data sheet's; else, but for its memory, those of `UNKNOWN`.
         host: bytes that this job may use of the host's memory.
     """
 
@@ -88,13 +90,18 @@ def accelerator_here(asked: str) -> str:
     return asked if asked != "auto" else "gpu" if has else "cpu"
 
 
-def machine_here(accelerator: str, nodes: int, per_node: int) -> Machine:
-    """What this run's ranks have; the same on each of them.
+def machine_here(trainer: TrainerConfig) -> Machine:
+    """What this run's ranks have. Where the strategy is theirs to choose it is the same on each of
+    them; else nobody waits for anybody, and each counts on what it sees itself.
 
-    Args: accelerator: ``gpu`` or ``cpu``.
     Raises: InputError where there is no such device, the first rank cannot be reached, or Slurm
         started other tasks.
     """
+    accelerator, nodes, per_node = (
+        accelerator_here(trainer.accelerator),
+        trainer.nodes,
+        trainer.devices,
+    )
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     processes = nodes * per_node
@@ -104,7 +111,7 @@ def machine_here(accelerator: str, nodes: int, per_node: int) -> Machine:
             f"trainer.devices={per_node} trainer.nodes={nodes}: Slurm started {started} task(s), "
             "and each process is one of them"
         )
-    if _told_by_address() and processes > 1:
+    if _told_by_address() and processes > 1 and trainer.strategy == "auto":
         number = os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK", "0"))
         own = _device(accelerator, int(number), per_node)
         devices = _everybodys(json.dumps(asdict(own)), processes)
@@ -126,7 +133,7 @@ def weakest(devices: Sequence[Device], nodes: int, per_node: int) -> Machine:
         link=min(card.link for card in cards),
     )
     notes = [
-        f"{name} is in no table of ours: its pace was measured, its links are taken as PCIe's"
+        f"{name} is in no table of ours: taken as quick as a card of {UNKNOWN}, linked by PCIe"
         for name in sorted({device.name for device in devices if not device.known})
     ]
     largest = max(card.memory for card in cards)
@@ -177,12 +184,10 @@ def _device(accelerator: str, number: int, per_node: int) -> Device:
     number %= torch.cuda.device_count()  # Slurm may show each task its own GPU only
     name = torch.cuda.get_device_name(torch.device("cuda", number))
     memory = torch.cuda.get_device_properties(torch.device("cuda", number)).total_memory
-    return Device(name, card_named(name) is not None, _figures(number, name, memory), host)
-
-
-@functools.cache  # one that is in no table is measured, and folds ask many times
-def _figures(number: int, name: str, memory: float) -> Card:
-    return card_here(torch.device("cuda", number))
+    known = card_as_driven(name, memory)
+    # Not measured: two ranks would find two numbers, and might choose two strategies.
+    card = known or replace(CARDS[UNKNOWN], memory=memory)
+    return Device(name, known is not None, card, host)
 
 
 # -- ranks on several machines ---------------------------------------------------------------------

@@ -28,7 +28,11 @@ from torch.autograd.function import once_differentiable
 
 from lcm_scale.model.dispatch import choose
 from lcm_scale.model.products import (
+    Adaptable,
     Linear,
+    LowRank,
+    adapted,
+    adapter_gradients,
     affine,
     apply_mask,
     batched,
@@ -55,11 +59,16 @@ def _by_head(x_BND: Tensor, heads: int) -> Tensor:
 
 
 def _keys_and_values(
-    query_BMD: Tensor, memory_BRD: Tensor, weight: Tensor, bias: Tensor, heads: int
+    query_BMD: Tensor,
+    memory_BRD: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    heads: int,
+    low_rank: LowRank | None = None,
 ) -> list[Tensor]:
     """Queries (B, H, M, K), keys and values (B, H, R, K)."""
     D = query_BMD.shape[-1]
-    q_BMD, kv = project(query_BMD, memory_BRD, weight, bias, D)
+    q_BMD, kv = project(query_BMD, memory_BRD, weight, bias, D, low_rank)
     assert kv is not None
     return [_by_head(x, heads) for x in (q_BMD, *kv.split(D, dim=-1))]
 
@@ -72,6 +81,7 @@ def projected(
     heads: int,
     probability: float,
     masked_BR: Tensor | None = None,
+    low_rank: LowRank | None = None,
 ) -> Tensor:
     """Attention output before the output projection, keys and values formed as published.
 
@@ -79,9 +89,10 @@ def projected(
         weight, bias: packed (3D, D) and (3D,): query, key, value rows, as in nn.MultiheadAttention.
         probability: dropout on the attention weights, 0 outside training.
         masked_BR: true where a memory row takes no part; never a scan's every row.
+        low_rank: the adapter of a weight that is `adapted` already.
     Returns: (B, M, D).
     """
-    q, k, v = _keys_and_values(query_BMD, memory_BRD, weight, bias, heads)
+    q, k, v = _keys_and_values(query_BMD, memory_BRD, weight, bias, heads, low_rank)
     weights_BHMR = dropout(_scores(q, k, masked_BR).softmax(-1), probability)
     return (weights_BHMR.to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
@@ -94,9 +105,10 @@ def flash(
     heads: int,
     probability: float,
     masked_BR: Tensor | None = None,
+    low_rank: LowRank | None = None,
 ) -> Tensor:
     """As `projected`, attending by a fused kernel."""
-    q, k, v = _keys_and_values(query_BMD, memory_BRD, weight, bias, heads)
+    q, k, v = _keys_and_values(query_BMD, memory_BRD, weight, bias, heads, low_rank)
     kernel = (
         _flash_attn()
         if q.device.type == "cuda" and q.dtype in (torch.float16, torch.bfloat16)
@@ -131,11 +143,14 @@ def absorbed(
     heads: int,
     probability: float,
     masked_BR: Tensor | None = None,
+    low_rank: LowRank | None = None,
 ) -> Tensor:
     """As `projected`, with W_k absorbed into the queries and W_v applied to the attended rows."""
     dtype = product_dtype(query_BMD)
+    query_BMD, memory_BRD = query_BMD.to(dtype), memory_BRD.to(dtype)
+    adapter = low_rank or (None, None, None)
     return _Absorbed.apply(
-        query_BMD.to(dtype), memory_BRD.to(dtype), weight, bias, heads, probability, masked_BR
+        query_BMD, memory_BRD, weight, bias, heads, probability, masked_BR, *adapter
     )
 
 
@@ -153,6 +168,9 @@ class _Absorbed(torch.autograd.Function):
         heads: int,
         probability: float,
         masked_BR: Tensor | None,
+        a: Tensor | None,
+        b: Tensor | None,
+        adapter_scale: Tensor | None,
     ) -> Tensor:
         (B, M, D), R = query_BMD.shape, memory_BRD.shape[1]
         K = D // heads
@@ -182,7 +200,7 @@ class _Absorbed(torch.autograd.Function):
             out_BMHK += weights.sum(-1).transpose(1, 2).unsqueeze(-1) * biases[2 * D :].view(
                 heads, K
             )
-            trained = query_BMD if ctx.needs_input_grad[2] else None
+            trained = query_BMD if ctx.needs_input_grad[2] or ctx.needs_input_grad[7] else None
             ctx.save_for_backward(
                 trained,
                 q_BMD,
@@ -191,6 +209,9 @@ class _Absorbed(torch.autograd.Function):
                 kept,
                 bias,
                 weight if working.dtype == weight.dtype else working,
+                a,
+                b,
+                adapter_scale,
             )
             ctx.heads, ctx.dtype = heads, weight.dtype
             return out_BMHK.view(B, M, D)
@@ -198,7 +219,8 @@ class _Absorbed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out_BMD: Tensor) -> Any:
-        query_BMD, q_BMD, memory_BRD, softmax, kept, bias, weight = ctx.saved_tensors
+        query_BMD, q_BMD, memory_BRD, softmax, kept, bias, weight, *adapter = ctx.saved_tensors
+        trains = ctx.needs_input_grad[2] or ctx.needs_input_grad[7]  # the weight, or its adapter
         (B, M, D), R, H = q_BMD.shape, memory_BRD.shape[1], ctx.heads
         K, N = D // H, B * M
         with plainly(q_BMD):
@@ -214,7 +236,7 @@ class _Absorbed(torch.autograd.Function):
             # Both products with the memory from the right, and both that make its gradient, are one
             # each: first half: gradient of the attended rows; second half: absorbed queries.
             inner_gradients = (
-                ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+                ctx.needs_input_grad[1] or trains
             )  # else the way to the queries is all
             sides_BSD = q_BMD.new_empty(B, (1 + inner_gradients) * H * M, D)
             d_rows = sides_BSD[:, : H * M]
@@ -244,12 +266,20 @@ class _Absorbed(torch.autograd.Function):
             batched(d_absorbed_HND, w_k.view(H, K, D).transpose(1, 2), into=d_q.transpose(0, 1))
             d_q_ND = d_q.view(N, D).div_(math.sqrt(K))
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
-            if not ctx.needs_input_grad[2]:  # finetuning that leaves the weights alone
-                return d_query, d_memory, None, None, None, None, None
+            if not trains:  # finetuning that leaves the weights alone
+                return d_query, d_memory, *[None] * 8
+            assert context_HND is not None
+            if ctx.needs_input_grad[7]:
+                sides = (
+                    (d_q_ND.unsqueeze(0), query_BMD.reshape(1, N, D)),
+                    (q_BMD.view(N, H, K).transpose(0, 1), d_absorbed_HND),
+                    (d_out_HNK, context_HND),
+                )
+                d_a, d_b = adapter_gradients(sides, *adapter)
+                return d_query, d_memory, *[None] * 5, d_a, d_b, None
             # The peak of a step: what is done with goes before the next product comes.
             d_weight = torch.empty(weight.shape, dtype=ctx.dtype, device=weight.device)
             d_bias = torch.zeros(3 * D, dtype=ctx.dtype, device=weight.device)
-            assert context_HND is not None
             batched(d_out_HNK.transpose(1, 2), context_HND, into=d_weight[2 * D :].view(H, K, D))
             del context_HND
             q_HNK = q_BMD.view(N, H, K).transpose(0, 1)
@@ -261,7 +291,7 @@ class _Absorbed(torch.autograd.Function):
             d_bias[2 * D :] = (
                 (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
             )
-        return d_query, d_memory, d_weight, d_bias, None, None, None
+        return d_query, d_memory, d_weight, d_bias, *[None] * 6
 
 
 def _absorb(q_BMD: Tensor, weight: Tensor, heads: int, into: Tensor | None = None) -> Tensor:
@@ -291,10 +321,14 @@ class OutputProjection(Linear):
             return super().forward(input)
         # Products with one column are slow kernels on CPUs, most of all the backward one in bf16.
         mapped_DH = (self.weight.view(-1, *value_HK.shape) * value_HK).sum(-1)
+        if (low_rank := self.low_rank) is not None:
+            mapped_rH = (low_rank.a.view(-1, *value_HK.shape) * value_HK).sum(-1)
+            with plainly(mapped_DH):  # a sum is rounded once, as of merged weights
+                mapped_DH = mapped_DH + low_rank.scale * low_rank.b[0] @ mapped_rH
         return F.linear(input, mapped_DH, self.bias)
 
 
-class Attention(nn.Module):
+class Attention(Adaptable):
     """Multi-head attention with nn.MultiheadAttention's parameters, names and initialisation.
 
     Its parameters are its own (not a child's), so that ZeRO-3 gathers them when this module is
@@ -318,6 +352,15 @@ class Attention(nn.Module):
     def probability(self) -> float:
         return self.dropout if self.training else 0.0
 
+    def in_proj(self, x: Tensor) -> tuple[Tensor, Tensor, LowRank | None]:
+        """The packed weight as it counts in products with x, its bias, and the weight's adapter
+        where it has one."""
+        low_rank = self.low_rank
+        if low_rank is None:
+            return self.in_proj_weight, self.in_proj_bias, None
+        weight = adapted(self.in_proj_weight, low_rank, product_dtype(x))
+        return weight, self.in_proj_bias, low_rank
+
     def forward(
         self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None
     ) -> Tensor:
@@ -328,14 +371,16 @@ class Attention(nn.Module):
             formulation = choose(
                 B, M, R, D, self.heads, query_BMD.device.type, product_dtype(query_BMD)
             )
+        weight, bias, low_rank = self.in_proj(query_BMD)
         attended = ATTEND[formulation](
             query_BMD,
             memory_BRD,
-            self.in_proj_weight,
-            self.in_proj_bias,
+            weight,
+            bias,
             self.heads,
             self.probability,
             masked_BR,
+            low_rank,
         )
         return self.out_proj(attended)
 
@@ -343,9 +388,8 @@ class Attention(nn.Module):
         self, query_BMD: Tensor, memory_BRD: Tensor, masked_BR: Tensor | None = None
     ) -> Tensor:
         """The attention weights (B, H, M, R) without dropout, by `projected` whatever runs."""
-        q, k, _ = _keys_and_values(
-            query_BMD, memory_BRD, self.in_proj_weight, self.in_proj_bias, self.heads
-        )
+        weight, bias, _ = self.in_proj(query_BMD)
+        q, k, _ = _keys_and_values(query_BMD, memory_BRD, weight, bias, self.heads)
         return _scores(q, k, masked_BR).softmax(-1)
 
 
@@ -360,9 +404,8 @@ class SelfAttention(Attention):
         if state_BMD is None:
             return self.of_zero_state(position_MD, scans)
         D = state_BMD.shape[-1]
-        qk, v_BMD = project(
-            state_BMD + position_MD, state_BMD, self.in_proj_weight, self.in_proj_bias, 2 * D
-        )
+        weight, bias, low_rank = self.in_proj(state_BMD)
+        qk, v_BMD = project(state_BMD + position_MD, state_BMD, weight, bias, 2 * D, low_rank)
         assert v_BMD is not None
         q, k, v = (_by_head(x, self.heads) for x in (*qk.split(D, dim=-1), v_BMD))
         weights = dropout(_scores(q, k, None).softmax(-1), self.probability)
@@ -384,7 +427,8 @@ class SelfAttention(Attention):
         with plainly(
             position_MD
         ):  # of so few rows, a cast of the weight costs more than the product
-            qk, _ = project(position_MD, None, self.in_proj_weight, self.in_proj_bias, 2 * D)
+            weight, bias, low_rank = self.in_proj(position_MD)
+            qk, _ = project(position_MD, None, weight, bias, 2 * D, low_rank)
             q, k = (_by_head(x.unsqueeze(0), H) for x in qk.split(D, dim=-1))
             weights_HMM = _scores(q, k, None).softmax(-1)
         weights_BHMM = dropout(weights_HMM.expand(scans, H, M, M), self.probability)

@@ -1,14 +1,16 @@
-"""Batch norm that ignores padded rows and is the same at every world size.
+"""Batch norm that ignores padded rows and is the same at every world size; of a linear map's
+outputs, without making them.
 
 torch's SyncBatchNorm refuses CPU tensors, and per-rank statistics make the loss depend on the
 number of ranks (and, under DeepSpeed, leave each rank with buffers of its own). Here count, sum and
 centred sum of squares are summed over the ranks with their gradients, so one process and many
 compute the same function. State-dict keys are BatchNorm1d's.
+
+Legend: N rows, I inputs of a linear map, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from lcm_scale.model.products import affine, multiply, plainly, product_dtype
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -34,8 +38,7 @@ def _over_rows(weight_N: Tensor, x_ND: Tensor) -> Tensor:
 
 
 class Normalise(torch.autograd.Function):
-    """Batch norm and LeakyReLU in one, keeping its output alone, which is the memory and kept
-    anyway, and `recompute`.
+    """Batch norm and LeakyReLU in one, keeping its input and output alone.
 
     A rank's gradients are those of the sum of all ranks' losses, as an all-reduce in forward
     implies. All but the last two dimensions of `x_ND`, and the last of the others, may be preceded
@@ -51,7 +54,6 @@ class Normalise(torch.autograd.Function):
         valid_N: Tensor,
         eps: float,
         slope: float,
-        recompute: Callable[[], Tensor] | None,
     ) -> Any:
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
@@ -63,10 +65,8 @@ class Normalise(torch.autograd.Function):
         scale = weight * torch.rsqrt(variance + eps)
         y_ND = torch.addcmul((bias - mean * scale).unsqueeze(-2), wide, scale.unsqueeze(-2))
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
-        ctx.save_for_backward(
-            x_ND if recompute is None else None, y_ND, valid_N, weight, mean, variance, count
-        )
-        ctx.eps, ctx.slope, ctx.recompute = eps, slope, recompute
+        ctx.save_for_backward(x_ND, y_ND, valid_N, weight, mean, variance, count)
+        ctx.eps, ctx.slope = eps, slope
         ctx.mark_non_differentiable(mean, variance, count)
         return y_ND, mean, variance, count
 
@@ -74,12 +74,6 @@ class Normalise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
         x_ND, y_ND, valid_N, weight, mean, variance, count = ctx.saved_tensors
-        if x_ND is None:
-            with (
-                torch.no_grad(),
-                torch.autocast(d_y.device.type, y_ND.dtype, enabled=y_ND.dtype != mean.dtype),
-            ):
-                x_ND = ctx.recompute().reshape(y_ND.shape)
         rstd = torch.rsqrt(variance + ctx.eps)
         wide = mean.dtype
         # From the output: a slope above 0 leaves its sign.
@@ -99,8 +93,73 @@ class Normalise(torch.autograd.Function):
             None,
             None,
             None,
-            None,
         )
+
+
+class _NormalisedLinear(torch.autograd.Function):
+    """Linear map, batch norm and LeakyReLU in one product: the mean and variance of a map's outputs
+    follow from the mean and covariance of its I inputs, far fewer than D, and so do the gradients
+    that go through them. So no pass over all outputs is for the norm.
+
+    Keeps its output, which is the memory and kept anyway, and the centred inputs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_NI: Tensor,
+        map_DI: Tensor,
+        map_bias: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        valid_N: Tensor,
+        eps: float,
+        slope: float,
+    ) -> Any:
+        dtype = product_dtype(x_NI)
+        with plainly(x_NI):
+            wide_NI = x_NI.to(map_DI.dtype)
+            valid_N = valid_N.to(wide_NI.dtype)
+            own = valid_N.sum()
+            count = sum_over_ranks(own).clamp(min=1.0)
+            mean_I = sum_over_ranks(valid_N @ wide_NI) / count
+            centred_NI = wide_NI - mean_I
+            covariance_II = sum_over_ranks((centred_NI * valid_N[:, None]).t() @ centred_NI) / count
+            mapped_DI = map_DI @ covariance_II
+            variance = (mapped_DI * map_DI).sum(1).clamp_(min=0.0)  # else rounding may be below 0
+            rstd = torch.rsqrt(variance + eps)
+            scaled_DI = map_DI * (weight * rstd)[:, None]
+            centred_NI = centred_NI.to(dtype)
+            y_ND = affine(centred_NI, scaled_DI.to(dtype), bias.to(dtype))
+            y_ND = F.leaky_relu_(y_ND, slope)
+            mean = map_DI @ mean_I + map_bias
+            # Copies of the weights: ZeRO-3 takes the parameters themselves away in between.
+            ctx.save_for_backward(
+                centred_NI, y_ND, map_DI.clone(), mapped_DI, weight.clone(), rstd, own / count
+            )
+        ctx.slope = slope
+        ctx.mark_non_differentiable(mean, variance, count)
+        return y_ND, mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
+        centred_NI, y_ND, map_DI, mapped_DI, weight, rstd, share = ctx.saved_tensors
+        with plainly(d_y):
+            # From the output: a slope above 0 leaves its sign.
+            d_z = torch.ops.aten.leaky_relu_backward(d_y, y_ND, ctx.slope, True)
+            d_bias = d_z.sum(0, dtype=rstd.dtype)
+            # Of the two ways round, the one whose rows are few: oneDNN copies rows.
+            product_DI = multiply(centred_NI.t(), d_z).t().to(rstd.dtype)
+            d_weight = (product_DI * map_DI).sum(1).mul_(rstd)
+            # d_x = weight rstd (d_z - mean(d_z) - normal mean(d_z normal)), the means over real
+            # rows that all ranks hold, times the centred inputs: the first mean meets a sum of 0,
+            # and the normal rows' product with the inputs is mapped and scaled covariance. A rank
+            # takes the share of it that its rows have.
+            through = (rstd * sum_over_ranks(d_weight) * share)[:, None]
+            d_map = (weight * rstd)[:, None] * (product_DI - through * mapped_DI)
+        # The map's bias goes with the mean: its gradient is zero, and not absent, which hangs DDP.
+        return None, d_map, torch.zeros_like(weight), d_weight, d_bias, None, None, None
 
 
 class MaskedBatchNorm(nn.Module):
@@ -129,25 +188,58 @@ class MaskedBatchNorm(nn.Module):
         x_BRD: Tensor,
         valid_B: Tensor | None = None,
         slope: float = 1.0,
-        recompute: Callable[[], Tensor] | None = None,
+        linear: nn.Linear | None = None,
     ) -> Tensor:
         """Normalise (B, R, D), then LeakyReLU of that slope.
 
         Args:
             valid_B: 1 for real scans, 0 for padding; None: all real.
-            recompute: makes `x_BRD` once more in backward, where that is cheaper than keeping it.
+            linear: a map (of I inputs) to apply first; called with this norm and the rest.
         """
+        if linear is not None and (not self.training or x_BRD.requires_grad):
+            x_BRD = linear(x_BRD)
+        elif linear is not None:
+            return linear(x_BRD, self, valid_B, slope)
         if not self.training:
             scale, shift = (t.to(x_BRD.dtype) for t in self.folded())
             return F.leaky_relu(torch.addcmul(shift, x_BRD, scale), slope)
         B, R, D = x_BRD.shape
-        valid_N = x_BRD.new_ones(B * R) if valid_B is None else valid_B.repeat_interleave(R)
         with torch.autocast(x_BRD.device.type, enabled=False):
             y, mean, variance, count = Normalise.apply(
-                x_BRD.reshape(B * R, D), self.weight, self.bias, valid_N, self.eps, slope, recompute
+                x_BRD.reshape(B * R, D),
+                self.weight,
+                self.bias,
+                valid_rows(x_BRD, valid_B),
+                self.eps,
+                slope,
             )
-        self._track(mean, variance, count)
+        self.track(mean, variance, count)
         return y.view(B, R, D)
+
+    def after(
+        self,
+        x_BRI: Tensor,
+        map_DI: Tensor,
+        map_bias: Tensor,
+        valid_B: Tensor | None,
+        slope: float,
+    ) -> Tensor:
+        """`forward` in training of x @ map.T + its bias, (B, R, I) -> (B, R, D).
+
+        x gets no gradient.
+        """
+        y, mean, variance, count = _NormalisedLinear.apply(
+            x_BRI.flatten(0, 1),
+            map_DI,
+            map_bias,
+            self.weight,
+            self.bias,
+            valid_rows(x_BRI, valid_B),
+            self.eps,
+            slope,
+        )
+        self.track(mean, variance, count)
+        return y.view(*x_BRI.shape[:2], -1)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Scale and shift (D,) that this norm is in evaluation."""
@@ -155,8 +247,15 @@ class MaskedBatchNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Follow a batch's statistics, for evaluation."""
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         # BatchNorm1d keeps the unbiased variance for evaluation.
         self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1.0)), self.momentum)
+
+
+def valid_rows(x_BRI: Tensor, valid_B: Tensor | None) -> Tensor:
+    """(B R,): 1 for the rows of real scans, 0 for those of padding; None: all real."""
+    B, R = x_BRI.shape[:2]
+    return x_BRI.new_ones(B * R) if valid_B is None else valid_B.repeat_interleave(R)

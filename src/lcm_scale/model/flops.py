@@ -2,9 +2,9 @@
 step.
 
 A multiply-add is two FLOPs. Only matrix products count, as in torch's FlopCounterMode, which a test
-holds this against; norms, softmax and activations are below one per cent. Counted is what runs: the
-embedding and `absorbed` make some products again in backward, and the first layer's self-attention,
-whose state is zero, is done once a batch and not once a scan.
+holds this against; norms, softmax and activations are below one per cent. Counted is what runs:
+`absorbed` makes some products again in backward, and the first layer's self-attention, whose state
+is zero, is done once a batch and not once a scan.
 Legend: M tokens, R regions, D width, H heads, F ffn, L layers.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 
+from lcm_scale.config import LoRAConfig, Trains
 from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.model.dispatch import choose
 from lcm_scale.model.presets import LCMConfig
@@ -50,8 +51,28 @@ def token_parameters(config: LCMConfig) -> int:
     return config.n_tokens * D + 2 * D + (D + 1) + edges
 
 
-def trained_parameters(config: LCMConfig, trainable: str) -> int:
-    """Those with a gradient and optimiser state, by ``optim.trainable``."""
+def adapts(trainable: Trains, part: str) -> bool:
+    """Whether adapters stand on the weights of a part, one of ``optim.lora.targets``."""
+    return isinstance(trainable, LoRAConfig) and part in trainable.targets
+
+
+def adapter_parameters(config: LCMConfig, lora: LoRAConfig) -> int:
+    """Of all adapters of a model: r numbers for each row and each column of a weight."""
+    D, F = config.width, config.ffn
+    sides = 16 * D * adapts(lora, "attention") + 2 * (D + F) * adapts(lora, "ffn")
+    return config.layers * lora.rank * sides
+
+
+def adapted_parameters(config: LCMConfig, lora: LoRAConfig) -> int:
+    """Of the weights that adapters stand on."""
+    D, F = config.width, config.ffn
+    return config.layers * (8 * D * D * adapts(lora, "attention") + 2 * D * F * adapts(lora, "ffn"))
+
+
+def trained_parameters(config: LCMConfig, trainable: Trains) -> int:
+    """Those with a gradient and optimiser state, by ``optim.trains``."""
+    if isinstance(trainable, LoRAConfig):
+        return token_parameters(config) + adapter_parameters(config, trainable)
     return parameter_count(config) if trainable == "all" else token_parameters(config)
 
 
@@ -93,29 +114,30 @@ def training_flops(
     formulation: str,
     tokens: int | None = None,
     recomputed: bool = True,
-    trainable: str = "all",
+    trainable: Trains = "all",
 ) -> int:
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
     Backward makes a gradient of each of a product's two factors, so it costs twice forward. Only
     the gradient of the FC matrix is left out, because nothing is trained in front of it.
     Args:
-        recomputed: count what the embedding and `absorbed` make again in backward (MFU leaves it
-            out).
-        trainable: ``optim.trainable``; of `tokens`, weights get no gradient and nothing goes back
-            to the FC rows.
+        recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
+        trainable: ``optim.trains``; of `tokens` and adapters, weights get no gradient and nothing
+            goes back to the FC rows.
     """
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
+    if isinstance(trainable, LoRAConfig):
+        adapters = _adapter_flops(config, formulation, M, trainable, recomputed)
+        return _tokens_flops(config, formulation, M) + adapters
     if trainable == "tokens":
         return _tokens_flops(config, formulation, M)
-    recomputed_flops = 2 * R * R * D if recomputed else 0
+    recomputed_flops = 0
     if formulation == "absorbed" and recomputed:
-        recomputed_flops += config.layers * (2 * M * D * D + 2 * H * M * R * D)
+        recomputed_flops = config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
-    sums = 8 * R * D  # the batch norm's, as products with a vector
     twice_backward = 3 * (forward_flops(config, formulation, M) + first)
-    return twice_backward - _input_flops(config, M) + recomputed_flops + sums
+    return twice_backward - _input_flops(config, M) + recomputed_flops + _statistics_flops(config)
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
@@ -135,17 +157,48 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
     first = 2 * M * H * D if config.dropout else 0
     backward = config.layers * back - parts["self-attention"] - 4 * M * M * D + first
     edges = _input_flops(config, M) - 2 * R * R * D
-    return forward_flops(config, formulation, M) + first + backward + edges + 4 * R * D
+    forward = forward_flops(config, formulation, M) + _statistics_flops(config)
+    return forward + first + backward + edges
 
 
-def once_flops(config: LCMConfig, tokens: int | None = None, trainable: str = "all") -> int:
-    """FLOPs of a training step that do not depend on the batch: the first layer's
-    self-attention."""
+def _adapter_flops(
+    config: LCMConfig, formulation: str, M: int, lora: LoRAConfig, recomputed: bool
+) -> int:
+    """What adapters add to `_tokens_flops`: their own gradients from the inputs of each product and
+    its output gradients, and in attention what these are taken from."""
+    R, D, H, F, L = config.n_regions, config.width, config.heads, config.ffn, config.layers
+    r = lora.rank
+    ffn = L * 8 * M * r * (D + F) * adapts(lora, "ffn")
+    if not adapts(lora, "attention"):
+        return ffn
+    # queries and output of M tokens; keys and values of R rows, or in every head of M tokens
+    cross = 16 * M * r * D
+    if formulation == "absorbed":
+        cross += 8 * M * r * D * (H + 1)
+        cross += 2 * M * D * D + 2 * H * M * R * D if recomputed else 0
+    else:
+        cross += 16 * R * r * D + 4 * M * R * D
+    first = 2 * M * H * D if config.dropout else 0
+    return ffn + L * cross + (L - 1) * 32 * M * r * D + first
+
+
+def once_flops(config: LCMConfig, tokens: int | None = None, trainable: Trains = "all") -> int:
+    """FLOPs of a training step that do not depend on the batch: the first layer's self-attention,
+    the variance of the embedding's outputs, and weights plus their adapters."""
     M = config.n_tokens if tokens is None else tokens
-    D, H = config.width, config.heads
+    R, D, H = config.n_regions, config.width, config.heads
+    variance = 2 * R * R * D
+    if isinstance(trainable, LoRAConfig):
+        r, once = trainable.rank, once_flops(config, tokens, "tokens")
+        sums = 2 * r * adapted_parameters(config, trainable)
+        if not adapts(trainable, "attention"):
+            return once + sums
+        # Of the first layer's self-attention, the value bias alone goes through the output map.
+        sums += 6 * D * r * H - 2 * r * D * D
+        return once + sums + (16 * M * r * D if config.dropout else 2 * H * D - 6 * r * D * D)
     if trainable == "tokens":
-        return 8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D
-    return 3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D
+        return variance + (8 * M * D * D + 6 * M * M * D if config.dropout else 2 * H * D)
+    return variance + (3 * (4 * M * D * D + 2 * M * M * D) if config.dropout else 4 * H * D)
 
 
 def crossover(regions: int, width: int, heads: int) -> float:
@@ -156,6 +209,12 @@ def crossover(regions: int, width: int, heads: int) -> float:
     and the weighted sum (docs/model.md, Arithmetic).
     """
     return width * regions / (width + (heads - 1) * regions)
+
+
+def _statistics_flops(config: LCMConfig) -> int:
+    """Mean and covariance of a scan's rows, from which the batch norm's statistics follow."""
+    R = config.n_regions
+    return 2 * R * R + 2 * R * R * R
 
 
 def _input_flops(config: LCMConfig, tokens: int) -> int:

@@ -56,7 +56,16 @@ class LinearBeforeNorm(Linear):
     3e-6. So the gradient is set to the zero that it is.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        norm: MaskedBatchNorm | None = None,
+        valid_B: Tensor | None = None,
+        slope: float = 1.0,
+    ) -> Tensor:
+        """The map; with `norm` both in one, which ZeRO-3 gathers on the way."""
+        if norm is not None:
+            return norm.after(input, self.weight, self.bias, valid_B, slope)
         bias = _NoGradient.apply(self.bias) if self.training else self.bias
         return self.affine(input, bias)
 
@@ -72,11 +81,7 @@ class FCEmbedding(nn.Module):
 
     def forward(self, fc_BRR: Tensor, valid_B: Tensor | None) -> Tensor:
         fc_BRR = self.dropout(fc_BRR)
-        # R numbers a row are kept for backward instead of D: the product costs a thousandth of a
-        # step.
-        return self.norm(
-            self.linear(fc_BRR), valid_B, slope=0.01, recompute=lambda: self.linear(fc_BRR)
-        )
+        return self.norm(fc_BRR, valid_B, slope=0.01, linear=self.linear)
 
 
 class PerTarget(nn.Module):

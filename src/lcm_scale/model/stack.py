@@ -126,13 +126,10 @@ class LCMStack:
         G, B, R, _ = fc_GBRR.shape
         rows_GNR = fc_GBRR.flatten(1, 2)
 
-        def mapped() -> Tensor:
-            # Batch norm takes the bias away again: in training its gradient is the zero it is.
-            offset = self.weights["embedding.linear.bias"]
-            offset = offset.detach() if self.training else offset
-            return affine(rows_GNR, self.weights["embedding.linear.weight"], offset)
-
-        x_GND = mapped()
+        # Batch norm takes the bias away again: in training its gradient is the zero it is.
+        offset = self.weights["embedding.linear.bias"]
+        offset = offset.detach() if self.training else offset
+        x_GND = affine(rows_GNR, self.weights["embedding.linear.weight"], offset)
         if not self.training:
             scale = weight * torch.rsqrt(variance_GD + EPS)
             shift = bias - mean_GD * scale
@@ -142,7 +139,7 @@ class LCMStack:
             valid_GB = x_GND.new_ones(G, B)
         with torch.autocast(x_GND.device.type, enabled=False):
             y, mean, variance, count = Normalise.apply(
-                x_GND, weight, bias, valid_GB.repeat_interleave(R, 1), EPS, SLOPE, mapped
+                x_GND, weight, bias, valid_GB.repeat_interleave(R, 1), EPS, SLOPE
             )
         self._track(mean, variance, count, valid_GB)
         return y.unflatten(1, (B, R))

@@ -20,6 +20,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.evaluation.crossvalidate import evaluate
 from lcm_scale.evaluation.metrics import Draws, resampled
 from lcm_scale.evaluation.paired import compared
+from lcm_scale.evaluation.plain import Beside
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.files import write_atomic
 from lcm_scale.lock import InUse
@@ -104,32 +105,49 @@ def run(ablation: Ablation) -> Outcome:
     Raises: InputError where something is wrong before anything runs; Stopped where a signal ended
         it.
     """
-    check(ablation)
-    write_atomic(ablation.folder / "ablation.yaml", dump(ablation.recipe).encode())
-    named = {f"{variant.name}, seed {seed}": (variant, seed) for variant, seed in ablation.runs}
-    before = [name for name, of in named.items() if answers.is_finished(ablation.folder_of(*of))]
+    before, left = begin(ablation)
     done, busy, failed = [], [], []
-    label = f"ablation {ablation.recipe.name}"
-    with progress.stage(label, len(named), len(before)) as advance:
-        for number, (name, (variant, seed)) in enumerate(named.items(), 1):
-            if name in before:
-                continue
-            print(f"run {number} of {len(named)}: {name}", flush=True)
+    label, total = f"ablation {ablation.recipe.name}", len(ablation.runs)
+    with progress.stage(label, total, len(before)) as advance:
+        for number, (name, recipe) in enumerate(left.items(), len(before) + 1):
+            print(f"run {number} of {total}: {name}", flush=True)
             try:
-                run_one(ablation, variant, seed)
+                run_one(recipe)
                 done.append(name)
             except InUse:
                 busy.append(name)
             except InputError as error:  # such as a loss that became no number: the others go on
                 failed.append((name, str(error)))
             advance()
-    return Outcome(tuple(done), tuple(before), tuple(busy), tuple(failed))
+    return Outcome(tuple(done), before, tuple(busy), tuple(failed))
 
 
-def run_one(ablation: Ablation, variant: Variant, seed: int) -> None:
-    """One run, with its own report.  Raises: InputError, InUse, Stopped."""
-    prepared = prepare_evaluation(ablation.recipe_of(variant, seed))
-    report = evaluate(prepared)
+def begin(ablation: Ablation) -> tuple[tuple[str, ...], dict[str, Recipe]]:
+    """Check everything, and make the folder.
+
+    Returns: names of runs that are finished, and by name the recipes of those that are not.
+    Raises: InputError where something is wrong.
+    """
+    check(ablation)
+    write_atomic(ablation.folder / "ablation.yaml", dump(ablation.recipe).encode())
+    before, left = [], {}
+    for variant, seed in ablation.runs:
+        name = f"{variant.name}, seed {seed}"
+        if answers.is_finished(ablation.folder_of(variant, seed)):
+            before.append(name)
+        else:
+            left[name] = ablation.recipe_of(variant, seed)
+    return tuple(before), left
+
+
+def run_one(recipe: Recipe, beside: Beside | None = None) -> None:
+    """One run, with its own report.
+
+    Args: beside: what plain models answer, where that is known already.
+    Raises: InputError, InUse, Stopped.
+    """
+    prepared = prepare_evaluation(recipe)
+    report = evaluate(prepared, beside)
     write_report(report, prepared.folder)
     answers.write(prepared, report)
 

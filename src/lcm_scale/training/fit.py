@@ -19,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.ranks import is_first, rank
+from lcm_scale.training.callbacks.alike import Alike
 from lcm_scale.training.callbacks.by_target import BestByTarget
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
@@ -30,7 +31,9 @@ from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
+from lcm_scale.training.computing import choose_threads, computed_before, say, written
 from lcm_scale.training.folder import write_head
+from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare, prepare_finetuning
@@ -91,7 +94,11 @@ def see_unmoved(prepared: PreparedRun) -> None:
 
 def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
     recipe, folder = prepared.recipe, prepared.folder
-    write_head(recipe, folder, prepared.choice.record(recipe.trainer))
+    before = computed_before(prepared)
+    threads = choose_threads(prepared, before)
+    say(prepared, threads, before)
+    plan = prepared.choice.record(recipe.trainer)
+    write_head(recipe, folder, plan=plan, **written(threads))
     data = batches_of(prepared)
     module = start_module(prepared, data)
     flag = StopFlag()
@@ -103,8 +110,10 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         step = StepEnd(data, flag, together)
         callbacks = callbacks_of(prepared, data, lock, step, watchdog, advance)
         pseudo = next(each for each in callbacks if isinstance(each, PseudoLabels))
-        trainer = make_trainer(prepared, together, callbacks)
+        callbacks = only_what_they_do(module, callbacks)
+        trainer = make_trainer(prepared, together, callbacks, threads.number)
         keep_lightning_out(trainer)
+        step_plainly(trainer)
         if resume and done >= steps:
             pseudo.audit = read_audit(resume)
         else:
@@ -137,6 +146,7 @@ def callbacks_of(
     validation, meter = Validate(data, step), Meter(data)
     log = Log(folder, lock, together, advance, step, validation, meter)
     return [
+        Alike(prepared.choice),
         PhaseSwitch(),
         PseudoLabels(prepared, data, together),
         step,
@@ -152,15 +162,16 @@ def callbacks_of(
 
 
 def make_trainer(
-    prepared: PreparedRun, together: Together, callbacks: list[L.Callback]
+    prepared: PreparedRun, together: Together, callbacks: list[L.Callback], threads: int
 ) -> L.Trainer:
     """Threads and allocator of this process are set on the way."""
-    recipe = prepared.recipe
+    same_targets = len({phase.active for phase in prepared.opened.phases}) == 1
     return L.Trainer(
-        **trainer_arguments(prepared.trainer, prepared.hardware, together),
+        **trainer_arguments(prepared.trainer, prepared.hardware, together, threads, same_targets),
         max_epochs=len(prepared.epoch_steps),
-        gradient_clip_val=recipe.optim.clip_norm,
+        gradient_clip_val=prepared.recipe.optim.clip_norm,
         callbacks=callbacks,
+        profiler=Unprofiled(),
         **OURS,
     )
 
@@ -197,7 +208,7 @@ def start_module(prepared: PreparedRun, data: ConnectomeData) -> LCMModule:
     if opened.start:
         vocabulary, renames = opened.sets.vocabulary, opened.sets.pretrained_renames
         transfer(opened.start, module.model, vocabulary, renames)
-    prepare_model(module.model, prepared.trainer, recipe.optim.trainable)
+    prepare_model(module.model, prepared.trainer, recipe.optim.trains)
     return module
 
 

@@ -55,10 +55,10 @@ def check_folder(recipe: Recipe, folder: Path) -> None:
     check_free(folder / LOCK)
 
 
-def write_head(recipe: Recipe, folder: Path, plan: Mapping[str, Any] | None = None) -> None:
+def write_head(recipe: Recipe, folder: Path, **more: Any) -> None:
     """Make the folder, with the recipe and where the run comes from; on the first rank alone.
 
-    Args: plan: how it is spread (`Choice.record`).
+    Args: more: facts of the run beside its provenance.
     """
     if not is_first():
         return
@@ -66,9 +66,7 @@ def write_head(recipe: Recipe, folder: Path, plan: Mapping[str, Any] | None = No
         part.unlink(missing_ok=True)
     if (folder / RECIPE).is_file():
         _log_changes(_stored(folder), _flat(recipe), folder / "log.jsonl")
-    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe)}
-    if plan is not None:
-        facts["plan"] = plan
+    facts = {**provenance(recipe.seed), "starts_from": _marks_of(recipe), **more}
     write_atomic(folder / RECIPE, dump(recipe).encode())
     write_atomic(folder / PROVENANCE, json.dumps(facts, indent=1).encode())
 

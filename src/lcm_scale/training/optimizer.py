@@ -52,6 +52,7 @@ class TwoStage(torch.optim.Optimizer):
         state_dtype: torch.dtype = torch.float32,
     ) -> None:
         self.state_dtype = state_dtype
+        self._counts: dict[int, int] = {}  # id of a group -> its steps, as the host knows them
         defaults = {
             "stage": stage,
             "lr": lr,
@@ -67,6 +68,7 @@ class TwoStage(torch.optim.Optimizer):
         """Switch every group to a rule; where it changes, the state starts at zero."""
         if all(group["stage"] == stage for group in self.param_groups):
             return
+        self._counts = {id(group): 0 for group in self.param_groups}
         for group in self.param_groups:
             group["stage"] = stage
         # Not by the groups' parameters: between steps, ZeRO-3 leaves the groups empty.
@@ -79,12 +81,21 @@ class TwoStage(torch.optim.Optimizer):
             {key: group[key] for key in GROUP_FACTS if key in group} for group in self.param_groups
         ]
         super().load_state_dict(state_dict)
+        self._counts.clear()
         for group, own in zip(self.param_groups, facts, strict=True):
             group.update(own)
         for state in self.state.values():  # torch loads it in the parameters' type
             state.update(
                 {name: state[name].to(self.state_dtype) for name in AVERAGES if name in state}
             )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's, without its profiling: a tenth of the time."""
+        if not set_to_none:
+            return super().zero_grad(set_to_none=False)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -99,6 +110,8 @@ class TwoStage(torch.optim.Optimizer):
         return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        if all(p not in self.state for p in parameters):
+            self._counts[id(group)] = 0
         self._follow(group, self._with_state(parameters))
 
     def _with_state(self, parameters: list[Tensor]) -> list[list[Tensor]]:
@@ -119,7 +132,7 @@ class TwoStage(torch.optim.Optimizer):
             return
         size = PIECE[parameters[0].device.type]
         longest = max(p.numel() for p in parameters)
-        noise = _noise(min(size, longest), parameters[0].device, int(steps[0]))
+        noise = _noise(min(size, longest), parameters[0].device, self._count(group, steps[0]))
         for of in zip(parameters, gradients, averages, squares, steps, strict=True):
             pieces = (x.reshape(-1).split(size) for x in of[:4])
             for p, g, average, square in zip(*pieces, strict=True):
@@ -129,9 +142,17 @@ class TwoStage(torch.optim.Optimizer):
                 if group["stage"] == ADAPTIVE:
                     square.copy_(round_at_random(wide_square, noise))
 
+    def _count(self, group: dict[str, Any], step: Tensor) -> int:
+        """A group's steps, its new one included: counted here, since the host would wait for all
+        that it launched to read them from the device. It does once, where a run goes on."""
+        known = self._counts.get(id(group))
+        self._counts[id(group)] = int(step) if known is None else known + 1
+        return self._counts[id(group)]
+
     def fresh_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """The state of a parameter that has not been stepped yet, whatever was there."""
         self.state.pop(parameter, None)
+        self._counts.clear()
         return self._state_of(parameter)
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lcm_scale.config import Recipe, TrainerConfig, expand
+from lcm_scale.config import LoRAConfig, Recipe, TrainerConfig, expand
 from lcm_scale.cost.choice import Choice, choose, settings_before
 from lcm_scale.cost.count import job_for
 from lcm_scale.data.given import check_names
@@ -172,6 +172,7 @@ def open_recipe(recipe: Recipe, source: Edges | None = None) -> Opened:
         sets.vocabulary[name]
     _check_pseudo_labels(recipe, phases, sets, start)
     _check_people_memory(recipe, sets)
+    _check_lora(recipe, model)
     choose_hardware(recipe.trainer, model.width)
     check_loggers(recipe.trainer.loggers)
     if start:
@@ -219,15 +220,15 @@ def prepare_split(
         terms=loss_terms(recipe, opened.sets, train, opened.start),
         epoch_steps=tuple(epoch_steps),
         hardware=hardware,
-        choice=_choice(recipe, folder, opened.model, hardware),
+        choice=_choice(recipe, folder, opened.model),
         resume=resume,
     )
 
 
-def _choice(recipe: Recipe, folder: Path, model: LCMConfig, hardware: Hardware) -> Choice:
+def _choice(recipe: Recipe, folder: Path, model: LCMConfig) -> Choice:
     """How the run is spread.  Raises: InputError where nothing fits."""
     trainer = recipe.trainer
-    machine = machine_here(hardware.accelerator, trainer.nodes, trainer.devices)
+    machine = machine_here(trainer)
     before = settings_before(plan_of(folder), machine, trainer)
     return choose(job_for(recipe, model), machine, trainer, before)
 
@@ -263,6 +264,32 @@ def _check_vocabulary(resume: Path, meaning: object, sets: ShardSets) -> None:
         raise InputError(
             f"{resume}: its categories stand in another order than this version gives them; go on "
             "with the version that began the run, or begin anew (init_from takes it as it is)"
+        )
+
+
+def _check_lora(recipe: Recipe, model: LCMConfig) -> None:
+    """Raises: InputError where adapters have nothing to stand on, or would be no smaller than it;
+    and where their settings are given and nobody asks for adapters."""
+    optim, asked = recipe.optim, recipe.optim.trainable == "lora"
+    if not asked and optim.lora != LoRAConfig():
+        raise InputError(
+            f"optim.lora: optim.trainable={optim.trainable} trains no adapters; set "
+            "optim.trainable=lora, or leave optim.lora out"
+        )
+    if asked and not recipe.init_from:
+        raise InputError(
+            "optim.trainable=lora: adapters stand on weights that somebody trained; name them with "
+            "init_from, or set optim.trainable=all"
+        )
+    if asked and not optim.lora.targets:
+        raise InputError(
+            "optim.lora.targets is empty: without adapters, that is optim.trainable=tokens"
+        )
+    sides = (model.width, *([model.ffn] if "ffn" in optim.lora.targets else []))
+    if asked and optim.lora.rank >= min(sides):
+        raise InputError(
+            f"optim.lora.rank={optim.lora.rank}: not below {min(sides)}, the smaller side of the "
+            "weights; set a lower rank, or optim.trainable=all"
         )
 
 

@@ -19,6 +19,7 @@ from lcm_scale.errors import Diverged
 from lcm_scale.lock import Lock
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate, row_of
+from lcm_scale.training.computing import choose_threads, computed_before, say, written
 from lcm_scale.training.fit import (
     batches_of,
     callbacks_of,
@@ -52,15 +53,17 @@ class Seat:
         advance: Callable[..., None],
     ) -> None:
         see_unmoved(prepared)
-        write_head(
-            prepared.recipe, prepared.folder, prepared.choice.record(prepared.recipe.trainer)
-        )
+        before = computed_before(prepared)
+        threads = choose_threads(prepared, before)
+        say(prepared, threads, before)
+        plan = prepared.choice.record(prepared.recipe.trainer)
+        write_head(prepared.recipe, prepared.folder, plan=plan, **written(threads))
         forget_final(prepared.folder)
         self.prepared, self.data = prepared, batches_of(prepared)
         self.module = start_module(prepared, self.data)
         self.step = StepEnd(self.data, flag, Together())
         self.callbacks = callbacks_of(prepared, self.data, lock, self.step, watchdog, advance)
-        self.trainer = make_trainer(prepared, self.step.together, self.callbacks)
+        self.trainer = make_trainer(prepared, self.step.together, self.callbacks, threads.number)
         self.module.to(self.trainer.strategy.root_device)
         self.optimizer = self.module.configure_optimizers()
         self.trainer.strategy.connect(self.module)

@@ -49,6 +49,7 @@ def check_stack(run: PreparedRun, key: str) -> None:
         f"trainer.nodes={trainer.nodes}": trainer.nodes > 1,
         f"trainer.strategy={trainer.strategy}": trainer.strategy != "auto",
         f"trainer.accumulate={trainer.accumulate}": trainer.accumulate > 1,
+        "optim.trainable=lora": run.recipe.optim.trainable == "lora",
         "trainer.checkpoint_layers=true": trainer.checkpoint_layers,
         "trainer.compile=true": trainer.compile,
         "trainer.loggers=wandb": "wandb" in trainer.loggers,

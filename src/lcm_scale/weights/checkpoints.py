@@ -24,6 +24,7 @@ from lcm_scale.config import Recipe, dump
 from lcm_scale.errors import InputError
 from lcm_scale.files import replacing, said_by
 from lcm_scale.model.lcm import LCM
+from lcm_scale.model.lora import merged
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line, print
@@ -199,7 +200,8 @@ def _not_finite(checkpoint: Path, mtime_ns: int) -> str:
 
 
 def load(path: Path, harmonised: bool = False) -> Checkpoint:
-    """Load a model from a file or run folder.
+    """Load a model from a file or run folder; where low-rank adapters were trained, they are added
+    to the weights that they stand on.
 
     Args: harmonised: whether a model will do that saw matrices which its fold harmonised.
     Raises: InputError as `find` and `read_file`, where the file does not say in full what its
@@ -222,6 +224,7 @@ def load(path: Path, harmonised: bool = False) -> Checkpoint:
     state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     if sum(value.nbytes for value in state.values()) > file.stat().st_size:
         raise InputError(f"{file}: damaged: more weights than the file has bytes for")
+    state = dict(merged(state, str(file)))
     what = not_finite(state)
     if what:
         raise InputError(f"{file}: {what}: training diverged; use an earlier checkpoint")

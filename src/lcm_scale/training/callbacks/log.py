@@ -18,7 +18,7 @@ from lcm_scale.training.callbacks.phase import two_stage
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.module import LCMModule
-from lcm_scale.training.run_log import EpochRow, Metrics, append_line
+from lcm_scale.training.run_log import EpochRow, Lines, Metrics
 from lcm_scale.training.together import Together
 
 
@@ -43,6 +43,7 @@ class Log(L.Callback):
     ) -> None:
         self.folder, self.lock, self.together, self.advance = folder, lock, together, advance
         self.step, self.validation, self.meter = step, validation, meter
+        self.lines = Lines(folder / "log.jsonl")
         self.metrics = Metrics(folder)
         self.losses: list[float] = []
         self.row: EpochRow = {}
@@ -53,13 +54,24 @@ class Log(L.Callback):
             with self.together.alone():
                 if self.lock is not None:
                     self.lock.check()
-                append_line(self.folder / "log.jsonl", json.dumps({"event": name, **values}))
+                self.lines.append(json.dumps({"event": name, **values}))
 
     def state_dict(self) -> dict[str, Any]:
         return {"losses": self.losses}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.losses = list(state_dict["losses"])
+
+    def close(self) -> None:
+        with self.together.alone():
+            self.lines.close()
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """A checkpoint is never ahead of the log, whatever becomes of this machine."""
+        self.close()
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        self.close()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_start = time.monotonic()

@@ -74,7 +74,7 @@ class Meter(L.Callback):
         formulation = formulation_of(
             config, tokens, batch, module.device.type, working_dtype(str(trainer.precision))
         )
-        trains = module.recipe.optim.trainable
+        trains = module.recipe.optim.trains
         counts = [
             training_flops(config, formulation, tokens, recomputed, trains)
             for recomputed in (True, False)

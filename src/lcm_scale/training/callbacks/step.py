@@ -52,8 +52,11 @@ class StepEnd(L.Callback):
         self._advance()
         loss = torch.stack([losses.sum() for losses in self.micro]).mean()
         told = [self.flag.raised, self.together.held is not None]
-        numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
-        mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        if trainer.world_size > 1:
+            numbers = torch.cat([loss.view(1), loss.new_tensor([float(each) for each in told])])
+            mean = trainer.strategy.reduce(numbers, reduce_op="mean").tolist()
+        else:
+            mean = [float(loss), *told]
         self.loss, self.stopped = mean[0], mean[1] > 0
         self.together.end(mean[2] > 0)
 

@@ -7,18 +7,18 @@ Lightning is imported where it is used: it takes longer than all else that prepa
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from lcm_scale.config import TrainerConfig
+from lcm_scale.config import LoRAConfig, TrainerConfig, Trains
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
+from lcm_scale.model.lora import add_adapters
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.together import Together
 
@@ -86,22 +86,28 @@ def _check_tasks(config: TrainerConfig) -> None:
 
 
 def trainer_arguments(
-    config: TrainerConfig, hardware: Hardware, together: Together
+    config: TrainerConfig,
+    hardware: Hardware,
+    together: Together,
+    threads: int,
+    same_targets: bool = False,
 ) -> dict[str, Any]:
     """What Lightning's Trainer is told; threads and allocator of this process are set on the way.
 
-    Args: config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
+    Args:
+        config: as the run takes it (cost/choice.py): of several processes `auto` is DDP.
         together: where a checkpoint's failure is held until the ranks meet.
+        threads: of this process.
+        same_targets: whether all phases of the run train the same ones.
     """
     from lightning.pytorch.plugins.environments import SLURMEnvironment
 
     from lcm_scale.training.parallel.checkpoint_io import AtomicCheckpointIO
 
     accelerator = hardware.accelerator
-    # 1. threads: this process's share of what the scheduler granted, not of what the machine has
+    # 1. threads
     processes = config.devices * config.nodes
-    here = 1 if under_slurm() or accelerator == "gpu" else config.devices
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // here))
+    torch.set_num_threads(threads)
     if accelerator == "cpu":
         keep_freed_memory()
     # 2. processes: Slurm's tasks, or children that Lightning starts. Lightning's own requeueing
@@ -116,20 +122,22 @@ def trainer_arguments(
         "num_nodes": config.nodes,
         # ZeRO's strategy brings its own way of computing in bf16.
         "precision": None if config.strategy.startswith("zero") else hardware.precision,
-        "strategy": _strategy(config, hardware, processes),
+        "strategy": _strategy(config, hardware, processes, same_targets),
         "accumulate_grad_batches": config.accumulate,
         "plugins": plugins,
     }
 
 
-def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
+def prepare_model(model: LCM, config: TrainerConfig, trains: Trains) -> None:
     """What is done to a model before it trains, in order."""
     # 1. what trains; the rest gets neither gradients nor optimiser state
-    if trainable == "tokens":
+    if trains != "all":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(
                 name.startswith(("tokens.", "norm.", "readout.", "edge_branch."))
             )
+    if isinstance(trains, LoRAConfig):
+        add_adapters(model, trains)
     # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs
     # again
     model.checkpointing = config.checkpoint_layers
@@ -139,7 +147,7 @@ def prepare_model(model: LCM, config: TrainerConfig, trainable: str) -> None:
             layer.compile()
 
 
-def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
+def _strategy(config: TrainerConfig, hardware: Hardware, processes: int, same_targets: bool) -> Any:
     name = config.strategy
     if name.startswith("zero"):
         from lcm_scale.training.parallel.zero import ZeroStrategy
@@ -150,8 +158,16 @@ def _strategy(config: TrainerConfig, hardware: Hardware, processes: int) -> Any:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
 
-    # Phases may leave targets out, whose tokens then get no gradient; buffers are the same on all
-    # ranks already. Gradients live in the buckets that are sent: else each is held twice.
+    # Targets that a phase leaves out get no gradient. Where all phases train the same ones, each
+    # step uses the same weights, and DDP learns at the first which those are; else it looks for
+    # them at every step, and the host waits until the ranks agree. A first step in micro-batches
+    # would teach it by one that sends nothing.
+    static = same_targets and config.accumulate == 1
+    # Buffers are the same on all ranks already. Gradients live in the buckets that are sent: else
+    # each is held twice.
     return DDPStrategy(
-        find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+        static_graph=static,
+        find_unused_parameters=not static,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
     )

@@ -111,6 +111,12 @@ class ZeroStrategy(DeepSpeedStrategy):
         assert self.lightning_module is not None
         self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
 
+    def _init_optimizers(self) -> tuple[Optimizer, Any]:
+        optimizer, scheduler = super()._init_optimizers()
+        # Of what does not train DeepSpeed keeps no trace.
+        self.members = [list(group["params"]) for group in optimizer.param_groups]
+        return optimizer, scheduler
+
     def _initialize_deepspeed_train(self, model: nn.Module) -> None:
         # DeepSpeed allocates its buckets whole, however small the model is.
         numbers = sum(parameter.numel() for parameter in model.parameters())
@@ -157,13 +163,14 @@ class ZeroStrategy(DeepSpeedStrategy):
         state: dict[int, dict[str, Tensor]] = {}
         groups = []
         number = 0
-        for group, parameters in zip(self.two_stage.param_groups, self._groups(), strict=True):
+        for group, parameters in zip(self.two_stage.param_groups, self.members, strict=True):
             groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": []})
             steps = self._steps(parameters)
             for parameter in parameters:
-                parts = {key: self._gather(parameter, key) for key in AVERAGES}
-                if steps.item() > 0 and self.is_global_zero:
-                    state[number] = {"step": steps.clone(), **parts}
+                if parameter.requires_grad:
+                    parts = {key: self._gather(parameter, key) for key in AVERAGES}
+                    if steps.item() > 0 and self.is_global_zero:
+                        state[number] = {"step": steps.clone(), **parts}
                 groups[-1]["params"].append(number)
                 number += 1
         return {"state": state, "param_groups": groups} if self.is_global_zero else {}
@@ -171,10 +178,12 @@ class ZeroStrategy(DeepSpeedStrategy):
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         saved = checkpoint["optimizer_states"][0]
         for group, parameters, table in zip(
-            self.two_stage.param_groups, self._groups(), saved["param_groups"], strict=True
+            self.two_stage.param_groups, self.members, saved["param_groups"], strict=True
         ):
             group.update({k: v for k, v in table.items() if k not in ("params", *GROUP_FACTS)})
             for parameter, number in zip(parameters, table["params"], strict=True):
+                if not parameter.requires_grad:
+                    continue
                 for key in AVERAGES if number in saved["state"] else ():
                     self._scatter(parameter, key, saved["state"][number][key])
                 piece = self._piece(parameter)
@@ -191,16 +200,6 @@ class ZeroStrategy(DeepSpeedStrategy):
     @property
     def two_stage(self) -> TwoStage:
         return self.zero.optimizer
-
-    def _groups(self) -> list[list[nn.Parameter]]:
-        """The model's parameters by optimiser group, in the order of one process."""
-        if not self.zero_stage_3:
-            return [list(group) for group in self.zero.bit16_groups]
-        # Stage 3 splits large groups; the pieces of one stand one after the other.
-        groups: list[list[nn.Parameter]] = [[] for _ in self.two_stage.param_groups]
-        for number, parameters in enumerate(self.zero.fp16_groups):
-            groups[self.zero.sub_group_to_group_id[number]] += parameters
-        return groups
 
     def _flats(self) -> Iterator[Tensor]:
         yield from (
@@ -236,6 +235,8 @@ class ZeroStrategy(DeepSpeedStrategy):
     def _gather(self, parameter: nn.Parameter, key: str | None = None) -> Tensor:
         """A parameter's fp32 master copy, or its state `key`, whole; kept on the first rank's
         CPU."""
+        if not parameter.requires_grad:
+            return self._whole(parameter)
         shape = parameter.ds_shape if self.zero_stage_3 else parameter.shape  # type: ignore[attr-defined]
         whole = torch.zeros(shape.numel(), dtype=torch.float32, device=self.root_device)
         piece = self._piece(parameter)
@@ -246,6 +247,12 @@ class ZeroStrategy(DeepSpeedStrategy):
             ]
         dist.all_reduce(whole)  # disjoint pieces and zeros: exact
         return whole.view(shape).cpu() if self.is_global_zero else whole.new_empty(0, device="cpu")
+
+    def _whole(self, parameter: nn.Parameter) -> Tensor:
+        """As `_gather`, of one that does not train: there is no master copy of it."""
+        with deepspeed.zero.GatheredParameters([parameter], enabled=self.zero_stage_3):
+            value = parameter.detach().to("cpu", torch.float32, copy=True)
+        return value if self.is_global_zero else value.new_empty(0)
 
     def _scatter(self, parameter: nn.Parameter, key: str, whole: Tensor) -> None:
         piece = self._piece(parameter)
@@ -259,7 +266,7 @@ class ZeroStrategy(DeepSpeedStrategy):
         """How many steps a group has taken; equal on all ranks, though one may hold no piece of
         it."""
         steps = torch.zeros((), dtype=torch.float32, device=self.root_device)
-        for parameter in parameters:
+        for parameter in filter(lambda p: p.requires_grad, parameters):
             piece = self._piece(parameter)
             if piece is not None:
                 steps = torch.maximum(

@@ -1,0 +1,90 @@
+"""What Lightning does around every step that nobody here asked for, left out.
+
+At each of a step's six hooks it calls every callback, most of which do nothing there, each call in
+a context for its profiler, which does nothing either; and between forward pass and optimiser lie
+twelve of its functions. A step of a small model takes 15 milliseconds: that was a tenth of it
+(benchmarks/step.py). What a step computes, in which order, is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.optim import Optimizer
+
+from lcm_scale.training.module import LCMModule
+
+# The hooks that Lightning calls at every batch or step.
+OF_A_BATCH = ("on_train_batch_start", "on_train_batch_end")
+OF_A_STEP = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+_NOTHING = nullcontext()
+
+
+class Unprofiled(PassThroughProfiler):
+    """Lightning's default, without making a context each time."""
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
+        return _NOTHING
+
+
+def only_what_they_do(
+    module: L.LightningModule, callbacks: Iterable[L.Callback]
+) -> list[L.Callback]:
+    """The callbacks, each of which is asked at those hooks of a step alone that are its own; the
+    same of the module. Lightning passes over what cannot be called."""
+    made = list(callbacks)
+    for one, empty in ((module, L.LightningModule), *((callback, L.Callback) for callback in made)):
+        for hook in (*OF_A_BATCH, *OF_A_STEP):
+            if getattr(type(one), hook) is getattr(empty, hook):
+                setattr(one, hook, None)
+    return made
+
+
+class PlainStep(_AutomaticOptimization):
+    """Lightning's step of one optimiser on one device, without what it calls in between: the hooks
+    of `OF_A_STEP`, and `optimizer_step` and its like of module, strategy and precision. Its
+    counters are kept as it keeps them: they are what a checkpoint holds."""
+
+    def run(self, optimizer: Optimizer, batch_idx: int, kwargs: Any) -> dict[str, Any]:
+        trainer, counts = self.trainer, self.optim_progress.optimizer
+        module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
+        with trainer.precision_plugin.forward_context():
+            loss = module.training_step(*kwargs.values())
+        parts = trainer.accumulate_grad_batches
+        if parts > 1:
+            loss = loss / parts
+        if batch_idx % parts == 0:
+            counts.zero_grad.increment_ready()
+            counts.zero_grad.increment_started()
+            optimizer.zero_grad()
+            counts.zero_grad.increment_completed()
+        loss.backward()
+        if (batch_idx + 1) % parts == 0:
+            counts.step.increment_ready()
+            if trainer.gradient_clip_val:
+                parameters = trainer.precision_plugin.main_params(optimizer)
+                torch.nn.utils.clip_grad_norm_(parameters, trainer.gradient_clip_val)
+            optimizer.step()
+            counts.step.increment_completed()
+        return {"loss": loss.detach()}
+
+
+def step_plainly(trainer: L.Trainer) -> None:
+    """Let a trainer of one device take `PlainStep`s; others, whose strategies have a part in each
+    step, stay as they are."""
+    alone = type(trainer.strategy) is SingleDeviceStrategy
+    if alone and type(trainer.precision_plugin) in (Precision, MixedPrecision):
+        trainer.fit_loop.epoch_loop.automatic_optimization = PlainStep(trainer)
