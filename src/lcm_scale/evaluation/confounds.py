@@ -348,16 +348,12 @@ def within_strata(
     whole = p.of(rows)
     # Pairs are compared within a fold: a fold and stratum together are one here.
     inside = replace(whole, fold=whole.fold * (stratum.max() + 1) + stratum[rows])
-    config = prepared.recipe.evaluate
+    config, sets = prepared.recipe.evaluate, prepared.opened.sets
     drawn = [
-        resampled(each, config.bootstrap, config.seed, together(prepared.opened.sets, each))
+        resampled(each, config.bootstrap, config.seed, together(sets, each), (RANKED[p.kind],))
         for each in (inside, whole)
     ]
-    ranked = RANKED[p.kind]
-    own, plain, change = (
-        next(m for m in metrics if m.name == ranked)
-        for metrics in (drawn[0].metrics(), drawn[1].metrics(), drawn[0].minus(drawn[1]))
-    )
+    (own,), (plain,), (change,) = drawn[0].metrics(), drawn[1].metrics(), drawn[0].minus(drawn[1])
     return WithinStrata(covariate.name, count, own, plain, change)
 
 

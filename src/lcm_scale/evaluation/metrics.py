@@ -11,7 +11,7 @@ Shapes: B weightings, N scans, C classes, S subjects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -270,24 +270,33 @@ class Draws:
 
 
 def resampled(
-    p: Predictions, n_bootstrap: int, seed: int, together: np.ndarray | None = None
+    p: Predictions,
+    n_bootstrap: int,
+    seed: int,
+    together: np.ndarray | None = None,
+    names: Collection[str] = (),
 ) -> Draws:
-    """Every metric of the target's kind on all scans and on `n_bootstrap` resamples of people.
+    """Metrics of the target's kind on all scans and on `n_bootstrap` resamples of people.
 
-    Args: together: (N,) who is drawn together, where that is more than a person's scans.
+    Args:
+        together: (N,) who is drawn together, where that is more than a person's scans.
+        names: metrics that are asked for; none: every one.
     Raises: InputError where no scan has a known truth.
     """
-    return Draws(p, weighted(p, weightings(p, n_bootstrap, seed, together)))
+    return Draws(p, weighted(p, weightings(p, n_bootstrap, seed, together), names))
 
 
-def weighted(p: Predictions, weightings: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
-    """Every metric of the target's kind under every weighting, one after the other.
+def weighted(
+    p: Predictions, weightings: Iterable[np.ndarray], names: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Metrics of the target's kind under every weighting, one after the other.
 
-    Args: weightings: of the scans, each (B, N).
+    Args: weightings: of the scans, each (B, N).   names: as `resampled`.
     """
-    values: dict[str, list[np.ndarray]] = {name: [] for name in METRICS[p.kind]}
+    asked = {name: m for name, m in METRICS[p.kind].items() if not names or name in names}
+    values: dict[str, list[np.ndarray]] = {name: [] for name in asked}
     for weights in weightings:
-        for name, metric in METRICS[p.kind].items():
+        for name, metric in asked.items():
             values[name].append(metric.compute(p, weights))
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
