@@ -95,6 +95,7 @@ def test_evaluation_is_that_of_each_model_alone(shape: str) -> None:
 
 
 def test_products_are_in_bf16_where_autocast_says_so() -> None:
+    """Gradients are held against those in fp32: two ways in bf16 may differ by twice its error."""
     alone, together = models(CONFIG), models(CONFIG)
     fc, valid = scans(3)
     stack = LCMStack(together)
@@ -102,17 +103,18 @@ def test_products_are_in_bf16_where_autocast_says_so() -> None:
         logits = stack.logits(fc, None, valid, seeded(range(3)))
         assert logits.dtype == torch.bfloat16
         logits.float().square().sum().backward()
-        for g, model in enumerate(alone):
-            torch.manual_seed(g)
-            own = model(fc[g], None, valid[g])
-            torch.testing.assert_close(logits[:, g].float(), own.float(), atol=0.05, rtol=0.05)
-            own.float().square().sum().backward()
-            for name in ("layers.0.linear1.weight", "embedding.linear.weight"):
-                expected, found = model.get_parameter(name).grad, stack.weights[name].grad
-                assert expected is not None and found is not None and found.dtype == torch.float32
-                torch.testing.assert_close(
-                    found[g], expected, atol=0.05 * float(expected.abs().max()), rtol=0.05
-                )
+    for g, model in enumerate(alone):
+        torch.manual_seed(g)
+        own = model(fc[g], None, valid[g])
+        apart = (logits[:, g].float() - own).detach().norm()
+        assert float(apart / own.detach().norm()) < 0.06
+        own.square().sum().backward()
+        for name in ("layers.0.linear1.weight", "embedding.linear.weight"):
+            expected, found = model.get_parameter(name).grad, stack.weights[name].grad
+            assert expected is not None and found is not None and found.dtype == torch.float32
+            assert float((found[g] - expected).norm() / expected.norm()) < 0.15, (
+                name
+            )  # signs of ReLUs turn
 
 
 def test_a_model_without_scans_keeps_its_statistics() -> None:
