@@ -34,6 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure() -> None:
+    """What `lcm-scale tune` found on a developer's machine must not decide about results here."""
+    os.environ["XDG_CACHE_HOME"] = str(ROOT / ".pytest_cache" / "xdg")
+
+
 @pytest.fixture
 def lcm(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -70,6 +70,7 @@ def _in_place(out: Tensor, a: Tensor, b: Tensor) -> bool:
     """Whether torch's own product had better write fp32 into `out` itself, or make a batch."""
     return (
         ZEN4
+        and not torch.compiler.is_compiling()  # its graphs take no product into part of a tensor
         and out.device.type == "cpu"
         and out.dtype == a.dtype == b.dtype == torch.float32
         and out.is_contiguous()

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
-
 from lcm_scale.checked import read_object
 from lcm_scale.errors import InputError
 from lcm_scale.hardware import threads as usual_threads
@@ -116,14 +114,3 @@ def say(prepared: PreparedRun, made: Computing, before: Mapping[str, Any]) -> No
 def _once(text: str) -> None:
     """Folds are runs of one process."""
     print(text, file=sys.stderr)
-
-
-class OneRule(L.Callback):
-    """Always added: all ranks go by what the first one found, since each may run on a machine of
-    its own."""
-
-    def __init__(self, factors: Factors) -> None:
-        self.factors = factors
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        dispatch.use(trainer.strategy.broadcast(self.factors))

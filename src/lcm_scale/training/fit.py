@@ -26,13 +26,14 @@ from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.loggers import Loggers
 from lcm_scale.training.callbacks.meter import Meter
+from lcm_scale.training.callbacks.one_rule import OneRule
 from lcm_scale.training.callbacks.phase import PhaseSwitch
 from lcm_scale.training.callbacks.pseudo import PseudoLabels
 from lcm_scale.training.callbacks.save import Save
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
-from lcm_scale.training.computing import OneRule, decide
+from lcm_scale.training.computing import decide
 from lcm_scale.training.folder import write_head
 from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
