@@ -6,7 +6,8 @@ import torch
 
 from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.model import products
-from lcm_scale.model.attention import Attention, SelfAttention, absorbed, projected
+from lcm_scale.model.absorbed import absorbed
+from lcm_scale.model.attention import Attention, SelfAttention, projected
 from lcm_scale.model.dispatch import choose
 
 SHAPES = [

@@ -30,9 +30,10 @@ from torch.utils.checkpoint import checkpoint
 
 from lcm_scale.model.attention import Attention, SelfAttention
 from lcm_scale.model.batchnorm import MaskedBatchNorm
+from lcm_scale.model.dropout import Dropout
 from lcm_scale.model.people import PeopleMemory
 from lcm_scale.model.presets import LCMConfig
-from lcm_scale.model.products import Dropout, Linear
+from lcm_scale.model.products import Linear
 
 
 class _NoGradient(torch.autograd.Function):

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from lcm_scale.model.batchnorm import Normalise
 from lcm_scale.model.dispatch import choose
+from lcm_scale.model.dropout import Dropped, keep_mask
 from lcm_scale.model.lcm import LCM
-from lcm_scale.model.products import Dropped, keep_mask, product_dtype
+from lcm_scale.model.products import product_dtype
 
 Generators = Sequence[torch.Generator] | None
 Drop = Callable[[Tensor, float], Tensor]
