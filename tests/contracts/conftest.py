@@ -76,6 +76,12 @@ PARTS = {
     "_AutomaticOptimization": Part(
         "lightning", "no setting takes a step without a dozen calls for hooks that nobody has"
     ),
+    "_batches_that_stepped": Part(
+        "lightning", "a stack's step is none of its loop's, whose counters a checkpoint holds"
+    ),
+    "_init_optimizers": Part(
+        "lightning", "DeepSpeed keeps no trace of what does not train, so it is noted before"
+    ),
     "_init_deepspeed_distributed": Part(
         "lightning", "setup_distributed refuses CPUs before it gets there"
     ),
@@ -91,10 +97,8 @@ PARTS = {
     ),
     "compiler": Part("deepspeed", "no setting keeps it from compiling Muon at each start"),
     "bit16_groups": Part("deepspeed", ACCESS),
-    "fp16_groups": Part("deepspeed", ACCESS),
     "fp32_partitioned_groups_flat": Part("deepspeed", ACCESS),
     "single_partition_of_fp32_groups": Part("deepspeed", ACCESS),
-    "sub_group_to_group_id": Part("deepspeed", ACCESS),
     "grad_position": Part("deepspeed", ACCESS),
     "get_param_id": Part("deepspeed", ACCESS),
     "optimizer": Part("deepspeed", "the wrapped optimiser, whose groups a phase changes"),

@@ -29,9 +29,7 @@ THIRD = stage3.DeepSpeedZeroOptimizer_Stage3
     [
         ("bit16_groups", FIRST),
         ("single_partition_of_fp32_groups", FIRST),
-        ("fp16_groups", THIRD),
         ("fp32_partitioned_groups_flat", THIRD),
-        ("sub_group_to_group_id", THIRD),
         ("grad_position", THIRD),
         ("optimizer", FIRST),
         ("optimizer", THIRD),

@@ -69,6 +69,13 @@ def test_a_trainer_takes_its_steps_by_the_loop_that_ours_replaces(holds: Holds) 
     holds(name, hasattr(zero_grad, "increment_started"), "counts otherwise")
 
 
+def test_an_epochs_loop_counts_the_batches_that_were_stepped_on(holds: Holds) -> None:
+    name = "_batches_that_stepped"
+    loop = L.Trainer().fit_loop.epoch_loop
+    holds(name, getattr(loop, name, None) == 0, "is no longer the loop's count")
+    holds(name, name in loop.on_save_checkpoint(), "is no longer in a checkpoint")
+
+
 def test_a_hook_that_cannot_be_called_is_passed_over(holds: Holds) -> None:
     source = inspect.getsource(call)
     holds("_AutomaticOptimization", source.count("if callable(fn)") >= 1, "calls every hook")
@@ -80,6 +87,7 @@ def test_its_deepspeed_strategy_starts_and_cuts_the_model_where_ours_steps_in(
     for name, arguments, caller in (
         ("_init_deepspeed_distributed", ["self"], "setup_distributed"),
         ("_initialize_deepspeed_train", ["self", "model"], ""),
+        ("_init_optimizers", ["self"], ""),
     ):
         method = getattr(DeepSpeedStrategy, name, None)
         taken = method and list(inspect.signature(method).parameters)

@@ -160,6 +160,7 @@ print(int(peak[1]) * 1024 - before)
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # beside others the peak of a process differs by more than a tenth
 @pytest.mark.parametrize(
     ("precision", "checkpointing", "trainable", "state"),
     [

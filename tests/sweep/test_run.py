@@ -18,10 +18,10 @@ from lcm_scale import config
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
-from lcm_scale.laws import page
 from lcm_scale.laws.analysis import analyse
 from lcm_scale.laws.collect import collect
 from lcm_scale.laws.starts import starts
+from lcm_scale.laws.tables import tables
 from lcm_scale.lock import InUse
 from lcm_scale.sweep import run as sweeps
 from lcm_scale.sweep.finished import is_finished, read_result
@@ -210,7 +210,7 @@ def test_pretrained_and_scratch_are_points_of_one_sweep_that_fits(
     assert {row.start for row in found.rows} == {""}, "a law has no term for a start"
     pairs = starts(found.collected.rows)
     assert [(s.start, s.people, s.pairs) for s in pairs] == [(str(start), n, 1) for n in (12, 20)]
-    assert "Pretrained against scratch" in [heading for heading, *_ in page.tables(found)]
+    assert "Pretrained against scratch" in [table.heading for table in tables(found)]
     facts = read_result(made.sweep.folder_of(made.runnable[0]))
     assert facts["people_labelled"] <= facts["people"]
 

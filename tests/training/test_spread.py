@@ -141,7 +141,7 @@ def test_the_plan_stays_with_the_run_and_another_machine_makes_another(
     cards("NVIDIA A100-SXM4-40GB", 42.3e9, 4)
     four = shipped(world, tmp_path, "trainer.devices=4")
     first = prepare(four)
-    write_head(four, folder, first.choice.record(four.trainer))
+    write_head(four, folder, plan=first.choice.record(four.trainer))
     assert plan_of(folder)["settings"] == ["trainer.strategy=ddp"]
     assert prepare(four).choice == first.choice
     # What another version of the planner had chosen is kept,

@@ -112,9 +112,9 @@ class TwoStage(torch.optim.Optimizer):
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         if all(p not in self.state for p in parameters):
             self._counts[id(group)] = 0
-        self._follow(group, self._with_state(parameters))
+        self.follow(group, self.with_state(parameters))
 
-    def _with_state(self, parameters: list[Tensor]) -> list[list[Tensor]]:
+    def with_state(self, parameters: list[Tensor]) -> list[list[Tensor]]:
         """Parameters, their gradients, averages, squares and steps."""
         states = [self._state_of(p) for p in parameters]
         # None is a zero, as ZeRO's flat gradients have it: else decay would depend on how a run is
@@ -123,8 +123,8 @@ class TwoStage(torch.optim.Optimizer):
         kept = ([s[name] for s in states] for name in (*AVERAGES, "step"))
         return [parameters, gradients, *kept]
 
-    def _follow(self, group: dict[str, Any], tensors: list[list[Tensor]]) -> None:
-        """A step by the group's rule.  Args: tensors: as `_with_state` gives them."""
+    def follow(self, group: dict[str, Any], tensors: list[list[Tensor]]) -> None:
+        """A step by the group's rule.  Args: tensors: as `with_state` gives them."""
         parameters, gradients, averages, squares, steps = tensors
         torch._foreach_add_(steps, 1)
         if self.state_dtype == torch.float32:
@@ -184,10 +184,10 @@ def step_together(optimizers: Sequence[TwoStage]) -> None:
             if not parameters or not group["active"]:
                 continue
             gathered = alike.setdefault(tuple(group[key] for key in RULE), [[] for _ in range(5)])
-            for column, own in zip(gathered, optimizer._with_state(parameters), strict=True):
+            for column, own in zip(gathered, optimizer.with_state(parameters), strict=True):
                 column += own
         for rule, tensors in alike.items():
-            optimizers[0]._follow(dict(zip(RULE, rule, strict=True)), tensors)
+            optimizers[0].follow(dict(zip(RULE, rule, strict=True)), tensors)
 
 
 def _fused(
