@@ -30,6 +30,7 @@ from lcm_scale.cli import app as cli
 from lcm_scale.config import Recipe, load
 from lcm_scale.cost.count import cost, memory
 from lcm_scale.cost.placement import COLLECTIVES, STRATEGIES, card_bytes, sent_bytes
+from lcm_scale.model.presets import LCMConfig
 
 ROOT = Path(__file__).parents[1]
 FROM, TO = 2, 5  # steps: DDP lays its buckets out anew in the first ones
@@ -119,6 +120,12 @@ def rank_main() -> None:
     cli.main()
 
 
+def statistics(model: LCMConfig) -> int:
+    """Numbers that the embedding's norm sums over the ranks in a step: how many rows, their mean
+    and covariance, and the gradient of the scale."""
+    return 1 + model.n_regions + model.n_regions**2 + model.width
+
+
 def measure(
     folder: Path, strategy: str, world: int, precision: str, model: list[str]
 ) -> dict[str, Any]:
@@ -150,6 +157,8 @@ def measure(
     counted = cost(recipe)
     kept = memory(counted.model, precision, counted.device_batch)
     planned = card_bytes(kept, counted.parameters, strategy, world)
+    numbers = {k: v * counted.parameters for k, v in COLLECTIVES[strategy].items()}
+    numbers["all_reduce"] = numbers.get("all_reduce", 0) + statistics(counted.model)
     most = max(rank["memory"] for rank in ranks)
     return {
         "strategy": strategy,
@@ -157,7 +166,7 @@ def measure(
         "precision": precision,
         "parameters": counted.parameters,
         "numbers": ranks[0]["numbers"],
-        "numbers_planned": {k: v * counted.parameters for k, v in COLLECTIVES[strategy].items()},
+        "numbers_planned": numbers,
         "sent": ranks[0]["sent"],
         "sent_planned": sent_bytes(strategy, counted.parameters, world),
         "memory": most,

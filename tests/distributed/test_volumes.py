@@ -32,9 +32,9 @@ def test_each_strategy_moves_the_numbers_that_are_planned() -> None:
     assert [row["strategy"] for row in rows] == ["ddp", "zero1", "zero2", "zero3"]
     for row in rows:
         planned = row["numbers_planned"]
-        # Besides: losses, clipping's norm and batch statistics, a thousand numbers or so.
+        # Besides: losses and clipping's norm, a thousand numbers or so.
         assert sum(row["numbers"].values()) == pytest.approx(sum(planned.values()), rel=2e-3), row
         for collective, numbers in planned.items():
-            assert row["numbers"][collective] == pytest.approx(numbers, rel=1e-3), row
+            assert row["numbers"][collective] == pytest.approx(numbers, rel=1e-3, abs=1500), row
     # gloo's rings are the ones that are planned where it has the collective: what the wire carried.
     assert rows[0]["sent"] == pytest.approx(rows[0]["sent_planned"], rel=0.02)
