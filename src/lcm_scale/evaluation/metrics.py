@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from lcm_scale.evaluation.ranking import (
 
 CALIBRATION_BINS = 10
 CHUNK = 4_000_000  # weights held at once
+KEPT = 10_000_000  # draws of subjects that are kept for the next metric, 2 bytes each
 
 
 @dataclass(frozen=True)
@@ -315,14 +317,28 @@ def weightings(
             "evaluate.targets"
         )
     subjects, position = np.unique(p.subject if together is None else together, return_inverse=True)
-    rng = np.random.default_rng(seed)
     yield np.ones((1, len(position)))
     size = max(1, CHUNK // len(position))
-    for start in range(0, n_bootstrap, size):
-        draws = rng.multinomial(
-            len(subjects), np.full(len(subjects), 1 / len(subjects)), min(size, n_bootstrap - start)
-        )
+    few = len(subjects) * n_bootstrap <= KEPT
+    drawn = _kept if few else _drawn
+    for draws in drawn(len(subjects), n_bootstrap, seed, size):
         yield draws.astype(np.float64)[:, position]
+
+
+def _drawn(subjects: int, n_bootstrap: int, seed: int, size: int) -> Iterator[np.ndarray]:
+    """(at most `size`, S) at a time: how often each subject is drawn."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_bootstrap, size):
+        drawn = rng.multinomial(
+            subjects, np.full(subjects, 1 / subjects), min(size, n_bootstrap - start)
+        )
+        yield drawn.astype(np.min_scalar_type(subjects))
+
+
+@lru_cache(maxsize=4)
+def _kept(subjects: int, n_bootstrap: int, seed: int, size: int) -> tuple[np.ndarray, ...]:
+    """The same: one report asks for the same draws some hundred times."""
+    return tuple(_drawn(subjects, n_bootstrap, seed, size))
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
