@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcm_scale.training.folder import plan_of
+from lcm_scale.training.folder import fact_of
 from lcm_scale.training.run_log import epochs_of, read_log
 from lcm_scale.weights import checkpoints
 from lcm_scale.weights.plain import export_plain
@@ -110,12 +110,12 @@ def test_where_memory_is_small_auto_takes_zero_and_with_more_of_it_goes_on_as_dd
     spread = (large, "trainer.devices=2")
     little = {"SLURM_MEM_PER_NODE": "5"}  # MiB that Slurm granted
     half = run_warm("many", *spread, "trainer.max_steps=6", environment=little)
-    assert plan_of(half)["settings"] == [
+    assert fact_of(half, "plan")["settings"] == [
         "trainer.strategy=zero1",
         "trainer.checkpoint_layers=true",
     ]
     many = run_warm("many", *spread)
-    assert plan_of(many)["settings"] == ["trainer.strategy=ddp"]
+    assert fact_of(many, "plan")["settings"] == ["trainer.strategy=ddp"]
     assert len(losses(many)) == len(losses(whole)) > 6
     assert losses(many) == pytest.approx(losses(whole), rel=2e-4)
     assert_same_state(whole, many, 2e-4)

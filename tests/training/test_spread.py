@@ -23,7 +23,7 @@ from lcm_scale.hardware.cards import USABLE
 from lcm_scale.hardware.machine import Device
 from lcm_scale.training import fit as run
 from lcm_scale.training import prepare as preparing
-from lcm_scale.training.folder import plan_of, write_head
+from lcm_scale.training.folder import fact_of, write_head
 from lcm_scale.training.parallel.strategy import trainer_arguments
 from lcm_scale.training.prepare import PreparedRun, prepare
 from lcm_scale.training.together import Together
@@ -142,7 +142,7 @@ def test_the_plan_stays_with_the_run_and_another_machine_makes_another(
     four = shipped(world, tmp_path, "trainer.devices=4")
     first = prepare(four)
     write_head(four, folder, plan=first.choice.record(four.trainer))
-    assert plan_of(folder)["settings"] == ["trainer.strategy=ddp"]
+    assert fact_of(folder, "plan")["settings"] == ["trainer.strategy=ddp"]
     assert prepare(four).choice == first.choice
     # What another version of the planner had chosen is kept,
     file = folder / "provenance.json"
@@ -174,7 +174,7 @@ def test_a_small_memory_runs_layers_again_and_learns_the_same(
     whole, again = sorted(open_ways(job, here, plain.recipe.trainer), key=lambda one: -one.memory)
     needs = (whole.memory + again.memory) / 2 / USABLE
     folder = run.fit(plain).folder
-    assert plan_of(folder)["settings"] == [] and plain.choice.is_usual
+    assert fact_of(folder, "plan")["settings"] == [] and plain.choice.is_usual
 
     def small(*asked: Any) -> Any:
         found = real(*asked)
@@ -185,7 +185,7 @@ def test_a_small_memory_runs_layers_again_and_learns_the_same(
     assert tight.trainer.checkpoint_layers and not tight.recipe.trainer.checkpoint_layers
     assert not tight.choice.is_usual
     rerun = run.fit(tight).folder
-    assert plan_of(rerun)["settings"] == ["trainer.checkpoint_layers=true"]
+    assert fact_of(rerun, "plan")["settings"] == ["trainer.checkpoint_layers=true"]
     losses = [
         [json.loads(line)["loss"] for line in (f / "log.jsonl").open() if '"step"' in line[:20]]
         for f in (folder, rerun)

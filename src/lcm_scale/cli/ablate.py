@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from lcm_scale.cli.show import (
     DryRun,
+    Jobs,
     Overrides,
     RecipePath,
     command_line,
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
 def ablate(
     recipe: RecipePath,
     overrides: Overrides = None,
-    jobs: Annotated[
-        int,
-        typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
-    ] = 1,
+    jobs: Jobs = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Change one part of a recipe at a time, and say what each is worth.

@@ -25,6 +25,9 @@ Overrides = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the inputs, say what would happen, stop.")
 ]
+Jobs = Annotated[
+    int, typer.Option(min=1, help="Processes that make models and baselines, a thread each.")
+]
 
 
 def load_recipe(path: Path, overrides: list[str] | None) -> Recipe:

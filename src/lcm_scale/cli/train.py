@@ -9,6 +9,7 @@ import typer
 
 from lcm_scale.cli.show import (
     DryRun,
+    Jobs,
     Overrides,
     RecipePath,
     command_line,
@@ -75,10 +76,7 @@ def finetune(recipe: RecipePath, overrides: Overrides = None, dry_run: DryRun = 
 def evaluate(
     recipe: RecipePath,
     overrides: Overrides = None,
-    jobs: Annotated[
-        int,
-        typer.Option(min=1, help="Processes that make models and baselines, a thread each."),
-    ] = 1,
+    jobs: Jobs = 1,
     together: Annotated[
         int,
         typer.Option(min=1, help="Models that train as one batched model, in this process."),

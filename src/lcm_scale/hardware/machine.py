@@ -85,8 +85,14 @@ class Machine:
 
 
 def accelerator_here(asked: str) -> str:
-    """``gpu`` or ``cpu``.  Args: asked: ``trainer.accelerator``; auto: a GPU where there is one."""
-    has = torch.cuda.is_available() and torch.cuda.device_count()
+    """``gpu`` or ``cpu``.
+
+    Args: asked: ``trainer.accelerator``; auto: a GPU where there is one.
+    Raises: InputError where it asks for a GPU and there is none.
+    """
+    has = torch.cuda.is_available() and torch.cuda.device_count() > 0
+    if asked == "gpu" and not has:
+        raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     return asked if asked != "auto" else "gpu" if has else "cpu"
 
 
@@ -97,13 +103,8 @@ def machine_here(trainer: TrainerConfig) -> Machine:
     Raises: InputError where there is no such device, the first rank cannot be reached, or Slurm
         started other tasks.
     """
-    accelerator, nodes, per_node = (
-        accelerator_here(trainer.accelerator),
-        trainer.nodes,
-        trainer.devices,
-    )
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
+    accelerator = accelerator_here(trainer.accelerator)
+    nodes, per_node = trainer.nodes, trainer.devices
     processes = nodes * per_node
     started = int(os.environ["SLURM_NTASKS"]) if under_slurm() else processes
     if started != processes:

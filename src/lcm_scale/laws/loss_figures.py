@@ -145,9 +145,7 @@ def loss_by_flops(a: Analysis) -> pictures.Drawn:
             lw=1,
             label="best so far",
         )
-        best = min((b.loss for b in a.collected.baselines), default=None)
-        if best is not None:
-            axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
+        _best_baseline(a, axes)
         legend_below(figure, axes)
     return drawn(
         "loss-flops",
@@ -182,9 +180,7 @@ def isoflop(a: Analysis) -> pictures.Drawn | None:
             axes.plot(
                 *means_by(rows, lambda r: parameters_of(a, r), lambda r: r.loss), color=colour, lw=1
             )
-        best = min((b.loss for b in a.collected.baselines), default=None)
-        if best is not None:
-            axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
+        _best_baseline(a, axes)
         legend_below(figure, axes)
     return drawn(
         "isoflop",
@@ -299,6 +295,12 @@ def rates(a: Analysis) -> pictures.Drawn | None:
         table_of([r for r in a.collected.rows if r.size in found]),
         "Held-out loss by learning rate, a line a size.",
     )
+
+
+def _best_baseline(a: Analysis, axes: Axes) -> None:
+    best = min((b.loss for b in a.collected.baselines), default=None)
+    if best is not None:
+        axes.axhline(best, color=OTHERS[1], lw=1.2, ls=(0, (4, 3)), label="best baseline")
 
 
 def _law_line(

@@ -91,10 +91,7 @@ class _Absorbed(torch.autograd.Function):
                 w_v.transpose(1, 2),
                 into=out_BMHK.view(B * M, heads, K).transpose(0, 1),
             )
-            # Under dropout a row's weights do not sum to 1.
-            out_BMHK += weights.sum(-1).transpose(1, 2).unsqueeze(-1) * biases[2 * D :].view(
-                heads, K
-            )
+            out_BMHK += _shares(weights) * biases[2 * D :].view(heads, K)
             trained = query_BMD if ctx.needs_input_grad[2] or ctx.needs_input_grad[7] else None
             ctx.save_for_backward(
                 trained,
@@ -115,56 +112,44 @@ class _Absorbed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_out_BMD: Tensor) -> Any:
         query_BMD, q_BMD, memory_BRD, softmax, kept, bias, weight, *adapter = ctx.saved_tensors
-        trains = ctx.needs_input_grad[2] or ctx.needs_input_grad[7]  # the weight, or its adapter
+        wants = ctx.needs_input_grad
+        trains = wants[2] or wants[7]  # the weight, or its adapter
         (B, M, D), R, H = q_BMD.shape, memory_BRD.shape[1], ctx.heads
         K, N = D // H, B * M
         with plainly(q_BMD):
-            b_v, w_k, w_v = (
-                bias[2 * D :].to(weight.dtype).view(H, K),
-                weight[D : 2 * D],
-                weight[2 * D :].view(H, K, D),
-            )
+            w_k, w_v = (part.view(H, K, D) for part in weight[D:].split(D))
             weights = softmax if kept is None else apply_mask(softmax, kept, ctx.scale)
             d_out_BMHK = d_out_BMD.reshape(B, M, H, K)
             d_out_HNK = d_out_BMHK.view(N, H, K).transpose(0, 1)
 
             # Both products with the memory from the right, and both that make its gradient, are one
             # each: first half: gradient of the attended rows; second half: absorbed queries.
-            inner_gradients = (
-                ctx.needs_input_grad[1] or trains
-            )  # else the way to the queries is all
+            inner_gradients = wants[1] or trains  # else the way to queries is all
             sides_BSD = q_BMD.new_empty(B, (1 + inner_gradients) * H * M, D)
             d_rows = sides_BSD[:, : H * M]
             batched(d_out_HNK, w_v, into=d_rows.unflatten(1, (H, M)).transpose(0, 1))
             if inner_gradients:
                 _absorb(q_BMD, weight, H, into=sides_BSD[:, H * M :])
             d_weights = batched(d_rows, memory_BRD.transpose(1, 2)).view(B, H, M, R)
-            d_weights += (d_out_BMHK * b_v).sum(-1).transpose(1, 2).unsqueeze(-1)
-            if kept is not None:
-                d_weights = apply_mask(d_weights, kept, ctx.scale)
-            d_scores = torch._softmax_backward_data(d_weights, softmax, -1, softmax.dtype)
-            weights_BSR = d_scores.view(B, H * M, R)
+            d_weights += _times_value_bias(d_out_BMHK, bias.to(weight.dtype))
+            weights_BSR = _score_gradients(d_weights, softmax, kept, ctx.scale).flatten(1, 2)
             if inner_gradients:
                 weights_BSR = torch.cat([weights.view(B, H * M, R), weights_BSR], dim=1)
-            d_memory = None
-            if ctx.needs_input_grad[1]:
-                d_memory = batched(weights_BSR.transpose(1, 2), sides_BSD)
+            d_memory = batched(weights_BSR.transpose(1, 2), sides_BSD) if wants[1] else None
             del d_rows, sides_BSD
             products = batched(weights_BSR, memory_BRD).view(B, -1, H, M, D)
-            context_HND = (
-                products[:, 0].transpose(0, 1).reshape(H, N, D) if inner_gradients else None
-            )
-            d_absorbed_HND = products[:, -1].transpose(0, 1).reshape(H, N, D)
+            by_head = [each.transpose(0, 1).reshape(H, N, D) for each in products.unbind(1)]
             del products
+            d_absorbed_HND = by_head.pop()
 
             d_q = q_BMD.new_empty(N, H, K)
-            batched(d_absorbed_HND, w_k.view(H, K, D).transpose(1, 2), into=d_q.transpose(0, 1))
+            batched(d_absorbed_HND, w_k.transpose(1, 2), into=d_q.transpose(0, 1))
             d_q_ND = d_q.view(N, D).div_(math.sqrt(K))
             d_query = multiply(d_q_ND, weight[:D]).view(B, M, D)
             if not trains:  # finetuning that leaves the weights alone
                 return d_query, d_memory, *[None] * 8
-            assert context_HND is not None
-            if ctx.needs_input_grad[7]:
+            context_HND = by_head.pop()
+            if wants[7]:
                 sides = (
                     (d_q_ND.unsqueeze(0), query_BMD.reshape(1, N, D)),
                     (q_BMD.view(N, H, K).transpose(0, 1), d_absorbed_HND),
@@ -183,10 +168,28 @@ class _Absorbed(torch.autograd.Function):
             multiply_into(d_weight[:D], d_q_ND.t(), query_BMD.reshape(N, D))
             d_bias[:D] = d_q_ND.sum(0)
             # The key bias cancels: its gradient is 0.
-            d_bias[2 * D :] = (
-                (weights.sum(-1).transpose(1, 2).unsqueeze(-1) * d_out_BMHK).sum((0, 1)).flatten()
-            )
+            d_bias[2 * D :] = (_shares(weights) * d_out_BMHK).sum((0, 1)).flatten()
         return d_query, d_memory, d_weight, d_bias, *[None] * 6
+
+
+def _shares(weights_BHMR: Tensor) -> Tensor:
+    """(B, M, H, 1): the sums of attention weights, which under dropout are not 1."""
+    return weights_BHMR.sum(-1).transpose(1, 2).unsqueeze(-1)
+
+
+def _times_value_bias(d_out_BMHK: Tensor, bias: Tensor) -> Tensor:
+    """(B, H, M, 1): what the value bias adds to the gradient of each attention weight."""
+    H, K = d_out_BMHK.shape[2:]
+    return (d_out_BMHK * bias[-H * K :].view(H, K)).sum(-1).transpose(1, 2).unsqueeze(-1)
+
+
+def _score_gradients(
+    d_weights: Tensor, softmax: Tensor, kept: Tensor | None, scale: float
+) -> Tensor:
+    """From the gradient of the dropped attention weights to that of the scores, (B, H, M, R)."""
+    if kept is not None:
+        d_weights = apply_mask(d_weights, kept, scale)
+    return torch._softmax_backward_data(d_weights, softmax, -1, softmax.dtype)
 
 
 def _absorb(q_BMD: Tensor, weight: Tensor, heads: int, into: Tensor | None = None) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lcm_scale.checked import read_object
 from lcm_scale.errors import InputError
 from lcm_scale.hardware import threads as usual_threads
 from lcm_scale.hardware import tune
@@ -18,7 +17,7 @@ from lcm_scale.model import dispatch
 from lcm_scale.model.dispatch import Factors
 from lcm_scale.ranks import is_first, under_slurm
 from lcm_scale.terminal import print
-from lcm_scale.training.folder import PROVENANCE
+from lcm_scale.training.folder import fact_of
 from lcm_scale.training.prepare import PreparedRun
 
 KEY = "computing"  # in provenance.json
@@ -28,10 +27,7 @@ def computed_before(prepared: PreparedRun) -> Mapping[str, Any]:
     """As the run's folder has it; empty where it begins, or a release wrote it that did not say."""
     if prepared.resume is None:
         return {}
-    try:
-        found = read_object(prepared.folder / PROVENANCE).get(KEY)
-    except InputError:
-        return {}
+    found = fact_of(prepared.folder, KEY)
     return found if isinstance(found, Mapping) else {}
 
 

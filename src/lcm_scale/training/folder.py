@@ -113,10 +113,11 @@ def write_evaluation(recipe: Recipe, folder: Path, fingerprints: Mapping[str, st
     write_atomic(folder / EVALUATION, json.dumps(facts, indent=1).encode())
 
 
-def plan_of(folder: Path) -> Any:
-    """What `write_head` wrote of the plan, None where there is none: earlier versions had none."""
+def fact_of(folder: Path, key: str) -> Any:
+    """What `write_head` wrote under a key, None where there is nothing: earlier versions had no
+    plan and no word of how they computed."""
     try:
-        return read_object(folder / PROVENANCE).get("plan")
+        return read_object(folder / PROVENANCE).get(key)
     except InputError:
         return None
 

@@ -27,7 +27,7 @@ from lcm_scale.errors import InputError, nearest
 from lcm_scale.hardware.machine import machine_here
 from lcm_scale.model.presets import LCMConfig, resolve
 from lcm_scale.objectives import TargetLoss
-from lcm_scale.training.folder import check_folder, plan_of, run_folder
+from lcm_scale.training.folder import check_folder, fact_of, run_folder
 from lcm_scale.training.loggers import check_loggers
 from lcm_scale.training.parallel.strategy import Hardware, choose_hardware
 from lcm_scale.training.schedule import Phase, decay_epoch, schedule
@@ -229,7 +229,7 @@ def _choice(recipe: Recipe, folder: Path, model: LCMConfig) -> Choice:
     """How the run is spread.  Raises: InputError where nothing fits."""
     trainer = recipe.trainer
     machine = machine_here(trainer)
-    before = settings_before(plan_of(folder), machine, trainer)
+    before = settings_before(fact_of(folder, "plan"), machine, trainer)
     return choose(job_for(recipe, model), machine, trainer, before)
 
 

@@ -44,8 +44,6 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
     # 1. the device: the first GPU there is, unless the recipe says otherwise
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     accelerator = accelerator_here(config.accelerator)
-    if accelerator == "gpu" and not count:
-        raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
     # Slurm may show each task its own GPU only.
     if accelerator == "gpu" and not under_slurm() and config.devices > count:
         raise InputError(f"trainer.devices={config.devices}: {count} GPU(s) here")
