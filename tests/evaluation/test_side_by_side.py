@@ -74,7 +74,7 @@ def test_results_are_those_of_one_process_bit_for_bit(recipe: Make) -> None:
 
 def test_a_model_that_diverges_is_told_of_as_in_one_process(recipe: Make) -> None:
     wrong = recipe("name=wrong", *QUICK, "optim.adaptive.lr=1e30", "evaluate.label_counts=[]")
-    with pytest.raises(InputError, match=r"fold-1-seed-1: the loss is .* at step"):
+    with pytest.raises(InputError, match=r"fold-1-seed-[12]: the loss is .* at step"):
         evaluate_side_by_side(prepare_evaluation(wrong), 2)
     assert living_holder(prepare_evaluation(wrong).folder / LOCK) is None
 
