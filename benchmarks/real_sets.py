@@ -34,7 +34,8 @@ from lcm_scale.data.stream import ResidentEdges
 from lcm_scale.evaluation.baselines import BASELINES, fit_predict
 from lcm_scale.evaluation.folds import Fold, subject_folds
 from lcm_scale.evaluation.harmonise import site_effects
-from lcm_scale.evaluation.metrics import Draws, Predictions, resampled
+from lcm_scale.evaluation.intervals import Draws, resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lcm_scale.evaluation.baselines import BASELINES, TOLD, fisher_features, fit_predict
-from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.linear.context import Context, KnownColumn
 
 REGIONS = 12

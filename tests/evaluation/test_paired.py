@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lcm_scale.evaluation.metrics import METRICS, Draws, Metric, Predictions, resampled
+from lcm_scale.evaluation.intervals import Draws, resampled
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 from lcm_scale.evaluation.paired import compared, over_seeds, standing
 
 PEOPLE = 60

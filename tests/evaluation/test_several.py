@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm_scale.evaluation.corrected import FoldValues, corrected_interval
-from lcm_scale.evaluation.metrics import p_of_zero
+from lcm_scale.evaluation.intervals import p_of_zero
 from lcm_scale.evaluation.several import clear, holm
 
 NAN = float("nan")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.results import TargetResult
 from lcm_scale.evaluation.several import clear
 from lcm_scale.evaluation.subgroups import by_group

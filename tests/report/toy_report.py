@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from lcm_scale.evaluation.baselines import TOLD
-from lcm_scale.evaluation.metrics import Metric, Predictions, primary, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import Metric, Predictions, primary
 from lcm_scale.evaluation.results import Report, Subgroup, TargetResult
 from lcm_scale.report.write import write_report
 

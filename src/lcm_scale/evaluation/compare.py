@@ -20,7 +20,8 @@ import numpy as np
 from lcm_scale.config.run import may_differ
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.evaluated import Evaluated, read_evaluated
-from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind, Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import METRICS, Metric, MetricKind, Predictions
 from lcm_scale.evaluation.paired import standing
 from lcm_scale.evaluation.several import holm
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from lcm_scale.evaluation.calibrate import UNCALIBRATED
 from lcm_scale.evaluation.held_out import Answers, predictions_of, together
-from lcm_scale.evaluation.metrics import Metric, Predictions, interval, weightings
+from lcm_scale.evaluation.intervals import interval, weightings
+from lcm_scale.evaluation.metrics import Metric, Predictions
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.validation_people import labelled_people, least_people

@@ -24,7 +24,8 @@ from lcm_scale.data.given import SITE, given, known_names
 from lcm_scale.data.manifest import ScanIndex, read_index
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
-from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.nuisance import STILL
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question

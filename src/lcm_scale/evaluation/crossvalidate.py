@@ -25,8 +25,9 @@ from lcm_scale.evaluation.corrected import FoldValues
 from lcm_scale.evaluation.few_labels import joined, point_of
 from lcm_scale.evaluation.harmonise import harmonised
 from lcm_scale.evaluation.held_out import Answers, measured, predictions_of, together
+from lcm_scale.evaluation.intervals import Draws
 from lcm_scale.evaluation.labelled import with_label
-from lcm_scale.evaluation.metrics import Draws, Metric, primary
+from lcm_scale.evaluation.metrics import Metric, primary
 from lcm_scale.evaluation.plain import Beside, baselines_of_draw, baselines_of_fold
 from lcm_scale.evaluation.prepare import LOCK, PreparedEvaluation
 from lcm_scale.evaluation.questions import Question

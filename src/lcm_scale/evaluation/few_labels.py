@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcm_scale.evaluation.metrics import CHUNK, Metric, Predictions, interval, weighted
+from lcm_scale.evaluation.intervals import CHUNK, interval, weighted
+from lcm_scale.evaluation.metrics import Metric, Predictions
 from lcm_scale.evaluation.results import LabelPoint
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.corrected import FoldValues, by_fold
-from lcm_scale.evaluation.metrics import Draws, Predictions, resampled
+from lcm_scale.evaluation.intervals import Draws, resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.prepare import PreparedEvaluation
 from lcm_scale.evaluation.questions import Question
 from lcm_scale.evaluation.units import averaged

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.folds import subject_folds
-from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
 
 FOLDS = 5

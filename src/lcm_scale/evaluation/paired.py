@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcm_scale.evaluation.metrics import Draws, Metric, MetricKind
+from lcm_scale.evaluation.intervals import Draws
+from lcm_scale.evaluation.metrics import Metric, MetricKind
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,8 @@ import numpy as np
 from lcm_scale import progress
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.held_out import together
-from lcm_scale.evaluation.metrics import (
-    METRICS,
-    Metric,
-    Predictions,
-    interval,
-    p_of_zero,
-    weightings,
-)
+from lcm_scale.evaluation.intervals import interval, p_of_zero, weightings
+from lcm_scale.evaluation.metrics import METRICS, Metric, Predictions
 from lcm_scale.evaluation.results import Subgroup, TargetResult
 from lcm_scale.evaluation.several import holm
 

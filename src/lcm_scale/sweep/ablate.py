@@ -18,7 +18,7 @@ from lcm_scale.data.manifest import read_manifest
 from lcm_scale.data.sets import set_folder
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation.crossvalidate import evaluate
-from lcm_scale.evaluation.metrics import Draws, resampled
+from lcm_scale.evaluation.intervals import Draws, resampled
 from lcm_scale.evaluation.paired import compared
 from lcm_scale.evaluation.plain import Beside
 from lcm_scale.evaluation.prepare import prepare_evaluation

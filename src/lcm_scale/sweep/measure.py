@@ -29,8 +29,9 @@ from lcm_scale.data.sets import ShardSets, in_drawn_order, own_vocabulary
 from lcm_scale.data.stream import Edges
 from lcm_scale.errors import Diverged, InputError
 from lcm_scale.evaluation.baselines import check_baselines, fit_predict
+from lcm_scale.evaluation.intervals import resampled
 from lcm_scale.evaluation.labelled import keeping, with_label
-from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.prepare import refuse_overlap
 from lcm_scale.evaluation.protocols import nested
 from lcm_scale.evaluation.questions import Question, evaluated_set, questions_of

@@ -13,7 +13,8 @@ from lcm_scale.data.kin import grouped, sentence
 from lcm_scale.data.sets import ShardSets, open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.evaluation import crossvalidate, held_out, plain
-from lcm_scale.evaluation.metrics import Predictions, resampled
+from lcm_scale.evaluation.intervals import resampled
+from lcm_scale.evaluation.metrics import Predictions
 from lcm_scale.evaluation.prepare import prepare_evaluation
 from lcm_scale.training import fit as run
 
