@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -54,12 +55,25 @@ def folds_within(truth: np.ndarray, subject: np.ndarray, seed: int, stratified: 
 
     Args: truth, subject: (n,).   stratified: spread the classes evenly.
     """
+    people = np.unique(subject, return_inverse=True)[1]
+    # The folds are made of ranks alone, and each target's models ask for the same ones.
+    codes = np.unique(truth, return_inverse=True)[1] if stratified else np.zeros_like(people)
+    kept = _folds(codes.tobytes(), people.tobytes(), seed, stratified)
+    return [(fit.copy(), held.copy()) for fit, held in kept]
+
+
+@lru_cache(maxsize=8)
+def _folds(
+    codes: bytes, people: bytes, seed: int, stratified: bool
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Args: codes, people: int64 (n,), from 0."""
     # Every training run loads this module, and few fit anything here.
     from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-    n_splits = min(INNER_FOLDS, len(np.unique(subject)))
+    truth, subject = (np.frombuffer(each, np.int64) for each in (codes, people))
+    n_splits = min(INNER_FOLDS, int(subject.max()) + 1)
     if stratified:
-        commonest = int(np.unique(truth, return_counts=True)[1].max())
+        commonest = int(np.bincount(truth).max())
         stratified, n_splits = commonest > 1, min(n_splits, max(commonest, 2))
     splitter = (StratifiedGroupKFold if stratified else GroupKFold)(
         n_splits, shuffle=True, random_state=seed
@@ -68,4 +82,4 @@ def folds_within(truth: np.ndarray, subject: np.ndarray, seed: int, stratified: 
         warnings.simplefilter(
             "ignore", UserWarning
         )  # classes smaller than the number of inner folds are fine here
-        return list(splitter.split(truth, truth if stratified else None, subject))
+        return tuple(splitter.split(truth, truth if stratified else None, subject))
