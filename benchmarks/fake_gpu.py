@@ -185,6 +185,10 @@ class Recorder(TorchDispatchMode):
     Attributes:
         part: what counts go to.   launches: (part, operator) -> kernels.
         copies: transfers from the host, which do not wait from pinned memory.
+        asked: (part, operator with its arguments), in order, as a recorded step would keep them:
+            numbers by value, tensors by shape and place. What an earlier operator of the same step
+            made has a number in the step; anything else has one for good, so that new memory at
+            each step is told from memory that stays.
     """
 
     def __init__(self) -> None:
@@ -192,9 +196,43 @@ class Recorder(TorchDispatchMode):
         self.part = "forward"
         self.launches: Counter[tuple[str, str]] = Counter()
         self.copies = 0
+        self.asked: list[tuple[str, str]] = []
+        # A storage's place; the storage is kept, else another one may get its number.
+        self.made: dict[int, tuple[str, Any]] = {}
+        self.stays: dict[int, tuple[str, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        if func.namespace != "profiler":
+            self.asked.append((self.part, f"{func}{self._told((args, kwargs))}"))
+        out = self._count(func, args, kwargs or {})
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor) and key_of(value) not in self.stays:
+                self._place(self.made, value, f"made {len(self.made)}")
+        return out
+
+    def next_step(self) -> None:
+        self.asked, self.made = [], {}
+        self.launches.clear()
+
+    def stay(self, name: str, value: Tensor) -> None:
+        """Let a tensor count as one that stays where it is, as a recorded step's inputs do."""
+        self.stays[key_of(value)] = (name, value.untyped_storage())
+
+    def _told(self, values: Any) -> Any:
+        def tell(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            if key_of(value) not in self.made:
+                self._place(self.stays, value, f"kept {len(self.stays)}")
+            place, _ = self.made.get(key_of(value)) or self.stays[key_of(value)]
+            return f"{value.device.type} {place} {value.dtype} {list(value.shape)}"
+
+        return tree_map(tell, values)
+
+    def _place(self, places: dict[int, tuple[str, Any]], value: Tensor, name: str) -> None:
+        places.setdefault(key_of(value), (name, value.untyped_storage()))
+
+    def _count(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         name = func._schema.name.removeprefix("aten::")
         check_wait(name, args, kwargs)
         if name in ("_fused_sgd_", "_fused_adamw_"):  # they have no shapes to tell
@@ -234,6 +272,10 @@ def check_wait(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     grows = name.startswith("repeat_interleave") and "output_size" not in kwargs and len(args) < 3
     if name.startswith(reads) or to_host or into_host or by_mask or (grows and "self" not in name):
         raise HostWaits(f"{name} reads the device")
+
+
+def key_of(value: Tensor) -> int:
+    return value.untyped_storage()._cdata
 
 
 def on_gpu(*values: Any) -> bool:

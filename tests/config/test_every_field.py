@@ -244,7 +244,8 @@ def test_a_run_may_go_on_elsewhere_at_another_world_size_and_for_longer_with_not
 ):
     keys = (
         "max_steps max_epochs keep_every_steps hang_seconds hang_factor accelerator devices nodes "
-        "strategy offload accumulate threads keep_checkpoints checkpoint_layers compile loggers"
+        "strategy offload accumulate threads keep_checkpoints checkpoint_layers compile loggers "
+        "cuda_graph"
     )
     places = {"name", "runs_dir", "data.shards_dir"}
     beside = {"title", "evaluate.bootstrap", "evaluate.baselines", "evaluate.confounded"} | {

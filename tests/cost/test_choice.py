@@ -189,6 +189,12 @@ def test_zero_is_taken_only_where_it_can_run() -> None:
     }
 
 
+def test_a_recorded_step_is_one_of_a_plain_process() -> None:
+    tight = MACHINES["1 x 12 GB"]
+    ways = open_ways(job("1b", 32), tight, TrainerConfig(cuda_graph=True))
+    assert [(w.way.strategy, w.way.checkpoint_layers) for w in ways] == [("auto", False)]
+
+
 def test_what_a_recipe_turns_on_stays_on() -> None:
     machine, small = MACHINES["1 x 80 GB"], job("147m", 32)
     assert choose(small, machine, TrainerConfig(checkpoint_layers=True)).way.checkpoint_layers

@@ -4,6 +4,8 @@ would not be seen, then a line of JSON a run: launches of each step, shapes of i
 
     python tests/gpu/fake_run.py < recipes.json     # [[override, ...], ...]
 
+The override `rate by number` lets the kernels take the rate from the host again.
+
 Host waits raise, but for the one that a step ends with (`StepEnd`), which goes through the
 strategy's `reduce` and is counted there. Numbers do not exist, so nothing is saved or validated.
 """
@@ -14,6 +16,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,12 +38,14 @@ from lcm_scale.training import fit, optimizer
 from lcm_scale.training.callbacks.finite import Finite
 from lcm_scale.training.callbacks.log import Log
 from lcm_scale.training.callbacks.meter import Meter
-from lcm_scale.training.callbacks.phase import PhaseSwitch
+from lcm_scale.training.callbacks.phase import PhaseSwitch, two_stage
 from lcm_scale.training.callbacks.step import StepEnd
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.prepare import prepare
 from lcm_scale.training.signals import StopFlag
 from lcm_scale.training.together import Together
+
+BY_NUMBER = "rate by number"
 
 
 class FakeGPU(SingleDeviceStrategy):
@@ -52,6 +57,9 @@ class FakeGPU(SingleDeviceStrategy):
         self.mode, self.recorder = FakeTensorMode(allow_non_fake_inputs=True), fake_gpu.Recorder()
         self.reads, self.active = 0, False
         self.steps: list[dict[str, Any]] = []
+        self.before: list[str] = []  # what the last step asked for
+        self.changed: list[list[str] | None] = []  # a step's first operator that was another before
+        self.from_host: list[list[str]] = []  # its operators that read the host's memory
         self.shapes: list[dict[str, list[int]]] = []
 
     def setup_environment(self) -> None:
@@ -67,10 +75,13 @@ class FakeGPU(SingleDeviceStrategy):
     def batch_to_device(self, batch: Any, device: Any = None, dataloader_idx: int = 0) -> Any:
         self.shapes.append({name: list(value.shape) for name, value in batch.items()})
         with self.mode:
-            return {
+            made = {
                 name: torch.empty(value.shape, dtype=value.dtype, device=self.root_device)
                 for name, value in batch.items()
             }
+        for name, value in made.items():
+            self.recorder.stay(name, value)
+        return made
 
     @contextmanager
     def on_device(self) -> Iterator[None]:
@@ -104,7 +115,13 @@ class FakeGPU(SingleDeviceStrategy):
         self.reads += 1
         parts = ("forward", "backward", "optimiser", "end")
         self.steps.append({part: self.recorder.of(part) for part in parts} | {"reads": self.reads})
-        self.recorder.launches.clear()
+        asked = [line for part, line in self.recorder.asked if part in parts[:3]]
+        self.changed.append(
+            next(([a, b] for a, b in zip_longest(self.before, asked) if a != b), None)
+        )
+        self.from_host.append([line for line in asked if "cpu" in line])
+        self.before = asked
+        self.recorder.next_step()
         self.reads = 0
 
 
@@ -123,10 +140,21 @@ class End(StepEnd):
 
 
 class Part(L.Callback):
-    """Says where the update begins."""
+    """Says where the update begins, and what of it is the host's."""
 
     def __init__(self, strategy: FakeGPU) -> None:
         self.strategy = strategy
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        own = two_stage(trainer)
+        send, recorder = own.send, self.strategy.recorder
+
+        def apart() -> None:
+            recorder.part = "sent"
+            send()
+            recorder.part = "optimiser"
+
+        own.send = apart  # type: ignore[method-assign]
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.strategy.recorder.part = "optimiser"
@@ -176,7 +204,13 @@ def run(recipe: Recipe) -> dict[str, Any]:
         for epoch, steps in enumerate(prepared.epoch_steps)
         for _ in range(steps)
     ]
-    return {"steps": strategy.steps, "phases": phases, "shapes": strategy.shapes}
+    return {
+        "steps": strategy.steps,
+        "phases": phases,
+        "shapes": strategy.shapes,
+        "changed": strategy.changed,
+        "from_host": strategy.from_host,
+    }
 
 
 def not_seen() -> list[str]:
@@ -208,15 +242,18 @@ def not_seen() -> list[str]:
 
 def main() -> None:
     fake_gpu.install()
-    # A generator of a device that is none.
-    optimizer._noise = lambda size, device, step: torch.zeros(  # type: ignore[assignment]
+    # A device that is none has no generator.
+    optimizer.torch.Generator = lambda device: torch._C.Generator("cpu")  # type: ignore[attr-defined]
+    optimizer._noise = lambda size, device, source: torch.zeros(  # type: ignore[assignment]
         size, dtype=torch.int32, device=device
     )
     print(json.dumps(not_seen()), flush=True)
     # Once an epoch Lightning adds up the loaders' lengths on the device: no step's business.
     fit_loop.has_len_all_ranks = lambda *_: True  # type: ignore[attr-defined]
     for overrides in json.load(sys.stdin):
-        print(json.dumps(run(config.load(Recipe, None, overrides))), flush=True)
+        asked = [word for word in overrides if word != BY_NUMBER]
+        optimizer.BY_NUMBER = {"cpu"} if asked == overrides else {"cpu", fake_gpu.NAME}
+        print(json.dumps(run(config.load(Recipe, None, asked))), flush=True)
 
 
 if __name__ == "__main__":

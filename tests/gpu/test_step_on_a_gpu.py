@@ -15,7 +15,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("fake_run.py")
 STAGES = (
     "phases=[{name: a, epochs: 1, stage: momentum, readout: adaptive},"
-    " {name: b, epochs: 1, readout: adaptive}]"
+    " {name: b, epochs: 2, readout: adaptive}]"
 )
 ONE = "phases=[{name: b, epochs: 1, readout: adaptive}]"
 FINETUNE = "phases=[{name: a, epochs: 1, readout: adaptive, pseudo_labels: true}]"
@@ -26,6 +26,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "larger batch": ("model.attention=absorbed", ONE, "trainer.global_batch=24"),
     "fewer targets": ("model.attention=absorbed", ONE, "data.targets=[diagnosis, sex]"),
     "fp32": ("model.attention=absorbed", ONE, "trainer.precision=32-true"),
+    "rate by number": ("model.attention=absorbed", ONE, "rate by number"),
     "finetune": (
         *("model.attention=absorbed", FINETUNE, "optim.state=bf16", "model.mask_constant=true"),
         *("model.edge_branch=true", "trainer.checkpoint_layers=true"),
@@ -47,6 +48,7 @@ def told(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             *("model.width=32", "model.heads=4", "model.ffn=16", "model.layers=2"),
             *("trainer.global_batch=16", "trainer.threads=1", "trainer.precision=bf16-mixed"),
             *("optim.clip_norm=1.0", "objective.scalar_scale=standardised"),
+            "optim.warmup_steps=1000",  # another rate at each step
             *overrides,
         ]
         for name, overrides in RUNS.items()
@@ -90,6 +92,28 @@ def test_each_step_of_a_phase_launches_the_same(name: str, told: dict[str, Any])
         assert {k: v for k, v in steps[0].items() if k != "optimiser"} == {
             k: v for k, v in later[0].items() if k != "optimiser"
         }
+
+
+# The others: two steps, one of which makes the optimiser's state, and the rate by number.
+@pytest.mark.parametrize("name", sorted(RUNS.keys() - {"larger batch", "rate by number"}))
+def test_each_step_of_a_phase_asks_for_the_same_operators_with_the_same_numbers_and_memory(
+    name: str, told: dict[str, Any]
+) -> None:
+    """So a step may be recorded: all that differs lies in memory that stays where it is, the batch
+    and the rates."""
+    run = told[name]
+    assert not any(run["from_host"])
+    later = [
+        changed
+        for number, changed in enumerate(run["changed"])
+        if number >= 2 and run["phases"][number - 2] == run["phases"][number]
+    ]
+    assert later and not any(later)
+
+
+def test_a_rate_that_is_a_number_of_the_host_is_seen(told: dict[str, Any]) -> None:
+    before, after = told["rate by number"]["changed"][-1]
+    assert "_fused_adamw_" in before and before != after
 
 
 @pytest.mark.parametrize("name", RUNS)

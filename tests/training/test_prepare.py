@@ -38,6 +38,7 @@ def test_all_that_fit_needs_is_made_once_and_stays(recipe: Make, tmp_path: Path)
         (["trainer.offload=true"], "needs trainer.strategy=zero1"),
         (["trainer.strategy=zero3", "trainer.compile=true"], "ZeRO-3's hooks"),
         (["trainer.accelerator=gpu"], "no usable GPU"),
+        (["trainer.cuda_graph=true"], r"trainer.accelerator=auto \(no GPU\) excludes"),
         (["phases=[{epochs: 1, sets: [third]}]"], "not in data.sets"),
         (["pseudo.targets=[agee]", "phases=[{pseudo_labels: true}]"], "cannot predict 'agee'"),
         (

@@ -203,6 +203,7 @@ def test_one_that_diverges_is_named_and_the_others_keep_what_they_saved(recipe: 
         (["trainer.accumulate=2"], "trainer.accumulate=2"),
         (["optim.trainable=lora"], "optim.trainable=lora"),
         (["trainer.compile=true"], "trainer.compile=true"),
+        (["trainer.cuda_graph=true"], "trainer.cuda_graph=true"),
         (["trainer.checkpoint_layers=true"], "trainer.checkpoint_layers=true"),
         (["trainer.loggers=[csv, wandb]"], "trainer.loggers=wandb"),
         (["data.resident_gb=1e-9"], "data.resident_gb=1e-09"),

@@ -194,6 +194,8 @@ class TrainerConfig:
     checkpoint_layers: bool = free(False, may_differ=True)
     # torch.compile, a layer at a time; not under ZeRO-3
     compile: bool = free(False, may_differ=True)
+    # launch a step as one CUDA graph; on one GPU. Not measured yet
+    cuda_graph: bool = free(False, may_differ=True)
     global_batch: int = at_least(1, 128)  # scans a step, of all processes together
     # default: the phases' sum; the last phase is cut or stretched to it
     max_epochs: int | None = at_least(1, None, may_differ=True)

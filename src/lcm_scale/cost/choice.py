@@ -161,6 +161,8 @@ def _ways(job: Job, machine: Machine, trainer: TrainerConfig) -> Iterator[Way]:
                 or (way.offload and not on_gpu)
                 # ZeRO-3's hooks, which gather weights, do not go into a graph.
                 or (trainer.compile and way.strategy == "zero3")
+                # Random states, which layers that run again put back, cannot be read in a graph.
+                or (trainer.cuda_graph and (way.checkpoint_layers or zero))
                 # What a recipe turns on stays on.
                 or (trainer.checkpoint_layers and not way.checkpoint_layers)
                 or (trainer.offload and not way.offload)

@@ -35,6 +35,7 @@ from lcm_scale.training.callbacks.stop import Stop
 from lcm_scale.training.callbacks.validate import Validate
 from lcm_scale.training.computing import decide
 from lcm_scale.training.folder import write_head
+from lcm_scale.training.graph import OnGPU, step_by_graph
 from lcm_scale.training.hooks import Unprofiled, only_what_they_do, step_plainly
 from lcm_scale.training.module import LCMModule
 from lcm_scale.training.parallel.strategy import prepare_model, trainer_arguments
@@ -117,6 +118,8 @@ def _train(prepared: PreparedRun, lock: Lock | None) -> FitResult:
         trainer = make_trainer(prepared, together, callbacks, computing.threads.number)
         keep_lightning_out(trainer)
         step_plainly(trainer)
+        if prepared.trainer.cuda_graph:
+            step_by_graph(trainer, OnGPU())
         if resume and done >= steps:
             pseudo.audit = read_audit(resume)
         else:

@@ -18,6 +18,7 @@ from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimizatio
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lcm_scale.training.module import LCMModule
@@ -59,27 +60,39 @@ class PlainStep(_AutomaticOptimization):
     counters are kept as it keeps them: they are what a checkpoint holds."""
 
     def run(self, optimizer: Optimizer, batch_idx: int, kwargs: Any) -> dict[str, Any]:
-        trainer, counts = self.trainer, self.optim_progress.optimizer
+        counts, parts = self.optim_progress.optimizer, self.trainer.accumulate_grad_batches
+        first, last = batch_idx % parts == 0, (batch_idx + 1) % parts == 0
+        if first:
+            counts.zero_grad.increment_ready()
+            counts.zero_grad.increment_started()
+        loss = self.compute(optimizer, kwargs, first, last)
+        if first:
+            counts.zero_grad.increment_completed()
+        if last:
+            counts.step.increment_ready()
+            counts.step.increment_completed()
+        return {"loss": loss.detach()}
+
+    def compute(self, optimizer: Any, kwargs: Any, first: bool, last: bool) -> Tensor:
+        """A micro-batch, a step's first or last one or neither.  Returns: its part of the loss."""
+        trainer = self.trainer
         module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
         with trainer.precision_plugin.forward_context():
             loss = module.training_step(*kwargs.values())
-        parts = trainer.accumulate_grad_batches
-        if parts > 1:
-            loss = loss / parts
-        if batch_idx % parts == 0:
-            counts.zero_grad.increment_ready()
-            counts.zero_grad.increment_started()
+        if trainer.accumulate_grad_batches > 1:
+            loss = loss / trainer.accumulate_grad_batches
+        if first:
             optimizer.zero_grad()
-            counts.zero_grad.increment_completed()
         loss.backward()
-        if (batch_idx + 1) % parts == 0:
-            counts.step.increment_ready()
+        if last:
             if trainer.gradient_clip_val:
                 parameters = trainer.precision_plugin.main_params(optimizer)
                 torch.nn.utils.clip_grad_norm_(parameters, trainer.gradient_clip_val)
-            optimizer.step()
-            counts.step.increment_completed()
-        return {"loss": loss.detach()}
+            self.update(optimizer)
+        return loss
+
+    def update(self, optimizer: Any) -> None:
+        optimizer.step()
 
 
 def step_plainly(trainer: L.Trainer) -> None:

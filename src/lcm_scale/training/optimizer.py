@@ -12,11 +12,15 @@ all: no decay, no momentum.
 Averages may be kept in bf16, half the memory. A step changes `exp_avg_sq` by a thousandth, less
 than bf16 can tell apart, so it is rounded up or down at random, right in the mean; nearest rounding
 would freeze it.
+
+A step has two parts. `send` is the host's: rates and seeds, which change from step to step.
+`update` launches the same kernels on the same memory at each step of a phase, so that a GPU may
+record it once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +32,9 @@ AVERAGES = ("exp_avg", "exp_avg_sq")
 GROUP_FACTS = ("name", "target", "decay", "lr_scale")
 # What decides how a group steps.
 RULE = ("stage", "lr", "momentum", "betas", "eps", "weight_decay")
+# Where the rate goes to the kernels as a number, in fp64. On other devices they read it from
+# memory, in fp32.
+BY_NUMBER = {"cpu"}
 # Numbers that are widened at a time where averages are bf16: on CPUs what their caches hold.
 PIECE = {"cpu": 1 << 18, "cuda": 1 << 24}
 
@@ -53,6 +60,9 @@ class TwoStage(torch.optim.Optimizer):
     ) -> None:
         self.state_dtype = state_dtype
         self._counts: dict[int, int] = {}  # id of a group -> its steps, as the host knows them
+        self.rates: Tensor | None = None  # (groups,) on the device
+        self._sent: list[float] = []  # what it holds
+        self.rounding: dict[int, torch.Generator] = {}  # of a group, by its number
         defaults = {
             "stage": stage,
             "lr": lr,
@@ -103,16 +113,41 @@ class TwoStage(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.requires_grad]
-            if parameters and group["active"]:
-                self._update(group, parameters)
+        self.send()
+        self.update()
         return loss
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        if all(p not in self.state for p in parameters):
-            self._counts[id(group)] = 0
-        self.follow(group, self.with_state(parameters))
+    def send(self) -> None:
+        """Rates to the device, where they changed, and seeds to what rounds there."""
+        if self.state_dtype != torch.float32:
+            for number, group, parameters in self._stepping():
+                self._source_of(number, parameters[0]).manual_seed(self._count(group, parameters))
+        device = next((p.device for group in self.param_groups for p in group["params"]), None)
+        rates = [group["lr"] for group in self.param_groups]
+        if device is None or device.type in BY_NUMBER or rates == self._sent:
+            return
+        if self.rates is None:
+            self.rates = torch.zeros(len(rates), dtype=torch.float32, device=device)
+        # Of memory that is not pinned, the copy has what it needs before the call returns.
+        self.rates.copy_(torch.tensor(rates, dtype=torch.float32), non_blocking=True)
+        self._sent = rates
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """A step with what `send` sent; nothing here depends on how many there were."""
+        for number, group, parameters in self._stepping():
+            rule = group
+            if parameters[0].device.type not in BY_NUMBER:
+                assert self.rates is not None
+                rule = {**group, "lr": self.rates[number]}
+            self.follow(rule, self.with_state(parameters), self.rounding.get(number))
+
+    def _stepping(self) -> Iterator[tuple[int, dict[str, Any], list[Tensor]]]:
+        """Groups that take part, by number, and their parameters that do."""
+        for number, group in enumerate(self.param_groups):
+            parameters = [p for p in group["params"] if p.requires_grad]
+            if parameters and group["active"]:
+                yield number, group, parameters
 
     def with_state(self, parameters: list[Tensor]) -> list[list[Tensor]]:
         """Parameters, their gradients, averages, squares and steps."""
@@ -123,8 +158,17 @@ class TwoStage(torch.optim.Optimizer):
         kept = ([s[name] for s in states] for name in (*AVERAGES, "step"))
         return [parameters, gradients, *kept]
 
-    def follow(self, group: dict[str, Any], tensors: list[list[Tensor]]) -> None:
-        """A step by the group's rule.  Args: tensors: as `with_state` gives them."""
+    def follow(
+        self,
+        group: dict[str, Any],
+        tensors: list[list[Tensor]],
+        rounding: torch.Generator | None = None,
+    ) -> None:
+        """A step by the group's rule.
+
+        Args: tensors: as `with_state` gives them.   rounding: where averages are bf16, the source
+            of its noise.
+        """
         parameters, gradients, averages, squares, steps = tensors
         torch._foreach_add_(steps, 1)
         if self.state_dtype == torch.float32:
@@ -132,7 +176,7 @@ class TwoStage(torch.optim.Optimizer):
             return
         size = PIECE[parameters[0].device.type]
         longest = max(p.numel() for p in parameters)
-        noise = _noise(min(size, longest), parameters[0].device, self._count(group, steps[0]))
+        noise = _noise(min(size, longest), parameters[0].device, rounding)
         for of in zip(parameters, gradients, averages, squares, steps, strict=True):
             pieces = (x.reshape(-1).split(size) for x in of[:4])
             for p, g, average, square in zip(*pieces, strict=True):
@@ -142,12 +186,23 @@ class TwoStage(torch.optim.Optimizer):
                 if group["stage"] == ADAPTIVE:
                     square.copy_(round_at_random(wide_square, noise))
 
-    def _count(self, group: dict[str, Any], step: Tensor) -> int:
+    def _count(self, group: dict[str, Any], parameters: list[Tensor]) -> int:
         """A group's steps, its new one included: counted here, since the host would wait for all
         that it launched to read them from the device. It does once, where a run goes on."""
         known = self._counts.get(id(group))
-        self._counts[id(group)] = int(step) if known is None else known + 1
-        return self._counts[id(group)]
+        if all(p not in self.state for p in parameters):
+            known = 0
+        elif known is None:
+            known = int(self._state_of(parameters[0])["step"])
+        self._counts[id(group)] = known + 1
+        return known + 1
+
+    def _source_of(self, number: int, parameter: Tensor) -> torch.Generator:
+        """Of a group's noise: seeded by its step, so that a resumed run rounds alike; one for all
+        steps, since a recorded step draws from the one that it was recorded with."""
+        if number not in self.rounding:
+            self.rounding[number] = torch.Generator(parameter.device)
+        return self.rounding[number]
 
     def fresh_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """The state of a parameter that has not been stepped yet, whatever was there."""
@@ -240,11 +295,9 @@ def round_at_random(x: Tensor, noise: Tensor) -> Tensor:
     return bits.bitwise_and_(-65536).view(torch.float32).to(torch.bfloat16)
 
 
-def _noise(size: int, device: torch.device, step: int) -> Tensor:
-    """For `round_at_random`; a function of the step, so that a resumed run rounds alike. All pieces
-    share it."""
-    generator = torch.Generator(device).manual_seed(step)
-    return torch.randint(0, 65536, (size,), dtype=torch.int32, device=device, generator=generator)
+def _noise(size: int, device: torch.device, source: torch.Generator | None) -> Tensor:
+    """For `round_at_random`. All pieces share it."""
+    return torch.randint(0, 65536, (size,), dtype=torch.int32, device=device, generator=source)
 
 
 def parameter_groups(

@@ -53,6 +53,7 @@ def check_stack(run: PreparedRun, key: str) -> None:
         "optim.trainable=lora": run.recipe.optim.trainable == "lora",
         "trainer.checkpoint_layers=true": trainer.checkpoint_layers,
         "trainer.compile=true": trainer.compile,
+        "trainer.cuda_graph=true": trainer.cuda_graph,
         "trainer.loggers=wandb": "wandb" in trainer.loggers,
         f"a set above data.resident_gb={limit:g}": streamed,
     }

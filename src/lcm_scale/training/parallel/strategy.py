@@ -67,7 +67,29 @@ def choose_hardware(config: TrainerConfig, width: int) -> Hardware:
             "trainer.compile=true: ZeRO-3's hooks, which gather weights, do not go into a graph; "
             "use zero2"
         )
+    if config.cuda_graph:
+        _check_graph(config, accelerator)
     return Hardware(accelerator, precision)
+
+
+def _check_graph(config: TrainerConfig, accelerator: str) -> None:
+    """What a recorded step excludes: collectives inside it, gradients from before it, and random
+    states that the host reads in its middle."""
+    excluded = {
+        f"trainer.accelerator={config.accelerator} (no GPU)": accelerator != "gpu",
+        f"trainer.devices={config.devices}": config.devices > 1,
+        f"trainer.nodes={config.nodes}": config.nodes > 1,
+        f"trainer.strategy={config.strategy}": config.strategy != "auto",
+        "trainer.offload=true": config.offload,
+        f"trainer.accumulate={config.accumulate}": config.accumulate > 1,
+        "trainer.checkpoint_layers=true": config.checkpoint_layers,
+    }
+    for what, holds in excluded.items():
+        if holds:
+            raise InputError(
+                f"trainer.cuda_graph=true: a whole step is recorded on one GPU, which {what} "
+                "excludes; leave one of them out"
+            )
 
 
 def _check_tasks(config: TrainerConfig) -> None:
