@@ -110,6 +110,16 @@ def test_stages_within_each_other_share_a_terminal(monkeypatch: pytest.MonkeyPat
     assert re.search(r"folds .* 2/2", text.splitlines()[-1])
 
 
+def test_a_bar_ends_where_its_stage_did_however_quick_the_steps_were(
+    time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = terminal(monkeypatch)
+    with stage("train", 9) as advance:
+        for _ in range(5):
+            advance(1)  # all at one moment, and ended by a signal
+    assert "5/9" in screen.getvalue()
+
+
 def test_a_failure_within_stages_leaves_the_terminal_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,6 +22,8 @@ from lcm_scale.ranks import is_first
 from lcm_scale.terminal import one_line, print
 
 PLAIN_SECONDS = 15.0  # between two plain lines of one stage
+# Seconds between two pictures of a bar: ten a second, as rich has it, take 2 % of a core.
+BAR_SECONDS = 0.25
 
 
 def clock(seconds: float) -> str:
@@ -100,7 +102,10 @@ def _bar(told: _Told, aside: bool) -> Iterator[Callable[..., None]]:
 
     def advance(steps: int = 1, note: str = "") -> None:
         told.done += steps
-        bars.update(task, advance=steps, note=one_line(note))
+        now = time.monotonic()
+        if now - told.last >= BAR_SECONDS or told.done >= told.total:
+            told.last = now
+            bars.update(task, completed=told.done, note=one_line(note))
 
     if outer is None:
         bars.start()
@@ -110,6 +115,7 @@ def _bar(told: _Told, aside: bool) -> Iterator[Callable[..., None]]:
         if outer is not None and not aside:
             told.end()
     finally:
+        bars.update(task, completed=told.done)
         if outer is not None or aside:
             bars.remove_task(task)
         if outer is None:
@@ -126,4 +132,5 @@ def _display() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    return Progress(*columns, console=Console(stderr=True, markup=False))
+    console = Console(stderr=True, markup=False)
+    return Progress(*columns, console=console, refresh_per_second=1 / BAR_SECONDS)

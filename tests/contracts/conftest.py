@@ -76,6 +76,9 @@ PARTS = {
     "_AutomaticOptimization": Part(
         "lightning", "no setting takes a step without a dozen calls for hooks that nobody has"
     ),
+    "_TrainingEpochLoop": Part(
+        "lightning", "no setting goes through an epoch without looking for what a run does not have"
+    ),
     "_batches_that_stepped": Part(
         "lightning", "a stack's step is none of its loop's, whose counters a checkpoint holds"
     ),

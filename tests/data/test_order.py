@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lcm_scale.data.order import BatchPlan, epoch_order, mix
+from lcm_scale.data.order import BatchPlan, epoch_order, mix, mix_plain
 
 
 @settings(max_examples=400, deadline=None)
@@ -87,3 +87,8 @@ def test_mix_is_elementwise_and_depends_on_every_number_and_their_order() -> Non
     values = mix(1, 2, np.arange(5))
     assert len(set(values.tolist())) == 5
     assert values[3] == mix(1, 2, 3) != mix(2, 1, 3)
+
+
+@pytest.mark.parametrize("numbers", [(0,), (1, 2, 3), (2**64 - 1, 7), (-1, 5), (3, 4, 10**6, 0, 2)])
+def test_plain_numbers_mix_as_arrays_do(numbers: tuple[int, ...]) -> None:
+    assert mix_plain(*numbers) == int(mix(*numbers))

@@ -72,6 +72,16 @@ def test_streamed_and_resident_batches_are_the_same_bits(
     assert all(same(a, b) for a, b in zip(resident, streamed, strict=True))
 
 
+def test_numpy_and_torch_gather_the_same_bits(
+    mixed: ShardSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = BatchPlan(22, 6)
+    few = list(stream(mixed, ResidentEdges(mixed), plan))
+    monkeypatch.setattr("lcm_scale.data.stream.FEW", 0)
+    many = list(stream(mixed, ResidentEdges(mixed), plan))
+    assert all(same(a, b) for a, b in zip(few, many, strict=True))
+
+
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_sets_of_two_precisions_lose_none(first: str, mixed: ShardSets) -> None:
     sets = open_sets(DataConfig(sets=[first, "ab".replace(first, "")]))

@@ -3,7 +3,7 @@ import torch
 
 from lcm_scale.config import ModelConfig
 from lcm_scale.errors import InputError
-from lcm_scale.model.lcm import LCM, expand
+from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import resolve
 
 # docs/model.md, Sizes: counted with 4 class, 2 sex and 1 age token.
@@ -105,20 +105,6 @@ def test_first_layers_self_attention_is_the_same_for_every_scan_and_token() -> N
     layer = tiny().eval().layers[0].self_attention
     out = layer(torch.zeros(3, 7, 64), torch.randn(7, 64))
     assert torch.allclose(out, out[0, 0].expand_as(out), atol=1e-6)
-
-
-def test_expanded_matrix_is_symmetric_with_unit_diagonal_but_for_constant_regions() -> None:
-    edges = torch.tensor(
-        [[0.5, 0.0, 0.2, 0.0, 0.1, 0.0]], dtype=torch.float16
-    )  # region 2 of 4 is constant
-    fc = expand(edges, 4)
-    assert torch.equal(fc, fc.transpose(1, 2))
-    assert fc[0].diagonal().tolist() == [1, 1, 0, 1]
-    assert (
-        fc[0, 0, 1] == 0.5
-        and fc[0, 0, 3] == pytest.approx(0.2, abs=1e-3)
-        and fc[0, 1, 3] == pytest.approx(0.1, abs=1e-3)
-    )
 
 
 def test_padded_scans_change_no_other_scan() -> None:

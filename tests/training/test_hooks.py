@@ -67,14 +67,22 @@ def test_a_plain_step_is_lightnings_in_losses_weights_state_and_counts(
     assert a["global_step"] == b["global_step"] > 0
 
 
-def test_a_run_begun_by_lightnings_steps_goes_on_by_plain_ones(
-    recipe: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stopped", [7, 10])  # 5 steps an epoch
+def test_runs_that_were_begun_by_lightnings_steps_or_plain_ones_go_on_by_either(
+    stopped: int, recipe: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run.pretrain(recipe("name=whole"))
-    with monkeypatch.context() as patch:
-        as_lightning_does(patch)
-        run.pretrain(recipe("name=parts", "trainer.max_steps=7"))
-    assert losses(run.pretrain(recipe("name=parts"))) == losses(whole)
+    whole = losses(run.pretrain(recipe("name=whole")))
+    assert len(whole) == 20
+    loops = []
+    for name, first, second in (("one", True, False), ("two", False, True), ("old", True, True)):
+        for lightnings, more in ((first, [f"trainer.max_steps={stopped}"]), (second, [])):
+            with monkeypatch.context() as patch:
+                if lightnings:
+                    as_lightning_does(patch)
+                folder = run.pretrain(recipe(f"name={name}", *more))
+        assert losses(folder) == whole
+        loops.append(checkpoints.read_file(checkpoints.newest(folder / "checkpoints"))["loops"])
+    assert loops[0] == loops[1] == loops[2]
 
 
 def test_a_callback_is_asked_at_its_own_hooks_alone() -> None:

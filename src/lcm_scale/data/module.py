@@ -52,6 +52,7 @@ class ConnectomeData(L.LightningDataModule):
         self.epoch = 0
         self.consumed = 0
         self._selections: dict[tuple[str, ...], np.ndarray] = {}
+        self._plan: tuple[tuple[int, int], BatchPlan] | None = None  # the last one that was asked
 
     def selection(self, epoch: int) -> np.ndarray:
         """The training scans of an epoch's phase.  Raises: InputError where it has none."""
@@ -62,7 +63,11 @@ class ConnectomeData(L.LightningDataModule):
 
     def plan(self, epoch: int) -> BatchPlan:
         world = self.trainer.world_size if self.trainer else 1
-        return BatchPlan(len(self.selection(epoch)), self.global_batch, world, self.accumulate)
+        if self._plan is None or self._plan[0] != (epoch, world):
+            scans = len(self.selection(epoch))
+            plan = BatchPlan(scans, self.global_batch, world, self.accumulate)
+            self._plan = ((epoch, world), plan)
+        return self._plan[1]
 
     def train_dataloader(self) -> BatchStream:
         assert self.trainer is not None

@@ -30,6 +30,17 @@ def mix(*numbers: int | np.ndarray) -> np.ndarray:
     return np.asarray(state)
 
 
+def mix_plain(*numbers: int) -> int:
+    """As `mix`, of plain numbers: a tenth of its time, which every step takes once."""
+    state, kept = 0, 0xFFFFFFFFFFFFFFFF
+    for number in numbers:
+        z = ((state ^ (number & kept)) + 0x9E3779B97F4A7C15) & kept
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & kept
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & kept
+        state = z ^ (z >> 31)
+    return state
+
+
 def epoch_order(
     blocks: np.ndarray, seed: int, epoch: int, window: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

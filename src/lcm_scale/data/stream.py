@@ -27,6 +27,8 @@ from lcm_scale.data.verify import check_file, check_size, decode_edges
 from lcm_scale.errors import InputError
 
 Batch = dict[str, Tensor]
+BLANK = {"labels": np.nan, "scan": -1}  # of a padded row; 0 elsewhere
+FEW = 1 << 20  # bytes below which NumPy has gathered a batch before torch begins
 _CHECKED: set[tuple[str, int, int, str]] = set()  # tars as they were when this process checked them
 
 
@@ -86,6 +88,8 @@ class ResidentEdges:
 
     def gather(self, scans: np.ndarray) -> np.ndarray:
         """(n,) scan numbers -> (n, E)."""
+        if len(scans) * self.edges[0].nbytes < FEW:
+            return self.edges.take(scans, 0)
         rows = torch.from_numpy(self.edges)  # torch gathers with all its threads
         return rows.index_select(0, torch.from_numpy(scans)).numpy()
 
@@ -154,10 +158,13 @@ class Labels:
         # `take`, here and below: a fifth of the time of an index in brackets
         return self.confidence.take(scans, 0).sum(0)
 
-    def weights(self, scans: np.ndarray, total: np.ndarray) -> np.ndarray:
+    def weights(self, scans: np.ndarray, total: np.ndarray | None = None) -> np.ndarray:
         """(n, C): each scan's share of its target's mean over all scans that `total` counts (a
-        global batch, in training); 0 where nobody is labelled."""
-        return self.confidence.take(scans, 0) / (total + (total == 0))
+        global batch, in training; None: these scans); 0 where nobody is labelled."""
+        known = self.confidence.take(scans, 0)
+        if total is None:
+            total = known.sum(0)
+        return known / (total + (total == 0))
 
 
 class BatchStream:
@@ -189,6 +196,7 @@ class BatchStream:
     ) -> None:
         self.source, self.labels, self.plan, self.block = source, labels, plan, sets.block
         self.columns, self.rank, self.first_step = columns, rank, first_step
+        self.all_active = columns == list(range(labels.values.shape[1]))
         order, self.group = epoch_order(sets.block[selection], seed, epoch, window)
         self.scans = selection[order]
         self._window: tuple[tuple[int, int], frozenset[int]] | None = None
@@ -204,17 +212,24 @@ class BatchStream:
 
     def batch(self, step: int, micro: int = 0) -> Batch:
         whole = self.plan.step(step)
-        piece = self.plan.piece(step, micro, self.rank)
-        scans = self.scans[piece]
-        share = self.plan.world * self.plan.accumulate
-        total = self.labels.total(self.scans[whole])
-        weights = self.labels.weights(scans, total).take(self.columns, 1) * share
+        scans, parts = self.scans[whole], self.plan.world * self.plan.accumulate
+        total = None
+        if parts > 1:
+            total = self.labels.total(scans)
+            scans = self.scans[self.plan.piece(step, micro, self.rank)]
+        weights = self._active(self.labels.weights(scans, total))
+        if parts > 1:
+            weights = weights * parts
         if isinstance(self.source, StreamedEdges):
             edges = self.source.gather(scans, keep=self._window_blocks(whole))
         else:
             edges = self.source.gather(scans)
-        labels = self.labels.values.take(scans, 0).take(self.columns, 1)
+        labels = self._active(self.labels.values.take(scans, 0))
         return padded(edges, labels, weights, scans, self.plan.local_batch)
+
+    def _active(self, table: np.ndarray) -> np.ndarray:
+        """(n, C) -> (n, active targets)."""
+        return table if self.all_active else table.take(self.columns, 1)
 
     def _window_blocks(self, positions: slice) -> frozenset[int]:
         """The blocks of the windows that a step touches, looked up once a window: most steps lie in
@@ -234,18 +249,19 @@ def padded(
     """A batch of `size` rows; rows past the real ones are 0, without label or weight, and marked
     not valid."""
     n = len(scans)
-
-    def fill(array: np.ndarray, value: float) -> Tensor:
-        if n == size:
-            return torch.from_numpy(array)
-        out = np.full((size, *array.shape[1:]), value, dtype=array.dtype)
-        out[:n] = array
-        return torch.from_numpy(out)
-
-    return {
-        "edges": fill(edges, 0.0),
-        "labels": fill(labels.astype(np.float32, copy=False), np.nan),
-        "weights": fill(weights.astype(np.float32, copy=False), 0.0),
-        "valid": fill(np.ones(n, dtype=np.float32), 0.0),
-        "scan": fill(scans.astype(np.int64), -1),
+    arrays = {
+        "edges": edges,
+        "labels": labels.astype(np.float32, copy=False),
+        "weights": weights.astype(np.float32, copy=False),
+        "valid": np.ones(n, dtype=np.float32),
+        "scan": scans.astype(np.int64),
     }
+    if n < size:
+        arrays = {name: _longer(array, size, BLANK.get(name, 0)) for name, array in arrays.items()}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _longer(array: np.ndarray, size: int, blank: float) -> np.ndarray:
+    out = np.full((size, *array.shape[1:]), blank, dtype=array.dtype)
+    out[: len(array)] = array
+    return out

@@ -34,6 +34,7 @@ from lcm_scale.model.dropout import Dropout
 from lcm_scale.model.people import PeopleMemory
 from lcm_scale.model.presets import LCMConfig
 from lcm_scale.model.products import Linear
+from lcm_scale.model.triangle import expand, upper
 
 
 class _NoGradient(torch.autograd.Function):
@@ -159,9 +160,7 @@ class EdgeBranch(nn.Module):
 
     def forward(self, fc_BRR: Tensor, active: Sequence[int]) -> Tensor:
         """(B, R, R) -> (B, M)."""
-        R = fc_BRR.shape[-1]
-        rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
-        edges_BE = (fc_BRR[:, rows, columns] - self.centre) / self.scale
+        edges_BE = (upper(fc_BRR) - self.centre) / self.scale
         return F.linear(self.dropout(edges_BE), self.table(active)) / math.sqrt(edges_BE.shape[1])
 
 
@@ -221,21 +220,6 @@ class LCM(nn.Module):
         if self.edge_branch is not None:
             logits_LBM = logits_LBM + self.edge_branch(fc_BRR, active)
         return logits_LBM
-
-
-def expand(edges_BE: Tensor, n_regions: int) -> Tensor:
-    """Upper triangles to symmetric matrices, on the edges' device.
-
-    The diagonal is 1, and 0 for a constant region, whose whole row is 0: its Pearson correlation is
-    NaN, and NaN is set to 0 (docs/model.md, Data sets and protocols).
-    Args: edges_BE: (B, R(R-1)/2), row by row, any float type. Returns: float32 (B, R, R).
-    """
-    rows, columns = torch.triu_indices(n_regions, n_regions, 1, device=edges_BE.device)
-    fc = torch.zeros(len(edges_BE), n_regions, n_regions, device=edges_BE.device)
-    fc[:, rows, columns] = edges_BE.float()
-    fc = fc + fc.transpose(1, 2)
-    fc.diagonal(dim1=1, dim2=2).copy_((fc != 0).any(-1).float())
-    return fc
 
 
 def model_input(edges_BE: Tensor, edges: str, n_regions: int) -> Tensor:

@@ -19,6 +19,7 @@ from lcm_scale.data.module import ConnectomeData
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import Lock, holding
 from lcm_scale.model import dispatch
+from lcm_scale.model.triangle import upper
 from lcm_scale.ranks import is_first, rank
 from lcm_scale.training.callbacks.alike import Alike
 from lcm_scale.training.callbacks.by_target import BestByTarget
@@ -222,9 +223,7 @@ def set_edge_scale(module: LCMModule, data: ConnectomeData, train: np.ndarray) -
     """Centre and scale of the linear branch's edges, from at most 4,096 training scans."""
     assert module.model.edge_branch is not None
     some = train[np.linspace(0, len(train) - 1, min(len(train), 4096)).astype(int)]
-    R = module.atlas.n_regions
-    rows, columns = torch.triu_indices(R, R, 1)
-    edges = torch.cat([module.inputs(batch)[:, rows, columns] for batch in data.batches(some, [])])
+    edges = torch.cat([upper(module.inputs(batch)) for batch in data.batches(some, [])])
     module.model.edge_branch.centre.copy_(edges.mean(0))
     # One scale for all edges: the spread between them is information, a constant edge has none.
     module.model.edge_branch.scale.fill_(float(edges.std(0).mean()))

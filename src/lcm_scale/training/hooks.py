@@ -1,13 +1,16 @@
 """What Lightning does around every step that nobody here asked for, left out.
 
 At each of a step's six hooks it calls every callback, most of which do nothing there, each call in
-a context for its profiler, which does nothing either; and between forward pass and optimiser lie
-twelve of its functions. A step of a small model takes 15 milliseconds: that was a tenth of it
-(benchmarks/step.py). What a step computes, in which order, is the same.
+a context for its profiler, which does nothing either; around them it looks for validation, loggers
+and schedulers of learning rates that we keep out of it (`fit.OURS`); and between forward pass and
+optimiser lie twelve of its functions. A step of a small model takes 12 milliseconds: that was a
+tenth of it (benchmarks/step.py). What a step computes, in which order, is the same, and so are the
+counters of its loops, which a checkpoint holds.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loops.optimization.automatic import _AutomaticOptimization
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -95,9 +99,53 @@ class PlainStep(_AutomaticOptimization):
         optimizer.step()
 
 
+class PlainEpoch(_TrainingEpochLoop):
+    """Lightning's loop over an epoch's batches on one device, for a run that validates, logs and
+    sets its rates by callbacks alone, whose `PlainStep`s it takes."""
+
+    def __init__(self, trainer: L.Trainer, min_steps: int | None, max_steps: int) -> None:
+        super().__init__(trainer, min_steps, max_steps)
+        self.automatic_optimization = PlainStep(trainer)
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        super().on_run_start(data_fetcher)
+        self.val_loop.restarting = False
+        asked = (
+            [getattr(callback, hook) for callback in self.trainer.callbacks]  # type: ignore[attr-defined]
+            for hook in OF_A_BATCH
+        )
+        self.before, self.after = ([hook for hook in hooks if hook] for hooks in asked)
+
+    def advance(self, data_fetcher: Any) -> None:
+        trainer, counts = self.trainer, self.batch_progress
+        module: LCMModule = trainer.lightning_module  # type: ignore[assignment]
+        batch, _, _ = next(data_fetcher)
+        number = self.batch_idx + 1
+        counts.is_last_batch = data_fetcher.done
+        device = trainer.strategy.root_device
+        if device.type != "cpu":
+            batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        counts.increment_ready()
+        for hook in self.before:
+            hook(trainer, module, batch, number)
+        module.on_train_batch_start(batch, number)
+        counts.increment_started()
+        taken = OrderedDict(batch=batch, batch_idx=number)
+        outputs = self.automatic_optimization.run(trainer.optimizers[0], number, taken)
+        counts.increment_processed()
+        for hook in self.after:
+            hook(trainer, module, outputs, batch, number)
+        counts.increment_completed()
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        if (self.batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._batches_that_stepped += 1
+
+
 def step_plainly(trainer: L.Trainer) -> None:
-    """Let a trainer of one device take `PlainStep`s; others, whose strategies have a part in each
-    step, stay as they are."""
+    """Let a trainer of one device go through its epochs by `PlainEpoch`; others, whose strategies
+    have a part in each step, stay as they are."""
     alone = type(trainer.strategy) is SingleDeviceStrategy
     if alone and type(trainer.precision_plugin) in (Precision, MixedPrecision):
-        trainer.fit_loop.epoch_loop.automatic_optimization = PlainStep(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        trainer.fit_loop.epoch_loop = PlainEpoch(trainer, loop.min_steps, loop.max_steps)

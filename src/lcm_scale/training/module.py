@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lcm_scale.config import dump
 from lcm_scale.data.manifest import ShardManifest
-from lcm_scale.data.order import mix
+from lcm_scale.data.order import mix_plain
 from lcm_scale.data.stream import Batch
 from lcm_scale.inference.predictor import Reading, scores
 from lcm_scale.model.lcm import LCM, model_input
@@ -81,7 +81,7 @@ class LCMModule(L.LightningModule):
     def seed_of(self, batch_idx: int) -> int:
         """Of a batch's random numbers: a function of (seed, step, rank), so that a resumed run
         draws the same ones, and there is no state to save."""
-        return int(mix(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank)) >> 1
+        return mix_plain(self.recipe.seed, 4, self.global_step, batch_idx, self.global_rank) >> 1
 
     def scores(self, batch: Batch) -> list[Tensor]:
         """Per active target (B, classes) logits or (B, 1) values, read without labels."""

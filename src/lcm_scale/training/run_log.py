@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Lines:
     def append(self, text: str) -> None:
         """As `append_line`.  Raises: InputError where the file cannot be written."""
         line = text.encode() + b"\n"
-        with self._told():
+        try:
             if self._handle is None:
                 self._handle, self._opened = FileIO(self.path, "a+"), time.monotonic()
                 end = self._handle.seek(0, os.SEEK_END)
@@ -96,6 +96,8 @@ class Lines:
                     line = b"\n" + line
             while line:
                 line = line[self._handle.write(line) :]
+        except OSError as error:
+            raise self._failed(error) from error
         if time.monotonic() - self._opened > OPEN_SECONDS:
             self.close()
 
@@ -103,22 +105,20 @@ class Lines:
         """Raises: InputError where the file cannot be written."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            with self._told():
+            try:
                 handle.close()
+            except OSError as error:
+                raise self._failed(error) from error
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                with suppress(OSError):
-                    handle.close()
-            raise InputError(
-                f"{self.path}: cannot be written ({error.strerror}); check space; the same command "
-                "goes on from the newest checkpoint"
-            ) from error
+    def _failed(self, error: OSError) -> InputError:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with suppress(OSError):
+                handle.close()
+        return InputError(
+            f"{self.path}: cannot be written ({error.strerror}); check space; the same command "
+            "goes on from the newest checkpoint"
+        )
 
 
 def epochs_of(path: Path) -> list[EpochRow]:

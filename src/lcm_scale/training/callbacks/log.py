@@ -45,12 +45,13 @@ class Log(L.Callback):
         self.step, self.validation, self.meter = step, validation, meter
         self.lines = Lines(folder / "log.jsonl")
         self.metrics = Metrics(folder)
+        self.writes = is_first()  # read from the environment: once, not at every step
         self.losses: list[float] = []
         self.row: EpochRow = {}
         self.epoch_start = time.monotonic()
 
     def event(self, name: str, **values: Any) -> None:
-        if is_first():
+        if self.writes:
             with self.together.alone():
                 if self.lock is not None:
                     self.lock.check()
@@ -75,7 +76,7 @@ class Log(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.epoch_start = time.monotonic()
-        if is_first() and (self.folder / "log.jsonl").is_file():
+        if self.writes and (self.folder / "log.jsonl").is_file():
             # Also at step 0: a run that was killed before its first checkpoint begins again.
             self.event(
                 "resumed",
@@ -135,6 +136,6 @@ class Log(L.Callback):
         }
         self.losses, self.epoch_start = [], time.monotonic()
         self.event("epoch", **row)
-        if is_first():
+        if self.writes:
             with self.together.alone():
                 self.metrics.append(row)

@@ -50,7 +50,9 @@ class StepEnd(L.Callback):
         if not self.done:
             return
         self._advance()
-        loss = torch.stack([losses.sum() for losses in self.micro]).mean()
+        loss = self.micro[0].sum()
+        if len(self.micro) > 1:
+            loss = torch.stack([loss, *(losses.sum() for losses in self.micro[1:])]).mean()
         told = [float(self.flag.raised), float(self.together.held is not None)]
         self.loss, stopped, failed = self.agreed(trainer, loss, told)
         self.stopped = stopped > 0
