@@ -23,7 +23,10 @@ def test_a_handful_of_people_have_folds_too(counts: tuple[int, int], stratified:
 def test_folds_that_are_asked_for_again_are_the_same_and_nobody_elses() -> None:
     truth, who = np.repeat(["b", "a"], 12), np.arange(24).astype(str)
     first = folds_within(truth, who, 0, True)
-    others = [folds_within(np.sort(truth)[np.arange(24) % 5 * 4], who, 0, True), folds_within(truth, who, 1, True)]
+    others = [
+        folds_within(np.sort(truth)[np.arange(24) % 5 * 4], who, 0, True),
+        folds_within(truth, who, 1, True),
+    ]
     first[0][1][:] = -1  # what one does with them
     again = folds_within(truth, who, 0, True)
     held = [np.sort(np.concatenate([held for _, held in each])) for each in (again, *others)]
