@@ -1,11 +1,12 @@
-"""Atomic writes, so that a file is there whole or not at all; the sum that tells whether it stayed
-so; and files that others name."""
+"""Atomic writes, so that a file or folder is there whole or not at all; the sum that tells whether
+it stayed so; and files that others name."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,37 @@ def replacing(path: Path, advice: str = "check space and permissions") -> Iterat
     finally:
         with contextlib.suppress(OSError):  # where a parent is a file, unlink fails as well
             aside.unlink(missing_ok=True)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raises: InputError where something stands there that is no empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists; name a new folder")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder beside `folder` for the block to fill with files; then that, on disk, is
+    `folder`, which may have stood there empty.
+
+    Raises: InputError where it cannot be written; nothing is there then.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for file in aside.iterdir():
+            sync_folder(file)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(aside, folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({said_by(error)}); check space and permissions"
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:

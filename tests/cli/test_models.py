@@ -15,7 +15,10 @@ from lcm_scale.weights import checkpoints, hub
 
 Call = Callable[[str], tuple[int, str, str]]
 RELEASE = Path(__file__).parents[1] / "formats" / "0.1.0"
-KINDS = ("import hub", "import official", "export hub", "export plain", "export official")
+KINDS = (
+    *("import hub", "import adapters", "import official"),
+    *("export hub", "export adapters", "export plain", "export official"),
+)
 
 
 @pytest.fixture

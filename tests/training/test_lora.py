@@ -135,13 +135,17 @@ def test_it_may_be_finetuned_further_and_remembers_whom_it_saw(
     assert torch.equal(again[f"model.{name}"], made.state[name]), "the merged one stands still now"
 
 
-def test_people_memory_stands_beside_merged_weights(recipe: Make, pretrained: Path) -> None:
+def test_people_memory_stands_beside_adapters_and_is_loaded_beside_merged_weights(
+    recipe: Make, pretrained: Path
+) -> None:
     folder = run.finetune(tune(recipe, pretrained, "model.people_memory=linear"))
-    final = checkpoints.read_file(folder / "checkpoints" / checkpoints.FINAL)
+    final = folder / "checkpoints" / checkpoints.FINAL
+    apart, loaded = checkpoints.load(final, apart=True).state, checkpoints.load(final).state
     best = checkpoints.load(folder / "checkpoints" / checkpoints.BEST)
-    assert not any("lora" in name for name in final["state_dict"])
-    name = "layers.0.cross_attention.in_proj_weight"
-    assert torch.equal(final["state_dict"][f"model.{name}"], best.state[name])
+    assert sum(name.endswith("lora_a") for name in apart) == 12
+    assert not any("lora" in name for name in loaded)
+    assert all(torch.equal(loaded[name], value) for name, value in best.state.items())
+    assert any(name.startswith("people.") for name in loaded)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ OLD = "old-spelling"
 WithPeople = Annotated[
     bool, typer.Option("--with-people", help="Also a model that holds people's vectors.")
 ]
+Results = Annotated[Path | None, typer.Option(help="An evaluated run, for the card.")]
+Licence = Annotated[str, typer.Option(help="SPDX name, for the card.")]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder to write.")]
 Saved = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or a checkpoint.")]
@@ -79,6 +81,24 @@ def import_hub(
     from lcm_scale.weights import hub
 
     _imported(hub.import_hub(source, run, revision or None), run)
+
+
+@import_app.command(
+    "adapters",
+    epilog="Example: lcm-scale import adapters adapters runs/base runs/tuned",
+)
+def import_adapters(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A folder of adapters, or OWNER/NAME.")
+    ],
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The model that they stand on.")],
+    run: Run,
+    revision: Annotated[str, typer.Option(help="Of a repository.")] = "",
+) -> None:
+    """What `export adapters` made, merged into its base."""
+    from lcm_scale.weights import adapters
+
+    _imported(adapters.import_adapters(source, base, run, revision or None), run)
 
 
 @import_app.command(
@@ -148,8 +168,8 @@ def export_hub(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     shard_gb: Annotated[float, typer.Option(help="The largest file.")] = 5.0,
-    results: Annotated[Path | None, typer.Option(help="An evaluated run, for the card.")] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name, for the card.")] = "",
+    results: Results = None,
+    licence: Licence = "",
     with_people: WithPeople = False,
 ) -> None:
     """A folder as the Hugging Face hub lays one out, with a card."""
@@ -158,6 +178,24 @@ def export_hub(
     made = hub.export_hub(checkpoint, folder, dtype, shard_gb, results, licence, with_people)
     print(f"model: {made}{_holds(checkpoint)}")
     print(f"next: hf upload OWNER/NAME {folder}")
+
+
+@export_app.command(
+    "adapters", epilog="Example: lcm-scale export adapters runs/demo-finetune demo-adapters"
+)
+def export_adapters(
+    checkpoint: Saved,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    results: Results = None,
+    licence: Licence = "",
+    with_people: WithPeople = False,
+) -> None:
+    """What a run of optim.trainable=lora trained, without its base."""
+    from lcm_scale.weights import adapters
+
+    made = adapters.export_adapters(checkpoint, folder, results, licence, with_people)
+    print(f"adapters: {made}{_holds(checkpoint)}")
+    print(f"next: lcm-scale predict {folder} SCANS --base BASE")
 
 
 @export_app.command(

@@ -40,6 +40,9 @@ def predict(
     accept_kind: Annotated[
         bool, typer.Option("--accept-kind", help="Take another kind of connectivity.")
     ] = False,
+    base: Annotated[
+        str | None, typer.Option("--base", metavar="MODEL", help="What exported adapters stand on.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read files.")] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -55,7 +58,7 @@ def predict(
     from lcm_scale.inference.predictions import predictions
 
     check_writable(out)
-    opened = asked.opened(model)
+    opened = asked.opened(model, base)
     found = incoming.listed(scans, overrides or [], opened.meaning)
     if ids and isinstance(found, incoming.Shards):
         raise InputError(f"--ids: {scans} is a shard set, which holds hashed ids alone")
@@ -73,8 +76,12 @@ def predict(
     _say(opened, read)
     print(f"predictions: {out}, what they are: {beside}")
     print("research software: no diagnosis")
-    known = opened.run is not None
-    print_next(f"lcm-scale inspect {model}" if known else f"lcm-scale import hub {model} RUN")
+    if opened.run is not None:
+        print_next(f"lcm-scale inspect {model}")
+    elif base is not None:
+        print_next(f"lcm-scale import adapters {model} {base} RUN")
+    else:
+        print_next(f"lcm-scale import hub {model} RUN")
 
 
 def _say(model: Model, scans: Incoming) -> None:

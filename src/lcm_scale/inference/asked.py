@@ -25,8 +25,10 @@ from lcm_scale.inference.predictor import Reading, fill, pick_device, probabilit
 from lcm_scale.model.lcm import LCM
 from lcm_scale.vocabulary import Target
 from lcm_scale.weights import checkpoints
+from lcm_scale.weights.adapters import read_adapters
 from lcm_scale.weights.card import evaluated_by
-from lcm_scale.weights.hub import CONFIG, SUMS, read_folder
+from lcm_scale.weights.checkpoints import ADAPTERS
+from lcm_scale.weights.hub import CONFIG, SUMS, is_run, read_folder
 from lcm_scale.weights.meaning import Meaning
 
 
@@ -48,10 +50,14 @@ class Model:
     evaluated: Mapping[str, str] | None = None
 
 
-def opened(path_or_repo: str) -> Model:
-    """Raises: InputError where there is no model, or it is damaged."""
+def opened(path_or_repo: str, base: str | None = None) -> Model:
+    """A model, ready to be asked.
+
+    Args: base: of adapters, what they stand on.
+    Raises: InputError where there is no model, or it is damaged.
+    """
     path = Path(path_or_repo)
-    if (path.is_dir() and not (path / CONFIG).is_file()) or path.suffix == ".ckpt":
+    if base is None and is_run(path):
         file = checkpoints.find(path)
         found = checkpoints.load(file)
         state = checkpoints.fitted(found.model, found.state, str(file))
@@ -60,9 +66,9 @@ def opened(path_or_repo: str) -> Model:
         return Model(found.run, checkpoints.mark_of(file), found, state, run, evaluated or None)
     if path.is_file():
         raise InputError(f"{path}: no model; name a run folder, a .ckpt file or an exported folder")
-    folder = read_folder(path_or_repo)
-    sums = folder.path / SUMS
-    told = (folder.path / CONFIG).read_bytes() + (sums.read_bytes() if sums.is_file() else b"")
+    folder = read_folder(path_or_repo) if base is None else read_adapters(path_or_repo, base)
+    about, sums = folder.path / (CONFIG if base is None else ADAPTERS), folder.path / SUMS
+    told = about.read_bytes() + (sums.read_bytes() if sums.is_file() else b"")
     mark = hashlib.sha256(told).hexdigest()[:16]
     return Model(folder.meaning.run, mark, folder.meaning, folder.state, evaluated=folder.evaluated)
 

@@ -22,6 +22,7 @@ from lcm_scale.inference.odd_input import odd_input
 from lcm_scale.inference.predictor import Reading, answers, fill
 from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
+from lcm_scale.weights.adapters import read_adapters
 from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
 from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.personal import check_personal
@@ -186,6 +187,7 @@ def load_model(
     reorder: bool = False,
     revision: str | None = None,
     kind: str | None = None,
+    base: str | Path | None = None,
 ) -> PretrainedLCM:
     """A model that somebody gave away, in evaluation mode, in fp32 on the CPU.
 
@@ -204,6 +206,9 @@ def load_model(
     kind : str, optional
         Of the caller's matrices, in the words of ``meaning.kinds``; a model of others is refused.
         Without it nothing is compared.
+    base : str or path, optional
+        Of a folder that ``lcm-scale export adapters`` wrote, what the adapters stand on: a run
+        folder, a checkpoint, an exported folder or a repository.
 
     Returns
     -------
@@ -214,9 +219,12 @@ def load_model(
     ------
     InputError
         Where there is no such model, its files are damaged, or its regions or kind of connectivity
-        are not the caller's.
+        are not the caller's; where adapters belong on another base, or have none.
     """
-    found = read_folder(path_or_repo, revision)
+    if base is None:
+        found = read_folder(path_or_repo, revision)
+    else:
+        found = read_adapters(path_or_repo, base, revision)
     with torch.device("meta"):
         model = PretrainedLCM(found.config)
     fill(model, found.state, torch.device("cpu"))

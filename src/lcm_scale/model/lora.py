@@ -23,6 +23,16 @@ from lcm_scale.terminal import one_line
 A, B, SCALE = "lora_a", "lora_b", "lora_scale"
 WEIGHTS = ("weight", "in_proj_weight")
 PACKED = 3  # parts of an attention's weight: queries, keys, values, each with an adapter of its own
+# What trains beside adapters, and alone under `optim.trainable=tokens`: how the names begin.
+BESIDE = ("tokens.", "norm.", "readout.", "edge_branch.")
+
+
+def standing(model: LCM) -> list[str]:
+    """Names of the weights that stay as they were, bit for bit, while adapters train.
+
+    Statistics of norms and people memory are none of them: they are no parameters.
+    """
+    return [name for name, _ in model.named_parameters() if not name.startswith(BESIDE)]
 
 
 def add_adapters(model: LCM, config: LoRAConfig) -> None:

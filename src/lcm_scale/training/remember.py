@@ -43,6 +43,7 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     if final.is_file() and (unseen.is_file() or not prepared.keep_unseen):
         return final
     model = checkpoints.load(chosen)
+    written = checkpoints.load(chosen, apart=True)  # so that adapters can be exported
     everybody = remembered(prepared)
     if said := sentence(prepared):
         print(f"{prepared.label}: {said}")
@@ -54,11 +55,11 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
             memory = _fit(prepared, model.active, train, prior)
             gates = _gates(prepared, model, memory, np.setdiff1d(everybody, train))
             if prepared.keep_unseen:
-                _write(model, memory.gated(gates), unseen)
+                _write(written, memory.gated(gates), unseen)
         advance()
         whole = _fit(prepared, model.active, everybody, prior).gated(gates)
         advance()
-    _write(model, whole, final)
+    _write(written, whole, final)
     return final
 
 

@@ -181,7 +181,11 @@ def _shown(m: Mapping[str, Any]) -> str:
 
 
 def card(
-    config: Mapping[str, Any], results: Mapping[str, Any] | None, licence: str, mark: str = ""
+    config: Mapping[str, Any],
+    results: Mapping[str, Any] | None,
+    licence: str,
+    mark: str = "",
+    base: Mapping[str, str] | None = None,
 ) -> str:
     """Markdown with a YAML head.
 
@@ -189,6 +193,7 @@ def card(
         config: the contents of the folder's ``config.json``.   results: as from `read_results`.
         licence: SPDX name; '' where nobody states one.
         mark: of the checkpoint (`checkpoints.mark_of`), to see whether the results are its own.
+        base: where the folder holds adapters alone, ``run`` and ``sha256`` of what they stand on.
     """
     template = (resources.files("lcm_scale.weights") / "card.md.j2").read_text(encoding="utf-8")
     environment = Environment(
@@ -201,6 +206,7 @@ def card(
         leads=[_lead(results, t) for t in results["targets"] if "verdict" in t] if results else [],
         licence=licence,
         mark=mark,
+        base=base,
         simulated=any(entry["simulated"] for entry in config["data"]),
         targets=[t for t in config["vocabulary"] if t["name"] in config["active"]],
     )

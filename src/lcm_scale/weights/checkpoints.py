@@ -36,6 +36,7 @@ FINAL = "final.ckpt"  # of a finished run with people memory: what it answers wi
 OF_EVERYBODY = "model"  # folder of an evaluated run: a model trained on everybody
 UNSEEN = "unseen-validation.ckpt"  # the same without the validation people in its memory
 STABLE = "stable"  # folder of a run: where its decay began
+ADAPTERS = "adapters.json"  # in a folder that holds adapters without their base (adapters.py)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -156,6 +157,11 @@ def find(path: Path) -> Path:
             f"{path}: holds the folds' models alone, each without its held-out people; `lcm-scale "
             f"evaluate {path / 'recipe.yaml'} evaluate.final=true` trains one on everybody"
         )
+    if found is None and (path / ADAPTERS).is_file():
+        raise InputError(
+            f"{path}: holds adapters without their base; `lcm-scale import adapters {path} BASE "
+            "RUN` makes a run of both"
+        )
     if found is None:
         raise InputError(
             f"{path}: no checkpoint there; name a run folder with checkpoints/ or a .ckpt file"
@@ -199,11 +205,13 @@ def _not_finite(checkpoint: Path, mtime_ns: int) -> str:
     return not_finite(weights) if are_weights(weights) else "damaged"
 
 
-def load(path: Path, harmonised: bool = False) -> Checkpoint:
+def load(path: Path, harmonised: bool = False, apart: bool = False) -> Checkpoint:
     """Load a model from a file or run folder; where low-rank adapters were trained, they are added
     to the weights that they stand on.
 
-    Args: harmonised: whether a model will do that saw matrices which its fold harmonised.
+    Args:
+        harmonised: whether a model will do that saw matrices which its fold harmonised.
+        apart: leave adapters beside the weights that they stand on.
     Raises: InputError as `find` and `read_file`, where the file does not say in full what its
         weights mean, where a weight is not finite, and where the model is a harmonised one and
         that will not do: it would misread matrices as they are.
@@ -224,7 +232,8 @@ def load(path: Path, harmonised: bool = False) -> Checkpoint:
     state = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     if sum(value.nbytes for value in state.values()) > file.stat().st_size:
         raise InputError(f"{file}: damaged: more weights than the file has bytes for")
-    state = dict(merged(state, str(file)))
+    if not apart:
+        state = dict(merged(state, str(file)))
     what = not_finite(state)
     if what:
         raise InputError(f"{file}: {what}: training diverged; use an earlier checkpoint")
@@ -252,6 +261,16 @@ def fitted(config: LCMConfig, state: Mapping[str, Tensor], where: str) -> dict[s
     """
     with torch.device("meta"):
         wanted = LCM(config).state_dict()
+    check_places(wanted, state, where)
+    return {name: state[name] for name in wanted}
+
+
+def check_places(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """See that weights are those that are wanted, in any type of float; tensors without numbers
+    will do on both sides.
+
+    Raises: InputError as `fitted`.
+    """
     for name, value in wanted.items():
         if name not in state or state[name].shape != value.shape:
             found = tuple(state[name].shape) if name in state else "nothing"
@@ -263,7 +282,6 @@ def fitted(config: LCMConfig, state: Mapping[str, Tensor], where: str) -> dict[s
         raise InputError(
             one_line(f"{where}: this model has no place for the weight {unknown[0][:80]}")
         )
-    return {name: state[name] for name in wanted}
 
 
 def write_imported(run: Path, origin: str, meaning: Meaning, state: Mapping[str, Tensor]) -> Path:

@@ -10,9 +10,8 @@ too. The other files are for people. Nothing is pickled. `lcm_scale.load_model` 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from torch import Tensor
 from lcm_scale import checked
 from lcm_scale.atlas import as_table
 from lcm_scale.errors import InputError
-from lcm_scale.files import inside, said_by, sha256, sync_folder
+from lcm_scale.files import check_new_folder, inside, new_folder, sha256
 from lcm_scale.provenance import versions
 from lcm_scale.terminal import one_line
 from lcm_scale.weights import checkpoints
@@ -92,32 +91,30 @@ def export_hub(
         raise InputError(f"--dtype {dtype}: one of {', '.join(DTYPES)}")
     if not shard_gb > 0:
         raise InputError(f"--shard-gb {shard_gb:g}: above 0")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists; name a new folder")
+    check_new_folder(folder)
     loaded = checkpoints.load(checkpoint)
     check_personal(loaded.model, checkpoint, with_people, "--with-people")
-    texts = _texts(loaded, dtype, _measured(loaded.path, results), licence)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        aside.mkdir(parents=True)
-        for name, text in texts.items():
-            (aside / name).write_text(text, encoding="utf-8")
+    config, measured = config_of(loaded, dtype), results_for(loaded.path, results)
+    texts = {CONFIG: dumped(config), **texts_beside(config, loaded, measured, licence)}
+    with new_folder(folder) as aside:
+        write_texts(texts, aside)
         _write_weights(loaded.state, DTYPES[dtype], shard_gb, aside)
-        for file in aside.iterdir():
-            sync_folder(file)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(aside, folder)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{folder}: cannot be written ({said_by(error)}); check space and permissions"
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
-def _measured(file: Path, results: Path | None) -> dict[str, Any] | None:
+def write_texts(texts: Mapping[str, str], folder: Path) -> None:
+    """Files by name."""
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def write_sums(names: Iterable[str], folder: Path) -> None:
+    """`SUMS` of the files that hold the weights."""
+    sums = [f"{sha256(folder / name)}  {name}\n" for name in sorted(names)]
+    (folder / SUMS).write_text("".join(sums), encoding="ascii")
+
+
+def results_for(file: Path, results: Path | None) -> dict[str, Any] | None:
     """What was measured, as `export_hub` looks for it; None where nothing is.
 
     Args: file: the checkpoint.
@@ -128,22 +125,40 @@ def _measured(file: Path, results: Path | None) -> dict[str, Any] | None:
     return None if results is None else read_results(results)
 
 
-def _texts(
-    loaded: checkpoints.Checkpoint, dtype: str, measured: dict[str, Any] | None, licence: str
-) -> dict[str, str]:
-    """The files beside the weights, by name."""
+def config_of(loaded: checkpoints.Checkpoint, dtype: str) -> dict[str, Any]:
+    """What is told of exported weights: the contents of `CONFIG`."""
     exported = replace(loaded, versions=versions(), history=history_of(loaded))
-    config = {**exported.to_json(EXPORTED), "dtype": dtype}
+    return {**exported.to_json(EXPORTED), "dtype": dtype}
+
+
+def texts_beside(
+    config: dict[str, Any],
+    loaded: checkpoints.Checkpoint,
+    measured: dict[str, Any] | None,
+    licence: str,
+    base: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The files beside the weights and what they mean, by name.
+
+    Args: base: of adapters, the ``run`` and ``sha256`` of the model that they stand on.
+    """
+    mark = checkpoints.mark_of(loaded.path)
     texts = {
-        CONFIG: _dumped(config),
-        "vocabulary.json": _dumped(config["vocabulary"]),
+        "vocabulary.json": dumped(config["vocabulary"]),
         "atlas.tsv": as_table(loaded.atlas),
-        "preprocessing.json": _dumped({"edges": config["edges"], "data": config["data"]}),
-        "README.md": card(config, measured, licence, checkpoints.mark_of(loaded.path)),
+        "preprocessing.json": dumped({"edges": config["edges"], "data": config["data"]}),
+        "README.md": card(config, measured, licence, mark, base),
     }
     if measured is not None:
-        texts[EVALUATED] = _dumped(evaluation_in_short(measured))
+        texts[EVALUATED] = dumped(evaluation_in_short(measured))
     return texts
+
+
+def is_run(path_or_repo: str | Path) -> bool:
+    """Whether it is named as a run folder or a checkpoint is, not as what was exported."""
+    path = Path(path_or_repo)
+    exported = (path / CONFIG).is_file() or (path / checkpoints.ADAPTERS).is_file()
+    return (path.is_dir() and not exported) or path.suffix == ".ckpt"
 
 
 def import_hub(path_or_repo: str | Path, run: Path, revision: str | None = None) -> Path:
@@ -166,12 +181,17 @@ def read_folder(path_or_repo: str | Path, revision: str | None = None) -> Folder
     Raises: InputError where it cannot be fetched, is damaged, or its weights are not those of its
         configuration.
     """
-    path = _fetched(path_or_repo, revision)
-    config = checked.read_object(_file(path, CONFIG))
+    path = fetched(path_or_repo, revision)
+    if file_in(path, checkpoints.ADAPTERS).is_file():
+        raise InputError(
+            f"{path_or_repo}: holds adapters without their base; name that with it: "
+            "`lcm-scale predict --base BASE`, `lcm-scale import adapters`, load_model(base=...)"
+        )
+    config = checked.read_object(file_in(path, CONFIG))
     meaning = Meaning.from_json(config, EXPORTED, str(path / CONFIG))
     where = f"{path}: the weights do not fit {CONFIG}"
     state = checkpoints.fitted(meaning.model, _read_weights(path), where)
-    return Folder(path, config, meaning, state, read_evaluated(_file(path, EVALUATED)))
+    return Folder(path, config, meaning, state, read_evaluated(file_in(path, EVALUATED)))
 
 
 def _write_weights(
@@ -192,28 +212,17 @@ def _write_weights(
         if what:
             raise InputError(f"{what} in {dtype}, though the checkpoint's are; use --dtype fp32")
         save_readable(narrow, folder / file, {"format": "pt"})
-    sums = [f"{sha256(folder / file)}  {file}\n" for file in sorted(split.filename_to_tensors)]
-    (folder / SUMS).write_text("".join(sums), encoding="ascii")
+    write_sums(split.filename_to_tensors, folder)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (folder / INDEX).write_text(_dumped(index), encoding="utf-8")
+        (folder / INDEX).write_text(dumped(index), encoding="utf-8")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    sums = _sums(folder)
     state: dict[str, Tensor] = {}
     for name in _files_of(folder):
-        file = _file(folder, name)
-        try:
-            if name in sums and sha256(file) != sums[name]:
-                raise InputError(
-                    f"{file}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
-                )
+        with intact(folder, name) as file:
             read = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{file}: missing or damaged ({_one_line(error)}); fetch it again"
-            ) from error
         what = checkpoints.not_finite(read)
         if what:
             raise InputError(f"{file}: {what}: no model can be made of it")
@@ -221,7 +230,26 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     return state
 
 
-def _file(folder: Path, name: str) -> Path:
+@contextmanager
+def intact(folder: Path, name: str) -> Iterator[Path]:
+    """A file of weights, for the block to read; its sum is what `SUMS` says.
+
+    Raises: InputError where it is damaged or missing, which safetensors may notice in the block.
+    """
+    sums, file = _sums(folder), file_in(folder, name)
+    try:
+        if name in sums and sha256(file) != sums[name]:
+            raise InputError(
+                f"{file}: damaged: its SHA-256 is not what {SUMS} says; fetch it again"
+            )
+        yield file
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{file}: missing or damaged ({_one_line(error)}); fetch it again"
+        ) from error
+
+
+def file_in(folder: Path, name: str) -> Path:
     """A file of the folder. In huggingface_hub's cache files are links to the repository's blobs.
 
     Raises: InputError where it is a link to anywhere else.
@@ -233,7 +261,7 @@ def _file(folder: Path, name: str) -> Path:
 def _sums(folder: Path) -> dict[str, str]:
     """File -> SHA-256; empty where there are none: a folder that somebody else wrote need not have
     them."""
-    file = _file(folder, SUMS)
+    file = file_in(folder, SUMS)
     if not file.is_file():
         return {}
     with open(file, encoding="utf-8", errors="replace") as handle:
@@ -243,7 +271,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def _files_of(folder: Path) -> list[str]:
     """The names of the files that hold the weights."""
-    file = _file(folder, INDEX)
+    file = file_in(folder, INDEX)
     if not file.is_file():
         return [WEIGHTS]
     try:
@@ -254,10 +282,12 @@ def _files_of(folder: Path) -> list[str]:
     return sorted(set(names.values()))
 
 
-def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
+def fetched(path_or_repo: str | Path, revision: str | None) -> Path:
+    """The folder, on this machine.  Raises: InputError where there is none."""
     if Path(path_or_repo).is_dir():
         return Path(path_or_repo)
-    wanted = [CONFIG, INDEX, SUMS, EVALUATED, "model*.safetensors"]
+    weights = ["model*.safetensors", "adapters.safetensors"]
+    wanted = [CONFIG, checkpoints.ADAPTERS, INDEX, SUMS, EVALUATED, *weights]
     try:
         return Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=wanted))
     except Exception as error:  # its errors have no common base; each is the user's name or network
@@ -267,7 +297,8 @@ def _fetched(path_or_repo: str | Path, revision: str | None) -> Path:
         ) from error
 
 
-def _dumped(value: Any) -> str:
+def dumped(value: Any) -> str:
+    """As JSON for people."""
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 

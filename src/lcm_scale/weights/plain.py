@@ -39,17 +39,20 @@ def export_plain(checkpoint: Path, path: Path, with_people: bool = False) -> Pat
     check_personal(loaded.model, checkpoint, with_people, "--with-people")
     meaning = replace(loaded, versions=versions()).to_json(EXPORTED)
     with replacing(path) as aside:
-        try:
-            save_readable(loaded.state, aside, {"lcm": json.dumps(meaning, ensure_ascii=False)})
-        except SafetensorError as error:
-            raise RuntimeError(str(error)) from error
+        save_readable(loaded.state, aside, {"lcm": json.dumps(meaning, ensure_ascii=False)})
     return path
 
 
 def save_readable(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """safetensors, with the permissions that any new file has here: the library's own let nobody
-    else of the group read it."""
-    save_file(dict(tensors), path, metadata)
+    else of the group read it.
+
+    Raises: OSError where it cannot be written.
+    """
+    try:
+        save_file(dict(tensors), path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     mask = os.umask(0)
     os.umask(mask)
     path.chmod(0o666 & ~mask)

@@ -18,7 +18,7 @@ from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.hardware.precision import precision_of
 from lcm_scale.model.lcm import LCM
-from lcm_scale.model.lora import add_adapters
+from lcm_scale.model.lora import BESIDE, add_adapters
 from lcm_scale.ranks import under_slurm
 from lcm_scale.training.together import Together
 
@@ -153,9 +153,7 @@ def prepare_model(model: LCM, config: TrainerConfig, trains: Trains) -> None:
     # 1. what trains; the rest gets neither gradients nor optimiser state
     if trains != "all":
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(
-                name.startswith(("tokens.", "norm.", "readout.", "edge_branch."))
-            )
+            parameter.requires_grad_(name.startswith(BESIDE))
     if isinstance(trains, LoRAConfig):
         add_adapters(model, trains)
     # 2. layers that run again in backward, before compiling, so that a compiled layer is what runs
