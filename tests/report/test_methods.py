@@ -20,6 +20,7 @@ from lcm_scale.linear.ridge import RIDGE_ALPHAS
 from lcm_scale.linear.svm import SVM_COSTS
 from lcm_scale.report.citations import Citation, citations
 from lcm_scale.report.methods import markdown, paragraphs
+from lcm_scale.training.fit import finetune, pretrain
 
 ASKED = (
     "name=methods",
@@ -165,6 +166,42 @@ def test_every_number_of_the_text_is_one_of_the_facts(facts: dict[str, Any]) -> 
 
 def changed(facts: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
     return {**facts, part: {**facts[part], **values}}
+
+
+@pytest.fixture(scope="module")
+def adapted(
+    recipe_into: Callable[..., Recipe], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe whose folds finetune a pretrained model by adapters, and the facts of it."""
+    folder = tmp_path_factory.mktemp("adapted")
+    start = pretrain(recipe_into(folder, "name=start", "data=second", "trainer.max_steps=1"))
+    lora = ("optim.trainable=lora", "optim.lora={rank: 3, targets: [attention]}")
+    asked = recipe_into(folder, f"init_from={start}", "evaluate.targets=[sex]", *lora)
+    return asked, described(prepare_evaluation(asked))
+
+
+def test_what_of_a_pretrained_model_was_trained_is_said_with_its_numbers(
+    adapted: tuple[Recipe, dict[str, Any]], facts: dict[str, Any]
+) -> None:
+    said, trains = text_of(adapted[1]), adapted[1]["model"]["trains"]
+    assert "adapters (LoRA, Hu et al. 2022) of rank 3 and alpha 16 on attention, the tokens" in said
+    assert f"{trains['weights']:,} weights in all; the others stood still" in said
+    assert "hu2022lora" in {work.key for work in citations(adapted[1], False)}
+    assert "stood still" not in text_of(facts)
+    tokens = changed(facts, "model", trains={"part": "tokens", "weights": 1234})
+    assert "the readout alone, 1,234 weights in all" in text_of(tokens)
+
+
+def test_of_a_model_that_is_asked_as_it_is_too(
+    adapted: tuple[Recipe, dict[str, Any]], recipe: Callable[..., Recipe]
+) -> None:
+    tuned = finetune(
+        replace(adapted[0], name="tuned", data=replace(adapted[0].data, sets=["second"]))
+    )
+    facts = described(prepare_evaluation(recipe(f"evaluate.checkpoint={tuned}")))
+    assert facts["model"]["fixed"]
+    own = {"part": "lora", "rank": 3, "alpha": 16.0, "targets": ["attention"]}
+    assert facts["model"]["trains"] == own | {"weights": facts["model"]["trains"]["weights"]}
 
 
 def test_only_what_was_used_is_cited(facts: dict[str, Any]) -> None:

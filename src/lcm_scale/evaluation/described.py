@@ -4,20 +4,24 @@ and statistics. The report writes its paragraphs from these alone, and `results.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lcm_scale.config import LoRAConfig, Trains
 from lcm_scale.data.manifest import ShardManifest, read_index
 from lcm_scale.data.quality_table import read_table
 from lcm_scale.data.sets import ShardSets
 from lcm_scale.evaluation.calibrate import maps_used
 from lcm_scale.evaluation.prepare import PreparedEvaluation
-from lcm_scale.model.flops import parameter_count
+from lcm_scale.model.flops import parameter_count, trained_parameters
+from lcm_scale.model.presets import LCMConfig
 from lcm_scale.provenance import versions
 from lcm_scale.vocabulary import NOT_APPLICABLE, Target
+from lcm_scale.weights.history import trains_of
 
 BESIDE = ("scikit-learn", "scipy")  # what the baselines and the statistics are computed by
 
@@ -137,7 +141,19 @@ def _model(prepared: PreparedEvaluation) -> dict[str, Any]:
         "trained_before_on": len(start.subjects) if start else 0,
         "trained_before_on_others_unnamed": bool(start and start.unknown_subjects),
         "fixed": prepared.fixed is not None,
+        "trains": _trained_part(
+            shape, trains_of(prepared.fixed) if prepared.fixed else recipe.optim.trains
+        ),
     }
+
+
+def _trained_part(shape: LCMConfig, trains: Trains) -> dict[str, Any]:
+    """``part`` as `OptimConfig.trainable` calls it, how many ``weights`` that is, and its
+    adapters."""
+    weights = trained_parameters(shape, trains)
+    if isinstance(trains, LoRAConfig):
+        return {"part": "lora", "weights": weights, **asdict(trains)}
+    return {"part": trains, "weights": weights}
 
 
 def _training(prepared: PreparedEvaluation) -> dict[str, Any]:

@@ -243,6 +243,14 @@ HAUFE = _article(
     "87:96--110",
     "10.1016/j.neuroimage.2013.10.067",
 )
+LORA = Citation(
+    "hu2022lora",
+    "inproceedings",
+    "Hu, E. J. and Shen, Y. and Wallis, P. and others",
+    "2022",
+    "LoRA: Low-rank adaptation of large language models",
+    "ICLR 2022",
+)
 ADAMW = Citation(
     "loshchilov2019adamw",
     "inproceedings",
@@ -297,6 +305,8 @@ def _of_data(methods: Mapping[str, Any]) -> Iterator[Citation]:
 def _of_methods(methods: Mapping[str, Any]) -> Iterator[Citation]:
     asked, model = methods["evaluation"], methods["model"]
     yield LCM
+    if model["trains"]["part"] == "lora":
+        yield LORA
     if any(phase["stage"] == "adaptive" for phase in methods["training"].get("phases", ())):
         yield ADAMW
     if "tangent" in asked["baselines"] or model["people_memory"] != "none":

@@ -18,6 +18,7 @@ from lcm_scale.linear.svm import SVM_COSTS
 from lcm_scale.linear.tangent import SHRINKAGE
 from lcm_scale.report.citations import Citation
 from lcm_scale.report.wording import first_upper, lower, words
+from lcm_scale.weights.history import PARTS
 
 CORRELATED = {
     "pearson": "Pearson correlation",
@@ -161,7 +162,20 @@ def _model(known: Facts) -> str:
             f"The model was pretrained on {_count(people, 'person', 'people')}{others}, none of "
             f"whom is evaluated as far as they are named. {goes_on}."
         )
+    if own["trains"]["part"] != "all":
+        parts.append(_trained_part(own["trains"]))
     return " ".join(parts)
+
+
+def _trained_part(trains: Facts) -> str:
+    others = f"{trains['weights']:,} weights in all; the others stood still."
+    if trains["part"] == "tokens":
+        return f"Finetuning trained the tokens, the last norm and the readout alone, {others}"
+    on = " and ".join(PARTS[target] for target in trains["targets"])
+    return (
+        f"Finetuning trained low-rank adapters (LoRA, Hu et al. 2022) of rank {trains['rank']} and "
+        f"alpha {trains['alpha']:g} on {on}, the tokens, the last norm and the readout, {others}"
+    )
 
 
 def _training(own: Facts) -> str:
