@@ -19,6 +19,7 @@ from lcm_scale.model.lcm import model_input
 from lcm_scale.training import fit as run
 from lcm_scale.training import remember
 from lcm_scale.training.prepare import PreparedRun, prepare
+from lcm_scale.weights import checkpoints
 from lcm_scale.weights.hub import export_hub
 
 REGIONS = 12
@@ -79,6 +80,34 @@ def test_answers_are_those_of_a_run_that_starts_from_the_model(lab: Lab) -> None
     expected = theirs["sex"][:, 0] - theirs["sex"][:, 1]
     found = np.log(of_sex.predict_proba(lab.fc))
     assert np.allclose(found[:, 1] - found[:, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_adapters_tokens_or_all_of_a_pretrained_decoder_are_trained(lab: Lab) -> None:
+    start = checkpoints.load(lab.model).state
+    stood = {}
+    for part in ("all", "tokens", "lora"):
+        made = LCMRegressor(pretrained=lab.model, decoder=True, epochs=3, trainable=part)
+        whole = made.fit(lab.fc[:24], lab.age[:24]).whole_
+        assert whole is not None
+        found = whole.model.state_dict()
+        names = ("embedding.linear.weight", "layers.0.linear1.weight", "norm.weight")
+        stood[part] = [torch.equal(found[name], start[name]) for name in names]
+        assert not any("lora" in name for name in found), "merged"
+    assert stood == {
+        "all": [False, False, False],
+        "tokens": [True, True, False],
+        "lora": [True, False, False],
+    }
+    for made in (
+        LCMRegressor(pretrained=lab.model, trainable="lora"),
+        LCMRegressor(decoder=True, trainable="lora"),
+    ):
+        with pytest.raises(ValueError, match=r"^trainable='lora': of what\? set decoder=True and"):
+            made.fit(lab.fc, lab.age)
+    with pytest.raises(ValueError, match="did you mean 'lora'"):
+        LCMRegressor(pretrained=lab.model, decoder=True, epochs=3, trainable="lorra").fit(
+            lab.fc, lab.age
+        )
 
 
 def test_an_exported_folder_and_another_order_of_regions(lab: Lab, tmp_path: Path) -> None:

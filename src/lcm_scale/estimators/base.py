@@ -45,6 +45,7 @@ class PeopleEstimator(BaseEstimator):
         atlas: str | None = None,
         decoder: bool = False,
         epochs: int = 16,
+        trainable: str = "all",
         device: str = "auto",
         precision: str = "fp32",
         random_state: Any = 0,
@@ -56,6 +57,7 @@ class PeopleEstimator(BaseEstimator):
         self.atlas = atlas
         self.decoder = decoder
         self.epochs = epochs
+        self.trainable = trainable
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -87,6 +89,10 @@ class PeopleEstimator(BaseEstimator):
 
     def fit_given(self, scans: Scans, asked: Asked, people: np.ndarray, context: Any) -> None:
         started = time.perf_counter()
+        if self.trainable != "all" and not (self.decoder and self.pretrained is not None):
+            raise ValueError(
+                f"trainable={self.trainable!r}: of what? set decoder=True and pretrained"
+            )
         known = read_context(context, len(people), ANSWER)
         prior = self._prior(scans, asked)
         seed = seed_of(self.random_state)

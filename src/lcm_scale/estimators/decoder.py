@@ -206,6 +206,7 @@ def _recipe(
         override("optim.adaptive.weight_decay", 1e-2),
         override("optim.schedule", "cosine"),
         override("optim.clip_norm", 1.0),
+        override("optim.trainable", estimator.trainable),
         override("objective.scalar_weight", 1.0),
         override("objective.scalar_scale", "standardised"),
         override("phases", phases),

@@ -43,6 +43,9 @@ class LCMClassifier(ClassifierMixin, PeopleEstimator):
         is fitted on people whom neither was trained on. Of series and matrices only; minutes.
     epochs : int, default=16
         Of the decoder, the first two under momentum.
+    trainable : {"all", "tokens", "lora"}, default="all"
+        What of a pretrained decoder is trained: all, its tokens, last norm and readout alone, or
+        these and low-rank adapters of rank 8.
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the decoder is trained and asked.
     precision : {"fp32", "bf16"}, default="fp32"
@@ -197,6 +200,9 @@ class LCMRegressor(RegressorMixin, PeopleEstimator):
         is fitted on people whom neither was trained on. Of series and matrices only; minutes.
     epochs : int, default=16
         Of the decoder, the first two under momentum.
+    trainable : {"all", "tokens", "lora"}, default="all"
+        What of a pretrained decoder is trained: all, its tokens, last norm and readout alone, or
+        these and low-rank adapters of rank 8.
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the decoder is trained and asked.
     precision : {"fp32", "bf16"}, default="fp32"
