@@ -85,7 +85,7 @@ def import_hub(
 
 @import_app.command(
     "adapters",
-    epilog="Example: lcm-scale import adapters adapters runs/base runs/tuned",
+    epilog="Example: lcm-scale import adapters given runs/base runs/tuned",
 )
 def import_adapters(
     source: Annotated[
