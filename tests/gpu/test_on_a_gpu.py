@@ -13,6 +13,7 @@ import torch
 from lcm_scale.config import ModelConfig, Recipe
 from lcm_scale.config.run import FORMULATIONS
 from lcm_scale.model.attention import Attention
+from lcm_scale.model.dropout import apply_mask, keep_mask
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import LCMConfig, resolve
 from lcm_scale.training import fit as run
@@ -94,6 +95,31 @@ def test_absorbed_recomputes_under_the_very_dropout_mask_of_its_forward(device: 
     assert module.in_proj_weight.grad is not None
     slope = (value(1e-5) - value(-2e-5)).item() / 2e-5
     assert module.in_proj_weight.grad[130, 3].item() == pytest.approx(slope, rel=1e-5, abs=1e-7)
+
+
+@on_both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_absorbed_drops_the_weights_that_projected_drops(dtype: torch.dtype, device: str) -> None:
+    torch.manual_seed(0)
+    absorbed = Attention(64, 4, 0.5, "absorbed").to(device)
+    projected = Attention(64, 4, 0.5, "projected").to(device)
+    projected.load_state_dict(absorbed.state_dict())
+    query, memory = (torch.randn(2, n, 64, device=device) for n in (5, 9))
+    outputs = []
+    for module in (absorbed, projected):
+        torch.manual_seed(7)
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            outputs.append(module(query, memory).float())
+    torch.testing.assert_close(*outputs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_is_applied_alike_on_gpus_and_cpus(dtype: torch.dtype) -> None:
+    """By the operator that a GPU takes, which a CPU has too."""
+    x = torch.randn(40, 50).to(dtype)
+    kept, scale = keep_mask(x, 0.3)
+    by_gpu = torch.ops.aten.native_dropout_backward(x, kept, scale)
+    torch.testing.assert_close(by_gpu, apply_mask(x, kept, scale))
 
 
 @on_both

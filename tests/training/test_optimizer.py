@@ -6,6 +6,7 @@ import torch
 from lcm_scale.config import ModelConfig
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.presets import resolve
+from lcm_scale.training import optimizer
 from lcm_scale.training.optimizer import ADAPTIVE, MOMENTUM, PIECE, TwoStage, parameter_groups
 
 
@@ -27,8 +28,12 @@ def descend(
         optimizer.step()
 
 
+@pytest.mark.parametrize("by_number", [{"cpu"}, set()], ids=["a number", "in memory"])
 @pytest.mark.parametrize("stage", [MOMENTUM, ADAPTIVE])
-def test_each_stage_equals_torchs_own_optimiser(stage: str) -> None:
+def test_each_stage_equals_torchs_own_optimiser_wherever_its_rate_lies(
+    stage: str, by_number: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizer, "BY_NUMBER", by_number)
     ours, theirs = weights(), weights()
     mine = TwoStage(ours, stage=stage, lr=0.1, weight_decay=0.05)
     reference = (
@@ -36,8 +41,10 @@ def test_each_stage_equals_torchs_own_optimiser(stage: str) -> None:
         if stage == MOMENTUM
         else torch.optim.AdamW(theirs, lr=0.1, weight_decay=0.05)
     )
-    descend(ours, mine, 6)
-    descend(theirs, reference, 6)
+    for first, rate in ((0, 0.1), (3, 0.02)):
+        mine.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = rate
+        descend(ours, mine, 3, first)
+        descend(theirs, reference, 3, first)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
 

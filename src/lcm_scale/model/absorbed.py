@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lcm_scale.model.dropout import apply_mask, keep_mask
+from lcm_scale.model.dropout import apply_mask, dropped
 from lcm_scale.model.products import (
     LowRank,
     adapter_gradients,
@@ -80,8 +80,7 @@ class _Absorbed(torch.autograd.Function):
             softmax = scores.softmax(-1)
             weights, kept, ctx.scale = softmax, None, 1.0
             if probability > 0:
-                kept, ctx.scale = keep_mask(softmax, probability)
-                weights = apply_mask(softmax, kept, ctx.scale)
+                weights, kept, ctx.scale = dropped(softmax, probability)
             rows_BHMD = batched(weights.view(B, heads * M, R), memory_BRD).view(B, heads, M, D)
             context_HND = rows_BHMD.transpose(0, 1).reshape(heads, B * M, D)
             out_BMHK = query_BMD.new_empty(B, M, heads, K)

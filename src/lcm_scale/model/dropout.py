@@ -1,4 +1,5 @@
-"""Dropout whose masks take one byte a number, and come from raw random bits where they are many."""
+"""Dropout whose masks take one byte a number, and come from raw random bits where they are many;
+on GPUs torch's own, a kernel a pass."""
 
 from __future__ import annotations
 
@@ -38,7 +39,18 @@ def keep_mask(
 def apply_mask(x: Tensor, kept: Tensor, scale: float) -> Tensor:
     """x where kept, times scale. (On CPUs, a product with booleans is several times slower than
     this.)"""
+    if x.device.type != "cpu":
+        return torch.ops.aten.native_dropout_backward(x, kept, scale)
     return kept.view(torch.uint8).to(x.dtype).mul_(scale).mul_(x)
+
+
+def dropped(x: Tensor, probability: float) -> tuple[Tensor, Tensor, float]:
+    """x under a mask that is drawn for it, the mask, and what kept numbers were multiplied with.
+    Without autograd; the mask is the one that `dropout` would draw."""
+    if x.device.type != "cpu":
+        return *torch.native_dropout(x, probability, True), 1 / (1 - probability)
+    kept, scale = keep_mask(x, probability)
+    return apply_mask(x, kept, scale), kept, scale
 
 
 class Dropped(torch.autograd.Function):
