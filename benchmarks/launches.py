@@ -95,7 +95,9 @@ def row_of(
     """Counts beside what the products take at the card's peak."""
     config = config_of(preset, formulation, tokens)
     card = CARDS[CARD]
-    flops = batch * training_flops(config, formulation, tokens) + once_flops(config, tokens)
+    where = ("cuda", torch.bfloat16 if precision == "bf16" else torch.float32)
+    flops = batch * training_flops(config, formulation, tokens, True, "all", *where)
+    flops += once_flops(config, tokens, "all", *where)
     peak = card.peak if precision == "bf16" else card.peak_fp32
     assert peak is not None
     return {

@@ -6,28 +6,30 @@
 
 A round takes a whole training step (forward, backward, optimiser, dropout on) of each of K models,
 first one by one and then as a stack, so that what else the machine does meets both; a figure is the
-median of the rounds, per model and step. Launches are operators that compute, of a step of all K,
-counted on a narrow model of as many layers, without dropout and without what a library adds inside
-one operator; a call of the fused optimiser counts as one. Lightning and bookkeeping, of which K
-runs have K times as much, are in neither.
+median of the rounds, per model and step. Launches are those of a step of all K on a GPU, dropout on,
+counted without one (fake_gpu.py), each count in a process of its own. Lightning and bookkeeping, of
+which K runs have K times as much, are in neither.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fake_gpu  # benchmarks/fake_gpu.py
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lcm_scale.hardware.allocator import keep_freed_memory
 from lcm_scale.model.dispatch import choose
@@ -43,18 +45,6 @@ SHAPES = {
     "128x2": {"width": 128, "layers": 2, "heads": 4, "ffn": 128},
     "147m": {"layers": PRESETS["147m"].layers},
 }
-NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
-
-
-class Launches(TorchDispatchMode):
-    """Counts operators that compute; views and allocations launch nothing."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view and func.overloadpacket.__name__ not in NO_KERNEL:
-            self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 class Models:
@@ -90,12 +80,6 @@ class Models:
         for optimizer in self.together:
             optimizer.zero_grad()
 
-    def launches(self, work: Callable[[], None]) -> int:
-        work()  # the optimisers' state is made
-        with Launches() as counted:
-            work()
-        return counted.count
-
 
 def compare(
     config: LCMConfig, K: int, batch: int, device: str, rounds: int, bf16: bool
@@ -113,14 +97,20 @@ def compare(
     return {name: 1e3 * statistics.median(taken) / K for name, taken in seconds.items()}
 
 
-def count(config: LCMConfig, K: int) -> dict[str, int]:
-    """Launches of a step of all models, which depend on depth and formulation alone."""
-    narrow = replace(config, width=64, heads=4, ffn=64, dropout=0.0)
-    models = Models(narrow, K, 2, "cpu", False)
-    return {
-        "alone": models.launches(models.one_by_one),
-        "together": models.launches(models.as_one),
-    }
+def count(config: LCMConfig, K: int, batch: int, bf16: bool) -> dict[str, int]:
+    """Launches of a step of all models in both ways; changes the process that counts."""
+    fake_gpu.install()
+    mode = FakeTensorMode()
+    with mode:
+        models = Models(config, K, batch, fake_gpu.NAME, bf16)
+    found = {}
+    for name, work in (("alone", models.one_by_one), ("together", models.as_one)):
+        with mode, fake_gpu.Recorder() as recorder:
+            for recorder.part in ("first", "step"):  # the first makes the optimisers' state
+                fake_gpu.CASTS.clear()
+                work()
+        found[name] = recorder.of("step")
+    return found
 
 
 def config_of(shape: str, tokens: int, batch: int, device: str, bf16: bool) -> LCMConfig:
@@ -137,7 +127,8 @@ def rows(asked: argparse.Namespace) -> list[dict[str, Any]]:
         for batch in asked.batch:
             for K in asked.models:
                 config = config_of(shape, asked.tokens, batch, asked.device, asked.bf16)
-                launches = count(config, K)
+                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                    launches = pool.submit(count, config, K, batch, asked.bf16).result()
                 for threads in asked.threads:
                     torch.set_num_threads(threads)
                     taken = compare(config, K, batch, asked.device, asked.rounds, asked.bf16)

@@ -218,10 +218,12 @@ def compare(
         "precision": precision,
         "batch": batch,
         "formulation": formulation,
-        "useful_flops": batch * training_flops(config, formulation, tokens, recomputed=False),
+        "useful_flops": batch
+        * training_flops(config, formulation, tokens, False, "all", device, dtype),
     }
     published, ours = compared
-    run_flops = batch * training_flops(config, formulation, tokens) + once_flops(config, tokens)
+    run_flops = batch * training_flops(config, formulation, tokens, True, "all", device, dtype)
+    run_flops += once_flops(config, tokens, "all", device, dtype)
     row["flop_ratio"] = round(counted_flops(published, fc) / run_flops, 3)
     times = ours.processor if clock == "_processor_s" else ours.wall
     row["bound"] = physical.bound(

@@ -170,3 +170,14 @@ def test_recomputed_products_are_no_work_towards_mfu() -> None:
 def test_an_unknown_formulation_is_refused() -> None:
     with pytest.raises(ValueError, match="fast"):
         layer_flops(published("147m"), 7, "fast")
+
+
+def test_statistics_from_the_inputs_count_where_they_run() -> None:
+    """A narrow model's: on GPUs, and not on CPUs."""
+    config = published("tiny")
+    R, D = config.n_regions, config.width
+    step = [
+        training_flops(config, "projected", 7, device=device) + once_flops(config, 7, device=device)
+        for device in ("cpu", "cuda")
+    ]
+    assert D < 2 * R and step[1] - step[0] == 2 * R * R + 2 * R**3 + 2 * R * R * D

@@ -37,14 +37,14 @@ def models(config: LCMConfig, number: int = 3) -> list[LCM]:
     return made
 
 
-def scans(number: int, batch: int = 5) -> tuple[Tensor, Tensor]:
+def scans(number: int, batch: int = 5, padded: bool = True) -> tuple[Tensor, Tensor]:
     """Matrices (G, B, R, R), with a constant region and padded scans, and who is real (G, B)."""
     torch.manual_seed(2)
     fc = torch.randn(number, batch, 12, 12)
     fc = fc + fc.transpose(-1, -2)
     fc[:, :, 3], fc[..., 3] = 0.0, 0.0
     valid = torch.ones(number, batch)
-    for g in range(number):
+    for g in range(number if padded else 0):
         fc[g, batch - g :], valid[g, batch - g :] = 0.0, 0.0
     return fc, valid
 
@@ -53,12 +53,16 @@ def seeded(seeds: range) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_logits_gradients_and_statistics_are_those_of_each_model_alone(shape: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "padded"), [*((shape, True) for shape in SHAPES), ("without dropout", False)]
+)
+def test_logits_gradients_and_statistics_are_those_of_each_model_alone(
+    shape: str, padded: bool
+) -> None:
     """Dropout is on, with the masks that each model draws alone; padded scans touch nothing."""
     active = (0, 2)
     alone, together = models(SHAPES[shape]), models(SHAPES[shape])
-    fc, valid = scans(3)
+    fc, valid = scans(3, padded=padded)
     stack = LCMStack(together)
     logits = stack.logits(fc, active, valid, seeded(range(10, 13)))
     part = torch.randn(logits[:, 0].shape, generator=torch.Generator().manual_seed(3))

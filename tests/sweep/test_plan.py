@@ -48,8 +48,9 @@ def test_flops_are_those_of_the_formulation_that_runs(tmp_path: Path) -> None:
     first = made.points[0]
     model = LCMConfig(n_regions=116, target_tokens=(4, 2, 1), width=48, layers=2, heads=4, ffn=48)
     formulation = formulation_of(model, 7, first.people, "cuda", torch.bfloat16)
+    there = {"device": "cuda", "dtype": torch.bfloat16}
     assert first.flops == 10 * (
-        first.people * training_flops(model, formulation) + once_flops(model)
+        first.people * training_flops(model, formulation, **there) + once_flops(model, **there)
     )
 
 

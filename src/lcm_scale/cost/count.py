@@ -18,6 +18,7 @@ from lcm_scale.data.sets import open_sets
 from lcm_scale.errors import InputError
 from lcm_scale.hardware.cards import Card
 from lcm_scale.hardware.precision import working_dtype
+from lcm_scale.model.batchnorm import from_inputs
 from lcm_scale.model.flops import (
     adapted_parameters,
     adapter_parameters,
@@ -247,7 +248,8 @@ def activation_bytes(
         _layer_bytes(config, size, formulation),
         size * (5 * M * D + 2 * H * M * M - M * H),
     )  # whose state is zero
-    embedding = size * (R * R + R * D) + 4 * R
+    kept = 1 if from_inputs(R, D, device, working_dtype(precision)) else 2
+    embedding = size * (R * R + kept * R * D) + 4 * R
     if trainable != "all":  # inputs of products whose weights stand still are not kept
         absorbs = formulation == "absorbed"
         embedding = size * R * D if absorbs or adapts(trainable, "attention") else 0

@@ -62,8 +62,8 @@ def step_flops(
 ) -> int:
     """FLOPs of one forward and backward pass, by the formulation that would run there."""
     formulation = formulation_of(model, model.n_tokens, scans, device, dtype)
-    once = once_flops(model, trainable=trainable)
-    return scans * training_flops(model, formulation, trainable=trainable) + once
+    once = once_flops(model, None, trainable, device, dtype)
+    return scans * training_flops(model, formulation, None, True, trainable, device, dtype) + once
 
 
 def _layers_forward(model: LCMConfig, scans: int, device: str, dtype: torch.dtype) -> int:

@@ -157,7 +157,8 @@ def probe() -> Card:
         loss.backward()
 
     formulation = formulation_of(PROBED, PROBED.n_tokens, PROBED_SCANS, device.type, dtype)
-    flops = PROBED_SCANS * training_flops(PROBED, formulation) + once_flops(PROBED)
+    of_step = training_flops(PROBED, formulation, device=device.type, dtype=dtype)
+    flops = PROBED_SCANS * of_step + once_flops(PROBED, device=device.type, dtype=dtype)
     numbers = torch.rand(1 << 26, device=device)
     target = torch.empty_like(numbers)
     copy = _seconds(lambda: target.copy_(numbers), device)

@@ -4,7 +4,8 @@ outputs, without making them.
 torch's SyncBatchNorm refuses CPU tensors, and per-rank statistics make the loss depend on the
 number of ranks (and, under DeepSpeed, leave each rank with buffers of its own). Here count, sum and
 centred sum of squares are summed over the ranks with their gradients, so one process and many
-compute the same function. State-dict keys are BatchNorm1d's.
+compute the same function. State-dict keys are BatchNorm1d's. torch's own kernels for CPUs, which
+know neither ranks nor padding, run where there is neither.
 
 Legend: N rows, I inputs of a linear map, D width.
 """
@@ -21,10 +22,25 @@ from torch.autograd.function import once_differentiable
 
 from lcm_scale.model.products import affine, multiply, plainly, product_dtype
 
+# Outputs from so many times the inputs on, statistics from the inputs are the quicker way on CPUs,
+# by whether products are in half the width (docs/log.md).
+FROM_INPUTS = {False: 2, True: 8}
+
+
+def from_inputs(inputs: int, outputs: int, device: str, dtype: torch.dtype) -> bool:
+    """Whether the norm of a linear map's outputs takes its statistics from the inputs, so that the
+    outputs before the norm are not kept."""
+    half = dtype in (torch.bfloat16, torch.float16)
+    return device != "cpu" or outputs >= FROM_INPUTS[half] * inputs
+
+
+def _one_rank() -> bool:
+    return not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+
 
 def sum_over_ranks(value: Tensor) -> Tensor:
     """`value` summed over the ranks, without autograd; itself where there is one rank."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if not _one_rank():
         value = value.clone()
         dist.all_reduce(value)
     return value
@@ -55,6 +71,15 @@ class Normalise(torch.autograd.Function):
         eps: float,
         slope: float,
     ) -> Any:
+        ctx.eps, ctx.slope, ctx.by_torch = eps, slope, _is_plain(x_ND, valid_N)
+        if ctx.by_torch:
+            y_ND, mean, rstd = _normalised(x_ND, weight, bias, eps)
+            y_ND = F.leaky_relu_(y_ND, slope)
+            count = torch.full_like(mean[..., :1], x_ND.shape[-2])
+            variance = (rstd.pow(-2) - eps).clamp_(min=0.0)
+            ctx.save_for_backward(x_ND, y_ND, weight, mean, rstd)
+            ctx.mark_non_differentiable(mean, variance, count)
+            return y_ND, mean, variance, count
         wide = x_ND.to(torch.promote_types(x_ND.dtype, torch.float32))
         valid_N = valid_N.to(wide.dtype)
         count = sum_over_ranks(valid_N.sum(-1, keepdim=True)).clamp(min=1.0)
@@ -66,13 +91,16 @@ class Normalise(torch.autograd.Function):
         y_ND = torch.addcmul((bias - mean * scale).unsqueeze(-2), wide, scale.unsqueeze(-2))
         y_ND = F.leaky_relu_(y_ND, slope).to(x_ND.dtype)
         ctx.save_for_backward(x_ND, y_ND, valid_N, weight, mean, variance, count)
-        ctx.eps, ctx.slope = eps, slope
         ctx.mark_non_differentiable(mean, variance, count)
         return y_ND, mean, variance, count
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_y: Tensor, *_: Tensor) -> Any:
+        if ctx.by_torch:
+            x_ND, y_ND, weight, mean, rstd = ctx.saved_tensors
+            d_z = torch.ops.aten.leaky_relu_backward(d_y, y_ND, ctx.slope, True)
+            return *_normalised_backward(d_z, x_ND, weight, mean, rstd, ctx.eps), None, None, None
         x_ND, y_ND, valid_N, weight, mean, variance, count = ctx.saved_tensors
         rstd = torch.rsqrt(variance + ctx.eps)
         wide = mean.dtype
@@ -94,6 +122,41 @@ class Normalise(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _is_plain(x_ND: Tensor, valid_N: Tensor) -> bool:
+    """Whether torch's kernels for CPUs normalise these rows."""
+    return (
+        x_ND.device.type == "cpu"
+        and not torch.compiler.is_compiling()  # its graphs read no numbers
+        and x_ND.is_contiguous()
+        and _one_rank()
+        and bool(valid_N.all())
+    )
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+    """Rows (N, D) or (G, N, D), their means and reciprocal deviations (D,) or (G, D)."""
+    if x.ndim == 2:
+        return torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+    found = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+    for g, out in enumerate(zip(*found, strict=True)):
+        torch.native_batch_norm(x[g], weight[g], bias[g], None, None, True, 0.0, eps, out=out)
+    return found
+
+
+def _normalised_backward(
+    d_y: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, eps: float
+) -> tuple[Tensor, ...]:
+    """Gradients of `_normalised`'s rows, weight and bias."""
+    of_one = torch.ops.aten.native_batch_norm_backward
+    if x.ndim == 2:
+        return of_one(d_y, x, weight, None, None, mean, rstd, True, eps, [True] * 3)
+    each = zip(d_y, x, weight, mean, rstd, strict=True)
+    gradients = [
+        of_one(d, x_g, w, None, None, m, r, True, eps, [True] * 3) for d, x_g, w, m, r in each
+    ]
+    return tuple(torch.stack(parts) for parts in zip(*gradients, strict=True))
 
 
 class _NormalisedLinear(torch.autograd.Function):
@@ -196,10 +259,12 @@ class MaskedBatchNorm(nn.Module):
             valid_B: 1 for real scans, 0 for padding; None: all real.
             linear: a map (of I inputs) to apply first; called with this norm and the rest.
         """
-        if linear is not None and (not self.training or x_BRD.requires_grad):
+        if linear is not None:
+            device, dtype = x_BRD.device.type, product_dtype(x_BRD)
+            at_once = from_inputs(x_BRD.shape[-1], len(self.weight), device, dtype)
+            if at_once and self.training and not x_BRD.requires_grad:
+                return linear(x_BRD, self, valid_B, slope)
             x_BRD = linear(x_BRD)
-        elif linear is not None:
-            return linear(x_BRD, self, valid_B, slope)
         if not self.training:
             scale, shift = (t.to(x_BRD.dtype) for t in self.folded())
             return F.leaky_relu(torch.addcmul(shift, x_BRD, scale), slope)

@@ -14,6 +14,7 @@ import torch
 
 from lcm_scale.config import LoRAConfig, Trains
 from lcm_scale.config.run import FORMULATIONS
+from lcm_scale.model.batchnorm import from_inputs
 from lcm_scale.model.dispatch import choose
 from lcm_scale.model.presets import LCMConfig
 
@@ -115,6 +116,8 @@ def training_flops(
     tokens: int | None = None,
     recomputed: bool = True,
     trainable: Trains = "all",
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> int:
     """FLOPs of forward and backward for one scan; what is done once a step is in `once_flops`.
 
@@ -124,25 +127,27 @@ def training_flops(
         recomputed: count what `absorbed` makes again in backward (MFU leaves it out).
         trainable: ``optim.trains``; of `tokens` and adapters, weights get no gradient and nothing
             goes back to the FC rows.
+        device, dtype: of the products, by which the embedding's norm goes its way.
     """
     M = config.n_tokens if tokens is None else tokens
-    R, D, H = config.n_regions, config.width, config.heads
+    D, H = config.width, config.heads
+    R, statistics = config.n_regions, _statistics_flops(config, device, dtype)
     if isinstance(trainable, LoRAConfig):
         adapters = _adapter_flops(config, formulation, M, trainable, recomputed)
-        return _tokens_flops(config, formulation, M) + adapters
+        return _tokens_flops(config, formulation, M) + statistics + adapters
     if trainable == "tokens":
-        return _tokens_flops(config, formulation, M)
+        return _tokens_flops(config, formulation, M) + statistics
     recomputed_flops = 0
     if formulation == "absorbed" and recomputed:
         recomputed_flops = config.layers * (2 * M * D * D + 2 * H * M * R * D)
     first = 2 * M * H * D if config.dropout else 0  # a factor a head for each token
     twice_backward = 3 * (forward_flops(config, formulation, M) + first)
-    return twice_backward - _input_flops(config, M) + recomputed_flops + _statistics_flops(config)
+    return twice_backward - _input_flops(config, M) + recomputed_flops + statistics
 
 
 def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
-    """`training_flops` where only tokens, final norm and readout train: the gradients on the way to
-    the tokens."""
+    """`training_flops` where only tokens, final norm and readout train, without the embedding's
+    statistics: the gradients on the way to the tokens."""
     R, D, H = config.n_regions, config.width, config.heads
     parts = layer_flops(config, M, formulation)
     back = (
@@ -157,8 +162,7 @@ def _tokens_flops(config: LCMConfig, formulation: str, M: int) -> int:
     first = 2 * M * H * D if config.dropout else 0
     backward = config.layers * back - parts["self-attention"] - 4 * M * M * D + first
     edges = _input_flops(config, M) - 2 * R * R * D
-    forward = forward_flops(config, formulation, M) + _statistics_flops(config)
-    return forward + first + backward + edges
+    return forward_flops(config, formulation, M) + first + backward + edges
 
 
 def _adapter_flops(
@@ -182,14 +186,20 @@ def _adapter_flops(
     return ffn + L * cross + (L - 1) * 32 * M * r * D + first
 
 
-def once_flops(config: LCMConfig, tokens: int | None = None, trainable: Trains = "all") -> int:
+def once_flops(
+    config: LCMConfig,
+    tokens: int | None = None,
+    trainable: Trains = "all",
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> int:
     """FLOPs of a training step that do not depend on the batch: the first layer's self-attention,
     the variance of the embedding's outputs, and weights plus their adapters."""
     M = config.n_tokens if tokens is None else tokens
     R, D, H = config.n_regions, config.width, config.heads
-    variance = 2 * R * R * D
+    variance = 2 * R * R * D if from_inputs(R, D, device, dtype) else 0
     if isinstance(trainable, LoRAConfig):
-        r, once = trainable.rank, once_flops(config, tokens, "tokens")
+        r, once = trainable.rank, once_flops(config, tokens, "tokens", device, dtype)
         sums = 2 * r * adapted_parameters(config, trainable)
         if not adapts(trainable, "attention"):
             return once + sums
@@ -211,9 +221,11 @@ def crossover(regions: int, width: int, heads: int) -> float:
     return width * regions / (width + (heads - 1) * regions)
 
 
-def _statistics_flops(config: LCMConfig) -> int:
-    """Mean and covariance of a scan's rows, from which the batch norm's statistics follow."""
+def _statistics_flops(config: LCMConfig, device: str, dtype: torch.dtype) -> int:
+    """Mean and covariance of a scan's rows, where the batch norm's statistics follow from them."""
     R = config.n_regions
+    if not from_inputs(R, config.width, device, dtype):
+        return 0
     return 2 * R * R + 2 * R * R * R
 
 

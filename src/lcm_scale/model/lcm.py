@@ -38,15 +38,16 @@ from lcm_scale.model.triangle import expand, upper
 
 
 class _NoGradient(torch.autograd.Function):
-    """A value whose gradient is zero, not absent: absent ones hang DDP."""
+    """y as it is; a bias that is in it gets a gradient of zeros, not none: absent ones hang DDP."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return value.view_as(value)
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        ctx.blank = bias.new_zeros(bias.shape)
+        return y.view_as(y)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return torch.zeros_like(gradient)
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, Tensor]:
+        return d_y, ctx.blank
 
 
 class LinearBeforeNorm(Linear):
@@ -68,8 +69,9 @@ class LinearBeforeNorm(Linear):
         """The map; with `norm` both in one, which ZeRO-3 gathers on the way."""
         if norm is not None:
             return norm.after(input, self.weight, self.bias, valid_B, slope)
-        bias = _NoGradient.apply(self.bias) if self.training else self.bias
-        return self.affine(input, bias)
+        if not self.training:
+            return super().forward(input)
+        return _NoGradient.apply(self.affine(input, self.bias.detach()), self.bias)
 
 
 class FCEmbedding(nn.Module):

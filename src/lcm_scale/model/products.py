@@ -308,7 +308,8 @@ class _Affine(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return d_x, None, None
         flat = d_y.reshape(-1, d_y.shape[-1])
-        return d_x, multiply(flat.t(), x.reshape(-1, x.shape[-1])), flat.sum(0)
+        d_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
+        return d_x, multiply(flat.t(), x.reshape(-1, x.shape[-1])), d_bias
 
 
 class Linear(nn.Linear, Adaptable):

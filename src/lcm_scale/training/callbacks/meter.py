@@ -71,17 +71,15 @@ class Meter(L.Callback):
         tokens = sum(config.target_tokens[number] for number in module.phase.active)
         per_device = scans / trainer.world_size
         batch = max(1, round(per_device / self.steps))
-        formulation = formulation_of(
-            config, tokens, batch, module.device.type, working_dtype(str(trainer.precision))
-        )
+        where = module.device.type, working_dtype(str(trainer.precision))
+        formulation = formulation_of(config, tokens, batch, *where)
         trains = module.recipe.optim.trains
         counts = [
-            training_flops(config, formulation, tokens, recomputed, trains)
+            training_flops(config, formulation, tokens, recomputed, trains, *where)
             for recomputed in (True, False)
         ]
-        done, useful = (
-            per_device * count + self.steps * once_flops(config, tokens, trains) for count in counts
-        )
+        once = once_flops(config, tokens, trains, *where)
+        done, useful = (per_device * count + self.steps * once for count in counts)
         row = {
             "scans_per_s": scans / seconds,
             "tflops": trainer.world_size * done / seconds / 1e12,
