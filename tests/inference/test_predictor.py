@@ -120,6 +120,7 @@ def test_a_gpu_is_used_where_there_is_one_unless_the_recipe_says_cpu(
 ) -> None:
     for usable in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda usable=usable: usable)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda usable=usable: int(usable))
         assert pick_device().type == ("cuda" if usable else "cpu")
         assert pick_device("cpu").type == "cpu"
     with pytest.raises(InputError, match="no usable GPU here"):

@@ -21,6 +21,7 @@ from torch import Tensor
 from lcm_scale import progress
 from lcm_scale.data.given import given_to
 from lcm_scale.errors import InputError
+from lcm_scale.hardware.machine import accelerator_here
 from lcm_scale.model.lcm import LCM, model_input
 from lcm_scale.objectives import TargetLoss, evaluation_read
 from lcm_scale.vocabulary import Target
@@ -214,10 +215,7 @@ def pick_device(accelerator: str = "auto") -> torch.device:
 
     Raises: InputError where it asks for a GPU and there is none.
     """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise InputError("trainer.accelerator=gpu: no usable GPU here; use trainer.accelerator=cpu")
-    wanted = accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if wanted else "cpu")
+    return torch.device("cuda" if accelerator_here(accelerator) == "gpu" else "cpu")
 
 
 def fill(network: LCM, state: Mapping[str, Tensor], device: torch.device) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lcm_scale.config import Recipe, SweepRecipe, expand, load, override
+from lcm_scale.config import EvaluateConfig, Recipe, SweepRecipe, expand, load, override
 from lcm_scale.cost.count import DEFAULT_REGIONS, DEFAULT_TARGET_TOKENS
 from lcm_scale.errors import InputError, nearest
 from lcm_scale.evaluation.baselines import BASELINES
@@ -153,24 +153,28 @@ def open_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     sweep = Sweep(recipe, base, base_path, (*points.values(), *baselines.values()), tuple(left_out))
     for one in points.values():
         # Every key and value is known to be right before anything runs.
-        asked = sweep.recipe_of(one).evaluate
-        if asked.protocol != "nested":
-            raise InputError(
-                f"{path}: evaluate.protocol={asked.protocol}: a sweep's folds are nested; leave "
-                "the key out, and use it in `lcm-scale evaluate`"
-            )
-        if asked.group or asked.label_counts:
-            key = "group" if asked.group else "label_counts"
-            raise InputError(
-                f"{path}: evaluate.{key}: a sweep does not know it; leave the key out, and use it "
-                "in `lcm-scale evaluate`"
-            )
-        if asked.harmonise != "none":
-            raise InputError(
-                f"{path}: evaluate.harmonise: a sweep takes its scans as they are; leave the key "
-                "out, and harmonise in `lcm-scale evaluate`"
-            )
+        _check_evaluation(path, sweep.recipe_of(one).evaluate)
     return sweep
+
+
+def _check_evaluation(path: Path, asked: EvaluateConfig) -> None:
+    """Raises: InputError where a point's recipe asks for what sweeps do not do."""
+    if asked.protocol != "nested":
+        raise InputError(
+            f"{path}: evaluate.protocol={asked.protocol}: a sweep's folds are nested; leave "
+            "the key out, and use it in `lcm-scale evaluate`"
+        )
+    if asked.group or asked.label_counts:
+        key = "group" if asked.group else "label_counts"
+        raise InputError(
+            f"{path}: evaluate.{key}: a sweep does not know it; leave the key out, and use it "
+            "in `lcm-scale evaluate`"
+        )
+    if asked.harmonise != "none":
+        raise InputError(
+            f"{path}: evaluate.harmonise: a sweep takes its scans as they are; leave the key "
+            "out, and harmonise in `lcm-scale evaluate`"
+        )
 
 
 def shape_of(size: str) -> list[str]:
