@@ -57,6 +57,12 @@ PARTS = {
     "_softmax_backward_data": Part(
         "torch", "a hand-written backward needs softmax's, which autograd alone calls publicly"
     ),
+    "native_batch_norm_backward": Part(
+        "torch", "a hand-written backward needs the norm's, which autograd alone calls publicly"
+    ),
+    "native_dropout_backward": Part(
+        "torch", "a hand-written backward needs dropout's, one kernel, of a mask that it keeps"
+    ),
     "leaky_relu_backward": Part(
         "torch", "a hand-written backward needs it from the output, which autograd does not offer"
     ),

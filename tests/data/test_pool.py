@@ -145,7 +145,9 @@ def test_no_process_outlives_the_one_that_started_it(how, tmp_path: Path) -> Non
     while any(map(_lives, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [pid for pid in workers if _lives(pid)]
-    assert said.count("Traceback") <= (how == signal.SIGINT), said
+    # A signal in the middle of an import is told of twice, once as an exception that is ignored.
+    told = said.count("Traceback") - said.count("Exception ignored in")
+    assert told <= (how == signal.SIGINT), said
 
 
 def _children(pid: int) -> list[int]:
