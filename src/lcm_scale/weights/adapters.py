@@ -75,14 +75,13 @@ def export_adapters(
     check_new_folder(folder)
     loaded = checkpoints.load(checkpoint, apart=True)
     lora = trains_of(loaded)
-    wanted, under = _shapes(loaded.model, lora if isinstance(lora, LoRAConfig) else None)
     if not isinstance(lora, LoRAConfig) or not any("lora_" in name for name in loaded.state):
         raise InputError(
             f"{loaded.path}: holds no adapters (it was trained under another optim.trainable than "
             f"lora); `lcm-scale export hub {checkpoint} FOLDER` gives the whole model away"
         )
-    where = f"{loaded.path}: damaged"
-    checkpoints.check_places({**wanted, **under}, loaded.state, where)
+    wanted, under = _shapes(loaded.model, lora)
+    checkpoints.check_places({**wanted, **under}, loaded.state, f"{loaded.path}: damaged")
     check_personal(loaded.model, checkpoint, with_people, "--with-people")
     base = {"run": start_of(loaded), "sha256": _sum_of(loaded.state, under)}
     config, measured = hub.config_of(loaded, "fp32"), hub.results_for(loaded.path, results)
@@ -131,15 +130,12 @@ def read_adapters(
     return hub.Folder(path, about.config, about.meaning, state, evaluated)
 
 
-def _shapes(
-    config: LCMConfig, lora: LoRAConfig | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _shapes(config: LCMConfig, lora: LoRAConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors without numbers by name: of what is exported, and of what the base gives."""
     with torch.device("meta"):
         model = LCM(config)
         still = {*standing(model)}
-        if lora is not None:
-            add_adapters(model, lora)
+        add_adapters(model, lora)
         shapes = model.state_dict()
     own = {name: value for name, value in shapes.items() if name not in still}
     return own, {name: value for name, value in shapes.items() if name in still}
