@@ -14,6 +14,7 @@ which K runs have K times as much, are in neither.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -97,12 +98,19 @@ def compare(
     return {name: 1e3 * statistics.median(taken) / K for name, taken in seconds.items()}
 
 
-def count(config: LCMConfig, K: int, batch: int, bf16: bool) -> dict[str, int]:
-    """Launches of a step of all models in both ways; changes the process that counts."""
+@functools.cache
+def count_apart(config: LCMConfig, K: int, bf16: bool) -> dict[str, int]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(count, config, K, bf16).result()
+
+
+def count(config: LCMConfig, K: int, bf16: bool) -> dict[str, int]:
+    """Launches of a step of all models in both ways, which do not depend on the batch; changes the
+    process that counts."""
     fake_gpu.install()
     mode = FakeTensorMode()
     with mode:
-        models = Models(config, K, batch, fake_gpu.NAME, bf16)
+        models = Models(config, K, 2, fake_gpu.NAME, bf16)
     found = {}
     for name, work in (("alone", models.one_by_one), ("together", models.as_one)):
         with mode, fake_gpu.Recorder() as recorder:
@@ -127,8 +135,7 @@ def rows(asked: argparse.Namespace) -> list[dict[str, Any]]:
         for batch in asked.batch:
             for K in asked.models:
                 config = config_of(shape, asked.tokens, batch, asked.device, asked.bf16)
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                    launches = pool.submit(count, config, K, batch, asked.bf16).result()
+                launches = count_apart(config, K, asked.bf16)
                 for threads in asked.threads:
                     torch.set_num_threads(threads)
                     taken = compare(config, K, batch, asked.device, asked.rounds, asked.bf16)

@@ -26,6 +26,7 @@ from lcm_scale.model.dispatch import choose
 from lcm_scale.model.dropout import Dropped, keep_mask
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.products import product_dtype
+from lcm_scale.model.stack_memory import Memory
 
 Generators = Sequence[torch.Generator] | None
 Drop = Callable[[Tensor, float], Tensor]
@@ -85,13 +86,13 @@ class LCMStack:
         masked_GBR = (fc_GBRR == 0).all(-1) if config.mask_constant else None
         if masked_GBR is not None:
             masked_GBR = masked_GBR & ~masked_GBR.all(-1, keepdim=True)
-        memory_GBRD = self._embedding(drop(fc_GBRR, config.input_dropout), valid_GB)
+        memory = Memory(self._embedding(drop(fc_GBRR, config.input_dropout), valid_GB))
         position_GMD = self._table("tokens", active)
         state_GBMD: Tensor | None = None
         states = []
         for number in range(config.layers):
             layer = _Layer(self, f"layers.{number}", drop)
-            state_GBMD = layer.forward(state_GBMD, position_GMD, memory_GBRD, masked_GBR)
+            state_GBMD = layer.forward(state_GBMD, position_GMD, memory, masked_GBR)
             states.append(state_GBMD)
         # The shared norm and readout see the layers' states at once.
         final = self.norm(torch.stack(states, dim=1), "norm")
@@ -187,17 +188,17 @@ class _Layer:
         self,
         state_GBMD: Tensor | None,
         position_GMD: Tensor,
-        memory_GBRD: Tensor,
+        memory: Memory,
         masked_GBR: Tensor | None,
     ) -> Tensor:
-        position_G1MD = position_GMD.unsqueeze(1)
-        attended = self._self_attention(state_GBMD, position_G1MD, memory_GBRD.shape[1])
+        position_G1MD, B = position_GMD.unsqueeze(1), memory.rows_GBRD.shape[1]
+        attended = self._self_attention(state_GBMD, position_G1MD, B)
         if state_GBMD is None:
-            G, B, (M, D) = self.stack.size, memory_GBRD.shape[1], position_GMD.shape[1:]
+            G, (M, D) = self.stack.size, position_GMD.shape[1:]
             state = self._norm(1, self._drop(attended.expand(G, B, M, D)))
         else:
             state = self._norm(1, state_GBMD + self._drop(attended))
-        attended = self._cross_attention(state + position_G1MD, memory_GBRD, masked_GBR)
+        attended = self._cross_attention(state + position_G1MD, memory, masked_GBR)
         state = self._norm(2, state + self._drop(attended))
         hidden = self._drop(F.relu(self.stack.linear(state, f"{self.name}.linear1")))
         return self._norm(3, state + self._drop(self.stack.linear(hidden, f"{self.name}.linear2")))
@@ -267,19 +268,18 @@ class _Layer:
         return self._drop(weights).flatten(0, 1)
 
     def _cross_attention(
-        self, query_GBMD: Tensor, memory_GBRD: Tensor, masked_GBR: Tensor | None
+        self, query_GBMD: Tensor, memory: Memory, masked_GBR: Tensor | None
     ) -> Tensor:
         config, (_, B, M, D) = self.stack.config, query_GBMD.shape
         formulation = config.attention
         if formulation == "auto":
             device, dtype = query_GBMD.device.type, product_dtype(query_GBMD)
-            formulation = choose(B, M, memory_GBRD.shape[2], D, self.heads, device, dtype)
+            formulation = choose(B, M, memory.rows_GBRD.shape[2], D, self.heads, device, dtype)
         if formulation == "absorbed":
-            attended = self._absorbed(query_GBMD, memory_GBRD, masked_GBR)
+            attended = self._absorbed(query_GBMD, memory, masked_GBR)
         else:
-            attended = self._projected(
-                query_GBMD, memory_GBRD, masked_GBR, fused=formulation == "flash"
-            )
+            fused = formulation == "flash"
+            attended = self._projected(query_GBMD, memory.rows_GBRD, masked_GBR, fused)
         return self.stack.linear(attended, f"{self.name}.cross_attention.out_proj")
 
     def _projected(
@@ -295,9 +295,7 @@ class _Layer:
             return self._joined(F.scaled_dot_product_attention(q, k, v, allowed, p))
         return self._joined(self._weights(q, k, masked_GBR).to(v.dtype) @ v)
 
-    def _absorbed(
-        self, query_GBMD: Tensor, memory_GBRD: Tensor, masked_GBR: Tensor | None
-    ) -> Tensor:
+    def _absorbed(self, query_GBMD: Tensor, memory: Memory, masked_GBR: Tensor | None) -> Tensor:
         """As `attention.absorbed`. Autograd keeps absorbed queries and attended rows, H times as
         wide as the tokens: making them anew would cost launches, which a stack is there to save."""
         G, B, M, D = query_GBMD.shape
@@ -307,12 +305,11 @@ class _Layer:
         q_GXHK = affine(query_GBMD, w_q, b_q).view(G, B * M, H, K) / math.sqrt(K)
         queries = q_GXHK.transpose(1, 2).reshape(G * H, B * M, K) @ w_k
         sides = queries.view(G, H, B, M, D).transpose(1, 2).reshape(G * B, H * M, D)
-        memory = memory_GBRD.flatten(0, 1).to(sides.dtype)
-        scores = (sides @ memory.transpose(1, 2)).view(G, B, H, M, -1)
+        scores = memory.scores(sides).view(G, B, H, M, -1)
         if masked_GBR is not None:
             scores = scores.masked_fill(masked_GBR[:, :, None, None], -math.inf)
         weights = self._drop(scores.softmax(-1))
-        rows = weights.to(memory.dtype).view(G * B, H * M, -1) @ memory
+        rows = memory.attended(weights.to(sides.dtype).view(G * B, H * M, -1))
         rows = rows.view(G, B, H, M, D).transpose(1, 2).reshape(G * H, B * M, D)
         out = (rows @ w_v.transpose(1, 2)).view(G, H, B, M, K).permute(0, 2, 3, 1, 4)
         # Under dropout a row's weights do not sum to 1.
