@@ -179,7 +179,7 @@ def measure(
     more_ms = [1e3 * (a - b) for a, b in zip(beside.run, beside.alone, strict=True)]
     step = 1e3 * statistics.median(beside.run)
     return {
-        "steps_by": "Lightning" if lightnings else "hooks.PlainStep",
+        "steps_by": "Lightning" if lightnings else "hooks.PlainEpoch",
         "width": width,
         "layers": prepared.opened.model.layers,
         "tokens": prepared.opened.model.n_tokens,

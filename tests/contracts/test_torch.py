@@ -40,6 +40,16 @@ def schemas(operators: object, name: str) -> list[str]:
             "Tensor grad_output, Tensor output, int dim, ScalarType input_dtype) -> Tensor",
         ),
         (
+            "native_batch_norm_backward",
+            "Tensor grad_out, Tensor input, Tensor? weight, Tensor? running_mean, Tensor? "
+            "running_var, Tensor? save_mean, Tensor? save_invstd, bool train, float eps, bool[3] "
+            "output_mask) -> (Tensor, Tensor, Tensor)",
+        ),
+        (
+            "native_dropout_backward",
+            "Tensor grad_output, Tensor mask, float scale) -> Tensor",
+        ),
+        (
             "leaky_relu_backward",
             "Tensor grad_output, Tensor self, Scalar negative_slope, bool self_is_result) -> "
             "Tensor",
@@ -134,6 +144,23 @@ def test_the_backwards_of_softmax_and_leaky_relu_are_autograds(holds: Holds) -> 
     (expected,) = torch.autograd.grad(y, x, d_y)
     found = torch.ops.aten.leaky_relu_backward(d_y, y.detach(), 0.01, True)
     holds("leaky_relu_backward", torch.allclose(found, expected), "is no longer its gradient")
+
+
+def test_the_backwards_of_batch_norm_and_dropout_are_autograds(holds: Holds) -> None:
+    torch.manual_seed(0)
+    x, d_y = torch.randn(7, 5, requires_grad=True), torch.randn(7, 5)
+    weight, bias = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True)
+    y, mean, rstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, 1e-5)
+    expected = torch.autograd.grad(y, (x, weight, bias), d_y)
+    found = torch.ops.aten.native_batch_norm_backward(
+        d_y, x, weight, None, None, mean, rstd, True, 1e-5, [True] * 3
+    )
+    same = all(map(torch.allclose, found, expected))
+    holds("native_batch_norm_backward", same, "is no longer its gradient")
+    y, kept = torch.native_dropout(x, 0.2, True)
+    (wanted,) = torch.autograd.grad(y, x, d_y)
+    given = torch.ops.aten.native_dropout_backward(d_y, kept, 1 / 0.8)
+    holds("native_dropout_backward", torch.allclose(given, wanted), "is no longer its gradient")
 
 
 @pytest.mark.skipif(
