@@ -113,9 +113,9 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], tuple[Path, lis
 
 
 @pytest.fixture(autouse=True)
-def kernels_of_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: a CPU's batch norm looks whether rows are padded, and a tape keeps the answer."""
-    monkeypatch.setattr(batchnorm, "_is_plain", lambda x, valid: False)
+def norms_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU alone the host looks whether a batch has padding, and goes one of two ways."""
+    monkeypatch.setattr(batchnorm, "_is_plain", lambda *_: False)
 
 
 @pytest.fixture
