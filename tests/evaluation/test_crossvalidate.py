@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from lcm_scale.config import Recipe
 from lcm_scale.data.sets import open_sets
@@ -19,6 +21,7 @@ from lcm_scale.errors import InputError
 from lcm_scale.evaluation import crossvalidate, plain
 from lcm_scale.evaluation.baselines import TOLD
 from lcm_scale.evaluation.prepare import prepare_evaluation
+from lcm_scale.inference.predictor import Predictor
 from lcm_scale.report.write import write_report
 from lcm_scale.training import fit as run
 from lcm_scale.weights import checkpoints
@@ -200,6 +203,27 @@ def test_the_same_recipe_gives_the_same_report(recipe: Make) -> None:
         for i in (1, 2)
     ]
     assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_models_that_are_trained_already_are_asked_with_their_number_of_threads(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second thread changed the eighth digit of a score."""
+    asked: list[tuple[int, set[int]]] = []
+    real = Predictor.answers_of_parts
+
+    def noted(self: Predictor, *arguments: Any) -> dict[str, list[np.ndarray]]:
+        blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+        asked.append((torch.get_num_threads(), blas))
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Predictor, "answers_of_parts", noted)
+    before = torch.get_num_threads()
+    for _ in range(2):
+        evaluate(recipe("name=eval", *QUICK, f"trainer.threads={before + 1}"))
+        assert torch.get_num_threads() == before
+    assert len(asked) >= 4 and all(number == before + 1 for number, _ in asked)
+    assert all(blas == {before + 1} for _, blas in asked)
 
 
 def test_an_interrupted_evaluation_goes_on_with_the_folds_it_has(

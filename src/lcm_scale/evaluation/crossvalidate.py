@@ -9,11 +9,14 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
 
 from lcm_scale import progress
 from lcm_scale.config.run import ALL_LABELS, SCRATCH
@@ -36,6 +39,7 @@ from lcm_scale.evaluation.summary import summarise
 from lcm_scale.inference.predictor import DECODER, PEOPLE, WHOLE, Predictor
 from lcm_scale.lock import holding
 from lcm_scale.ranks import is_first
+from lcm_scale.training.computing import choose_threads, computed_before
 from lcm_scale.training.folder import write_evaluation
 from lcm_scale.training.result import FitResult, checkpoint_of
 from lcm_scale.training.trained import trained
@@ -53,8 +57,24 @@ def evaluate(prepared: PreparedEvaluation, beside: Beside | None = None) -> Repo
     Raises: Stopped where a signal ended it: finished folds are not trained again; InputError where
         another evaluation is at work in the folder.
     """
-    with holding(prepared.folder / LOCK):
+    with holding(prepared.folder / LOCK), computing_alike(prepared):
         return _evaluate(prepared, beside)
+
+
+@contextmanager
+def computing_alike(prepared: PreparedEvaluation) -> Iterator[None]:
+    """Compute with as many threads as the models train with, also where they are trained already,
+    and the plain models beside them with as many as the recipe says: another number of them changes
+    last digits."""
+    before = torch.get_num_threads()
+    with threadpool_limits(prepared.recipe.trainer.threads):
+        if prepared.runs:
+            run = prepared.runs[0][0]
+            torch.set_num_threads(choose_threads(run, computed_before(run)).number)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _evaluate(prepared: PreparedEvaluation, known: Beside | None) -> Report:

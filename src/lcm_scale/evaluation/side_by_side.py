@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from lcm_scale import progress
 from lcm_scale.config import Recipe, dump, from_stored
@@ -183,7 +184,7 @@ def make(text: str, part: Part) -> list[Answers]:
     Args: text: the recipe.
     Raises: InputError, Stopped.
     """
-    with quiet():
+    with quiet(), threadpool_limits(_recipe(text).trainer.threads):
         asked, (kind, number, _) = _asked(text), part
         if kind == TOLD:
             return answers_of_fold(asked, number - 1)
