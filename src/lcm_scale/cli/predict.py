@@ -78,10 +78,9 @@ def predict(
     print("research software: no diagnosis")
     if opened.run is not None:
         print_next(f"lcm-scale inspect {model}")
-    elif base is not None:
-        print_next(f"lcm-scale import adapters {model} {base} RUN")
     else:
-        print_next(f"lcm-scale import hub {model} RUN")
+        imported = f"hub {model}" if base is None else f"adapters {model} {base}"
+        print_next(f"lcm-scale import {imported} RUN")
 
 
 def _say(model: Model, scans: Incoming) -> None:

@@ -25,10 +25,10 @@ from lcm_scale.inference.predictor import Reading, fill, pick_device, probabilit
 from lcm_scale.model.lcm import LCM
 from lcm_scale.vocabulary import Target
 from lcm_scale.weights import checkpoints
-from lcm_scale.weights.adapters import read_adapters
+from lcm_scale.weights.adapters import read_model
 from lcm_scale.weights.card import evaluated_by
 from lcm_scale.weights.checkpoints import ADAPTERS
-from lcm_scale.weights.hub import CONFIG, SUMS, is_run, read_folder
+from lcm_scale.weights.hub import CONFIG, SUMS, is_run
 from lcm_scale.weights.meaning import Meaning
 
 
@@ -66,7 +66,7 @@ def opened(path_or_repo: str, base: str | None = None) -> Model:
         return Model(found.run, checkpoints.mark_of(file), found, state, run, evaluated or None)
     if path.is_file():
         raise InputError(f"{path}: no model; name a run folder, a .ckpt file or an exported folder")
-    folder = read_folder(path_or_repo) if base is None else read_adapters(path_or_repo, base)
+    folder = read_model(path_or_repo, base)
     about, sums = folder.path / (CONFIG if base is None else ADAPTERS), folder.path / SUMS
     told = about.read_bytes() + (sums.read_bytes() if sums.is_file() else b"")
     mark = hashlib.sha256(told).hexdigest()[:16]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lcm_scale.model.triangle import upper
 from lcm_scale.weights.meaning import Meaning
 
 CLOSE = 1e-3  # to a diagonal of ones, and of the two halves to each other
@@ -37,9 +38,7 @@ def odd_input(meaning: Meaning, fc_BRR: Tensor) -> list[str]:
     if bool(uneven.any()):
         found.append(f"{_of(uneven)} are not symmetric; the part above the diagonal is asked")
     if meaning.cohort is not None:
-        R = fc.shape[1]
-        rows, columns = torch.triu_indices(R, R, 1)
-        edges = fc[:, rows, columns].numpy()
+        edges = upper(fc).numpy()
         low, high = meaning.cohort.size
         size = torch.from_numpy(np.abs(edges).mean(axis=1))
         outside = (size < low * (1 - SLACK)) | (size > high * (1 + SLACK))

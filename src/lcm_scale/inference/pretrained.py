@@ -22,8 +22,9 @@ from lcm_scale.inference.odd_input import odd_input
 from lcm_scale.inference.predictor import Reading, answers, fill
 from lcm_scale.linear.context import KnownColumn
 from lcm_scale.model.lcm import LCM
-from lcm_scale.weights.adapters import read_adapters
-from lcm_scale.weights.hub import CONFIG, INDEX, SUMS, read_folder
+from lcm_scale.model.triangle import upper
+from lcm_scale.weights.adapters import read_model
+from lcm_scale.weights.hub import CONFIG, INDEX, SUMS
 from lcm_scale.weights.meaning import EXPORTED, Meaning
 from lcm_scale.weights.personal import check_personal
 
@@ -105,9 +106,8 @@ class PretrainedLCM(LCM, PyTorchModelHubMixin, library_name="lcm-scale"):
             raise InputError("predict: correlations are between -1 and 1, and none is NaN")
         for sentence in odd_input(self.meaning, fc_BRR):
             warnings.warn(f"predict: {sentence}", stacklevel=2)
-        rows, columns = torch.triu_indices(R, R, 1, device=fc_BRR.device)
         device = self.readout.weight.device
-        edges_BE = fc_BRR[:, rows, columns].to(device)
+        edges_BE = upper(fc_BRR).to(device)
         context_BJ = self._told(context or {}, len(edges_BE)).to(device)
         return answers(self, Reading.of(self.meaning), edges_BE, context_BJ)
 
@@ -221,10 +221,7 @@ def load_model(
         Where there is no such model, its files are damaged, or its regions or kind of connectivity
         are not the caller's; where adapters belong on another base, or have none.
     """
-    if base is None:
-        found = read_folder(path_or_repo, revision)
-    else:
-        found = read_adapters(path_or_repo, base, revision)
+    found = read_model(path_or_repo, base, revision)
     with torch.device("meta"):
         model = PretrainedLCM(found.config)
     fill(model, found.state, torch.device("cpu"))

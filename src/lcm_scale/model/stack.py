@@ -27,6 +27,7 @@ from lcm_scale.model.dropout import Dropped, keep_mask
 from lcm_scale.model.lcm import LCM
 from lcm_scale.model.products import product_dtype
 from lcm_scale.model.stack_memory import Memory
+from lcm_scale.model.triangle import upper
 
 Generators = Sequence[torch.Generator] | None
 Drop = Callable[[Tensor, float], Tensor]
@@ -163,12 +164,11 @@ class LCMStack:
 
     def _edge_branch(self, fc_GBRR: Tensor, active: Sequence[int], drop: Drop) -> Tensor:
         """(G, B, R, R) -> (G, B, M), as `EdgeBranch`."""
-        R = fc_GBRR.shape[-1]
-        rows, columns = torch.triu_indices(R, R, 1, device=fc_GBRR.device)
         centre, scale = (
             self.buffers[f"edge_branch.{part}"].unsqueeze(1) for part in ("centre", "scale")
         )
-        edges_GBE = (fc_GBRR[..., rows, columns] - centre) / scale
+        edges_GBE = upper(fc_GBRR.flatten(0, 1)).unflatten(0, fc_GBRR.shape[:2])
+        edges_GBE = (edges_GBE - centre) / scale
         table_GME = self._table("edge_branch.table", active)
         product = drop(edges_GBE, self.config.edge_dropout) @ table_GME.transpose(1, 2)
         return product / math.sqrt(edges_GBE.shape[2])

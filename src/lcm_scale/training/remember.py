@@ -22,6 +22,7 @@ from lcm_scale.linear import size
 from lcm_scale.linear.context import Context
 from lcm_scale.linear.memory import Asked, PeopleMemory, fit_gate, fit_memory
 from lcm_scale.linear.prior import Prior
+from lcm_scale.model.lora import merged
 from lcm_scale.model.people import PeopleMemory as MemoryPart
 from lcm_scale.terminal import print
 from lcm_scale.training.prepare import PreparedRun
@@ -42,8 +43,8 @@ def remember(prepared: PreparedRun, chosen: Path) -> Path:
     final, unseen = (chosen.parent / name for name in (checkpoints.FINAL, checkpoints.UNSEEN))
     if final.is_file() and (unseen.is_file() or not prepared.keep_unseen):
         return final
-    model = checkpoints.load(chosen)
     written = checkpoints.load(chosen, apart=True)  # so that adapters can be exported
+    model = replace(written, state=dict(merged(written.state, str(chosen))))
     everybody = remembered(prepared)
     if said := sentence(prepared):
         print(f"{prepared.label}: {said}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lcm_scale import progress
-from lcm_scale.data.order import mix
+from lcm_scale.data.order import mix_plain
 from lcm_scale.data.stream import Batch, ResidentEdges
 from lcm_scale.errors import InputError, Stopped
 from lcm_scale.lock import holding
@@ -161,7 +161,7 @@ class _Group:
             seat.generator.manual_seed(seed)
         generators = [seat.generator for seat in self.seats]
         if self.device.type != "cpu":
-            torch.manual_seed(int(mix(*seeds)) >> 1)
+            torch.manual_seed(mix_plain(*seeds) >> 1)
         batch = self._together(
             [own if seat.taking else None for seat, own in zip(self.seats, batches, strict=True)]
         )

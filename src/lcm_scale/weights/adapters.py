@@ -130,6 +130,18 @@ def read_adapters(
     return hub.Folder(path, about.config, about.meaning, state, evaluated)
 
 
+def read_model(
+    path_or_repo: str | Path, base: str | Path | None = None, revision: str | None = None
+) -> hub.Folder:
+    """What was given away: a whole model, or with `base` adapters that stand on it.
+
+    Raises: InputError as `hub.read_folder` and `read_adapters`.
+    """
+    if base is None:
+        return hub.read_folder(path_or_repo, revision)
+    return read_adapters(path_or_repo, base, revision)
+
+
 def _shapes(config: LCMConfig, lora: LoRAConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors without numbers by name: of what is exported, and of what the base gives."""
     with torch.device("meta"):
